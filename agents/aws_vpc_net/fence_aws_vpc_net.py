@@ -1,0 +1,399 @@
+#!@PYTHON@ -tt
+"""fence_aws_vpc_net: cut an EC2 instance off by the security groups of its network interfaces.
+
+The main controller: options in, one operation, an exit code out. What the operation does stands in aws_vpc_net.
+Exit codes are the library's: 0 done, 1 failed, 2 status OFF.
+"""
+
+from __future__ import annotations
+
+import time
+
+STARTED = time.monotonic()
+
+import sys
+
+# Behind what PYTHONPATH names, and the distribution's boto3 before one that is kept for fence agents only.
+sys.path.extend(p for p in ("@AWSVPCNETDIR@", "@FENCEAGENTSLIBDIR@", "@BOTO3DIR@") if p)
+
+import io
+import logging
+import os
+import select
+import threading
+import traceback
+from typing import Any, Dict, List, NoReturn, Optional, Tuple
+
+from fencing import (
+    SyslogLibHandler,
+    all_opt,
+    check_input,
+    fence_action,
+    process_input,
+    run_delay,
+    show_docs,
+)
+
+from aws_vpc_net import inputs, messages, off, on, queries, settings
+from aws_vpc_net.deadline import Deadline
+from aws_vpc_net.ec2 import Stats
+from aws_vpc_net.errors import FenceError
+from aws_vpc_net.logs import LoggingManager
+from aws_vpc_net.settings import Settings
+from aws_vpc_net.toolbox import Toolbox, toolbox
+
+VERSION = "@VERSION@"
+WATCHDOG_SECONDS = 1.0  # after the deadline; the operation itself ends before it
+
+SHORTDESC = "Fence agent for AWS VPC: isolates an instance by its security groups"
+LONGDESC = (
+    "fence_aws_vpc_net is a network fencing agent for instances on AWS. It cuts a node off by changing the "
+    "security groups of all its network interfaces, remembers the original groups in tags of the instance, and "
+    "brings them back with the action on. With onfence_poweroff it also stops the instance. "
+    "It reports success only when EC2 accepted every change and a later read shows every interface isolated. "
+    "The action reboot means off: the node stays cut off until on. "
+    "Credentials come from access_key and secret_key or from the SDK's own sources, such as the instance's role. "
+    "Changing groups does not end established connections that EC2 tracks: they may survive until they are idle."
+)
+VENDOR = "https://github.com/ClusterLabs/fence-agents/"
+
+FIELD_OPTIONS = ["port", "no_password", "region", "access_key", "secret_key", "secg", "skip_race_check"]
+HYPHENED = ["invert-sg-removal", "unfence-ignore-restore", "onfence-poweroff", "ignore-tag-write-failure"]
+HYPHENED += ["ignore-instance-state", *(f"interface{n}-sg" for n in range(settings.STATIC_INTERFACES))]
+NEW_OPTIONS = ["endpoint_url", "api_timeout", "deadline"]
+
+log = logging.getLogger("fence_aws_vpc_net")
+
+
+# --- options ---------------------------------------------------------------------------------------------------
+
+
+def _define(key: str, getopt: str, value: str, text: str, order: int, **more: str) -> None:
+    """One option, under the library's conventions; ``value`` is the placeholder in the usage text."""
+    longopt = key if key == "boto3_debug" else key.replace("_", "-")
+    short = f"-{getopt[0]}, " if getopt not in ("", ":") else ""
+    usage = f"{short}--{longopt}{f'=[{value}]' if value else ''}"
+    all_opt[key] = {
+        "getopt": getopt,
+        "longopt": longopt,
+        "help": f"{usage:<30} {text}",
+        "shortdesc": text,
+        "required": "0",
+        "order": order,
+        **more,
+    }
+
+
+def define_new_opts() -> List[str]:
+    """Add the agent's options to the library's; returns the names of all that it takes."""
+    all_opt["port"]["help"] = "-n, --plug=[id]                Instance ID (i-...); several with the plug separator"
+    all_opt["port"]["shortdesc"] = "Instance ID (i-...) of the node to fence; several with the plug separator"
+    _define("region", "r:", "region", "AWS region. Default: the SDK's own sources, then this machine's region", 2)
+    _define(
+        "access_key",
+        "a:",
+        "key",
+        "Access key ID. Default: the SDK's own sources, e.g. the instance's role",
+        3,
+    )
+    _define("secret_key", "s:", "key", "Secret access key; needed if, and only if, access_key is given", 4)
+    _define(
+        "secg", ":", "sg,...",
+        "Security groups to remove from every interface, comma-separated; with invert_sg_removal the only ones to "
+        "keep. Required for off and status", 5,
+    )  # fmt: skip
+    _define("skip_race_check", "", "", "Do not check for self-fencing and mutual fencing", 6)
+    _define("invert-sg-removal", "", "", "Keep only the groups of secg on the interfaces, remove all others", 7)
+    _define("unfence-ignore-restore", "", "", "The action on succeeds and restores nothing", 8)
+    _define("filter", ":", "key=value", "Filter of instances for list, key=value[,value]; several with ';'", 9)
+    _define(
+        "boto3_debug", "b:", "bool", "Write the AWS SDK's debug log to /var/log/fence_aws_vpc_boto3.log", 10,
+        default="False",
+    )  # fmt: skip
+    _define("onfence-poweroff", "", "", "Also stop the instance, by force, after it is isolated", 11)
+    _define(
+        "ignore-tag-write-failure", "", "",
+        "Isolate even where the original groups cannot be saved in tags: on may then have nothing to restore", 12,
+    )  # fmt: skip
+    _define(
+        "ignore-instance-state",
+        "",
+        "",
+        "Fence whatever state EC2 says the instance is in, not only running",
+        13,
+    )
+    for n in range(settings.STATIC_INTERFACES):
+        text = f"Groups to set on interface {n} (by network card, device index) on on, instead of those in tags"
+        _define(f"interface{n}-sg", ":", "sg,...", text, 14 + n)
+    _define(
+        "endpoint_url",
+        ":",
+        "url",
+        "URL of the EC2 API, e.g. of a VPC endpoint. Default: the region's own",
+        40,
+    )
+    _define(
+        "api_timeout", ":", "seconds", "Seconds to connect, and for each reply, of one API call", 41,
+        type="second", default="5",
+    )  # fmt: skip
+    _define(
+        "deadline", ":", "seconds",
+        "Seconds for a whole off or on, after which the agent ends by itself; keep it below Pacemaker's "
+        "pcmk_off_timeout and pcmk_reboot_timeout (12 seconds for the actions that only read)", 42,
+        type="second", default="45",
+    )  # fmt: skip
+    return [*FIELD_OPTIONS, *HYPHENED, "filter", "boto3_debug", *NEW_OPTIONS]
+
+
+def _long_options(names: List[str]) -> Dict[str, bool]:
+    """Long option -> is it a boolean; with the library's own that every agent takes."""
+    general = [
+        "quiet",
+        "verbose",
+        "verbose_level",
+        "debug",
+        "version",
+        "help",
+        "action",
+        "plug_separator",
+        "separator",
+    ]
+    known = [all_opt[n] for n in [*names, *general] if "longopt" in all_opt[n]]
+    seconds = [all_opt[n.replace("-", "_")] for n in (*settings.SECONDS, "retry-on", "disable-timeout")]
+    return {o["longopt"]: not o["getopt"].endswith(":") for o in [*known, *seconds]}
+
+
+def read_input(names: List[str]) -> Dict[str, Any]:
+    """The options from the command line, or from stdin as Pacemaker gives them, by the library.
+
+    Raises:
+        FenceError: a boolean that cannot be read, or input that is no text.
+        SystemExit: the library refused something.
+    """
+    options = _long_options(names)
+    booleans = [name for name, is_boolean in options.items() if is_boolean]
+    if len(sys.argv) > 1:
+        sys.argv[1:] = inputs.arguments(sys.argv[1:], options) or ["--"]
+    else:
+        text = inputs.decode_stdin(sys.stdin.buffer.read(inputs.STDIN_LIMIT + 1))
+        inputs.check_stdin(text, booleans)
+        sys.stdin = io.StringIO(text)
+    found: Dict[str, Any] = process_input(names)
+    return found
+
+
+def check_options(names: List[str], options: Dict[str, Any], chosen: Settings) -> Dict[str, Any]:
+    """The library's own checks and defaults, after ours, so that they have nothing left to refuse."""
+    given = {k: v for k, v in options.items() if k != "--debug-file"}
+    given["--action"] = chosen.action
+    given["--plug"] = str(given.get("--plug-separator", ",")).join(chosen.plugs)
+    checked: Dict[str, Any] = check_input(names, given, other_conditions=True)
+    if not chosen.plugs:
+        del checked["--plug"]
+    return checked
+
+
+# --- the operation ---------------------------------------------------------------------------------------------
+
+
+class FenceAWSVPCNet:
+    """What the library calls. It asks for the status before it acts; only ``status`` itself hears a pure answer.
+
+    For ``off`` and ``on`` it is told the opposite of what is wanted, so that it never takes its short cut: reads
+    may be stale, and what was interrupted has to be completed. For ``off`` that is also the moment to refuse.
+    """
+
+    def __init__(self, tools: Toolbox) -> None:
+        self.tools = tools
+        self._plugs = list(tools.settings.plugs)
+        self._fences: Dict[str, off.Fence] = {}
+        self._off: Dict[str, bool] = {}
+
+    def get_power_status(self, _connection: Any, options: Dict[str, Any]) -> str:
+        """ "on" or "off"."""
+        action = options["--action"]
+        if action == "on":
+            return "off"
+        if action == "off":
+            if not self._fences:
+                self._fences = {f.target.id: f for f in off.prepare(self.tools, self._plugs)}
+            return "on"
+        if not self._off:
+            self._off = queries.status(self.tools, self._plugs)
+        return "off" if self._off[options["--plug"]] else "on"
+
+    def set_power_status(self, _connection: Any, options: Dict[str, Any]) -> bool:
+        """Fence or unfence one plug; True, or an exception."""
+        if options["--action"] == "off":
+            off.run(self.tools, self._fences[options["--plug"]])
+        else:
+            on.run(self.tools, options["--plug"])
+        return True
+
+    def get_nodes_list(self, _connection: Any, options: Dict[str, Any]) -> Dict[str, Tuple[str, str]]:
+        """For list and list-status; under monitor the check that fencing would work, and no list."""
+        if options.get("--original-action") == "monitor":
+            queries.monitor(self.tools)
+            return {}
+        return queries.listed(self.tools)
+
+    def run(self, options: Dict[str, Any]) -> int:
+        """The exit code."""
+        code: int = (
+            fence_action(None, options, None, self.get_power_status, self.get_nodes_list, None, self.set_power_status)
+            or 0
+        )
+        return code
+
+
+def _summary(chosen: Settings, stats: Stats, result: str) -> str:
+    counts = {k: v for k, v in vars(stats).items() if isinstance(v, int)}
+    fields = {
+        "action": chosen.action,
+        "plug": ",".join(chosen.plugs) or "-",
+        "result": result,
+        "seconds": f"{time.monotonic() - STARTED:.2f}",
+        **counts,
+        "version": VERSION,
+    }
+    return "summary " + " ".join(f"{k}={v}" for k, v in fields.items())
+
+
+def _operate(options: Dict[str, Any], chosen: Settings) -> int:
+    stats = Stats()
+    result = "failed"
+    delay = int(options.get("--delay", 0))
+    _watch(chosen, delay + int(options.get("--power-wait", 0)) * max(1, len(chosen.plugs)))
+    try:
+        run_delay(options)
+        began = time.monotonic() if delay else STARTED
+        code = FenceAWSVPCNet(toolbox(chosen, Deadline(chosen.seconds, began), stats)).run(options)
+        result = {0: "ok", 2: "off"}.get(code, "failed")
+        return code
+    finally:
+        log.info(_summary(chosen, stats, result))
+
+
+def _watch(chosen: Settings, more: float) -> None:
+    """Ends the process if something that cannot be interrupted holds it beyond the deadline.
+
+    Being killed is safe at any point; staying is not.
+    """
+
+    def bark() -> None:
+        text = f"ERROR: {messages.stuck(chosen.action, chosen.seconds)}\n"
+        if select.select([], [2], [], 0)[1]:
+            os.write(2, text.encode())
+        os._exit(1)
+
+    timer = threading.Timer(chosen.seconds + more + WATCHDOG_SECONDS, bark)
+    timer.daemon = True
+    timer.start()
+
+
+# --- main ------------------------------------------------------------------------------------------------------
+
+
+def _settings(logs: LoggingManager, options: Dict[str, Any]) -> Settings:
+    """Ours of the options, and the logging that they ask for."""
+    unused = [m for m in logs.held() if m.startswith("Unused arguments")]
+    if unused:
+        raise messages.unused_arguments(unused[0].partition(":")[2].strip())
+    chosen = settings.parse(options)
+    logs.keep_secret(chosen.secret_key, os.environ.get("AWS_SECRET_ACCESS_KEY"), os.environ.get("AWS_SESSION_TOKEN"))
+    return chosen
+
+
+def _verbosity(options: Dict[str, Any]) -> int:
+    level = str(options.get("--verbose-level", 0))
+    if settings.boolean("verbose", options.get("--verbose", "0")):
+        return max(1, int(level) if level.isdigit() else 1)
+    return int(level) if level.isdigit() else 0
+
+
+def _configure_logging(logs: LoggingManager, options: Dict[str, Any], chosen: Settings) -> None:
+    path = options.get("--debug-file")
+    quiet = settings.boolean("quiet", options.get("--quiet", "0"))
+    try:
+        logs.configure(_verbosity(options), quiet, path)
+    except OSError as error:
+        raise messages.debug_file(str(path), error.strerror or str(error)) from error
+    for warning in chosen.warnings:
+        log.warning(warning)
+    if chosen.boto3_debug:
+        try:
+            logs.debug_sdk()
+        except OSError as error:
+            log.warning(messages.debug_file_warning(error.filename, error.strerror or str(error)))
+
+
+def _asks_for_documentation(options: Dict[str, Any]) -> Optional[str]:
+    for flag in ("--help", "--version"):
+        if settings.boolean(flag, options.get(flag, "0")):
+            return flag
+    action = str(options.get("--action", "")).lower()
+    return action if action in ("metadata", "meta-data", "manpage") else None
+
+
+def _show(wanted: str, names: List[str], options: Dict[str, Any]) -> int:
+    if wanted == "--version":
+        print(VERSION)
+        return 0
+    shown = {k: v for k, v in options.items() if k not in ("--help", "--version")}
+    shown.update({"--help": ""} if wanted == "--help" else {"--action": wanted})
+    show_docs(
+        check_input(names, shown, other_conditions=True),
+        {"shortdesc": SHORTDESC, "longdesc": LONGDESC, "vendorurl": VENDOR},
+    )
+    return 0
+
+
+def _run(logs: LoggingManager) -> int:
+    names = define_new_opts()
+    options = read_input(names)
+    wanted = _asks_for_documentation(options)
+    if wanted:
+        return _show(wanted, names, options)
+    chosen = _settings(logs, options)
+    checked = check_options(names, options, chosen)
+    _configure_logging(logs, options, chosen)
+    if chosen.action == "validate-all":
+        print(messages.options_valid())
+        return 0
+    return _operate(checked, chosen)
+
+
+def main() -> int:
+    """Run the agent; the exit code. Every failure ends in one line that an operator can act on."""
+    logs = LoggingManager(SyslogLibHandler())
+    try:
+        return _run(logs)
+    except FenceError as error:
+        text = str(error)
+    except SystemExit as error:  # the library's way to refuse, or to end after documentation
+        if error.code in (0, None):
+            return 0
+        errors = [e for e in logs.take_errors() if not e.startswith("Please use")]
+        text = str(messages.library_refused(errors[0] if errors else "the fencing library refused the options"))
+    except KeyboardInterrupt:
+        text = messages.interrupted()
+    except Exception as error:  # noqa: BLE001 - a bug must not end in a traceback, nor in another exit code
+        log.debug(traceback.format_exc())
+        text = messages.internal(f"{type(error).__name__}: {error}")
+    logs.ensure_configured()
+    log.error(text)
+    return 1
+
+
+def leave(code: int) -> NoReturn:
+    """Exit without waiting for threads that hang in an abandoned call."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        code = code or 1
+    logging.shutdown()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    leave(main())

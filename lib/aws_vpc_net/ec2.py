@@ -1,0 +1,242 @@
+"""One door to EC2: every call is bounded in time, retried while that helps, counted, and its errors are ours.
+
+The SDK makes one attempt at a call (its own retries know no deadline). Each attempt runs in a thread of its own
+and is abandoned when its time is over, since neither a name look-up nor a reply that trickles in byte by byte
+obeys the SDK's limits. Whoever abandons a change treats its outcome as unknown.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any, Callable, Dict, List, Optional
+
+from . import identity, messages
+from .deadline import Deadline, bounded, growing_pauses
+from .errors import ApiError, Category
+from .settings import Settings
+
+log = logging.getLogger(__name__)
+
+AUTHENTICATION = frozenset(
+    "AuthFailure Blocked ExpiredToken ExpiredTokenException IncompleteSignature InvalidClientTokenId "
+    "MissingAuthenticationToken OptInRequired PendingVerification RequestExpired SignatureDoesNotMatch "
+    "UnrecognizedClientException".split()
+)
+PERMISSION = frozenset(("UnauthorizedOperation", "AccessDenied", "AccessDeniedException"))
+THROTTLED = frozenset(
+    "RequestLimitExceeded Throttling ThrottlingException RequestThrottled TooManyRequestsException".split()
+)
+PASSING = frozenset(
+    "InternalError InternalFailure ServiceUnavailable Unavailable RequestTimeout ConcurrentTagAccess".split()
+)
+NO_SUCH_INSTANCE = frozenset(("InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed"))
+CONNECTIONS = 16  # calls at once
+RESERVE_SECONDS = 5.0
+
+
+@dataclass
+class Stats:
+    """What an operation did; for the summary line."""
+
+    api_calls: int = 0
+    retries: int = 0
+    throttles: int = 0
+    interfaces_changed: int = 0
+    tags_written: int = 0
+    chunks: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def add(self, **counts: int) -> None:
+        """Add to counters; safe from several threads."""
+        with self.lock:
+            for name, count in counts.items():
+                setattr(self, name, getattr(self, name) + count)
+
+
+@dataclass(frozen=True)
+class Doing:
+    """What a call is for: its words in an error, and the error's category if EC2's code tells no better one."""
+
+    what: str
+    category: Category
+
+
+class Ec2:
+    """EC2 as boto3 reaches it.
+
+    Attributes:
+        deadline: no attempt starts after it, none is waited for beyond it. While something changes it is earlier
+            than the operation's own, so that time is left to put back, to isolate again, or to stop the instance.
+    """
+
+    def __init__(self, settings: Settings, deadline: Deadline, stats: Stats) -> None:
+        self._whole = deadline
+        self.deadline = deadline
+        self.stats = stats
+        self._settings = settings
+        self._client: Any = None
+        self._attempt_seconds = 2 * settings.api_seconds + 1  # to connect, to reply, and a little
+
+    def keep_reserve(self) -> None:
+        """From now on leave a share of the time for ``use_reserve``."""
+        self.deadline = self._whole.earlier(min(RESERVE_SECONDS, self._whole.seconds / 5))
+
+    def use_reserve(self) -> None:
+        """From now on use all the time that the operation has."""
+        self.deadline = self._whole
+
+    def call(self, operation: str, doing: Doing, *, retry: bool = True, **params: Any) -> Dict[str, Any]:
+        """Call an API action, e.g. ``describe_instances``, until it answers or fails for good.
+
+        Args:
+            retry: False leaves passing errors to the caller, who reads the world before trying again.
+
+        Raises:
+            ApiError: it failed for good; or passing, if ``retry`` is off.
+            FenceError: of category deadline: nothing but passing errors until then.
+        """
+        self._connect()
+        last: Optional[ApiError] = None
+        for pause in growing_pauses(0.2, 3.0):
+            if self.deadline.passed:
+                raise messages.no_answer(doing.what, self.deadline.seconds, last.text if last else None)
+            try:
+                return self._attempt(operation, doing, params)
+            except ApiError as error:
+                if not error.passing or not retry:
+                    raise
+                log.debug("%s failed for now: %s", operation, error.text)
+                last = error
+            self.stats.add(retries=1)
+            self.deadline.pause(pause * (3 if last.code in THROTTLED else 1))
+        raise AssertionError("growing_pauses never ends")
+
+    def _attempt(self, operation: str, doing: Doing, params: Dict[str, Any]) -> Dict[str, Any]:
+        limit = min(self._attempt_seconds, self.deadline.remaining())
+        started = time.monotonic()
+        self.stats.add(api_calls=1)
+        done, result = bounded(lambda: getattr(self._client, operation)(**params), limit)
+        log.debug("%s %s took %.3f s", operation, params, time.monotonic() - started)
+        name = self._client.meta.method_to_api_mapping[operation]
+        if not done:
+            raise messages.slow_call(doing, name, limit)
+        if isinstance(result, BaseException):
+            error = self._error(result, doing, name)
+            if error.code in THROTTLED:
+                self.stats.add(throttles=1)
+            raise error from result
+        reply: Dict[str, Any] = result
+        return reply
+
+    def _error(self, error: BaseException, doing: Doing, call: str) -> ApiError:
+        """Our error for one of the SDK's."""
+        from botocore import exceptions as sdk
+        from botocore.parsers import ResponseParserError
+
+        if isinstance(error, sdk.ClientError):
+            return _client_error(dict(error.response), doing, call)
+        code = type(error).__name__
+        if isinstance(error, (sdk.NoCredentialsError, sdk.PartialCredentialsError, sdk.CredentialRetrievalError)):
+            return messages.sdk_error(Category.AUTHENTICATION, doing, call, code, str(error))
+        if isinstance(error, sdk.SSLError):
+            return messages.sdk_error(doing.category, doing, call, code, str(error))
+        if isinstance(error, sdk.EndpointConnectionError) and _unknown_host(error):
+            return messages.unknown_host(doing, call, code, str(error))
+        passing = (sdk.HTTPClientError, sdk.ConnectionError, sdk.IncompleteReadError, ResponseParserError)
+        if isinstance(error, passing):
+            return messages.broken_connection(doing, call, code, str(error))
+        if isinstance(error, (sdk.BotoCoreError, OSError)):
+            return messages.sdk_error(doing.category, doing, call, code, str(error))
+        raise error
+
+    def _connect(self) -> None:
+        """Build the client; not safe from several threads, so callers make their first call alone."""
+        if self._client is None:
+            self._client = _client(self._settings)
+
+
+def _client_error(response: Dict[str, Any], doing: Doing, call: str) -> ApiError:
+    code = str(response.get("Error", {}).get("Code", ""))
+    text = str(response.get("Error", {}).get("Message", ""))
+    status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if code in PERMISSION:
+        return messages.not_permitted(doing, call, code)
+    if code in AUTHENTICATION:
+        return messages.not_authenticated(doing, call, code, text)
+    if code in THROTTLED:
+        return messages.passing_error(doing, call, code, text, unknown=False)
+    if code in PASSING or status >= 500:
+        return messages.passing_error(doing, call, code, text, unknown=True)
+    return messages.refused(doing, call, code, text)
+
+
+def _unknown_host(error: BaseException) -> bool:
+    """Does the name server say that there is no such host? (That it does not answer passes.)"""
+    seen: List[BaseException] = []
+    cause: Optional[BaseException] = error
+    while cause is not None and cause not in seen:
+        if isinstance(cause, socket.gaierror):
+            return cause.errno == socket.EAI_NONAME
+        seen.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
+def _client(settings: Settings) -> Any:
+    """A boto3 client with one attempt a call, bounded in time.
+
+    Raises:
+        FenceError: of category region, authentication or validation.
+    """
+    try:
+        import boto3.session
+        from botocore import exceptions as sdk
+        from botocore.config import Config
+    except ImportError as error:
+        raise messages.no_boto3(str(error)) from error
+    config = Config(
+        connect_timeout=settings.api_seconds,
+        read_timeout=settings.api_seconds,
+        retries={"mode": "standard", "total_max_attempts": 1},
+        max_pool_connections=CONNECTIONS,
+    )
+    try:
+        session = boto3.session.Session(settings.access_key, settings.secret_key, None, settings.region)
+        region = session.region_name or identity.region()
+        if region is None:
+            raise messages.no_region()
+        return session.client("ec2", region_name=region, endpoint_url=settings.endpoint_url, config=config)
+    except (sdk.InvalidRegionError, sdk.NoRegionError) as error:
+        raise messages.bad_region(str(error)) from error
+    except (sdk.BotoCoreError, ValueError, OSError) as error:
+        raise messages.bad_sdk_configuration(str(error)) from error
+
+
+def at_once(work: List[Callable[[], Any]]) -> List[Any]:
+    """Run things that bound themselves, CONNECTIONS at a time; what each returned or raised, in order."""
+    results: List[Any] = [RuntimeError("not run")] * len(work)
+    todo = list(enumerate(work))
+    lock = threading.Lock()
+
+    def run() -> None:
+        while True:
+            with lock:
+                if not todo:
+                    return
+                index, item = todo.pop(0)
+            try:
+                results[index] = item()
+            except Exception as error:  # noqa: BLE001 - the caller knows which are expected
+                results[index] = error
+
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(min(CONNECTIONS, len(work)) - 1)]
+    for thread in threads:
+        thread.start()
+    run()
+    for thread in threads:
+        thread.join()
+    return results

@@ -1,0 +1,63 @@
+"""What can go wrong: one error class, one category for each kind of trouble.
+
+A category tells an operator where to look; the text says what failed, on which object, why, and what to do.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Category(str, Enum):
+    """First word of the agent's last line on stderr."""
+
+    AUTHENTICATION = "authentication"
+    REGION = "region"
+    PERMISSION = "permission"
+    INSTANCE = "instance"
+    STATE = "state"
+    SELF_FENCING = "self-fencing"
+    VALIDATION = "validation"
+    BACKUP = "backup"
+    TAG = "tag"
+    RETRIEVAL = "retrieval"
+    MODIFICATION = "modification"
+    PARTIAL = "partial"
+    RESTORE = "restore"
+    DEADLINE = "deadline"
+
+
+class FenceError(Exception):
+    """The operation failed; ``str()`` is the one line that the operator sees."""
+
+    def __init__(self, category: Category, text: str) -> None:
+        super().__init__(f"{category.value} error: {text}")
+        self.category = category
+        self.text = text
+
+
+class ApiError(FenceError):
+    """A call to EC2 failed.
+
+    Attributes:
+        call: name of the API action, e.g. ``CreateTags``.
+        code: EC2's error code, or the SDK's class of error.
+        passing: worth another try (throttled, 5xx, broken or slow connection).
+        unknown: the call may have taken effect all the same.
+    """
+
+    def __init__(
+        self,
+        category: Category,
+        text: str,
+        *,
+        call: str,
+        code: str,
+        passing: bool = False,
+        unknown: bool = False,
+    ) -> None:
+        super().__init__(category, text)
+        self.call = call
+        self.code = code
+        self.passing = passing
+        self.unknown = unknown

@@ -1,0 +1,72 @@
+"""What arrives on the command line or on stdin, looked at before the ``fencing`` library does.
+
+The library drops a boolean that it cannot read with a mere warning, refuses ``--flag=false``, and takes the word
+after a flag for nothing: each of these would do the opposite of what an operator wrote. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Iterable, List, Mapping
+
+from . import messages
+from .settings import FALSE, TRUE
+
+STDIN_LIMIT = 1 << 20  # bytes; Pacemaker sends a few hundred
+
+
+def decode_stdin(data: bytes) -> str:
+    """The text of stdin.
+
+    Raises:
+        FenceError: it is none, or longer than options ever are.
+    """
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise messages.bad_input("stdin") from error
+    if len(data) > STDIN_LIMIT or "\0" in text:
+        raise messages.bad_input("stdin")
+    return text
+
+
+def check_stdin(text: str, booleans: Iterable[str]) -> None:
+    """Every boolean on stdin can be read as one; names with ``-`` or ``_``, values as the library reads them.
+
+    Raises:
+        FenceError: naming the first that cannot.
+    """
+    known = {name.replace("-", "_") for name in booleans}
+    for line in text.splitlines():
+        name, equals, value = line.strip().partition("=")
+        value = re.sub(r'^"(.*)"$', r"\1", value)
+        if name.replace("-", "_") in known and not (equals and value.lower() in TRUE + FALSE):
+            raise messages.bad_boolean(name, value)
+
+
+def arguments(given: List[str], options: Mapping[str, bool]) -> List[str]:
+    """The command line as the library can read it: ``--a_b`` as ``--a-b``, ``--flag=true`` as ``--flag``.
+
+    Args:
+        given: the arguments without the program's name.
+        options: long option -> is it a boolean.
+
+    Raises:
+        FenceError: a boolean's value cannot be read.
+    """
+    by_name = {name.replace("-", "_"): name for name in options}
+    result: List[str] = []
+    for index, argument in enumerate(given):
+        if argument == "--":
+            return result + given[index:]
+        name, equals, value = argument[2:].partition("=")
+        known = by_name.get(name.replace("-", "_")) if argument.startswith("--") else None
+        if known is None:
+            result.append(argument)
+        elif not options[known] or not equals:
+            result.append(f"--{known}{equals}{value}")
+        elif value.lower() in TRUE:
+            result.append(f"--{known}")
+        elif value.lower() not in FALSE:
+            raise messages.bad_boolean(known, value)
+    return result

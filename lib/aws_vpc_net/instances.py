@@ -1,0 +1,83 @@
+"""Instances: read them whole, list them, stop them."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+from .ec2 import Doing, Ec2
+from .errors import Category
+from .rules import Instance, Interface
+
+PAGE = 1000  # instances a page, EC2's most
+MOST_PAGES = 1000  # a bound, not a limit that an account reaches
+
+
+def _position(raw: Mapping[str, Any]) -> Tuple[int, int, str]:
+    at = raw.get("Attachment", {})
+    return (at.get("NetworkCardIndex") or 0, at.get("DeviceIndex") or 0, raw["NetworkInterfaceId"])
+
+
+def parse_instance(raw: Mapping[str, Any]) -> Instance:
+    """An instance of a DescribeInstances reply; interfaces numbered by (network card, device index)."""
+    ordered = sorted(raw.get("NetworkInterfaces", ()), key=_position)
+    interfaces = [
+        Interface(
+            id=i["NetworkInterfaceId"],
+            number=number,
+            groups=frozenset(g["GroupId"] for g in i.get("Groups", ())),
+            vpc=i.get("VpcId", ""),
+            managed=bool(i.get("Operator", {}).get("Managed", False)),
+        )
+        for number, i in enumerate(ordered, 1)
+    ]
+    # Interfaces of a kind that has no groups cannot be isolated: shown as interfaces without groups.
+    for number, i in enumerate(raw.get("SecondaryInterfaces", ()), len(interfaces) + 1):
+        interfaces.append(Interface(i["SecondaryInterfaceId"], number, frozenset()))
+    tags = {t["Key"]: t.get("Value", "") for t in raw.get("Tags", ())}
+    return Instance(raw["InstanceId"], raw["State"]["Name"], tuple(interfaces), tags)
+
+
+class InstanceOperations:
+    """What the agent does with instances."""
+
+    def __init__(self, ec2: Ec2) -> None:
+        self._ec2 = ec2
+
+    def read(self, ids: Iterable[str]) -> Dict[str, Instance]:
+        """These instances, in one call; the unknown ones are missing.
+
+        By filter, which finds what there is; by ID, one unknown instance would fail the call.
+        """
+        wanted = sorted(set(ids))
+        doing = Doing(f"read instance {', '.join(wanted)}", Category.RETRIEVAL)
+        pages = self._pages(doing, Filters=[{"Name": "instance-id", "Values": wanted}])
+        return {raw["InstanceId"]: parse_instance(raw) for page in pages for raw in page}
+
+    def listed(self, filters: Sequence[Tuple[str, Tuple[str, ...]]]) -> Iterator[Tuple[str, str, str]]:
+        """(ID, Name tag, state) of every instance that matches, page by page."""
+        doing = Doing("list instances", Category.RETRIEVAL)
+        given = [{"Name": k, "Values": list(v)} for k, v in filters]
+        for page in self._pages(doing, Filters=given, MaxResults=PAGE):
+            for raw in page:
+                names = [t.get("Value", "") for t in raw.get("Tags", ()) if t["Key"] == "Name"]
+                yield raw["InstanceId"], names[0] if names else "", raw["State"]["Name"]
+
+    def probe(self) -> None:
+        """One cheap call that needs good credentials and the permission to read instances."""
+        self._ec2.call("describe_instances", Doing("read instances", Category.RETRIEVAL), MaxResults=5)
+
+    def stop(self, instance: str) -> None:
+        """Stop it at once, as if its power were cut."""
+        doing = Doing(f"stop instance {instance}", Category.INSTANCE)
+        self._ec2.call("stop_instances", doing, InstanceIds=[instance], Force=True)
+
+    def _pages(self, doing: Doing, **params: Any) -> Iterator[List[Mapping[str, Any]]]:
+        token: Optional[str] = None
+        for _ in range(MOST_PAGES):
+            if token:
+                params["NextToken"] = token
+            reply = self._ec2.call("describe_instances", doing, **params)
+            yield [i for r in reply.get("Reservations", ()) for i in r.get("Instances", ())]
+            token = reply.get("NextToken")
+            if not token:
+                return

@@ -1,0 +1,154 @@
+"""LoggingManager: syslog, stderr, debug file and the SDK's debug log; each line once, clean, without secrets."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import stat
+import sys
+from typing import Iterable, List, Optional
+
+FORMAT = "%(asctime)-15s %(levelname)s: %(message)s"
+BOTO3_LOG = "/var/log/fence_aws_vpc_boto3.log"
+BOTO3_LOG_VARIABLE = "FENCE_AWS_VPC_NET_BOTO3_LOG"  # another file, for tests
+SDK = ("boto3", "botocore", "urllib3", "s3transfer")
+
+# Pacemaker reads these words on an agent's stderr as another result than "failed".
+_READ_BY_PACEMAKER = (
+    (re.compile(r"\btimed[ -]?out\b", re.I), "took too long"),
+    (re.compile(r"time(?=out)", re.I), "time-"),
+    (re.compile(r"\bun(supported|recogni[sz]ed) action\b", re.I), "unknown action"),
+)
+# Headers and parameters that carry a secret, and its value up to where it can end.
+_SECRETS = (
+    re.compile(r"(X-Amz-Security-Token['\"]?\s*[:=,]\s*b?['\"]?)[^'\"&\s,)]+", re.I),
+    re.compile(r"((?:x-amz-)?Signature['\"]?\s*[:=,]\s*b?['\"]?)[0-9a-f]{16,}", re.I),
+    re.compile(r"(Signature:\s*)[0-9a-f]{16,}", re.I),
+    re.compile(
+        r"((?:aws_?)?(?:secret_?(?:access_?)?key|session_?token|SecretAccessKey|SessionToken|\bToken)"
+        r"['\"]?\s*[:=]\s*b?['\"]?)[^'\"&\s,)}<]+",
+        re.I,
+    ),
+    re.compile(r"(X-aws-ec2-metadata-token['\"]?\s*[:=,]\s*b?['\"]?)[^'\"&\s,)]+", re.I),
+    re.compile(r"(://[^/\s:@]*:)[^/\s@]+(?=@)"),
+)
+
+
+def clean(text: str, secrets: Iterable[str] = ()) -> str:
+    """One line without control characters, secrets, or words that Pacemaker would take for another result."""
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    for pattern in _SECRETS:
+        text = pattern.sub(r"\1***", text)
+    for pattern, word in _READ_BY_PACEMAKER:
+        text = pattern.sub(word, text)
+    return "".join(c if c.isprintable() else " " for c in text.strip())
+
+
+class _Clean(logging.Formatter):
+    """Formats a record as one clean line, tracebacks included."""
+
+    def __init__(self, form: str, secrets: List[str]) -> None:
+        super().__init__(form)
+        self._secrets = secrets
+
+    def format(self, record: logging.LogRecord) -> str:
+        return clean(super().format(record), self._secrets)
+
+
+class LoggingManager:
+    """Owns the root logger's handlers.
+
+    The ``fencing`` library adds handlers of its own on two occasions, so lines would appear twice, and some before
+    it has any. So all is held back until ``configure``, and then said once.
+    """
+
+    def __init__(self, syslog: logging.Handler) -> None:
+        self._syslog = syslog
+        self._held: List[logging.LogRecord] = []
+        self._secrets: List[str] = []
+        self._root = logging.getLogger()
+        self._root.addFilter(self._hold)
+        self._configured = False
+
+    def _hold(self, record: logging.LogRecord) -> bool:
+        self._held.append(record)
+        return False
+
+    def keep_secret(self, *secrets: Optional[str]) -> None:
+        """Never show these."""
+        self._secrets.extend(s for s in secrets if s)
+
+    def take_errors(self) -> List[str]:
+        """The errors held back so far, which are then not said: the caller words them."""
+        errors = [r for r in self._held if r.levelno >= logging.ERROR]
+        self._held = [r for r in self._held if r.levelno < logging.ERROR]
+        return [r.getMessage().strip() for r in errors]
+
+    def held(self) -> List[str]:
+        """The messages held back so far."""
+        return [r.getMessage().strip() for r in self._held]
+
+    def configure(self, verbose: int = 0, quiet: bool = False, debug_file: Optional[str] = None) -> None:
+        """Put the final handlers in place of whatever is there, and say what was held back.
+
+        Args:
+            verbose: stderr shows 0 warnings and errors, 1 also every step and the summary, 2 everything.
+
+        Raises:
+            OSError: the debug file cannot be written.
+        """
+        self._root.removeFilter(self._hold)
+        self._root.handlers[:] = []
+        self._configured = True
+        level = logging.DEBUG if verbose > 1 else logging.INFO
+        self._add(self._syslog, "%(message)s", level)
+        if not quiet:
+            self._add(logging.StreamHandler(sys.stderr), FORMAT, (logging.WARNING, level)[verbose > 0])
+        self._root.setLevel(level)
+        for name in SDK:
+            logging.getLogger(name).propagate = False
+            logging.getLogger(name).addHandler(logging.NullHandler())
+        if debug_file:
+            self._add(_private_file(debug_file), FORMAT, logging.DEBUG)
+            self._root.setLevel(logging.DEBUG)
+        held, self._held = self._held, []
+        for record in held:
+            self._root.handle(record)
+
+    def ensure_configured(self) -> None:
+        """With the defaults, if something failed before the options were known."""
+        if not self._configured:
+            self.configure()
+
+    def debug_sdk(self) -> str:
+        """Send the SDK's debug messages to their own file; returns its path.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        path = os.environ.get(BOTO3_LOG_VARIABLE, BOTO3_LOG)
+        handler = _private_file(path)
+        handler.setFormatter(_Clean(FORMAT, self._secrets))
+        for name in SDK:
+            logger = logging.getLogger(name)
+            logger.setLevel(logging.DEBUG)
+            logger.addHandler(handler)
+        return path
+
+    def _add(self, handler: logging.Handler, form: str, level: int) -> None:
+        handler.setFormatter(_Clean(form, self._secrets))
+        handler.setLevel(level)
+        self._root.addHandler(handler)
+
+
+def _private_file(path: str) -> logging.Handler:
+    """A handler that appends to a file that only its owner may read."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.fchmod(descriptor, 0o600)
+    finally:
+        os.close(descriptor)
+    return logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")

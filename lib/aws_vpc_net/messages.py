@@ -1,0 +1,442 @@
+"""Every message that an operator can see, in one place and worded alike.
+
+Form: what failed, on which object: why; what to do. Words that make Pacemaker read a result differently
+("timed out" and the like) are kept out of all of them, the SDK's own included, by ``logs.clean``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, FrozenSet, Iterable, Mapping, Optional
+
+from .errors import ApiError, Category, FenceError
+
+if TYPE_CHECKING:
+    from .ec2 import Doing
+
+HELP = "see --help"
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
+
+
+def _short(text: str, most: int = 80) -> str:
+    """What an operator typed, safe to show: printable and short."""
+    shown = "".join(c if c.isprintable() else "?" for c in text)
+    return shown if len(shown) <= most else f"{shown[:most]}… ({len(shown)} characters)"
+
+
+# --- validation ------------------------------------------------------------------------------------------------
+
+
+def _invalid(text: str) -> FenceError:
+    return FenceError(Category.VALIDATION, text)
+
+
+def bad_boolean(name: str, value: str) -> FenceError:
+    return _invalid(f"{name}={_short(value)} is neither true nor false; write 1 or 0")
+
+
+def bad_seconds(name: str, value: str, least: int, most: int) -> FenceError:
+    return _invalid(f"{name}={_short(value)}: not a whole number of seconds from {least} to {most}")
+
+
+def bad_count(name: str, value: str) -> FenceError:
+    return _invalid(f"{name}={_short(value)}: not a whole number of 0 or more")
+
+
+def bad_text(name: str) -> FenceError:
+    return _invalid(f"{name}: the value is too long or holds control characters; check the configuration")
+
+
+def bad_input(name: str) -> FenceError:
+    return _invalid(f"{name} cannot be read: not UTF-8 text, or longer than an agent's options ever are")
+
+
+def empty_list(name: str) -> FenceError:
+    return _invalid(f"{name} is empty; name at least one, separated by commas")
+
+
+def empty_elements(name: str) -> str:
+    return f"{name} has empty elements; they are ignored"
+
+
+def empty_separator(name: str) -> FenceError:
+    return _invalid(f"{name} is empty; give one character, or leave it out for ','")
+
+
+def malformed_group(name: str, group: str) -> FenceError:
+    return _invalid(f"{name}: {_short(group)} is not a security group ID; it looks like sg-0123456789abcdef0")
+
+
+def malformed_instance(plug: str) -> FenceError:
+    return _invalid(f"plug {_short(plug)} is not an instance ID; it looks like i-0123456789abcdef0")
+
+
+def no_plug(action: str) -> FenceError:
+    return _invalid(f"{action} needs plug, the instance ID; {HELP}")
+
+
+def no_secg(action: str) -> FenceError:
+    return _invalid(
+        f"{action} needs secg, the security groups to remove (or, with invert-sg-removal, to keep); {HELP}"
+    )
+
+
+def half_key_pair(missing: str) -> FenceError:
+    return _invalid(
+        f"{missing} is missing; give both access-key and secret-key, or neither for the SDK's own sources"
+    )
+
+
+def bad_filter(part: str) -> FenceError:
+    return _invalid(f"filter {_short(part)} is not key=value[,value]; separate several with ';'")
+
+
+def bad_endpoint(url: str) -> FenceError:
+    return _invalid("endpoint_url is not an http(s)://host[:port][/path] without user, query or fragment")
+
+
+def unknown_action(action: str, known: Iterable[str]) -> FenceError:
+    return _invalid(f"action {_short(action)} is unknown; one of {', '.join(known)}")
+
+
+def unused_arguments(arguments: str) -> FenceError:
+    return _invalid(
+        f"unused arguments {_short(arguments)}; a flag takes its value as --flag=true or --flag=false; {HELP}"
+    )
+
+
+def library_refused(text: str) -> FenceError:
+    return _invalid(f"{text}; {HELP}")
+
+
+def debug_file(path: str, reason: str) -> FenceError:
+    return _invalid(f"cannot write {_short(path)}: {reason}; check its folder")
+
+
+def debug_file_warning(path: str, reason: str) -> str:
+    return f"no SDK debug log: cannot write {path}: {reason}"
+
+
+def options_valid() -> str:
+    return "Success: the options are valid"
+
+
+# --- the SDK and the API ---------------------------------------------------------------------------------------
+
+
+def no_boto3(reason: str) -> FenceError:
+    return FenceError(Category.VALIDATION, f"cannot import boto3: {reason}; install python3-boto3")
+
+
+def no_region() -> FenceError:
+    return FenceError(
+        Category.REGION,
+        "no region: neither option, environment, configuration nor IMDS names one; set region",
+    )
+
+
+def bad_region(reason: str) -> FenceError:
+    return FenceError(Category.REGION, f"{reason}; set region, e.g. eu-west-1")
+
+
+def bad_sdk_configuration(reason: str) -> FenceError:
+    return FenceError(
+        Category.AUTHENTICATION, f"the AWS SDK refuses its configuration: {reason}; check ~/.aws and AWS_*"
+    )
+
+
+def sdk_error(category: Category, doing: Doing, call: str, code: str, text: str) -> ApiError:
+    hint = "; check the credentials" if category is Category.AUTHENTICATION else ""
+    return ApiError(category, f"cannot {doing.what}: {call}: {text}{hint}", call=call, code=code)
+
+
+def unknown_host(doing: Doing, call: str, code: str, text: str) -> ApiError:
+    return ApiError(
+        Category.REGION,
+        f"cannot {doing.what}: {text}: no such host; check region and endpoint_url",
+        call=call,
+        code=code,
+    )
+
+
+def broken_connection(doing: Doing, call: str, code: str, text: str) -> ApiError:
+    return ApiError(
+        doing.category,
+        f"cannot {doing.what}: {call}: {text}",
+        call=call,
+        code=code,
+        passing=True,
+        unknown=True,
+    )
+
+
+def slow_call(doing: Doing, call: str, seconds: float) -> ApiError:
+    text = f"cannot {doing.what}: {call}: no complete reply in {seconds:.1f} s"
+    return ApiError(doing.category, text, call=call, code="SlowReply", passing=True, unknown=True)
+
+
+def not_permitted(doing: Doing, call: str, code: str) -> ApiError:
+    text = f"cannot {doing.what}: not permitted ({code}); allow ec2:{call}"
+    return ApiError(Category.PERMISSION, text, call=call, code=code)
+
+
+def not_authenticated(doing: Doing, call: str, code: str, text: str) -> ApiError:
+    reason = f"cannot {doing.what}: {call}: {code}: {text}; check the credentials and this machine's clock"
+    return ApiError(Category.AUTHENTICATION, reason, call=call, code=code)
+
+
+def passing_error(doing: Doing, call: str, code: str, text: str, *, unknown: bool) -> ApiError:
+    reason = f"cannot {doing.what}: {call}: {code}: {text}"
+    return ApiError(doing.category, reason, call=call, code=code, passing=True, unknown=unknown)
+
+
+def refused(doing: Doing, call: str, code: str, text: str) -> ApiError:
+    return ApiError(doing.category, f"cannot {doing.what}: {call}: {code}: {text}", call=call, code=code)
+
+
+def no_answer(what: str, seconds: float, last: Optional[str]) -> FenceError:
+    reason = f" (last: {last})" if last else ""
+    return FenceError(
+        Category.DEADLINE,
+        f"gave up after {seconds:g} s: {what}{reason}; check the way to the API, then repeat",
+    )
+
+
+# --- instances -------------------------------------------------------------------------------------------------
+
+
+def unknown_instance(plug: str) -> FenceError:
+    return FenceError(Category.INSTANCE, f"no instance {plug} here; check plug, region and credentials")
+
+
+def terminated(plug: str) -> FenceError:
+    return FenceError(Category.INSTANCE, f"{plug} is terminated: there is nothing to bring back")
+
+
+def not_running(plug: str, state: str) -> FenceError:
+    return FenceError(
+        Category.STATE,
+        f"{plug} is not running but {state}; set ignore_instance_state to isolate it all the same",
+    )
+
+
+def self_fencing(plug: str) -> FenceError:
+    return FenceError(
+        Category.SELF_FENCING, f"Self-fencing detected: {plug} is this machine; fence it from another node"
+    )
+
+
+def fenced_fencer(own: str) -> FenceError:
+    return FenceError(
+        Category.SELF_FENCING,
+        f"this machine, {own}, is fenced itself and must not fence others; unfence it first",
+    )
+
+
+def unknown_self() -> str:
+    return "cannot tell which instance this machine is: no check for self-fencing and mutual fencing"
+
+
+# --- what off refuses ------------------------------------------------------------------------------------------
+
+
+def no_interfaces(plug: str) -> FenceError:
+    return FenceError(Category.STATE, f"EC2 shows no network interface of {plug}; nothing can be isolated")
+
+
+def managed_interface(plug: str, interface: str) -> FenceError:
+    return FenceError(
+        Category.STATE,
+        f"{interface} of {plug} is managed by AWS, which refuses changes; use another fence method",
+    )
+
+
+def interface_without_groups(plug: str, interface: str) -> FenceError:
+    return FenceError(
+        Category.STATE, f"{interface} of {plug} has no security groups to change; use another fence method"
+    )
+
+
+def nothing_left(plug: str, interface: str, groups: Iterable[str]) -> FenceError:
+    return FenceError(
+        Category.VALIDATION,
+        f"{interface} of {plug} would be left without a group by removing {_list(groups)}; "
+        "add a group that isolates, or use invert-sg-removal",
+    )
+
+
+def nothing_to_remove(plug: str) -> FenceError:
+    return FenceError(
+        Category.VALIDATION,
+        f"{plug} has nothing to remove: check secg and invert_sg_removal; nothing was changed",
+    )
+
+
+# --- the record ------------------------------------------------------------------------------------------------
+
+
+def no_room(plug: str, needed: int, free: int) -> FenceError:
+    return FenceError(
+        Category.TAG,
+        f"{plug} has room for {free} more tags, the backup needs {needed}; delete tags of your own",
+    )
+
+
+def record_unverified(plug: str, reason: str) -> FenceError:
+    return FenceError(
+        Category.TAG, f"the backup tags of {plug} were not proven to be there: {reason}; nothing was isolated"
+    )
+
+
+def without_record(plug: str, reason: str) -> str:
+    return f"{plug} is isolated without a backup: {reason}"
+
+
+def record_written(plug: str, tags: int, time: int) -> str:
+    return f"{plug}: {tags} tags written, lastfence={time}"
+
+
+# --- isolating -------------------------------------------------------------------------------------------------
+
+
+def established_may_survive(plug: str, poweroff: bool) -> str:
+    until = " until it has stopped" if poweroff else ""
+    return f"{plug}: established connections may survive the change of groups{until}; see the manual"
+
+
+def group_dropped(interface: str, group: str) -> str:
+    return f"{interface}: {group} of secg does not exist and is left out"
+
+
+def appeared(plug: str, interfaces: Iterable[str]) -> str:
+    return f"{plug}: {_list(interfaces)} appeared meanwhile; recorded and isolated too"
+
+
+def not_isolated(plug: str, why: Mapping[str, str]) -> FenceError:
+    causes = "; ".join(f"{i}: {why[i]}" for i in sorted(why))
+    return FenceError(Category.DEADLINE, f"{plug} was not proven to be isolated in time: {causes}; repeat off")
+
+
+def refused_put_back(plug: str, why: Mapping[str, FenceError], category: Category) -> FenceError:
+    return FenceError(category, f"{plug} is not isolated: {_causes(why)}; what had been changed was put back")
+
+
+def refused_left(plug: str, why: Mapping[str, FenceError], cut: Iterable[str], reason: str) -> FenceError:
+    return FenceError(
+        Category.PARTIAL,
+        f"{plug} is only partly isolated: {_causes(why)}; {_list(cut)} left isolated: {reason}; repeat off",
+    )
+
+
+def refused_all(plug: str, why: Mapping[str, FenceError], category: Category) -> FenceError:
+    return FenceError(category, f"{plug} is not isolated: {_causes(why)}; no group was changed")
+
+
+def _causes(why: Mapping[str, FenceError]) -> str:
+    return "; ".join(f"{i}: {why[i].text}" for i in sorted(why))
+
+
+def stop_failed(plug: str, reason: str) -> str:
+    return f"{plug} is isolated but was not stopped: {reason}"
+
+
+def stopping(plug: str) -> str:
+    return f"{plug}: stop requested"
+
+
+def already_terminated(plug: str) -> str:
+    return f"{plug} is terminated, so it is off"
+
+
+# --- bringing back ---------------------------------------------------------------------------------------------
+
+
+def restore_skipped(plug: str) -> str:
+    return f"{plug}: unfence-ignore-restore is set: nothing is restored"
+
+
+def nothing_to_restore(plug: str) -> str:
+    return f"{plug}: no interface is isolated and there is no backup: nothing to restore"
+
+
+def no_record(plug: str) -> FenceError:
+    return FenceError(
+        Category.BACKUP,
+        f"{plug} is isolated and its tags hold no valid backup; nothing was changed: "
+        "give every interface its groups with interfaceN-sg, or set them by hand",
+    )
+
+
+def left_without_record(plug: str, interface: str, groups: Iterable[str]) -> str:
+    return f"{plug}: {interface} has no backup and is left with {_list(groups)}"
+
+
+def detached(plug: str, interface: str, groups: Iterable[str]) -> str:
+    return f"{plug}: {interface} of the backup is not attached any more; its groups were {_list(groups)}"
+
+
+def static_gap(plug: str, missing: Iterable[int], numbering: Mapping[int, str]) -> FenceError:
+    names = _list(f"interface{n}-sg" for n in missing)
+    shown = ", ".join(f"{n}={i}" for n, i in sorted(numbering.items()))
+    return FenceError(Category.VALIDATION, f"{plug}: {names} missing; every interface needs one: {shown}")
+
+
+def static_isolates(option: str) -> FenceError:
+    return FenceError(Category.VALIDATION, f"{option} holds groups that read as isolated under secg; check both")
+
+
+def static_unused(plug: str, numbers: Iterable[int]) -> str:
+    return f"{plug}: no such interface for {_list(f'interface{n}-sg' for n in numbers)}"
+
+
+def overtaken(plug: str, why: str) -> FenceError:
+    return FenceError(
+        Category.RESTORE, f"{plug} was fenced meanwhile, and that wins: {why}; repeat on if it may come back"
+    )
+
+
+def not_restored(plug: str, why: Mapping[str, str], category: Category) -> FenceError:
+    causes = "; ".join(f"{i}: {why[i]}" for i in sorted(why))
+    return FenceError(category, f"{plug} was not wholly restored: {causes}; the backup is kept: repeat on")
+
+
+def cleanup_failed(plug: str, reason: str) -> str:
+    return f"{plug}: its backup tags were not deleted, which harms nothing: {reason}"
+
+
+def tags_deleted(plug: str, count: int) -> str:
+    return f"{plug}: {count} tags deleted"
+
+
+# --- monitor ---------------------------------------------------------------------------------------------------
+
+
+def groups_missing(groups: FrozenSet[str]) -> FenceError:
+    return FenceError(
+        Category.VALIDATION,
+        f"no such security group: {_list(groups)}; check secg and region: fencing would fail",
+    )
+
+
+def groups_unchecked(reason: str) -> str:
+    return f"whether the groups of secg exist was not checked: {reason}"
+
+
+def monitor_without_secg() -> str:
+    return "secg is not set: off and status will be refused"
+
+
+def internal(error: str) -> str:
+    return f"internal error: {error}; please report it with the debug file"
+
+
+def stuck(action: str, seconds: float) -> str:
+    return (
+        f"deadline error: {action} did not end in {seconds:g} s and was ended; check the way to the API, then repeat"
+    )
+
+
+def interrupted() -> str:
+    return "interrupted; what was begun is completed by repeating off, or undone by on"

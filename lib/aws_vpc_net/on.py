@@ -1,0 +1,204 @@
+"""on: set the original groups, prove it, then forget the record.
+
+    read -> set all groups -> read until all are as recorded -> delete the tags that were read first
+
+The record is deleted last and by value: until the restore is proven the originals are in the tags, and a record
+that another ``off`` writes meanwhile is not touched. Every read looks for such an ``off``: it wins.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import Dict, List, Mapping, Optional, Tuple
+
+from . import backup_tags, messages, rules
+from .deadline import growing_pauses
+from .errors import ApiError, Category, FenceError
+from .rules import Book, Groups, Instance
+from .toolbox import Toolbox
+
+log = logging.getLogger(__name__)
+
+
+def run(tools: Toolbox, plug: str) -> None:
+    """Bring one instance back; returning means that it is back.
+
+    Raises:
+        FenceError: it is not, or that was not proven; the record is kept.
+    """
+    if tools.settings.unfence_ignore_restore:
+        log.info(messages.restore_skipped(plug))
+        return
+    first = tools.instances.read([plug]).get(plug)
+    if first is None:
+        raise messages.unknown_instance(plug)
+    if first.terminated:
+        raise messages.terminated(plug)
+    first, goals = _static_goals(tools, first) if tools.settings.static else _recorded_goals(tools, first)
+    leftovers = {**backup_tags.own(first.tags, plug), **backup_tags.copied(first.tags, plug)}
+    if not goals and not leftovers:
+        log.info(messages.nothing_to_restore(plug))
+        return
+    tools.ec2.keep_reserve()
+    seen = _Restore(tools, first, goals).run()
+    if not goals and _looks_fenced(seen, tools):  # the first read was stale: nothing may be forgotten
+        raise messages.no_record(plug)
+    tools.ec2.use_reserve()
+    _forget(tools, plug, leftovers)
+
+
+# --- decide ----------------------------------------------------------------------------------------------------
+
+
+def _static_goals(tools: Toolbox, first: Instance) -> Tuple[Instance, Dict[str, Groups]]:
+    """The groups of ``interfaceN-sg``; N is the rank from 0."""
+    static, policy = tools.settings.static, tools.policy
+    numbering = {i.number - 1: i.id for i in first.interfaces}
+    missing = [n for n in numbering if n not in static]
+    if missing:
+        raise messages.static_gap(first.id, missing, numbering)
+    unused = [n for n in static if n not in numbering]
+    if unused:
+        log.warning(messages.static_unused(first.id, unused))
+    goals = {numbering[n]: frozenset(static[n]) for n in numbering}
+    isolating = [n for n in numbering if rules.cut(goals[numbering[n]], policy)]
+    if isolating and (policy.keep_only or len(isolating) == len(numbering)):
+        raise messages.static_isolates(f"interface{isolating[0]}-sg")
+    return first, goals
+
+
+def _looks_fenced(instance: Instance, tools: Toolbox) -> bool:
+    book = backup_tags.read(instance)
+    return any(rules.isolated(i, instance, book, tools.policy) for i in instance.interfaces)
+
+
+def _recorded_goals(tools: Toolbox, first: Instance) -> Tuple[Instance, Dict[str, Groups]]:
+    """The groups on record of each attached interface that has one."""
+    policy = tools.policy
+
+    def is_clear(instance: Instance) -> bool:
+        found = rules.originals(instance, backup_tags.read(instance), policy)
+        return bool(found) or not _looks_fenced(instance, tools)
+
+    if not is_clear(first):
+        first = tools.reread(first.id, first, is_clear)
+    book = backup_tags.read(first)
+    goals = rules.originals(first, book, policy)
+    if not goals and _looks_fenced(first, tools):
+        raise messages.no_record(first.id)
+    if goals:
+        _warn_of_others(first, book, goals)
+    return first, goals
+
+
+def _warn_of_others(first: Instance, book: Book, goals: Mapping[str, Groups]) -> None:
+    for interface in first.interfaces:
+        if interface.id not in goals:
+            log.warning(messages.left_without_record(first.id, interface.id, interface.groups))
+    attached = {i.id for i in first.interfaces}
+    for interface_id in sorted(set(book.sets) - attached):
+        groups = book.at(interface_id, book.lastfence)
+        if groups:
+            log.warning(messages.detached(first.id, interface_id, groups))
+
+
+# --- restore ---------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Restore:
+    """Sets the groups and reads until they are there. One object for one instance."""
+
+    tools: Toolbox
+    first: Instance
+    goals: Mapping[str, Groups]
+    refused: Dict[str, FenceError] = field(default_factory=dict)
+    failed: Dict[str, FenceError] = field(default_factory=dict)
+
+    def run(self) -> Instance:
+        """Return the read that proves it: every attached interface has its goal, no ``off`` came in between."""
+        before = backup_tags.read(self.first)
+        todo = list(self.goals)
+        wrong: Dict[str, str] = {}
+        for pause in growing_pauses(0.1, 2.0):
+            self._set(todo)
+            seen = self._read()
+            if seen is not None:
+                if rules.moved(before, backup_tags.read(seen)):
+                    self._isolate_again(seen)
+                wrong = self._wrong(seen)
+                if set(wrong) <= set(self.refused):
+                    return self._result(seen)
+                again = [i for i in wrong if i in self.failed]
+                todo = again or ([i for i in wrong if i not in self.refused] if not todo else [])
+            if self.tools.deadline.passed:
+                raise messages.not_restored(self.first.id, self._why(wrong), Category.DEADLINE)
+            self.tools.deadline.pause(pause)
+        raise AssertionError("growing_pauses never ends")
+
+    def _result(self, seen: Instance) -> Instance:
+        if self.refused:
+            category = next(iter(self.refused.values())).category
+            raise messages.not_restored(self.first.id, {i: e.text for i, e in self.refused.items()}, category)
+        return seen
+
+    def _set(self, interfaces: List[str]) -> None:
+        outcomes = self.tools.groups.set_groups({i: self.goals[i] for i in interfaces}, Category.RESTORE)
+        for interface, error in outcomes.items():
+            self.failed.pop(interface, None)
+            if isinstance(error, ApiError) and not error.passing and not _is_gone(error):
+                self.refused[interface] = error
+            elif error is not None:
+                self.failed[interface] = error
+
+    def _read(self) -> Optional[Instance]:
+        try:
+            return self.tools.instances.read([self.first.id]).get(self.first.id)
+        except FenceError as error:
+            if error.category is not Category.DEADLINE:
+                raise
+            raise messages.not_restored(self.first.id, {"last read": error.text}, error.category) from error
+
+    def _wrong(self, seen: Instance) -> Dict[str, str]:
+        """Attached interfaces that are not as they should be. Gone with its interface is a warning's matter."""
+        return {
+            i.id: f"reads {', '.join(sorted(i.groups))}"
+            for i in seen.interfaces
+            if i.id in self.goals and (i.groups != self.goals[i.id] or i.id in self.failed)
+        }
+
+    def _why(self, wrong: Mapping[str, str]) -> Dict[str, str]:
+        why = {**wrong, **{i: e.text for i, e in {**self.failed, **self.refused}.items()}}
+        return why or {"interfaces": "no read showed them"}
+
+    def _isolate_again(self, seen: Instance) -> None:
+        """An ``off`` came in between: cut again what we opened, delete nothing, fail."""
+        self.tools.ec2.use_reserve()
+        policy = self.tools.policy
+        before = {i.id: i.groups for i in self.first.interfaces}
+        goals = {}
+        for interface in seen.interfaces:
+            if interface.id in self.goals and not rules.cut(interface.groups, policy):
+                wanted = rules.goal(self.goals[interface.id], policy) if policy.secg else frozenset()
+                goals[interface.id] = wanted or before.get(interface.id, frozenset())
+        errors = self.tools.groups.set_groups({i: g for i, g in goals.items() if g}, Category.RESTORE)
+        bad = [e.text for e in errors.values() if e is not None]
+        why = "; ".join(bad) if bad else "what had been opened is isolated again"
+        raise messages.overtaken(self.first.id, why)
+
+
+def _is_gone(error: ApiError) -> bool:
+    """Did the interface go away? Then the next read does not show it."""
+    return error.code == "InvalidNetworkInterfaceID.NotFound"
+
+
+def _forget(tools: Toolbox, plug: str, leftovers: Mapping[str, str]) -> None:
+    """Delete the tags that were read before the restore. A failure is a warning that breaks nothing later."""
+    if not leftovers:
+        return
+    try:
+        tools.tags.delete(plug, leftovers)
+        log.info(messages.tags_deleted(plug, len(leftovers)))
+    except FenceError as error:
+        log.warning(messages.cleanup_failed(plug, error.text))

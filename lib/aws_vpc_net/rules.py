@@ -1,0 +1,202 @@
+"""The safety rules: is it isolated, what must be backed up, what may be changed, when to put back.
+
+Pure: standard library only, no clock, no I/O. Everything that the agent claims rests on this page.
+
+    off says "fenced"  =>  every interface's change was accepted in this run, and a later read shows all cut.
+    status says OFF    =>  all isolated in that one read; tags alone never suffice.
+    originals          :   recorded before the first change, kept until the last restore is verified.
+
+Terms. An interface is *cut* if its groups alone are those of a fenced one; it is *isolated* if it is cut and,
+where groups are removed, a record shows that something was removed. A *record* is what the tags remember.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Dict, FrozenSet, List, Mapping, Optional, Tuple
+
+Groups = FrozenSet[str]
+NONE: Groups = frozenset()
+
+
+@dataclass(frozen=True)
+class Interface:
+    """A network interface as one read of EC2 showed it; ``number`` is its rank, from 1."""
+
+    id: str
+    number: int
+    groups: Groups
+    vpc: str = ""
+    managed: bool = False  # by AWS or another service: EC2 refuses changes
+
+
+@dataclass(frozen=True)
+class Instance:
+    """An instance as one read of EC2 showed it; interfaces in order of (network card, device index)."""
+
+    id: str
+    state: str
+    interfaces: Tuple[Interface, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def terminated(self) -> bool:
+        """Nothing brings it back."""
+        return self.state == "terminated"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What the options say about isolation."""
+
+    secg: Tuple[str, ...] = ()
+    keep_only: bool = False  # invert_sg_removal
+    untrack: Optional[str] = None
+    without_record: bool = False  # ignore_tag_write_failure
+
+    @property
+    def named(self) -> Groups:
+        """The groups of ``secg``."""
+        return frozenset(self.secg)
+
+    @property
+    def harmful(self) -> Groups:
+        """Where groups are removed: those that a fenced interface must not have."""
+        return self.named | ({self.untrack} if self.untrack else NONE)
+
+
+@dataclass(frozen=True)
+class Book:
+    """Our tags of one instance, read: complete backup sets by interface and time, and every time seen."""
+
+    lastfence: Optional[int] = None
+    sets: Mapping[str, Mapping[int, Groups]] = field(default_factory=dict)
+    times: FrozenSet[int] = frozenset()
+
+    def at(self, interface: str, time: Optional[int]) -> Optional[Groups]:
+        """The interface's complete set of that time."""
+        return self.sets.get(interface, {}).get(time) if time is not None else None
+
+    def newest(self, interface: str) -> Optional[Groups]:
+        """The interface's newest complete set."""
+        sets = self.sets.get(interface, {})
+        return sets[max(sets)] if sets else None
+
+
+def cut(groups: Groups, policy: Policy) -> bool:
+    """Are these the groups of a fenced interface? No groups at all are never."""
+    if not groups or not policy.secg:
+        return False
+    return groups <= policy.named if policy.keep_only else not groups & policy.harmful
+
+
+def between_steps(groups: Groups, policy: Policy) -> bool:
+    """Was the interface left with exactly the group that untracks connections?"""
+    return policy.untrack is not None and groups == {policy.untrack}
+
+
+def record_of(interface: Interface, book: Book, policy: Policy) -> Optional[Groups]:
+    """The valid record of an interface: the set of ``lastfence``; else, if it is cut, its newest complete one.
+
+    Two fencers may run at once and one may have seen old tags, hence the second half.
+    """
+    current = book.at(interface.id, book.lastfence)
+    if current is not None:
+        return current
+    if cut(interface.groups, policy) or between_steps(interface.groups, policy):
+        return book.newest(interface.id)
+    return None
+
+
+def has_record(instance: Instance, book: Book, policy: Policy) -> bool:
+    """Is there a valid record of this instance's fence?
+
+    Where groups are removed it must hold one that was there to remove. Otherwise tags left behind by a failed
+    clean-up, and a forgotten ``invert_sg_removal``, would make a live node read as fenced.
+    """
+    found = [record_of(i, book, policy) for i in instance.interfaces]
+    if policy.keep_only or not policy.secg:
+        return any(r is not None for r in found)
+    return any(r is not None and r & policy.named for r in found)
+
+
+def isolated(interface: Interface, instance: Instance, book: Book, policy: Policy) -> bool:
+    """Is the interface isolated in this read?"""
+    if not cut(interface.groups, policy):
+        return False
+    return policy.keep_only or policy.without_record or has_record(instance, book, policy)
+
+
+def is_off(instance: Instance, book: Book, policy: Policy) -> bool:
+    """The answer of ``status``. No interfaces is never isolated; terminated is off."""
+    if instance.terminated:
+        return True
+    return bool(instance.interfaces) and all(isolated(i, instance, book, policy) for i in instance.interfaces)
+
+
+def is_fenced_fencer(instance: Instance, book: Book, policy: Policy) -> bool:
+    """Has this machine, the one that runs the agent, been fenced itself? Then it must not fence others."""
+    return has_record(instance, book, policy) and is_off(instance, book, policy)
+
+
+# --- off -------------------------------------------------------------------------------------------------------
+
+
+def backup(instance: Instance, book: Book, policy: Policy) -> Dict[str, Groups]:
+    """What the new record must hold for every interface.
+
+    Its groups as they are now; but for one that is isolated, or was left between untracking and isolation, the
+    groups on record: isolated groups are never recorded as originals, unless it was isolated before any fence.
+    """
+    originals = {}
+    for i in instance.interfaces:
+        on_record = record_of(i, book, policy)
+        kept = isolated(i, instance, book, policy) or between_steps(i.groups, policy)
+        originals[i.id] = on_record if kept and on_record is not None else i.groups
+    return originals
+
+
+def doubtful(instance: Instance, book: Book, policy: Policy) -> List[str]:
+    """Interfaces that look fenced though no record says so: the read may be stale, or they are so by nature."""
+    return [
+        i.id
+        for i in instance.interfaces
+        if (cut(i.groups, policy) or between_steps(i.groups, policy)) and record_of(i, book, policy) is None
+    ]
+
+
+def goal(groups: Groups, policy: Policy, originals: Groups = NONE) -> Groups:
+    """The groups that isolate an interface; empty if there are none, which EC2 does not allow.
+
+    ``originals`` count where the interface was left between untracking and isolation.
+    """
+    if policy.keep_only:
+        return policy.named
+    base = originals if between_steps(groups, policy) and originals else groups
+    return base - policy.harmful
+
+
+def something_to_remove(instance: Instance, policy: Policy) -> bool:
+    """Is any group there that ``off`` would take away? (To keep groups always is something to do.)"""
+    return policy.keep_only or any(
+        i.groups & policy.named or between_steps(i.groups, policy) for i in instance.interfaces
+    )
+
+
+def may_put_back(fresh: Book, ours: Optional[int]) -> bool:
+    """May a refused ``off`` undo its changes? Only while nobody fenced after us: they may have reported success."""
+    return ours is not None and fresh.lastfence == ours
+
+
+# --- on --------------------------------------------------------------------------------------------------------
+
+
+def originals(instance: Instance, book: Book, policy: Policy) -> Dict[str, Groups]:
+    """What ``on`` sets: the valid record of each attached interface that has one."""
+    found = {i.id: record_of(i, book, policy) for i in instance.interfaces}
+    return {k: v for k, v in found.items() if v is not None}
+
+
+def moved(before: Book, now: Book) -> bool:
+    """Did an ``off`` come in between? A time that was not there before is another fencer's hand."""
+    return not now.times <= before.times

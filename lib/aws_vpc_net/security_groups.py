@@ -1,0 +1,55 @@
+"""Security groups: set those of many interfaces at once, see which exist."""
+
+from __future__ import annotations
+
+import logging
+from typing import Callable, Dict, FrozenSet, Iterable, Mapping, Optional
+
+from .ec2 import Doing, Ec2, at_once
+from .errors import Category, FenceError
+from .rules import Groups
+
+log = logging.getLogger(__name__)
+
+
+class SecurityGroupOperations:
+    """What the agent does with security groups."""
+
+    def __init__(self, ec2: Ec2) -> None:
+        self._ec2 = ec2
+
+    def set_groups(self, goals: Mapping[str, Groups], category: Category) -> Dict[str, Optional[FenceError]]:
+        """Replace the groups of each interface, all concurrently, one attempt each.
+
+        Returns:
+            For each interface None if EC2 accepted the change, else the error.
+        """
+
+        def change(interface: str, groups: Groups) -> Callable[[], None]:
+            return lambda: self._set(interface, groups, category)
+
+        results = at_once([change(i, g) for i, g in goals.items()])
+        for result in results:
+            if result is not None and not isinstance(result, FenceError):
+                raise result
+        return dict(zip(goals, results))
+
+    def _set(self, interface: str, groups: Groups, category: Category) -> None:
+        names = sorted(groups)
+        doing = Doing(f"set the groups of {interface} to {', '.join(names)}", category)
+        self._ec2.call(
+            "modify_network_interface_attribute",
+            doing,
+            retry=False,
+            NetworkInterfaceId=interface,
+            Groups=names,
+        )
+        self._ec2.stats.add(interfaces_changed=1)
+        log.info("%s: groups set to %s", interface, ", ".join(names))
+
+    def existing(self, groups: Iterable[str]) -> FrozenSet[str]:
+        """Those of the groups that exist; by filter, so that one unknown group does not fail the call."""
+        wanted = sorted(set(groups))
+        doing = Doing(f"look up security groups {', '.join(wanted)}", Category.RETRIEVAL)
+        reply = self._ec2.call("describe_security_groups", doing, Filters=[{"Name": "group-id", "Values": wanted}])
+        return frozenset(g["GroupId"] for g in reply.get("SecurityGroups", ()))

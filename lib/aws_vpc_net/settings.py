@@ -1,0 +1,208 @@
+"""The options, checked and typed. Pure: nothing is looked up, so it also serves ``validate-all`` offline."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Dict, Iterable, List, Mapping, Optional, Tuple
+
+from . import messages
+from .rules import Policy
+
+TRUE = ("1", "yes", "on", "true")
+FALSE = ("0", "no", "off", "false")
+ACTIONS = (
+    "on",
+    "off",
+    "reboot",
+    "status",
+    "list",
+    "list-status",
+    "monitor",
+    "metadata",
+    "manpage",
+    "validate-all",
+)
+SECONDS = ("delay", "login-timeout", "power-timeout", "power-wait", "shell-timeout", "stonith-status-sleep")
+STATIC_INTERFACES = 16
+READING_SECONDS = 12.0  # for the actions that change nothing
+MOST_SECONDS = 86400
+
+_GROUP = re.compile(r"sg-(?:[0-9a-f]{8}|[0-9a-f]{17})")
+_INSTANCE = re.compile(r"i-(?:[0-9a-f]{8}|[0-9a-f]{17})")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the operator asked for."""
+
+    action: str
+    plugs: Tuple[str, ...] = ()
+    policy: Policy = Policy()
+    region: Optional[str] = None
+    access_key: Optional[str] = None
+    secret_key: Optional[str] = None
+    endpoint_url: Optional[str] = None
+    skip_race_check: bool = False
+    unfence_ignore_restore: bool = False
+    onfence_poweroff: bool = False
+    ignore_instance_state: bool = False
+    static: Mapping[int, Tuple[str, ...]] = field(default_factory=dict)
+    filters: Tuple[Tuple[str, Tuple[str, ...]], ...] = ()
+    api_seconds: float = 5.0
+    deadline: float = 45.0
+    boto3_debug: bool = False
+    warnings: Tuple[str, ...] = ()
+
+    @property
+    def changes(self) -> bool:
+        """Does the action change anything?"""
+        return self.action in ("on", "off")
+
+    @property
+    def seconds(self) -> float:
+        """The whole operation's time."""
+        return self.deadline if self.changes else min(self.deadline, READING_SECONDS)
+
+
+def boolean(name: str, value: object) -> bool:
+    """A boolean as the ``fencing`` library hands it over; a bare flag of the command line is ""."""
+    text = str(value).strip().lower()
+    if text in FALSE:
+        return False
+    if text in TRUE or text == "":
+        return True
+    raise messages.bad_boolean(name, str(value))
+
+
+def seconds(name: str, value: object, least: int) -> int:
+    """A whole number of seconds."""
+    text = str(value).strip()
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not least <= int(text) <= MOST_SECONDS:
+        raise messages.bad_seconds(name, text, least, MOST_SECONDS)
+    return int(text)
+
+
+class _Parser:
+    """Collects warnings on the way; the first error is raised."""
+
+    def __init__(self, options: Mapping[str, object]) -> None:
+        self.options = options
+        self.warnings: List[str] = []
+
+    def text(self, name: str) -> Optional[str]:
+        value = self.options.get(f"--{name}")
+        if value is None:
+            return None
+        text = str(value).strip()
+        if any(not c.isprintable() for c in text) or len(text) > 4096:
+            raise messages.bad_text(name)
+        return text or None
+
+    def flag(self, name: str) -> bool:
+        return f"--{name}" in self.options and boolean(name, self.options[f"--{name}"])
+
+    def items(self, name: str, text: str, separator: str = ",") -> Tuple[str, ...]:
+        parts = [p.strip() for p in text.split(separator)]
+        if not any(parts):
+            raise messages.empty_list(name)
+        if not all(parts):
+            self.warnings.append(messages.empty_elements(name))
+        return tuple(dict.fromkeys(p for p in parts if p))
+
+    def groups(self, name: str) -> Tuple[str, ...]:
+        if f"--{name}" not in self.options:
+            return ()
+        found = self.items(name, self.text(name) or "")
+        for group in found:
+            if not _GROUP.fullmatch(group):
+                raise messages.malformed_group(name, group)
+        return found
+
+    def plugs(self) -> Tuple[str, ...]:
+        separator = str(self.options.get("--plug-separator", ","))
+        if not separator:
+            raise messages.empty_separator("plug-separator")
+        if "--plug" not in self.options:
+            return ()
+        return self.items("plug", self.text("plug") or "", separator)
+
+    def filters(self) -> Tuple[Tuple[str, Tuple[str, ...]], ...]:
+        text = self.text("filter")
+        if text is None:
+            return ()
+        found: Dict[str, Tuple[str, ...]] = {}
+        for part in self.items("filter", text, ";"):
+            key, equals, value = part.partition("=")
+            if not key.strip() or not equals or not value.strip():
+                raise messages.bad_filter(part)
+            found[key.strip()] = self.items("filter", value)
+        return tuple(found.items())
+
+
+def is_instance_id(plug: str) -> bool:
+    """Is it an instance ID, and not a name?"""
+    return bool(_INSTANCE.fullmatch(plug))
+
+
+def _check_plugs(action: str, plugs: Iterable[str]) -> None:
+    found = list(plugs)
+    if action in ("on", "off", "status") and not found:
+        raise messages.no_plug(action)
+    if action == "validate-all":
+        return
+    for plug in found:
+        if not is_instance_id(plug):
+            raise messages.malformed_instance(plug)
+
+
+def parse(options: Mapping[str, object]) -> Settings:
+    """The settings of the library's options dictionary, whose keys are ``--long-option``.
+
+    Raises:
+        FenceError: of category validation, naming the option and what it should be.
+    """
+    p = _Parser(options)
+    action = str(options.get("--action") or "reboot").lower()
+    if action not in ACTIONS:
+        raise messages.unknown_action(action, ACTIONS)
+    for name in SECONDS:
+        seconds(name, options.get(f"--{name}", "0"), 0)
+    if not re.fullmatch(r"[0-9]{1,4}", str(options.get("--retry-on", "1")).strip()):
+        raise messages.bad_count("retry-on", str(options["--retry-on"]))
+    if action == "reboot":  # the node stays cut off until "on"
+        action = "off"
+    plugs = p.plugs()
+    _check_plugs(action, plugs)
+    secg = p.groups("secg")
+    if not secg and action in ("off", "status", "validate-all"):
+        raise messages.no_secg(action)
+    access, secret = p.text("access-key"), p.text("secret-key")
+    if (access is None) != (secret is None):
+        raise messages.half_key_pair("secret-key" if secret is None else "access-key")
+    static = {n: p.groups(f"interface{n}-sg") for n in range(STATIC_INTERFACES)}
+    return Settings(
+        action=action,
+        plugs=plugs,
+        policy=Policy(secg, p.flag("invert-sg-removal"), None, p.flag("ignore-tag-write-failure")),
+        region=p.text("region"),
+        access_key=access,
+        secret_key=secret,
+        endpoint_url=_endpoint(p.text("endpoint-url")),
+        skip_race_check=p.flag("skip-race-check"),
+        unfence_ignore_restore=p.flag("unfence-ignore-restore"),
+        onfence_poweroff=p.flag("onfence-poweroff"),
+        ignore_instance_state=p.flag("ignore-instance-state"),
+        static={n: g for n, g in static.items() if g},
+        filters=p.filters(),
+        api_seconds=float(seconds("api-timeout", options.get("--api-timeout", "5"), 1)),
+        deadline=float(seconds("deadline", options.get("--deadline", "45"), 2)),
+        boto3_debug=boolean("boto3_debug", p.text("boto3_debug") or "false"),
+        warnings=tuple(p.warnings),
+    )
+
+
+def _endpoint(url: Optional[str]) -> Optional[str]:
+    if url is not None and not re.fullmatch(r"https?://[^\s/?#@]+(?:/[^\s?#]*)?", url):
+        raise messages.bad_endpoint(url)
+    return url

@@ -1,0 +1,29 @@
+"""Tags: write a record in one call, delete one by key and value."""
+
+from __future__ import annotations
+
+from typing import Mapping
+
+from .backup_tags import LASTFENCE
+from .ec2 import Doing, Ec2
+from .errors import Category
+
+
+class TagOperations:
+    """What the agent does with tags."""
+
+    def __init__(self, ec2: Ec2) -> None:
+        self._ec2 = ec2
+
+    def write(self, instance: str, tags: Mapping[str, str]) -> None:
+        """Write all of them with one CreateTags: EC2 takes all or none."""
+        doing = Doing(f"write the backup tags of {instance}", Category.TAG)
+        given = [{"Key": k, "Value": v} for k, v in tags.items()]
+        self._ec2.call("create_tags", doing, Resources=[instance], Tags=given)
+        self._ec2.stats.add(tags_written=len(tags), chunks=sum(k != LASTFENCE for k in tags))
+
+    def delete(self, instance: str, tags: Mapping[str, str]) -> None:
+        """Delete these tags where they still hold these values: what another fencer wrote since then stays."""
+        doing = Doing(f"delete the backup tags of {instance}", Category.TAG)
+        given = [{"Key": k, "Value": v} for k, v in tags.items()]
+        self._ec2.call("delete_tags", doing, Resources=[instance], Tags=given)

@@ -1,0 +1,63 @@
+"""What every action works with: the settings, the operations, the deadline, the counters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable, Optional
+
+from .deadline import Deadline, growing_pauses
+from .ec2 import Ec2, Stats
+from .instances import InstanceOperations
+from .rules import Instance, Policy
+from .security_groups import SecurityGroupOperations
+from .settings import Settings
+from .tags import TagOperations
+
+READ_AGAIN_SECONDS = 2.0  # how long a read that may be stale is repeated where no other read can tell
+
+
+@dataclass(frozen=True)
+class Toolbox:
+    """The operations of one run on one EC2."""
+
+    settings: Settings
+    ec2: Ec2
+    instances: InstanceOperations
+    groups: SecurityGroupOperations
+    tags: TagOperations
+
+    @property
+    def policy(self) -> Policy:
+        """What isolated means."""
+        return self.settings.policy
+
+    @property
+    def stats(self) -> Stats:
+        """What was done so far."""
+        return self.ec2.stats
+
+    @property
+    def deadline(self) -> Deadline:
+        """When all must have ended."""
+        return self.ec2.deadline
+
+    def reread(self, plug: str, first: Instance, enough: Callable[[Instance], bool]) -> Instance:
+        """Read the instance again, with growing pauses, until it is as hoped or READ_AGAIN_SECONDS are over.
+
+        For states that are rare but cannot be told from a stale read: at least one more read, always.
+        """
+        latest = first
+        spent = 0.0
+        for pause in growing_pauses(0.2, 1.0):
+            self.deadline.pause(pause)
+            spent += pause
+            latest = self.instances.read([plug]).get(plug, latest)
+            if enough(latest) or spent >= READ_AGAIN_SECONDS or self.deadline.passed:
+                return latest
+        raise AssertionError("growing_pauses never ends")
+
+
+def toolbox(settings: Settings, deadline: Deadline, stats: Optional[Stats] = None) -> Toolbox:
+    """The toolbox of these settings. Nothing is called yet."""
+    ec2 = Ec2(settings, deadline, stats or Stats())
+    return Toolbox(settings, ec2, InstanceOperations(ec2), SecurityGroupOperations(ec2), TagOperations(ec2))
