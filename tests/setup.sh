@@ -1,0 +1,155 @@
+# Sourced (bash) by tests/check and tests/demo: everything that they need on a fresh machine.
+#
+#   need_packages         installs what is missing of the distribution's packages; needs root only then
+#   make_venv             build/venv: what the tests run on (tests/requirements.txt)
+#   make_boto3 oldest     build/boto3-oldest: the oldest boto3 that the agent supports
+#   make_boto3 newest     build/boto3-newest: the newest there is
+#   build_agent           build/install: the agent, built from a copy of the sources by configure and make
+#
+# All of them are quick when there is nothing to do. Everything lands in build/, which git ignores.
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+build=$top/build
+PYTHON=/usr/bin/python3   # the distribution's: the one on PATH often is not, and cannot import the fencing library
+VENV=$build/venv
+AGENT=$build/install/sbin/fence_aws_vpc_net
+
+die() {
+    echo "$0: $*" >&2
+    exit 1
+}
+
+# The caller's Python settings must not reach what is built and tested. No bytecode beside the sources.
+unset PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONSAFEPATH PYTHONPYCACHEPREFIX PYTHONWARNINGS PYTHONOPTIMIZE \
+    VIRTUAL_ENV MAKEFLAGS MAKELEVEL DESTDIR CONFIG_SITE
+export PYTHONDONTWRITEBYTECODE=1
+
+### Packages
+
+_debian_packages="fence-agents python3 python3-boto3 python3-requests python3-venv
+    autoconf automake make pkg-config xsltproc libxml2-utils"
+_fedora_packages="fence-agents-common python3 python3-boto3 python3-requests python3-pip
+    autoconf automake make pkgconf-pkg-config libxslt libxml2 diffutils"
+_suse_packages="fence-agents python3 python3-boto3 python3-requests python3-pip
+    autoconf automake make pkg-config libxslt-tools libxml2-tools diffutils"
+
+_has_deb() { [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) == installed ]]; }
+_has_rpm() { rpm -q --quiet --whatprovides "$1" 2>/dev/null; }
+
+_install_deb() {
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq && apt-get install -y -qq --no-install-recommends "$@"
+}
+_install_dnf() { dnf install -y -q --setopt=install_weak_deps=False "$@"; }
+_install_zypper() { zypper --non-interactive --quiet install --no-recommends "$@"; }
+
+need_packages() {
+    local wanted has install package missing=()
+    if command -v apt-get >/dev/null; then
+        wanted=$_debian_packages has=_has_deb install=_install_deb
+    elif command -v dnf >/dev/null; then
+        wanted=$_fedora_packages has=_has_rpm install=_install_dnf
+    elif command -v zypper >/dev/null; then
+        wanted=$_suse_packages has=_has_rpm install=_install_zypper
+    else
+        die "neither apt-get nor dnf nor zypper here: install by hand what tests/setup.sh lists for Debian"
+    fi
+    for package in $wanted; do
+        $has "$package" || missing+=("$package")
+    done
+    [[ ${#missing[@]} -gt 0 ]] || return 0
+    [[ $(id -u) == 0 ]] || die "packages are missing; install them, or run this as root once: ${missing[*]}"
+    mkdir -p "$build/log"
+    $install "${missing[@]}" </dev/null >"$build/log/packages" 2>&1 || {
+        tail -n 20 "$build/log/packages" >&2
+        die "could not install: ${missing[*]}"
+    }
+}
+
+### What comes from PyPI
+
+# Its warnings (of what the machine's pip settings say, of what does not fit the virtual environment) matter only if it fails.
+_pip_install() {
+    mkdir -p "$build/log"
+    "$VENV/bin/python" -m pip install -qq --disable-pip-version-check --no-input "$@" >"$build/log/pip" 2>&1 || {
+        cat "$build/log/pip" >&2
+        return 1
+    }
+}
+
+# _fresh FOLDER KEY: true if FOLDER was completed with this KEY; else FOLDER is removed, to be made anew.
+_fresh() {
+    [[ -f $1/.complete && $(<"$1/.complete") == "$2" ]] && return
+    rm -rf "$1"
+    return 1
+}
+_complete() { echo "$2" >"$1/.complete"; }
+
+# Without the system's packages: Debian's pyOpenSSL and the cryptography that moto brings do not import together.
+make_venv() {
+    local key
+    # Its scripts hold the path, so that it is of no use in a checkout that has moved.
+    key="$VENV $("$PYTHON" --version) $(sha256sum <"$top/tests/requirements.txt")"
+    _fresh "$VENV" "$key" && return
+    "$PYTHON" -m venv "$VENV" || die "no virtual environment in $VENV"
+    _pip_install -r "$top/tests/requirements.txt" || die "could not install tests/requirements.txt into $VENV"
+    _complete "$VENV" "$key"
+}
+
+# To be put on PYTHONPATH. pip alone would take a later botocore for the oldest boto3. The newest brings requests along,
+# as the distribution's complains about the urllib3 that comes with it.
+make_boto3() {
+    local folder=$build/boto3-$1 packages
+    case $1 in
+        oldest) packages="boto3==1.17.102 botocore==1.20.102" ;;
+        newest) packages="boto3 requests" ;;
+        *) die "make_boto3 oldest|newest" ;;
+    esac
+    _fresh "$folder" "$packages" && return
+    # shellcheck disable=SC2086  # a list
+    _pip_install --root-user-action=ignore --target "$folder" $packages || die "could not install $packages from PyPI"
+    _complete "$folder" "$packages"
+}
+
+### The agent
+
+# autoreconf writes into the source tree, so it is given a copy (build/src). The build itself is in build/tree.
+_copy_sources() {
+    local name names=()
+    for name in agents lib tests doc .ci configure.ac Makefile.am README.md LICENSE \
+        .gitignore .mypy.ini .pytest.ini .ruff.toml; do
+        rm -rf "${build:?}/src/$name"
+        [[ ! -e $top/$name ]] || names+=("$name")
+    done
+    mkdir -p "$build/src"
+    # With times, so that make sees what changed; without what a build in the source tree leaves there.
+    tar -C "$top" --exclude=__pycache__ --exclude=fence_aws_vpc_net --exclude='*.8' --exclude='*.log' --exclude='*.trs' \
+        -cf - "${names[@]}" | tar -C "$build/src" -xf -
+}
+
+_build_agent() {
+    _copy_sources
+    cd "$build/src"
+    if [[ ! configure -nt configure.ac || ! Makefile.in -nt Makefile.am ]]; then
+        autoreconf -i
+        touch configure Makefile.in   # autoreconf leaves alone what would not change
+    fi
+    mkdir -p "$build/tree"
+    cd "$build/tree"
+    if [[ ! Makefile -nt ../src/configure || ! Makefile -nt ../src/Makefile.in ]] ||
+        ! grep -qxF "prefix = $build/install" Makefile; then   # the checkout has moved
+        ../src/configure PYTHON="$PYTHON" --prefix="$build/install"
+    fi
+    make
+    rm -rf "$build/install"   # what is no longer installed must not be found
+    make install
+}
+
+build_agent() {
+    mkdir -p "$build/log"
+    # A shell of its own, so that -e ends it at the first failure also where the caller asks for its result.
+    if ! bash -euo pipefail -c 'source "$1" && _build_agent' bash "$top/tests/setup.sh" >"$build/log/build" 2>&1; then
+        tail -n 30 "$build/log/build" >&2
+        die "could not build the agent: build/log/build"
+    fi
+}
