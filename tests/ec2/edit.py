@@ -1,0 +1,168 @@
+"""Changes to the world by the test itself: past the front, its checks, faults and records."""
+
+from typing import Any, Dict, Iterable, List, Optional, Sequence
+
+from . import world
+from .front import Front
+
+Interfaces = Sequence[Dict[str, Any]]
+
+
+class Edit:
+    """Reached as `server.edit`.  Every change is one that stale reads can miss."""
+
+    def __init__(self, front: Front, get_world: Any) -> None:
+        self._front = front
+        self._world = get_world
+
+    def _backend(self) -> Any:
+        self._front.settle()
+        return self._front.moto.backend()
+
+    def add_instance(
+        self,
+        name: str,
+        interfaces: Optional[Interfaces] = None,
+        tags: Optional[Dict[str, str]] = None,
+        subnet: Optional[str] = None,
+    ) -> str:
+        """Launches an instance; interfaces are {"groups": [IDs], "device_index": 1, "network_card": 0}.
+
+        By default one interface with `app` and `ssh`, in the world's subnet.
+        """
+        home = self._world()
+        wanted = list(interfaces or [{"groups": [home.groups["app"], home.groups["ssh"]]}])
+        with self._front.lock:
+            instance = world.launch(self._backend(), subnet or home.subnet, wanted, {"Name": name, **(tags or {})})
+            self._front.history.note()
+        return str(instance.id)
+
+    def add_vpc(self, cidr: str = "10.30.0.0/16") -> Dict[str, str]:
+        """A further VPC and a subnet that fills it: {"vpc": ID, "subnet": ID, "default": group ID}."""
+        with self._front.lock:
+            backend = self._backend()
+            vpc = backend.create_vpc(cidr)
+            subnet = backend.create_subnet(vpc.id, cidr, availability_zone=backend.region_name + world.ZONE)
+            return {
+                "vpc": vpc.id,
+                "subnet": subnet.id,
+                "default": backend.get_default_security_group(vpc.id).id,
+            }
+
+    def add_group(self, name: str, vpc: Optional[str] = None) -> str:
+        """A group in a VPC (the world's); names that begin with isolation or open get such rules."""
+        with self._front.lock:
+            return world.new_group(self._backend(), vpc or self._world().vpc, name)
+
+    def delete_group(self, group: str) -> None:
+        """Deletes a group, used or not."""
+        with self._front.lock:
+            self._backend().delete_security_group(group_id=group)
+
+    def associate_group(self, group: str, vpc: str) -> None:
+        """Lets a group be used in a VPC that is not its own."""
+        self._front.config.associated.add((group, vpc))
+
+    def set_groups(self, interface: str, groups: Iterable[str]) -> None:
+        """Gives an interface these groups, unchecked."""
+        with self._front.lock:
+            backend = self._backend()
+            found = [backend.get_security_group_from_id(group) for group in groups]
+            backend.enis[interface]._group_set = found
+            self._front.history.note()
+
+    def attach(
+        self, instance: str, groups: Iterable[str], device_index: int, network_card: int = 0, subnet: str = ""
+    ) -> str:
+        """Attaches a new interface and returns its ID."""
+        with self._front.lock:
+            backend = self._backend()
+            place = backend.get_subnet(subnet or self._world().subnet)
+            eni = backend.create_network_interface(place, None, group_ids=list(groups))
+            world.plug(backend.get_instance(instance), eni, device_index, network_card)
+            self._front.history.note()
+        return str(eni.id)
+
+    def detach(self, interface: str, delete: bool = False) -> None:
+        """Detaches an interface, and deletes it where asked to."""
+        with self._front.lock:
+            backend = self._backend()
+            eni = backend.enis[interface]
+            if eni.instance is not None:
+                eni.instance.detach_eni(eni)
+            if delete:
+                del backend.enis[interface]
+            self._front.history.note()
+
+    def set_state(self, instance: str, state: str) -> None:
+        """Puts an instance in a state at once; terminated loses its interfaces."""
+        with self._front.lock:
+            found = self._backend().get_instance(instance)
+            {"terminated": found.terminate, "stopped": found.stop, "running": found.start}.get(state, lambda: None)()
+            self._front.move(found, "", 0)
+            self._front._set_state(instance, state)
+            self._front.history.note()
+
+    def end_transitions(self) -> None:
+        """Ends `stopping`, `pending` and `shutting-down` now."""
+        with self._front.lock:
+            self._front.settle(all_of_them=True)
+
+    def put_tags(self, resource: str, tags: Dict[str, Optional[str]]) -> None:
+        """Sets tags, `aws:` ones too and any number; None removes one."""
+        with self._front.lock:
+            stored = self._backend().tags[resource]
+            for key, value in tags.items():
+                if value is None:
+                    stored.pop(key, None)
+                else:
+                    stored[key] = value
+            self._front.history.note()
+
+    def requester_managed(self, interface: str, managed: bool = True) -> None:
+        """Makes an interface one that a service manages: changes are OperationNotPermitted."""
+        self._front.moto.backend().enis[interface].requester_managed = managed
+
+    def network_card(self, interface: str, index: int) -> None:
+        """Shows an interface on a network card."""
+        self._front.moto.backend().enis[interface].network_card_index = index
+
+    def operator(self, target: str, principal: Optional[str]) -> None:
+        """Shows an interface or instance as managed by a service (None: no longer)."""
+        backend = self._front.moto.backend()
+        thing = backend.enis[target] if target in backend.enis else backend.get_instance(target)
+        thing.operator = None if principal is None else {"Managed": True, "Principal": principal}
+
+    def metadata_tags(self, instance: str, enabled: bool = True) -> None:
+        """Offers the tags in the instance metadata, which allows fewer characters in their keys."""
+        options = self._front.moto.backend().get_instance(instance).metadata_options
+        options.instance_metadata_tags = "enabled" if enabled else "disabled"
+
+    def stop_protection(self, instance: str, enabled: bool = True) -> None:
+        """Protects an instance against StopInstances (DisableApiStop)."""
+        self._front.moto.backend().get_instance(instance).disable_api_stop = enabled
+
+    def secondary_interfaces(self, instance: str, interfaces: List[Dict[str, Any]]) -> None:
+        """Shows secondary interfaces, which have no groups; members are named as in boto3's answer."""
+        self._front.moto.backend().get_instance(instance).secondary_interfaces = interfaces
+
+
+def secondary_interface(number: int, network_card: int = 1, device_index: int = 0) -> Dict[str, Any]:
+    """An item for Edit.secondary_interfaces."""
+    return {
+        "SecondaryInterfaceId": f"sni-{number:017x}",
+        "MacAddress": f"02:00:00:00:01:{number:02x}",
+        "PrivateIpAddresses": [{"PrivateIpAddress": f"10.21.0.{number}"}],
+        "SourceDestCheck": False,
+        "Status": "in-use",
+        "SecondarySubnetId": "ss-00000000000000001",
+        "SecondaryNetworkId": "sn-00000000000000001",
+        "InterfaceType": "secondary",
+        "Attachment": {
+            "AttachmentId": f"eni-attach-{number:017x}",
+            "DeleteOnTermination": True,
+            "DeviceIndex": device_index,
+            "NetworkCardIndex": network_card,
+            "Status": "attached",
+        },
+    }

@@ -1,0 +1,223 @@
+"""What can go wrong, and when: faults, and rules that let them happen at chosen calls."""
+
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Callable, List, Optional
+
+from .wire import Abort, ApiError, Call, Reply
+
+
+class Fault:
+    """Does something before a call is looked at, and/or after it took effect.
+
+    `after` runs whatever the answer is; it may change the reply.
+    """
+
+    def before(self, call: Call) -> None:
+        """Runs before authentication; may raise ApiError or Abort."""
+
+    def after(self, call: Call, reply: Reply) -> None:
+        """Runs after the effect, before a byte of the reply is sent."""
+
+
+@dataclass
+class Delay(Fault):
+    """Waits, before the effect or (late=True) between the effect and the reply."""
+
+    seconds: float
+    late: bool = False
+
+    def before(self, call: Call) -> None:
+        """Waits unless late."""
+        if not self.late:
+            time.sleep(self.seconds)
+
+    def after(self, call: Call, reply: Reply) -> None:
+        """Waits if late."""
+        if self.late:
+            time.sleep(self.seconds)
+
+
+@dataclass
+class Error(Fault):
+    """Answers an error; the call has no effect."""
+
+    code: str
+    message: str = "An error made for a test"
+    status: int = 400
+
+    def before(self, call: Call) -> None:
+        """Refuses."""
+        raise ApiError(self.code, self.message, self.status)
+
+
+def Throttle() -> Error:
+    """EC2's answer when a token bucket is empty."""
+    return Error("RequestLimitExceeded", "Request limit exceeded.", 503)
+
+
+def ServerError(code: str = "InternalError", status: int = 500) -> Error:
+    """An error on AWS's side: InternalError 500, Unavailable 503, ServiceUnavailable 503."""
+    return Error(code, "An internal error has occurred", status)
+
+
+@dataclass
+class Reset(Fault):
+    """Resets the connection; the call has no effect."""
+
+    def before(self, call: Call) -> None:
+        """Ends the call."""
+        raise Abort("reset")
+
+
+@dataclass
+class LoseReply(Fault):
+    """The call takes effect, its reply never arrives: the connection is closed (or reset) instead."""
+
+    reset: bool = False
+
+    def after(self, call: Call, reply: Reply) -> None:
+        """Drops the reply."""
+        reply.mode = "reset" if self.reset else "lost"
+
+
+@dataclass
+class Stall(Fault):
+    """Never answers; the call takes effect only with effect=True.  The connection stays open."""
+
+    effect: bool = False
+
+    def before(self, call: Call) -> None:
+        """Ends the call."""
+        if not self.effect:
+            raise Abort("stall")
+
+    def after(self, call: Call, reply: Reply) -> None:
+        """Holds the reply back."""
+        reply.mode = "stall"
+
+
+@dataclass
+class Trickle(Fault):
+    """Sends the reply one byte at a time, `pause` seconds apart."""
+
+    pause: float = 1.0
+
+    def after(self, call: Call, reply: Reply) -> None:
+        """Marks the reply."""
+        reply.mode, reply.pause = "trickle", self.pause
+
+
+@dataclass
+class Garbage(Fault):
+    """Sends other bytes instead of the reply; the call takes effect."""
+
+    body: bytes = b"\x00<<<this is not XML"
+    status: int = 200
+
+    def after(self, call: Call, reply: Reply) -> None:
+        """Replaces the reply."""
+        reply.body, reply.status = self.body, self.status
+
+
+@dataclass
+class Truncate(Fault):
+    """Sends the first part of the reply; the call takes effect.
+
+    announce=True announces the whole length and closes early; False announces what is sent, so that
+    only the XML shows the loss.
+    """
+
+    share: float = 0.5
+    announce: bool = True
+
+    def after(self, call: Call, reply: Reply) -> None:
+        """Cuts the reply."""
+        whole = len(reply.body)
+        reply.body = reply.body[: int(whole * self.share)]
+        if self.announce:
+            reply.mode, reply.length = "cut", whole
+
+
+@dataclass
+class Hook(Fault):
+    """Calls back exactly before or (late=True) after the effect, before the reply; outside all locks."""
+
+    callback: Callable[[Call], object]
+    late: bool = False
+
+    def before(self, call: Call) -> None:
+        """Calls back unless late."""
+        if not self.late:
+            self.callback(call)
+
+    def after(self, call: Call, reply: Reply) -> None:
+        """Calls back if late."""
+        if self.late:
+            self.callback(call)
+
+
+@dataclass
+class Rule:
+    """Lets a fault happen at the nth matching call and `times` in all from there (None: for ever)."""
+
+    action: Optional[str]
+    fault: Fault
+    when: Optional[Callable[[Call], bool]] = None
+    nth: int = 1
+    times: Optional[int] = 1
+    seen: int = 0
+    """Matching calls so far."""
+    fired: int = 0
+    """How often the fault happened."""
+
+    def take(self, call: Call) -> bool:
+        """Counts the call if it matches; true if the fault is to happen now."""
+        if self.action is not None and self.action != call.action:
+            return False
+        if self.when is not None and not self.when(call):
+            return False
+        self.seen += 1
+        if self.seen < self.nth or (self.times is not None and self.fired >= self.times):
+            return False
+        self.fired += 1
+        return True
+
+
+@dataclass
+class Rules:
+    """The rules of a server.  All that match a call happen, in the order they were added."""
+
+    _rules: List[Rule] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(
+        self,
+        action: Optional[str],
+        fault: Fault,
+        *,
+        when: Optional[Callable[[Call], bool]] = None,
+        nth: int = 1,
+        times: Optional[int] = 1,
+    ) -> Rule:
+        """Adds a rule for an action (None: any) and an optional predicate on the call."""
+        rule = Rule(action, fault, when, nth, times)
+        with self._lock:
+            self._rules.append(rule)
+        return rule
+
+    def remove(self, rule: Rule) -> None:
+        """Takes a rule away."""
+        with self._lock:
+            self._rules = [kept for kept in self._rules if kept is not rule]
+
+    def clear(self) -> None:
+        """Takes all rules away."""
+        with self._lock:
+            self._rules = []
+
+    def take(self, call: Call) -> List[Fault]:
+        """The faults that happen to this call."""
+        with self._lock:
+            return [rule.fault for rule in self._rules if rule.take(call)]

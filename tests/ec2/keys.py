@@ -1,0 +1,170 @@
+"""Who calls, and what they may do: access keys, signatures, permissions."""
+
+import calendar
+import fnmatch
+import hmac
+import re
+import time
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Optional, Tuple
+
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+from .wire import ApiError, Call, Request
+
+AUTHORIZATION = re.compile(
+    r"AWS4-HMAC-SHA256\s+Credential=(?P<key>[^/,\s]+)/(?P<day>\d{8})/(?P<region>[^/]+)/(?P<service>[^/]+)"
+    r"/aws4_request,\s*SignedHeaders=(?P<headers>[^,\s]+),\s*Signature=(?P<signature>[0-9a-f]+)"
+)
+CLOCK_SKEW = 300.0
+"""Seconds that a request's time may be off, as in EC2."""
+
+
+@dataclass
+class AccessKey:
+    """An access key and its permissions.  Everything is allowed until denied or limited."""
+
+    access_key: str
+    secret_key: str
+    session_token: Optional[str] = None
+    expired: bool = False
+    denied: List[Tuple[str, Optional[str]]] = field(default_factory=list)
+    """(action pattern, resource ID or None for every resource)."""
+    allowed: Optional[List[str]] = None
+    """Action patterns; None allows all."""
+
+    def deny(self, action: str, resource: Optional[str] = None) -> None:
+        """Denies e.g. "ec2:CreateTags" or "ec2:Describe*", on one resource ID only where given."""
+        self.denied.append((action, resource))
+
+    def allow_only(self, *actions: str) -> None:
+        """Allows these action patterns and nothing else."""
+        self.allowed = list(actions)
+
+    def permit_all(self) -> None:
+        """Takes all denials and limits back."""
+        self.denied.clear()
+        self.allowed = None
+
+    def may(self, call: Call) -> bool:
+        """Whether the key's permissions cover the call."""
+        name = f"{call.service}:{call.action}"
+        if self.allowed is not None and not any(fnmatch.fnmatchcase(name, p) for p in self.allowed):
+            return False
+        values = set(call.params.values())
+        return not any(
+            fnmatch.fnmatchcase(name, pattern) and (resource is None or resource in values)
+            for pattern, resource in self.denied
+        )
+
+
+@dataclass
+class Scope:
+    """The credential scope of a request."""
+
+    key_id: str = ""
+    region: str = ""
+    service: str = "ec2"
+
+
+def scope_of(request: Request) -> Scope:
+    """Reads the scope from the Authorization header, empty where there is none."""
+    match = AUTHORIZATION.match(request.headers.get("Authorization", ""))
+    return Scope(match["key"], match["region"], match["service"]) if match else Scope()
+
+
+class Keyring:
+    """The known access keys."""
+
+    def __init__(self) -> None:
+        self._keys: Dict[str, AccessKey] = {}
+        self.verify = True
+        """False accepts any signature of a known key."""
+
+    def add(self, key: AccessKey) -> AccessKey:
+        """Makes a key known (or replaces it)."""
+        self._keys[key.access_key] = key
+        return key
+
+    def remove(self, access_key: str) -> None:
+        """Makes a key unknown."""
+        self._keys.pop(access_key, None)
+
+    def clear(self) -> None:
+        """Makes all keys unknown."""
+        self._keys.clear()
+
+    def __getitem__(self, access_key: str) -> AccessKey:
+        return self._keys[access_key]
+
+    def authenticate(self, request: Request) -> AccessKey:
+        """The key that signed the request, or the error that EC2 (or STS) would answer."""
+        match = AUTHORIZATION.match(request.headers.get("Authorization", ""))
+        if not match:
+            raise ApiError("MissingAuthenticationToken", "Request is missing Authentication Token", 403)
+        key = self._keys.get(match["key"])
+        if key is None:
+            raise _rejected(match["service"], "unknown")
+        if (request.headers.get("X-Amz-Security-Token") or None) != key.session_token:
+            raise _rejected(match["service"], "unknown")
+        if self.verify and not hmac.compare_digest(_signature(request, match, key), match["signature"]):
+            raise _rejected(match["service"], "signature")
+        if key.expired or _skew(request) > CLOCK_SKEW:
+            raise _rejected(match["service"], "expired")
+        return key
+
+    @staticmethod
+    def authorize(key: AccessKey, call: Call, account: str) -> None:
+        """Raises UnauthorizedOperation where the key may not make the call."""
+        if key.may(call):
+            return
+        raise ApiError(
+            "AccessDenied" if call.service == "sts" else "UnauthorizedOperation",
+            "You are not authorized to perform this operation. "
+            f"User: arn:aws:iam::{account}:user/fence is not authorized to perform: "
+            f"{call.service}:{call.action} because no identity-based policy allows the "
+            f"{call.service}:{call.action} action",
+            403,
+        )
+
+
+def _rejected(service: str, why: str) -> ApiError:
+    if service == "sts":
+        return {
+            "unknown": ApiError("InvalidClientTokenId", "The security token included in the request is invalid", 403),
+            "signature": ApiError(
+                "SignatureDoesNotMatch",
+                "The request signature we calculated does not match the signature you provided.",
+                403,
+            ),
+            "expired": ApiError("ExpiredToken", "The security token included in the request is expired", 403),
+        }[why]
+    if why == "expired":
+        return ApiError("RequestExpired", "Request has expired.", 400)
+    return ApiError("AuthFailure", "AWS was not able to validate the provided access credentials", 401)
+
+
+def _skew(request: Request) -> float:
+    """Seconds between the request's time and now."""
+    try:
+        stamp = calendar.timegm(time.strptime(request.headers.get("X-Amz-Date", ""), "%Y%m%dT%H%M%SZ"))
+    except ValueError:
+        return float("inf")
+    return abs(time.time() - stamp)
+
+
+def _signature(request: Request, match: Any, key: AccessKey) -> str:
+    """The signature that the holder of the key would have made."""
+    headers = {
+        name: request.headers[name] for name in match["headers"].split(";") if request.headers.get(name) is not None
+    }
+    url = "http://" + request.headers.get("Host", "") + request.target
+    signed = AWSRequest(method=request.method, url=url, data=request.body, headers=headers)
+    # Where botocore keeps the timestamp and what it signs with differs by version; both are set.
+    signed.context["timestamp"] = request.headers.get("X-Amz-Date", "")
+    signed.context["signing"] = {}
+    auth = SigV4Auth(Credentials(key.access_key, key.secret_key), match["service"], match["region"])
+    text = auth.string_to_sign(signed, auth.canonical_request(signed))
+    return str(auth.signature(text, signed))

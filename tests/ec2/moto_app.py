@@ -1,0 +1,166 @@
+"""moto as the store behind the front: corrected where it is not like EC2, called without a socket."""
+
+import io
+import os
+import re
+from typing import Any, Dict, List, Mapping
+from urllib.parse import urlencode
+
+# Read by moto when a backend is made: 1,300 images nobody needs here cost 20 ms a reset.
+os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
+
+from moto.core.model_instances import reset_model_data
+from moto.ec2 import utils as ec2_utils
+from moto.ec2.models import ec2_backends
+from moto.ec2.models.elastic_network_interfaces import Attachment, NetworkInterface
+from moto.ec2.models.instances import Instance
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+
+from .wire import Reply
+
+ERROR_CODE = re.compile(rb"<Code>([^<]*)</Code>")
+Params = Mapping[str, str]
+
+
+def _own_groups(interface: Any) -> List[Any]:
+    """moto adds the instance's groups; in EC2 an interface has its own and no others."""
+    return list(interface._group_set)
+
+
+def _attachment(interface: Any) -> Any:
+    """moto always says network card 0."""
+    if not interface.attachment_id:
+        return None
+    attachment = Attachment(interface)
+    attachment.network_card_index = getattr(interface, "network_card_index", 0)
+    return attachment
+
+
+def _instance_groups(instance: Any) -> List[Any]:
+    """In EC2 an instance's groups are those of its primary interface."""
+    primary = getattr(instance, "nics", {}).get(0)
+    return list(primary._group_set) if primary is not None else list(instance._launch_groups)
+
+
+def _set_instance_groups(instance: Any, groups: Any) -> None:
+    primary = getattr(instance, "nics", {}).get(0)
+    if primary is not None:
+        primary._group_set = list(groups)
+    else:
+        instance._launch_groups = list(groups)
+
+
+def _interfaces(instance: Any) -> List[Any]:
+    """A terminated instance has none, though moto keeps them for its addresses."""
+    return [nic for nic in instance.nics.values() if nic.instance is instance]
+
+
+def _interface_group_ids(instance: Any) -> List[str]:
+    return [group.id for nic in _interfaces(instance) for group in nic._group_set]
+
+
+def _detach(instance: Any, interface: Any) -> None:
+    """By identity: on instances with several network cards the same device index occurs more than once."""
+    instance.nics = {key: nic for key, nic in instance.nics.items() if nic is not interface}
+    interface.instance = interface.attachment_id = interface.attach_time = interface.device_index = None
+    interface.status = "available"
+
+
+def _terminate(instance: Any, original: Any = Instance.terminate) -> Any:
+    """Lets go of the interfaces, as EC2 does."""
+    previous = original(instance)
+    for interface in _interfaces(instance):
+        interface.instance = interface.attachment_id = interface.attach_time = None
+        interface.status = "available"
+    return previous
+
+
+def patch() -> None:
+    """Corrects moto's classes; again and again is harmless."""
+    if getattr(Instance, "_corrected", False):
+        return
+    Instance._corrected = True  # type: ignore[attr-defined]
+    NetworkInterface.group_set = property(_own_groups)  # type: ignore[assignment,method-assign]
+    NetworkInterface.attachment = property(_attachment)  # type: ignore[assignment,method-assign]
+    Instance.security_groups = property(_instance_groups, _set_instance_groups)  # type: ignore[assignment]
+    Instance.network_interfaces = property(_interfaces)  # type: ignore[assignment,method-assign]
+    Instance.detach_eni = _detach  # type: ignore[method-assign]
+    Instance.terminate = _terminate  # type: ignore[method-assign]
+    ec2_utils.filter_dict_attribute_mapping.update(
+        {
+            "instance-state-code": "state_code_text",
+            "network-interface.network-interface-id": "network_interfaces.id",
+            "network-interface.group-id": "interface_group_ids",
+            "network-interface.vpc-id": "network_interfaces.vpc_id",
+            "network-interface.subnet-id": "network_interfaces.subnet_id",
+        }
+    )
+    Instance.interface_group_ids = property(_interface_group_ids)  # type: ignore[attr-defined]
+    Instance.state_code_text = property(lambda self: str(self.state_code))  # type: ignore[attr-defined]
+
+
+class Moto:
+    """moto for one account, by WSGI, and its EC2 backends as objects."""
+
+    def __init__(self, account: str, region: str) -> None:
+        patch()
+        self.account = account
+        self.region = region
+        self.app = DomainDispatcherApplication(create_backend_app)
+
+    def backend(self, region: str = "") -> Any:
+        """The EC2 backend of a region, the world's by default."""
+        return ec2_backends[self.account][region or self.region]
+
+    def known(self, region: str) -> bool:
+        """Whether there is such a region."""
+        return region in ec2_backends[self.account].regions
+
+    def reset(self) -> None:
+        """Empties all regions of the account."""
+        for backend in list(ec2_backends[self.account].values()):
+            backend.reset()
+        reset_model_data()
+
+    def call(self, service: str, action: str, params: Params, region: str = "", key_id: str = "AKIA") -> Reply:
+        """Makes a call and returns moto's answer; NotImplementedError where moto cannot."""
+        version = "2011-06-15" if service == "sts" else "2016-11-15"
+        body = urlencode({"Action": action, "Version": version, **params}).encode()
+        seen: Dict[str, Any] = {}
+
+        def start(status: str, headers: Any, exc_info: Any = None) -> Any:
+            seen["status"] = int(status.split(maxsplit=1)[0])
+
+        chunks = self.app(self._environ(service, body, region or self.region, key_id), start)
+        try:
+            text = b"".join(chunks)
+        finally:
+            if hasattr(chunks, "close"):
+                chunks.close()
+        code = ERROR_CODE.search(text) if seen["status"] >= 400 else None
+        return Reply(seen["status"], text, code.group(1).decode() if code else None)
+
+    def _environ(self, service: str, body: bytes, region: str, key_id: str) -> Dict[str, Any]:
+        credential = f"{key_id}/20200101/{region}/{service}/aws4_request"
+        return {
+            "REQUEST_METHOD": "POST",
+            "SCRIPT_NAME": "",
+            "PATH_INFO": "/",
+            "QUERY_STRING": "",
+            "CONTENT_TYPE": "application/x-www-form-urlencoded; charset=utf-8",
+            "CONTENT_LENGTH": str(len(body)),
+            "SERVER_NAME": "127.0.0.1",
+            "SERVER_PORT": "80",
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "REMOTE_ADDR": "127.0.0.1",
+            "HTTP_HOST": "127.0.0.1",
+            "HTTP_AUTHORIZATION": f"AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders=h, Signature=0",
+            "HTTP_X_MOTO_ACCOUNT_ID": self.account,
+            "wsgi.version": (1, 0),
+            "wsgi.url_scheme": "http",
+            "wsgi.input": io.BytesIO(body),
+            "wsgi.errors": io.StringIO(),
+            "wsgi.multithread": True,
+            "wsgi.multiprocess": False,
+            "wsgi.run_once": False,
+        }

@@ -1,0 +1,238 @@
+"""The server as a whole: what tests start, set up and ask."""
+
+import itertools
+import threading
+import time
+import traceback
+from types import TracebackType
+from typing import Any, Callable, Dict, List, Optional, Type
+
+from .edit import Edit
+from .faults import Fault, Rules
+from .front import Config, Front
+from .history import Lag, Staleness
+from .keys import AccessKey, Keyring, scope_of
+from .limits import Limits
+from .moto_app import Moto
+from .transport import Transport
+from .wire import Abort, ApiError, Call, Reply, Request, error_reply, parse_params
+from .world import World, build
+
+ACCESS_KEY = "AKIAFENCETEST0000001"
+SECRET_KEY = "secret/of+the/test/double/0000000000001"
+_accounts = itertools.count(100000000001)
+
+
+class Ec2Server:
+    """An EC2 with a small world in it; a context manager.
+
+    moto's store is one for the process; each server has an account of its own in it.
+    """
+
+    def __init__(self, port: int = 0, region: str = "eu-central-1") -> None:
+        self.region = region
+        self.account = str(next(_accounts))
+        self.keys = Keyring()
+        self.limits = Limits()
+        self.rules = Rules()
+        self.calls: List[Call] = []
+        self._moto = Moto(self.account, region)
+        self._front = Front(self._moto, self.keys, self.limits)
+        self.edit = Edit(self._front, lambda: self.world)
+        self._numbers = itertools.count(1)
+        self._record = threading.Lock()
+        self.world: World = self._fresh()
+        # moto builds its application and reads the EC2 model on the first call: 0.3 s.
+        self._moto.call("ec2", "DescribeInstances", {})
+        self._transport = Transport(self._answer, port)
+
+    # Life
+
+    def __enter__(self) -> "Ec2Server":
+        self._transport.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        self._transport.stop()
+
+    def _fresh(self) -> World:
+        with self._front.lock:
+            self._moto.reset()
+            self.keys.clear()
+            self.keys.verify = True
+            self.key = self.keys.add(AccessKey(ACCESS_KEY, SECRET_KEY))
+            self.rules.clear()
+            self.limits.clear()
+            world = build(self._moto.backend())
+            self._front.reset()
+        return world
+
+    def reset(self) -> World:
+        """A fresh small world with new IDs; rules, calls, keys, limits, stale reads, configuration cleared.
+
+        Open connections are closed, which ends the calls that are stalled or trickle.
+        """
+        self._transport.hang_up()
+        self.world = self._fresh()
+        with self._record:
+            self.calls = []
+            self._numbers = itertools.count(1)
+        return self.world
+
+    # Set-up
+
+    @property
+    def endpoint(self) -> str:
+        """http://127.0.0.1:port, for endpoint_url."""
+        return self._transport.endpoint
+
+    @property
+    def port(self) -> int:
+        """The port on 127.0.0.1."""
+        return int(self._transport.server_address[1])
+
+    @property
+    def config(self) -> Config:
+        """Limits and durations; replaced by reset."""
+        return self._front.config
+
+    def client_kwargs(self) -> Dict[str, Any]:
+        """Arguments for boto3.client("ec2", …) or ("sts", …)."""
+        return {
+            "endpoint_url": self.endpoint,
+            "region_name": self.region,
+            "aws_access_key_id": self.key.access_key,
+            "aws_secret_access_key": self.key.secret_key,
+        }
+
+    def environment(self) -> Dict[str, str]:
+        """Environment variables for a program: region, credentials, and the endpoint (botocore 1.31 on)."""
+        return {
+            "AWS_ACCESS_KEY_ID": self.key.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.key.secret_key,
+            "AWS_DEFAULT_REGION": self.region,
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def stale(
+        self,
+        *,
+        tags_changes: int = 0,
+        tags_seconds: float = 0.0,
+        groups_changes: int = 0,
+        groups_seconds: float = 0.0,
+        states_changes: int = 0,
+        states_seconds: float = 0.0,
+        reads: Optional[int] = None,
+        duration: Optional[float] = None,
+        when: Optional[Callable[[Call], bool]] = None,
+    ) -> Staleness:
+        """Lets Describes show the past: tags, groups, states as they were so many changes or seconds ago.
+
+        Only changes of the same kind count, back from the read.  Holds for the next `reads` Describes of
+        instances, interfaces or tags, or for `duration` seconds, or until `fresh` or `reset`.
+        """
+        given = {
+            "tags": Lag(tags_changes, tags_seconds),
+            "groups": Lag(groups_changes, groups_seconds),
+            "states": Lag(states_changes, states_seconds),
+        }
+        lags = {kind: lag for kind, lag in given.items() if lag.changes or lag.seconds}
+        until = None if duration is None else time.monotonic() + duration
+        staleness = Staleness(lags, reads, until, when)
+        with self._front.lock:
+            self._front.history.add(staleness)
+        return staleness
+
+    def fresh(self) -> None:
+        """Ends all stale reads."""
+        with self._front.lock:
+            self._front.history.fresh()
+
+    # Looking
+
+    def snapshot(self) -> Dict[str, Dict[str, Any]]:
+        """{instance: {"state": …, "tags": {…}, "interfaces": {interface: sorted group IDs}}}, as of now."""
+        with self._front.lock:
+            self._front.settle()
+            backend = self._moto.backend()
+            return {
+                instance.id: {
+                    "state": instance._state.name,
+                    "tags": dict(backend.tags.get(instance.id, {})),
+                    "interfaces": {
+                        nic.id: sorted(group.id for group in nic._group_set) for nic in instance.network_interfaces
+                    },
+                }
+                for instance in backend.all_instances()
+            }
+
+    def groups_of(self, interface: str) -> List[str]:
+        """Sorted group IDs of an interface, attached or not, as of now."""
+        with self._front.lock:
+            return sorted(group.id for group in self._moto.backend().enis[interface]._group_set)
+
+    def calls_of(self, *actions: str) -> List[Call]:
+        """The calls of these actions so far, in order of arrival."""
+        with self._record:
+            return [call for call in self.calls if call.action in actions]
+
+    def writes(self) -> List[Call]:
+        """The calls so far that were meant to change something, whatever became of them."""
+        with self._record:
+            return [call for call in self.calls if not call.reads]
+
+    # Serving
+
+    def _answer(self, request: Request, send: Callable[[Reply], None]) -> None:
+        call = self._recorded(request)
+        faults = self.rules.take(call)
+        try:
+            reply = self._reply(call, request, faults)
+        except Abort as abort:
+            reply = Reply(0, b"", mode=abort.mode)
+        call.ended = time.monotonic()
+        # Noted before it is sent: a client that has its reply finds it in the record.
+        call.outcome = reply.mode
+        send(reply)
+
+    def _reply(self, call: Call, request: Request, faults: List[Fault]) -> Reply:
+        try:
+            for fault in faults:
+                fault.before(call)
+            reply = self._front.answer(call, request)
+        except ApiError as error:
+            reply = error_reply(error, call.service)
+        except Abort:
+            raise
+        except Exception:  # noqa: BLE001 - a fault of the double is to be seen as one, not as a hang
+            traceback.print_exc()
+            reply = error_reply(ApiError("InternalError", "The test double failed", 500), call.service)
+        call.status, call.error = reply.status, reply.code
+        for fault in faults:
+            fault.after(call, reply)
+        return reply
+
+    def _recorded(self, request: Request) -> Call:
+        params = parse_params(request)
+        action = params.pop("Action", "")
+        params.pop("Version", None)
+        scope = scope_of(request)
+        with self._record:
+            call = Call(
+                next(self._numbers),
+                action,
+                params,
+                request.port,
+                scope.service,
+                scope.region,
+                scope.key_id,
+            )
+            self.calls.append(call)
+        return call

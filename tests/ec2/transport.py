@@ -1,0 +1,150 @@
+"""The sockets: HTTP/1.1 with keep-alive on 127.0.0.1, and replies that go wrong on purpose."""
+
+import contextlib
+import select
+import socket
+import struct
+import sys
+import threading
+import time
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Callable, Optional, Set, Tuple
+
+from .wire import Reply, Request
+
+POLL = 0.05
+"""Seconds between looks at a connection that is to wait for its end."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Reads requests, lets the server answer them, sends the replies."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: "Transport"
+
+    def do_POST(self) -> None:
+        """Answers one request."""
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        request = Request(self.command, self.path, self.headers, body, int(self.client_address[1]))
+        self.server.answer(request, self._send)
+
+    do_GET = do_PUT = do_POST
+
+    def _send(self, reply: Reply) -> None:
+        try:
+            self._deliver(reply)
+        except OSError:
+            # The client is gone, for instance killed by the test; that is its affair.
+            self.close_connection = True
+
+    def _deliver(self, reply: Reply) -> None:
+        if reply.mode == "whole":
+            self.wfile.write(self._head(reply) + reply.body)
+            return
+        self.close_connection = True
+        if reply.mode == "reset":
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
+        elif reply.mode == "cut":
+            self.wfile.write(self._head(reply) + reply.body)
+        elif reply.mode == "stall":
+            self._wait(float("inf"))
+        elif reply.mode == "trickle":
+            for byte in self._head(reply) + reply.body:
+                self.wfile.write(bytes((byte,)))
+                if not self._wait(reply.pause):
+                    return
+
+    def _head(self, reply: Reply) -> bytes:
+        length = len(reply.body) if reply.length is None else reply.length
+        phrase = self.responses.get(reply.status, ("",))[0]  # type: ignore[call-overload]
+        lines = (
+            f"HTTP/1.1 {reply.status} {phrase}",
+            f"x-amzn-RequestId: {reply.request_id}",
+            "Cache-Control: no-cache, no-store",
+            "Content-Type: text/xml;charset=UTF-8",
+            f"Content-Length: {length}",
+            f"Date: {formatdate(usegmt=True)}",
+            "Server: AmazonEC2",
+        )
+        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+    def _wait(self, seconds: float) -> bool:
+        """Waits; false as soon as the client is gone or the server ends."""
+        end = time.monotonic() + seconds
+        while not self.server.closing.is_set():
+            left = end - time.monotonic()
+            if left <= 0:
+                return True
+            readable, _, _ = select.select([self.connection], [], [], min(POLL, left))
+            if readable and not self.connection.recv(1, socket.MSG_PEEK):
+                return False
+            if readable:
+                # Data of a pipelined request would make select return at once for ever.
+                time.sleep(min(POLL, left))
+        return False
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Says nothing: calls are recorded, and stderr belongs to the tests."""
+
+
+Answer = Callable[[Request, Callable[[Reply], None]], None]
+
+
+class Transport(ThreadingHTTPServer):
+    """A thread for each connection; `stop` ends them all."""
+
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
+
+    def __init__(self, answer: Answer, port: int = 0, handler: Any = Handler) -> None:
+        super().__init__(("127.0.0.1", port), handler)
+        self.answer = answer
+        self.closing = threading.Event()
+        self._open: Set[socket.socket] = set()
+        self._thread: Optional[threading.Thread] = None
+
+    @property
+    def endpoint(self) -> str:
+        """http://127.0.0.1:port"""
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def start(self) -> None:
+        """Serves in a thread."""
+        self._thread = threading.Thread(
+            target=self.serve_forever, kwargs={"poll_interval": POLL}, name="ec2-front", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stops listening and closes all connections."""
+        self.closing.set()
+        self.shutdown()
+        self.server_close()
+        self.hang_up()
+        if self._thread is not None:
+            self._thread.join(5)
+
+    def hang_up(self) -> None:
+        """Closes all connections that are open now."""
+        for connection in list(self._open):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Remembers the connection, so that it can be closed."""
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Forgets the connection."""
+        self._open.discard(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Tuple[str, int]) -> None:  # type: ignore[override]
+        """A client that went away is no error; others are the front's faults and go to stderr."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)

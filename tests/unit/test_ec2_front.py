@@ -1,0 +1,791 @@
+"""The EC2 double keeps the promises that the other tests rely on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("moto", reason="the EC2 double needs moto[ec2,server]")
+boto3 = pytest.importorskip("boto3")
+
+import ec2  # noqa: E402
+from botocore.config import Config  # noqa: E402
+from botocore.exceptions import (  # noqa: E402
+    ClientError,
+    ConnectionClosedError,
+    HTTPClientError,
+    ReadTimeoutError,
+    ResponseStreamingError,
+)
+from botocore.parsers import ResponseParserError  # noqa: E402
+from ec2.edit import secondary_interface  # noqa: E402
+
+TESTS = Path(__file__).resolve().parents[1]
+BROKEN = (ConnectionClosedError, HTTPClientError, ResponseParserError, ResponseStreamingError)
+
+
+@pytest.fixture(scope="module")
+def started():
+    with ec2.Ec2Server() as server:
+        yield server
+
+
+@pytest.fixture
+def server(started):
+    started.reset()
+    yield started
+
+
+def client_for(server, service="ec2", attempts=1, timeout=5, **other):
+    config = Config(
+        retries={"mode": "standard", "total_max_attempts": attempts},
+        connect_timeout=timeout,
+        read_timeout=timeout,
+        proxies={},
+    )
+    return boto3.client(service, config=config, **{**server.client_kwargs(), **other})
+
+
+@pytest.fixture(scope="module")
+def shared_client(started):
+    return client_for(started)
+
+
+@pytest.fixture
+def client(server, shared_client):
+    return shared_client
+
+
+@pytest.fixture
+def node(server):
+    return server.world.nodes["node1"]
+
+
+@pytest.fixture
+def eni(server):
+    return server.world.interfaces["node1"][0]
+
+
+def code_of(function, *args, **kwargs):
+    """The error code of a call that fails."""
+    with pytest.raises(ClientError) as caught:
+        function(*args, **kwargs)
+    return caught.value.response["Error"]["Code"]
+
+
+def seconds(function, *args, **kwargs):
+    """How long a call takes."""
+    start = time.perf_counter()
+    function(*args, **kwargs)
+    return time.perf_counter() - start
+
+
+def instances(reply):
+    return [i for reservation in reply["Reservations"] for i in reservation["Instances"]]
+
+
+def tags_of(client, instance):
+    (found,) = instances(client.describe_instances(InstanceIds=[instance]))
+    return {tag["Key"]: tag["Value"] for tag in found.get("Tags", [])}
+
+
+def put(client, resource, tags):
+    return client.create_tags(
+        Resources=[resource], Tags=[{"Key": key, "Value": value} for key, value in tags.items()]
+    )
+
+
+# The world
+
+
+def test_describe_shows_interfaces_groups_attachment_vpc_and_tags(server, client, node):
+    (found,) = instances(client.describe_instances(InstanceIds=[node]))
+    assert found["State"]["Name"] == "running"
+    assert found["VpcId"] == server.world.vpc
+    assert found["PrivateDnsName"]
+    assert {"Key": "Name", "Value": "node1"} in found["Tags"]
+    first, second = sorted(found["NetworkInterfaces"], key=lambda i: i["Attachment"]["DeviceIndex"])
+    assert (first["NetworkInterfaceId"], second["NetworkInterfaceId"]) == server.world.interfaces["node1"]
+    assert [i["Attachment"]["DeviceIndex"] for i in (first, second)] == [0, 1]
+    assert first["Attachment"]["Status"] == "attached"
+    assert first["Attachment"]["NetworkCardIndex"] == 0
+    assert first["VpcId"] == server.world.vpc
+    names = server.world.groups
+    assert {g["GroupId"] for g in first["Groups"]} == {names["app"], names["ssh"]}
+    assert {g["GroupId"] for g in second["Groups"]} == {names["app"], names["db"]}
+    # An instance's groups are those of its primary interface.
+    assert {g["GroupId"] for g in found["SecurityGroups"]} == {names["app"], names["ssh"]}
+
+
+def test_an_attached_interface_has_its_own_groups_only_after_a_change(server, client, node, eni):
+    client.modify_network_interface_attribute(NetworkInterfaceId=eni, Groups=[server.world.isolation])
+    (found,) = instances(client.describe_instances(InstanceIds=[node]))
+    groups = {i["NetworkInterfaceId"]: [g["GroupId"] for g in i["Groups"]] for i in found["NetworkInterfaces"]}
+    assert groups[eni] == [server.world.isolation]
+    assert len(groups[server.world.interfaces["node1"][1]]) == 2
+    (shown,) = client.describe_network_interfaces(NetworkInterfaceIds=[eni])["NetworkInterfaces"]
+    assert [g["GroupId"] for g in shown["Groups"]] == [server.world.isolation]
+
+
+def test_isolation_has_no_rules_and_open_has_all(server, client):
+    isolation, wide = server.world.isolation, server.world.open
+    found = {g["GroupId"]: g for g in client.describe_security_groups(GroupIds=[isolation, wide])["SecurityGroups"]}
+    assert found[isolation]["IpPermissions"] == found[isolation]["IpPermissionsEgress"] == []
+    for direction in ("IpPermissions", "IpPermissionsEgress"):
+        (rule,) = found[wide][direction]
+        assert rule["IpProtocol"] == "-1"
+        assert [r["CidrIp"] for r in rule["IpRanges"]] == ["0.0.0.0/0"]
+        assert [r["CidrIpv6"] for r in rule["Ipv6Ranges"]] == ["::/0"]
+
+
+def test_app_is_on_every_interface_and_never_alone(server):
+    for state in server.snapshot().values():
+        for groups in state["interfaces"].values():
+            assert server.world.groups["app"] in groups
+            assert len(groups) >= 2
+
+
+def test_snapshot_tells_what_a_describe_tells(server, client, node, eni):
+    put(client, node, {"a": "b"})
+    client.modify_network_interface_attribute(NetworkInterfaceId=eni, Groups=[server.world.isolation])
+    told = {}
+    for found in instances(client.describe_instances()):
+        told[found["InstanceId"]] = {
+            "state": found["State"]["Name"],
+            "tags": {t["Key"]: t["Value"] for t in found["Tags"]},
+            "interfaces": {
+                i["NetworkInterfaceId"]: sorted(g["GroupId"] for g in i["Groups"]) for i in found["NetworkInterfaces"]
+            },
+        }
+    assert server.snapshot() == told
+
+
+def test_network_cards_share_device_indexes_and_one_can_be_detached(server, client):
+    app = [server.world.groups["app"]]
+    made = server.edit.add_instance(
+        "big",
+        [{"groups": app}, {"groups": app, "device_index": 1}]
+        + [{"groups": app, "device_index": 1, "network_card": card} for card in (1, 2)],
+    )
+
+    def places():
+        (found,) = instances(client.describe_instances(InstanceIds=[made]))
+        return sorted(
+            (i["Attachment"]["NetworkCardIndex"], i["Attachment"]["DeviceIndex"], i["NetworkInterfaceId"])
+            for i in found["NetworkInterfaces"]
+        )
+
+    before = places()
+    assert [place[:2] for place in before] == [(0, 0), (0, 1), (1, 1), (2, 1)]
+    server.edit.detach(before[2][2])
+    assert places() == [before[0], before[1], before[3]]
+
+
+def test_secondary_interfaces_and_operators_are_shown(server, client, node, eni):
+    server.edit.secondary_interfaces(node, [secondary_interface(7)])
+    server.edit.operator(eni, "eks.amazonaws.com")
+    (found,) = instances(client.describe_instances(InstanceIds=[node]))
+    (second,) = found["SecondaryInterfaces"]
+    assert second["SecondaryInterfaceId"].endswith("7")
+    assert second["Attachment"]["NetworkCardIndex"] == 1
+    operators = {i["NetworkInterfaceId"]: i.get("Operator", {}) for i in found["NetworkInterfaces"]}
+    assert operators.pop(eni)["Managed"] is True
+    assert not any(operator.get("Managed") for operator in operators.values())
+
+
+def test_a_terminated_instance_shows_no_interfaces(server, client, node):
+    client.terminate_instances(InstanceIds=[node])
+    (found,) = instances(client.describe_instances(InstanceIds=[node]))
+    assert found["State"]["Name"] == "terminated"
+    assert found["NetworkInterfaces"] == []
+    assert server.snapshot()[node]["interfaces"] == {}
+
+
+def test_two_servers_are_two_worlds(server, client, node):
+    with ec2.Ec2Server() as other:
+        assert code_of(client_for(other).describe_instances, InstanceIds=[node]) == "InvalidInstanceID.NotFound"
+        other.reset()
+    assert len(instances(client.describe_instances())) == 3
+
+
+def test_reset_is_quick_and_leaves_no_trace(server, client, node):
+    put(client, node, {"a": "b"})
+    server.rules.add(None, ec2.Throttle())
+    server.stale(tags_changes=1)
+    server.key.deny("ec2:*")
+    server.config.groups_per_interface = 2
+    assert min(seconds(server.reset) for _ in range(3)) < 0.05
+    assert server.calls == []
+    assert server.config.groups_per_interface == 5
+    found = instances(client.describe_instances())
+    assert sorted(t["Value"] for i in found for t in i["Tags"]) == ["node1", "node2", "node3"]
+
+
+def test_a_call_takes_a_few_milliseconds(server, client, node):
+    client.describe_instances(InstanceIds=[node])
+    # The client included, and the best of many, as the machine may be doing other things.
+    assert min(seconds(client.describe_instances, InstanceIds=[node]) for _ in range(20)) < 0.03
+
+
+# Tags
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "code"),
+    [
+        ("k" * 128, "v" * 256, None),
+        ("ключ" * 32, "値" * 256, None),
+        ("k" * 129, "v", "InvalidParameterValue"),
+        ("k", "v" * 257, "InvalidParameterValue"),
+        ("", "v", "InvalidParameterValue"),
+        ("aws:thing", "v", "InvalidParameterValue"),
+        ("AWS:thing", "v", "InvalidParameterValue"),
+    ],
+)
+def test_tag_lengths_and_prefix(server, client, node, key, value, code):
+    before = server.snapshot()
+    if code:
+        assert code_of(put, client, node, {"good": "1", key: value}) == code
+        assert server.snapshot() == before
+    else:
+        put(client, node, {key: value})
+        assert tags_of(client, node)[key] == value
+
+
+def test_fifty_tags_fit_and_can_be_overwritten_but_not_exceeded(server, client, node):
+    server.edit.put_tags(node, {"aws:cloudformation:stack-name": "s"})
+    put(client, node, {f"k{n}": "v" for n in range(49)})
+    put(client, node, {f"k{n}": "w" for n in range(49)})
+    before = server.snapshot()
+    assert code_of(put, client, node, {"k1": "x", "more": "x"}) == "TagLimitExceeded"
+    assert server.snapshot() == before
+
+
+def test_tags_of_several_resources_are_written_together_or_not_at_all(server, client, node):
+    before = server.snapshot()
+    unknown = "i-" + "0" * 17
+    tags = [{"Key": "a", "Value": "b"}]
+    assert code_of(client.create_tags, Resources=[node, unknown], Tags=tags) == "InvalidInstanceID.NotFound"
+    assert server.snapshot() == before
+
+
+@pytest.mark.parametrize(
+    ("resource", "code"),
+    [
+        ("i-0123456789abcdef0", "InvalidInstanceID.NotFound"),
+        ("i-nonsense", "InvalidInstanceID.Malformed"),
+        ("eni-0123456789abcdef0", "InvalidNetworkInterfaceID.NotFound"),
+        ("sg-0123456789abcdef0", "InvalidGroup.NotFound"),
+        ("vol-0123456789abcdef0", "InvalidVolume.NotFound"),
+        ("vpc-0123456789abcdef0", "InvalidVpcID.NotFound"),
+        ("nonsense", "InvalidID"),
+    ],
+)
+def test_tags_of_unknown_resources_are_refused_by_their_kind(client, resource, code):
+    assert code_of(put, client, resource, {"a": "b"}) == code
+    assert code_of(client.delete_tags, Resources=[resource], Tags=[{"Key": "a"}]) == code
+
+
+def test_keys_for_the_instance_metadata_have_no_slash_or_space(server, client, node):
+    server.edit.metadata_tags(node)
+    assert code_of(put, client, node, {"fence/eni": "v"}) == "InvalidParameterValue"
+    put(client, node, {"fence:eni": "v"})
+
+
+def test_delete_tags_by_key_by_value_and_all(server, client, node):
+    server.edit.put_tags(node, {"aws:reserved": "stays"})
+    put(client, node, {"a": "1", "b": "2", "c": "3", "e": ""})
+    client.delete_tags(Resources=[node], Tags=[{"Key": "a"}, {"Key": "b", "Value": "other"}, {"Key": "never"}])
+    assert set(tags_of(client, node)) == {"Name", "aws:reserved", "b", "c", "e"}
+    client.delete_tags(Resources=[node], Tags=[{"Key": "b", "Value": "2"}, {"Key": "c", "Value": ""}])
+    assert set(tags_of(client, node)) == {"Name", "aws:reserved", "c", "e"}
+    client.delete_tags(Resources=[node], Tags=[{"Key": "e", "Value": ""}])
+    assert set(tags_of(client, node)) == {"Name", "aws:reserved", "c"}
+    client.delete_tags(Resources=[node])
+    assert set(tags_of(client, node)) == {"aws:reserved"}
+
+
+def test_describe_tags_knows_wildcards(client, node):
+    put(client, node, {"fence-1": "x", "fence-2": "y", "other": "z"})
+    filters = [{"Name": "resource-id", "Values": [node]}, {"Name": "key", "Values": ["fence-?"]}]
+    assert {t["Key"] for t in client.describe_tags(Filters=filters)["Tags"]} == {"fence-1", "fence-2"}
+
+
+# Interfaces
+
+
+def refused(server, client, eni, groups):
+    """The code of a refused change, which must have changed nothing."""
+    before = server.snapshot()
+    code = code_of(client.modify_network_interface_attribute, NetworkInterfaceId=eni, Groups=groups)
+    assert server.snapshot() == before
+    return code
+
+
+def test_groups_must_exist_be_well_formed_and_one_at_least(server, client, eni):
+    app = server.world.groups["app"]
+    assert refused(server, client, eni, [app, "sg-0123456789abcdef0"]) == "InvalidGroup.NotFound"
+    assert refused(server, client, eni, [app, "sg-xyz"]) == "InvalidGroupId.Malformed"
+    assert refused(server, client, eni, [app, "app"]) == "InvalidGroupId.Malformed"
+    assert refused(server, client, eni, []) == "MissingParameter"
+
+
+def test_a_group_of_another_vpc_is_not_found_until_it_is_associated(server, client, eni):
+    foreign = server.edit.add_group("foreign", server.edit.add_vpc()["vpc"])
+    assert refused(server, client, eni, [foreign]) == "InvalidGroup.NotFound"
+    server.edit.associate_group(foreign, server.world.vpc)
+    by_vpc = [{"Name": "vpc-id", "Values": [server.world.vpc]}]
+    told = client.describe_security_group_vpc_associations(Filters=by_vpc)["SecurityGroupVpcAssociations"]
+    assert [(a["GroupId"], a["State"]) for a in told] == [(foreign, "associated")]
+    client.modify_network_interface_attribute(NetworkInterfaceId=eni, Groups=[foreign])
+
+
+def test_groups_of_an_interface_are_limited(server, client, eni):
+    groups = [server.edit.add_group(f"g{n}") for n in range(17)]
+    client.modify_network_interface_attribute(NetworkInterfaceId=eni, Groups=groups[:5])
+    assert refused(server, client, eni, groups[:6]) == "SecurityGroupsPerInterfaceLimitExceeded"
+    server.config.groups_per_interface = 99
+    client.modify_network_interface_attribute(NetworkInterfaceId=eni, Groups=groups[:16])
+    assert refused(server, client, eni, groups) == "SecurityGroupsPerInterfaceLimitExceeded"
+
+
+def test_unknown_and_requester_managed_interfaces_refuse(server, client, eni):
+    app = [server.world.groups["app"]]
+    unknown = "eni-0123456789abcdef0"
+    assert refused(server, client, unknown, app) == "InvalidNetworkInterfaceID.NotFound"
+    server.edit.requester_managed(eni)
+    assert refused(server, client, eni, app) == "OperationNotPermitted"
+
+
+# Instances
+
+
+def test_stopping_and_pending_last_as_long_as_configured(server, client, node):
+    def state():
+        return instances(client.describe_instances(InstanceIds=[node]))[0]["State"]["Name"]
+
+    server.config.stop_seconds, server.config.start_seconds = 3600, 0.05
+    (change,) = client.stop_instances(InstanceIds=[node], SkipOsShutdown=True)["StoppingInstances"]
+    assert (change["PreviousState"]["Name"], change["CurrentState"]["Name"]) == ("running", "stopping")
+    assert state() == "stopping"
+    assert code_of(client.start_instances, InstanceIds=[node]) == "IncorrectInstanceState"
+    server.edit.end_transitions()
+    assert state() == "stopped"
+    (change,) = client.start_instances(InstanceIds=[node])["StartingInstances"]
+    assert (change["PreviousState"]["Name"], change["CurrentState"]["Name"]) == ("stopped", "pending")
+    time.sleep(0.06)
+    assert state() == "running"
+
+
+def test_stop_can_be_refused_in_the_ways_ec2_does(server, client, node):
+    def stop(**how):
+        return code_of(client.stop_instances, InstanceIds=[node], **how)
+
+    server.config.skip_os_shutdown = "refuse"
+    assert stop(SkipOsShutdown=True) == "OperationNotPermitted"
+    server.config.skip_os_shutdown = "unknown"
+    assert stop(SkipOsShutdown=True) == "UnknownParameter"
+    server.config.unstoppable.add(node)
+    assert stop() == "UnsupportedOperation"
+    server.config.unstoppable.clear()
+    server.edit.stop_protection(node)
+    assert stop() == "OperationNotPermitted"
+    server.edit.set_state(node, "terminated")
+    assert stop() == "IncorrectInstanceState"
+
+
+def test_unknown_and_malformed_instances(server, client, node):
+    assert code_of(client.describe_instances, InstanceIds=["i-" + "0" * 17]) == "InvalidInstanceID.NotFound"
+    assert code_of(client.describe_instances, InstanceIds=["i-12"]) == "InvalidInstanceID.Malformed"
+    assert code_of(client.describe_instances, InstanceIds=["node1"]) == "InvalidInstanceID.Malformed"
+    assert len(instances(client.describe_instances(InstanceIds=[node, node]))) == 1
+    missing = [{"Name": "instance-id", "Values": ["i-" + "0" * 17]}]
+    assert instances(client.describe_instances(Filters=missing)) == []
+    by_group = [{"Name": "network-interface.group-id", "Values": [server.world.groups["app"]]}]
+    assert len(instances(client.describe_instances(Filters=by_group))) == 3
+    named = [{"Name": "tag:Name", "Values": ["node2"]}, {"Name": "instance-state-name", "Values": ["running"]}]
+    assert len(instances(client.describe_instances(Filters=named))) == 1
+    wrong = [{"Name": "no-such-filter", "Values": ["x"]}]
+    assert code_of(client.describe_instances, Filters=wrong) == "InvalidParameterValue"
+
+
+def test_unknown_groups_are_an_error_by_id_but_not_by_filter(server, client):
+    unknown = "sg-0123456789abcdef0"
+    assert code_of(client.describe_security_groups, GroupIds=[unknown]) == "InvalidGroup.NotFound"
+    assert code_of(client.describe_security_groups, GroupIds=["app"]) == "InvalidGroupId.Malformed"
+    twice = [server.world.open] * 2
+    assert len(client.describe_security_groups(GroupIds=twice)["SecurityGroups"]) == 1
+    wrong = [{"Name": "no-such-filter", "Values": ["x"]}]
+    assert code_of(client.describe_security_groups, Filters=wrong) == "InvalidParameterValue"
+    by_filter = [{"Name": "group-id", "Values": [unknown]}]
+    assert client.describe_security_groups(Filters=by_filter)["SecurityGroups"] == []
+
+
+def test_max_results_is_bounded_and_not_for_ids(client, node):
+    assert code_of(client.describe_instances, MaxResults=4) == "InvalidParameterValue"
+    assert code_of(client.describe_instances, MaxResults=1001) == "InvalidParameterValue"
+    both = {"MaxResults": 5, "InstanceIds": [node]}
+    assert code_of(client.describe_instances, **both) == "InvalidParameterCombination"
+    assert code_of(client.describe_instances, NextToken="nonsense") == "InvalidParameterValue"
+
+
+@pytest.mark.parametrize("limit", [None, 2])
+def test_pages_show_every_instance_once(server, client, limit):
+    made = {server.edit.add_instance(f"more{n}") for n in range(9)} | set(server.world.nodes.values())
+    server.config.page_limit = limit
+    pages = list(client.get_paginator("describe_instances").paginate(PaginationConfig={"PageSize": 5}))
+    shown = [i["InstanceId"] for page in pages for i in instances(page)]
+    assert sorted(shown) == sorted(made)
+    assert all(reservation["Instances"] for page in pages for reservation in page["Reservations"])
+    assert len(pages) == (6 if limit else 3)
+    if limit:
+        assert len(instances(client.describe_instances())) == 2
+        groups = client.get_paginator("describe_security_groups").paginate()
+        ids = [g["GroupId"] for page in groups for g in page["SecurityGroups"]]
+        assert len(ids) == len(set(ids)) > 5
+
+
+# Who may do what
+
+
+def test_bad_credentials_are_told_apart_as_ec2_does(server, client):
+    def code(**other):
+        return code_of(client_for(server, **other).describe_instances)
+
+    assert code(aws_access_key_id="AKIAUNKNOWN000000001") == "AuthFailure"
+    assert code(aws_secret_access_key="wrong") == "AuthFailure"
+    assert code(aws_session_token="not-asked-for") == "AuthFailure"
+    assert code(region_name="xx-nowhere-1") == "AuthFailure"
+    temporary = server.keys.add(ec2.AccessKey("ASIATEMPORARY0000001", "other", "token"))
+    good = {
+        "aws_access_key_id": temporary.access_key,
+        "aws_secret_access_key": "other",
+        "aws_session_token": "token",
+    }
+    assert len(instances(client_for(server, **good).describe_instances())) == 3
+    assert code(**{**good, "aws_session_token": "wrong"}) == "AuthFailure"
+    temporary.expired = True
+    assert code(**good) == "RequestExpired"
+    assert {call.status for call in server.calls if call.error == "AuthFailure"} == {401}
+
+
+def test_a_request_from_another_time_is_expired(server, client, monkeypatch):
+    monkeypatch.setattr("ec2.keys.CLOCK_SKEW", -1.0)
+    assert code_of(client.describe_instances) == "RequestExpired"
+
+
+def test_another_region_is_another_world(server, node):
+    elsewhere = client_for(server, region_name="us-east-1")
+    assert code_of(elsewhere.describe_instances, InstanceIds=[node]) == "InvalidInstanceID.NotFound"
+
+
+def test_sts_tells_the_account_and_refuses_unknown_keys(server):
+    assert client_for(server, "sts").get_caller_identity()["Account"] == server.account
+    stranger = client_for(server, "sts", aws_access_key_id="AKIAUNKNOWN000000001")
+    assert code_of(stranger.get_caller_identity) == "InvalidClientTokenId"
+
+
+def test_denials_by_action_by_resource_and_by_allow_list(server, client, node):
+    other = server.world.nodes["node2"]
+    server.key.deny("ec2:CreateTags", node)
+    assert code_of(put, client, node, {"a": "b"}) == "UnauthorizedOperation"
+    put(client, other, {"a": "b"})
+    server.key.deny("ec2:Create*")
+    assert code_of(put, client, other, {"a": "b"}) == "UnauthorizedOperation"
+    assert server.calls[-1].status == 403
+    server.key.permit_all()
+    server.key.allow_only("ec2:Describe*")
+    assert code_of(client.stop_instances, InstanceIds=[node]) == "UnauthorizedOperation"
+    client.describe_instances()
+    assert server.snapshot()[node]["state"] == "running"
+
+
+def test_dry_runs_tell_permission_and_change_nothing(server, client, node, eni):
+    tags = [{"Key": "a", "Value": "b"}]
+    app = [server.world.groups["app"]]
+    calls = {
+        "DescribeInstances": lambda: client.describe_instances(DryRun=True),
+        "DescribeSecurityGroups": lambda: client.describe_security_groups(DryRun=True),
+        "DescribeTags": lambda: client.describe_tags(DryRun=True),
+        "CreateTags": lambda: client.create_tags(Resources=[node], Tags=tags, DryRun=True),
+        "DeleteTags": lambda: client.delete_tags(Resources=[node], DryRun=True),
+        "StopInstances": lambda: client.stop_instances(InstanceIds=[node], DryRun=True),
+        "ModifyNetworkInterfaceAttribute": lambda: client.modify_network_interface_attribute(
+            NetworkInterfaceId=eni, Groups=app, DryRun=True
+        ),
+    }
+    before = server.snapshot()
+    for action, call in calls.items():
+        server.key.permit_all()
+        assert code_of(call) == "DryRunOperation"
+        assert server.calls[-1].status == 412
+        server.key.deny(f"ec2:{action}")
+        assert code_of(call) == "UnauthorizedOperation"
+    assert server.snapshot() == before
+
+
+def test_a_bucket_throttles_and_refills(server, client):
+    bucket = server.limits.add("Describe*", size=2, refill=0.1)
+    client.describe_instances()
+    client.describe_instances()
+    assert code_of(client.describe_instances) == "RequestLimitExceeded"
+    assert server.calls[-1].status == 503
+    bucket.filled -= 11  # seconds
+    client.describe_instances()
+    assert code_of(client.describe_instances) == "RequestLimitExceeded"
+
+
+# Faults
+
+
+def test_errors_happen_at_the_chosen_call_and_have_no_effect(server, client, node):
+    rule = server.rules.add("CreateTags", ec2.Throttle(), nth=2, times=2)
+    put(client, node, {"a": "1"})
+    assert code_of(put, client, node, {"a": "2"}) == "RequestLimitExceeded"
+    client.describe_instances()
+    assert code_of(put, client, node, {"a": "3"}) == "RequestLimitExceeded"
+    assert tags_of(client, node)["a"] == "1"
+    put(client, node, {"a": "4"})
+    assert (rule.seen, rule.fired) == (4, 2)
+
+
+def test_rules_can_look_at_the_call(server, client, node):
+    other = server.world.nodes["node2"]
+    server.rules.add(
+        None, ec2.ServerError("Unavailable", 503), when=lambda call: node in call.listing("ResourceId"), times=None
+    )
+    put(client, other, {"a": "b"})
+    for _ in range(2):
+        assert code_of(put, client, node, {"a": "b"}) == "Unavailable"
+
+
+def test_a_retrying_client_gets_through_what_passes(server, node):
+    patient = client_for(server, attempts=4)
+    server.rules.add("CreateTags", ec2.ServerError())
+    server.rules.add("CreateTags", ec2.LoseReply(), nth=1)
+    server.rules.add("CreateTags", ec2.Reset(), nth=2)
+    put(patient, node, {"a": "b"})
+    outcomes = [(c.status, c.outcome, c.took_effect) for c in server.calls_of("CreateTags")]
+    assert outcomes == [(500, "lost", False), (None, "reset", False), (200, "whole", True)]
+
+
+@pytest.mark.parametrize(
+    ("fault", "effect"),
+    [
+        (ec2.Reset(), False),
+        (ec2.LoseReply(), True),
+        (ec2.LoseReply(reset=True), True),
+        (ec2.Garbage(), True),
+        (ec2.Truncate(), True),
+        (ec2.Truncate(announce=False), True),
+    ],
+    ids=str,
+)
+def test_broken_replies_break_the_client_and_take_effect_as_said(server, client, node, fault, effect):
+    server.rules.add("CreateTags", fault)
+    with pytest.raises(BROKEN) as caught:
+        put(client, node, {"a": "b"})
+    assert not isinstance(caught.value, ReadTimeoutError)
+    assert ("a" in server.snapshot()[node]["tags"]) is effect
+    assert server.calls_of("CreateTags")[-1].took_effect is effect
+    assert "Name" in tags_of(client, node)
+
+
+@pytest.mark.parametrize("effect", [False, True])
+def test_a_stall_never_answers_and_takes_effect_as_said(server, node, effect):
+    hasty = client_for(server, timeout=1)
+    server.rules.add("CreateTags", ec2.Stall(effect=effect))
+    with pytest.raises(ReadTimeoutError):
+        put(hasty, node, {"a": "b"})
+    assert ("a" in server.snapshot()[node]["tags"]) is effect
+
+
+def test_a_trickle_is_slower_than_any_patience(server, node):
+    hasty = client_for(server, timeout=1)
+    server.rules.add("DescribeInstances", ec2.Trickle(0.02))
+    start = time.monotonic()
+
+    def read():
+        with pytest.raises(BROKEN):
+            hasty.describe_instances()
+        ended.append(True)
+
+    ended = []
+    worker = threading.Thread(target=read, daemon=True)
+    worker.start()
+    worker.join(1.3)
+    # Each byte comes in time, so that a read timeout alone does not end it.
+    assert worker.is_alive()
+    server.reset()
+    worker.join(5)
+    assert ended == [True]
+    assert time.monotonic() - start < 5
+
+
+def test_delays_come_before_or_after_the_effect(server, client, node):
+    def tagged():
+        return "a" in server.snapshot()[node]["tags"]
+
+    for late in (False, True):
+        server.reset()
+        node = server.world.nodes["node1"]
+        server.rules.add("CreateTags", ec2.Delay(0.5, late=late))
+        worker = threading.Thread(target=put, args=(client, node, {"a": "b"}))
+        start = time.monotonic()
+        worker.start()
+        while not tagged() and worker.is_alive():
+            time.sleep(0.005)
+        at = time.monotonic() - start
+        worker.join()
+        assert time.monotonic() - start >= 0.5
+        assert at < 0.5 if late else at >= 0.5
+
+
+def test_hooks_see_the_world_before_and_after_the_effect(server, client, node):
+    seen = []
+
+    def look(call):
+        seen.append((call.action, "a" in server.snapshot()[node]["tags"]))
+        server.edit.put_tags(node, {f"hook{len(seen)}": "x"})
+
+    server.rules.add("CreateTags", ec2.Hook(look))
+    server.rules.add("CreateTags", ec2.Hook(look, late=True))
+    put(client, node, {"a": "b"})
+    assert seen == [("CreateTags", False), ("CreateTags", True)]
+    assert {"hook1", "hook2"} <= set(tags_of(client, node))
+
+
+def test_calls_are_recorded(server, client, node):
+    client.describe_instances(InstanceIds=[node])
+    put(client, node, {"a": "b"})
+    code_of(put, client, "i-" + "0" * 17, {"a": "b"})
+    read, write, wrong = server.calls
+    assert [call.number for call in server.calls] == [1, 2, 3]
+    assert read.params == {"InstanceId.1": node}
+    assert write.records("Tag") == [{"Key": "a", "Value": "b"}]
+    assert (write.key_id, write.status, write.error) == (server.key.access_key, 200, None)
+    assert (wrong.status, wrong.error) == (400, "InvalidInstanceID.NotFound")
+    assert read.port == write.port > 0
+    assert server.writes() == [write, wrong]
+
+
+# Stale reads
+
+
+def shown(client, node, eni):
+    (found,) = instances(client.describe_instances(InstanceIds=[node]))
+    groups = {i["NetworkInterfaceId"]: {g["GroupId"] for g in i["Groups"]} for i in found["NetworkInterfaces"]}
+    return {t["Key"]: t["Value"] for t in found["Tags"]}.get("a"), groups[eni]
+
+
+def test_tags_and_groups_are_stale_independently_and_for_so_many_reads(server, client, node, eni):
+    old = shown(client, node, eni)[1]
+    new = {server.world.isolation}
+    put(client, node, {"a": "1"})
+    client.modify_network_interface_attribute(NetworkInterfaceId=eni, Groups=list(new))
+    put(client, node, {"a": "2"})
+    server.stale(tags_changes=1, reads=1)
+    assert shown(client, node, eni) == ("1", new)
+    assert shown(client, node, eni) == ("2", new)
+    server.stale(groups_changes=1, reads=1)
+    assert shown(client, node, eni) == ("2", old)
+    server.stale(tags_changes=2, groups_changes=5)
+    assert shown(client, node, eni) == (None, old)
+    reply = client.describe_network_interfaces(NetworkInterfaceIds=[eni])
+    assert {g["GroupId"] for g in reply["NetworkInterfaces"][0]["Groups"]} == old
+    by_id = [{"Name": "resource-id", "Values": [node]}]
+    assert [t["Key"] for t in client.describe_tags(Filters=by_id)["Tags"]] == ["Name"]
+    assert server.snapshot()[node]["tags"]["a"] == "2"
+    server.fresh()
+    assert shown(client, node, eni) == ("2", new)
+
+
+def test_reads_are_stale_by_seconds_and_for_a_time(server, client, node, eni):
+    put(client, node, {"a": "1"})
+    time.sleep(0.7)
+    put(client, node, {"a": "2"})
+    server.stale(tags_seconds=0.6, duration=100)
+    assert shown(client, node, eni)[0] == "1"
+    time.sleep(0.65)
+    assert shown(client, node, eni)[0] == "2"
+    put(client, node, {"a": "3"})
+    assert shown(client, node, eni)[0] == "2"
+    server.fresh()
+    server.stale(tags_changes=1, duration=0)
+    assert shown(client, node, eni)[0] == "3"
+
+
+def test_writes_meet_the_present_though_reads_are_stale(server, client, node):
+    server.stale(tags_changes=50)
+    for number in range(49):
+        put(client, node, {f"k{number}": "v"})
+    assert code_of(put, client, node, {"one-more": "v"}) == "TagLimitExceeded"
+
+
+# Metadata service and program
+
+
+def fetch(url, method="GET", timeout=5.0, **headers):
+    named = {key.replace("_", "-"): value for key, value in headers.items()}
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(urllib.request.Request(url, method=method, headers=named), timeout=timeout) as reply:
+        return reply.read().decode()
+
+
+def test_metadata_needs_a_token_and_knows_the_instance(server, node):
+    with ec2.Imds(node, server.region) as imds:
+        imds.credentials("ASIAROLE000000000001", "secret", "token", "2099-01-01T00:00:00Z")
+        base = imds.endpoint + "/latest/"
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            fetch(base + "meta-data/instance-id")
+        with pytest.raises(urllib.error.HTTPError, match="400"):
+            fetch(base + "api/token", "PUT")
+        token = {
+            "X_aws_ec2_metadata_token": fetch(base + "api/token", "PUT", X_aws_ec2_metadata_token_ttl_seconds="60")
+        }
+        assert fetch(base + "meta-data/instance-id", **token) == node
+        assert fetch(base + "meta-data/placement/region", **token) == server.region
+        role = fetch(base + "meta-data/iam/security-credentials/", **token)
+        got = json.loads(fetch(base + "meta-data/iam/security-credentials/" + role, **token))
+        assert got["AccessKeyId"] == "ASIAROLE000000000001"
+        imds.mode = "404"
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            fetch(base + "api/token", "PUT")
+        imds.mode = "garbage"
+        with pytest.raises(UnicodeDecodeError):
+            fetch(base + "api/token", "PUT")
+        imds.mode = "black hole"
+        with pytest.raises(OSError, match="timed out"):
+            fetch(base + "api/token", "PUT", timeout=0.3)
+
+
+@pytest.mark.parametrize("end", ["signal", "eof"])
+def test_the_program_prints_one_line_and_ends(end):
+    command = [sys.executable, "-m", "ec2", "--port", "0", "--seconds", "30", "--until-eof"]
+    environment = {**os.environ, "PYTHONPATH": str(TESTS)}
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        told = json.loads(process.stdout.readline())
+        client = boto3.client(
+            "ec2",
+            endpoint_url=told["endpoint"],
+            region_name=told["region"],
+            aws_access_key_id=told["access_key"],
+            aws_secret_access_key=told["secret_key"],
+            config=Config(proxies={}),
+        )
+        assert {i["InstanceId"] for i in instances(client.describe_instances())} == set(told["nodes"].values())
+        if end == "signal":
+            process.send_signal(signal.SIGTERM)
+        else:
+            process.stdin.close()
+        assert process.wait(5) == 0
