@@ -1,0 +1,190 @@
+"""The whole way: off, status, on; by command line and as Pacemaker does it."""
+
+import json
+
+import pytest
+from world_of import changes, groups, is_cut, our_tags
+
+
+@pytest.fixture(params=["command", "pacemaker"])
+def run(request, agent):
+    return getattr(agent, request.param)
+
+
+def test_off_isolates_and_on_brings_back_exactly(run, ec2, mode):
+    node = ec2.world.nodes["node1"]
+    before = ec2.snapshot()
+    assert run("status", node, **mode).code == 0
+
+    off = run("off", node, **mode)
+    assert (off.code, off.out) == (0, "Success: Powered OFF\n")
+    assert is_cut(ec2, node, mode)
+    status = run("status", node, **mode)
+    assert (status.code, status.out) == (2, "Status: OFF\n")
+
+    back = run("on", node, **mode)
+    assert (back.code, back.out) == (0, "Success: Powered ON\n")
+    assert ec2.snapshot() == before
+    status = run("status", node, **mode)
+    assert (status.code, status.out) == (0, "Status: ON\n")
+
+
+def test_reboot_means_off_until_on(run, ec2, mode):
+    node = ec2.world.nodes["node1"]
+    assert run("reboot", node, **mode).code == 0
+    assert is_cut(ec2, node, mode)
+
+
+def test_off_again_and_again_keeps_the_originals(agent, ec2, mode):
+    node = ec2.world.nodes["node2"]
+    before = ec2.snapshot()
+    for _ in range(4):
+        assert agent.command("off", node, **mode).code == 0
+    assert agent.command("on", node, **mode).code == 0
+    assert ec2.snapshot() == before
+
+
+def test_off_always_runs_in_full(agent, ec2, keep):
+    node = ec2.world.nodes["node1"]
+    for _ in range(2):
+        done = len(changes(ec2))
+        assert agent.command("off", node, **keep).code == 0
+        actions = [a for a, _ in changes(ec2)[done:]]
+        assert actions == ["CreateTags", "ModifyNetworkInterfaceAttribute", "ModifyNetworkInterfaceAttribute"]
+
+
+def test_calls_are_as_few_as_can_be(agent, ec2, mode):
+    node = ec2.world.nodes["node1"]
+
+    def calls(action: str) -> list:
+        done = len(ec2.calls)
+        agent.command(action, node, **mode)
+        return [c.action for c in ec2.calls[done:]]
+
+    two = ["ModifyNetworkInterfaceAttribute"] * 2
+    assert calls("status") == ["DescribeInstances"]
+    assert calls("off") == ["DescribeInstances", "CreateTags", "DescribeInstances", *two, "DescribeInstances"]
+    assert calls("on") == ["DescribeInstances", *two, "DescribeInstances", "DeleteTags"]
+    assert calls("monitor") == ["DescribeInstances", "DescribeSecurityGroups"]
+
+
+def test_the_record_has_the_format_of_the_field(agent, ec2, keep):
+    node = ec2.world.nodes["node1"]
+    before = groups(ec2, node)
+    agent.command("off", node, **keep)
+    tags = our_tags(ec2, node)
+    time = int(tags.pop("lastfence"))
+    assert set(tags) == {f"Original_SG_Backup_{node}_{time}_{n}_0" for n in (1, 2)}
+    for number, interface in enumerate(ec2.world.interfaces["node1"], 1):
+        value = tags[f"Original_SG_Backup_{node}_{time}_{number}_0"]
+        names = [g[3:] for g in before[interface]]
+        assert json.loads(value) == {"n": {"i": interface, "s": names, "c": {"i": 0, "t": 1}}, "t": time}
+
+
+def test_sixteen_groups_are_recorded_in_chunks_and_come_back(agent, ec2, keep):
+    ec2.config.groups_per_interface = 16
+    many = [ec2.edit.add_group(f"g{n}") for n in range(16)]
+    node = ec2.edit.add_instance("many", [{"groups": many}])
+    before = ec2.snapshot()
+    assert agent.command("off", node, **keep).code == 0
+    assert len(our_tags(ec2, node)) == 3
+    assert agent.command("on", node, **keep).code == 0
+    assert ec2.snapshot() == before
+
+
+def test_fifteen_interfaces(agent, ec2, keep):
+    world = ec2.world
+    sets = [{"groups": [world.groups["app"]], "device_index": n} for n in range(15)]
+    node = ec2.edit.add_instance("wide", sets)
+    before = ec2.snapshot()
+    assert agent.command("off", node, **keep).code == 0
+    assert is_cut(ec2, node, keep)
+    assert agent.command("on", node, **keep).code == 0
+    assert ec2.snapshot() == before
+
+
+def test_interfaces_are_numbered_by_network_card_and_device_index(agent, ec2, keep):
+    app, db, ssh = (ec2.world.groups[n] for n in ("app", "db", "ssh"))
+    node = ec2.edit.add_instance(
+        "cards",
+        [
+            {"groups": [app], "device_index": 0},
+            {"groups": [db], "device_index": 1, "network_card": 1},
+            {"groups": [ssh], "device_index": 2},
+        ],
+    )
+    agent.command("off", node, **keep)
+    by_number = {k.split("_")[5]: json.loads(v)["n"]["s"] for k, v in our_tags(ec2, node).items() if "_" in k}
+    assert by_number == {"1": [app[3:]], "2": [ssh[3:]], "3": [db[3:]]}
+
+
+def test_poweroff_stops_the_instance_after_it_is_isolated(agent, ec2, keep):
+    node = ec2.world.nodes["node1"]
+    result = agent.pacemaker("off", node, onfence_poweroff=1, **keep)
+    assert result.code == 0
+    assert ec2.snapshot()[node]["state"] == "stopped"
+    stop = ec2.calls_of("StopInstances")[0]
+    assert stop.flag("Force")
+    assert stop.number == len(ec2.calls), "the last call"
+
+
+def test_a_failed_stop_is_a_warning(agent, ec2, keep):
+    ec2.key.deny("ec2:StopInstances")
+    result = agent.command("off", ec2.world.nodes["node1"], onfence_poweroff=True, **keep)
+    assert result.code == 0
+    assert "is isolated but was not stopped" in result.last
+    assert "allow ec2:StopInstances" in result.last
+
+
+@pytest.mark.parametrize("spelling", ["onfence_poweroff=false", "onfence-poweroff=0", "onfence_poweroff=no"])
+def test_a_boolean_that_is_false_is_off(agent, ec2, keep, spelling):
+    name, value = spelling.split("=")
+    result = agent.pacemaker("off", ec2.world.nodes["node1"], **{name: value}, **keep)
+    assert result.code == 0
+    assert ec2.calls_of("StopInstances") == []
+
+
+def test_several_plugs(agent, ec2, mode):
+    nodes = [ec2.world.nodes[n] for n in ("node1", "node2")]
+    before = ec2.snapshot()
+    assert agent.command("off", ",".join(nodes), **mode).code == 0
+    assert all(is_cut(ec2, n, mode) for n in nodes)
+    assert agent.command("status", ", ".join(nodes), **mode).code == 2
+    assert agent.command("on", nodes[0], **mode).code == 0
+    assert agent.command("status", ",".join(nodes), **mode).code == 0, "on if any is on"
+    assert agent.command("on", ";".join(nodes), plug_separator=";", **mode).code == 0
+    assert ec2.snapshot() == before
+
+
+def test_of_several_plugs_one_refusal_comes_before_the_first_change(agent, ec2, keep):
+    node = ec2.world.nodes["node1"]
+    before = ec2.snapshot()
+    result = agent.command("off", f"{node},i-0000000000000dead", **keep)
+    assert result.code == 1
+    assert "no instance i-0000000000000dead" in result.last
+    assert ec2.snapshot() == before
+
+
+def test_a_terminated_instance_is_off(agent, ec2, keep):
+    node = ec2.world.nodes["node1"]
+    ec2.edit.set_state(node, "terminated")
+    assert agent.command("status", node, **keep).code == 2
+    assert agent.command("off", node, **keep).code == 0
+    assert ec2.writes() == []
+    assert "terminated" in agent.command("on", node, **keep).last
+
+
+def test_a_group_to_keep_that_is_gone_is_left_out_while_one_remains(agent, ec2, keep):
+    node = ec2.world.nodes["node1"]
+    both = {**keep, "secg": f"{keep['secg']},sg-00000000000000bad"}
+    result = agent.command("off", node, **both)
+    assert result.code == 0
+    assert any("sg-00000000000000bad of secg does not exist" in line for line in result.lines)
+    assert is_cut(ec2, node, keep)
+
+
+def test_the_warning_about_established_connections_comes_once(agent, ec2, keep):
+    result = agent.command("off", ec2.world.nodes["node1"], **keep)
+    assert [line for line in result.lines if "established connections may survive" in line] == result.lines
+    result = agent.command("off", ec2.world.nodes["node2"], onfence_poweroff=True, **keep)
+    assert "until it has stopped" in result.last

@@ -1,0 +1,325 @@
+"""off when EC2 misbehaves: no false success, no lost originals, and passing trouble does not fail it."""
+
+import signal
+import time
+
+import pytest
+from ec2.faults import Delay, Error, Garbage, Hook, LoseReply, Reset, ServerError, Stall, Throttle, Truncate
+from world_of import groups, is_cut, our_tags
+
+CALLS = ["DescribeInstances", "CreateTags", "ModifyNetworkInterfaceAttribute"]
+PASSING = [Throttle, ServerError, Reset, LoseReply, Garbage, Truncate, lambda: LoseReply(reset=True)]
+
+
+def on_interface(interface):
+    return lambda call: call.params.get("NetworkInterfaceId") == interface
+
+
+def both_ways(agent, ec2, node, options, before):
+    """Whatever happened, a plain off isolates, and a plain on brings everything back."""
+    assert agent.command("off", node, **options).code == 0
+    assert is_cut(ec2, node, options)
+    assert agent.command("on", node, **options).code == 0
+    assert ec2.snapshot() == before
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("fault", PASSING, ids=[f"{n}" for n in range(len(PASSING))])
+def test_passing_trouble_does_not_fail_it(agent, ec2, keep, call, fault):
+    node = ec2.world.nodes["node1"]
+    before = ec2.snapshot()
+    rule = ec2.rules.add(call, fault(), times=2)
+    result = agent.command("off", node, verbose=True, **keep)
+    assert rule.fired == 2
+    assert result.code == 0, result.err
+    assert is_cut(ec2, node, keep)
+    ec2.rules.clear()
+    assert agent.command("on", node, **keep).code == 0
+    assert ec2.snapshot() == before
+
+
+@pytest.mark.parametrize("kind", ["tags", "groups"])
+def test_stale_reads_do_not_fail_it(agent, ec2, mode, kind):
+    node = ec2.world.nodes["node1"]
+    before = ec2.snapshot()
+    ec2.stale(**{f"{kind}_seconds": 1.0}, duration=1.5)
+    assert agent.command("off", node, **mode).code == 0
+    ec2.fresh()
+    assert is_cut(ec2, node, mode)
+    assert agent.command("on", node, **mode).code == 0
+    assert ec2.snapshot() == before
+
+
+def test_without_permission_to_write_tags_nothing_is_isolated(agent, ec2, mode):
+    node = ec2.world.nodes["node1"]
+    before = ec2.snapshot()
+    ec2.key.deny("ec2:CreateTags")
+    result = agent.command("off", node, **mode)
+    assert result.code == 1
+    assert "permission error" in result.last
+    assert "allow ec2:CreateTags" in result.last
+    assert ec2.snapshot() == before
+
+
+@pytest.mark.parametrize("code", ["TagLimitExceeded", "TagPolicyViolation"])
+def test_refused_tags_are_a_tag_error(agent, ec2, keep, code):
+    node = ec2.world.nodes["node1"]
+    before = ec2.snapshot()
+    ec2.rules.add("CreateTags", Error(code))
+    result = agent.command("off", node, **keep)
+    assert (result.code, result.last.startswith("ERROR: tag error")) == (1, True)
+    assert code in result.last
+    assert ec2.snapshot() == before
+
+
+def test_tags_that_are_accepted_but_never_seen_isolate_nothing(agent, ec2, keep):
+    node = ec2.world.nodes["node1"]
+    before = groups(ec2, node)
+    ec2.stale(tags_changes=1000)
+    result = agent.command("off", node, deadline=4, **keep)
+    assert result.code == 1
+    assert "tag error" in result.last
+    assert "were not proven to be there" in result.last
+    assert groups(ec2, node) == before
+    assert result.seconds < 6
+
+
+@pytest.mark.parametrize("how", ["denied", "unseen", "throttled"])
+def test_ignoring_tag_failures_isolates_all_the_same(agent, ec2, mode, how):
+    node = ec2.world.nodes["node1"]
+    if how == "denied":
+        ec2.key.deny("ec2:CreateTags")
+    elif how == "unseen":
+        ec2.stale(tags_changes=1000)
+    else:
+        ec2.rules.add("CreateTags", Throttle(), times=None)
+    result = agent.command("off", node, ignore_tag_write_failure=True, deadline=8, **mode)
+    assert result.code == 0, result.err
+    assert any("isolated without a backup" in line for line in result.lines)
+    assert is_cut(ec2, node, mode)
+    assert agent.command("status", node, ignore_tag_write_failure=True, **mode).code == 2
+
+
+def test_static_groups_for_every_interface_do_without_tags_too(agent, ec2, keep):
+    node = ec2.world.nodes["node1"]
+    ec2.key.deny("ec2:CreateTags")
+    app = ec2.world.groups["app"]
+    assert agent.command("off", node, interface0_sg=app, **keep).code == 1, "one of two"
+    result = agent.command("off", node, interface0_sg=app, interface1_sg=app, **keep)
+    assert result.code == 0
+    assert any("isolated without a backup" in line for line in result.lines)
+
+
+def test_a_refused_interface_fails_it_and_the_other_is_put_back(agent, ec2, mode):
+    node = ec2.world.nodes["node1"]
+    before = groups(ec2, node)
+    second = ec2.world.interfaces["node1"][1]
+    ec2.edit.requester_managed(second)
+    result = agent.command("off", node, **mode)
+    assert result.code == 1
+    assert "OperationNotPermitted" in result.last
+    assert second in result.last
+    assert "put back" in result.last
+    assert groups(ec2, node) == before
+    assert agent.command("status", node, **mode).code == 0
+    ec2.edit.requester_managed(second, False)
+    assert agent.command("off", node, **mode).code == 0
+    assert agent.command("on", node, **mode).code == 0
+    assert groups(ec2, node) == before
+    assert our_tags(ec2, node) == {}
+
+
+def test_every_interface_refused_changes_nothing(agent, ec2, keep):
+    node = ec2.world.nodes["node1"]
+    before = groups(ec2, node)
+    ec2.key.deny("ec2:ModifyNetworkInterfaceAttribute")
+    result = agent.command("off", node, **keep)
+    assert result.code == 1
+    assert "permission error" in result.last
+    assert "allow ec2:ModifyNetworkInterfaceAttribute" in result.last
+    assert "no group was changed" in result.last
+    assert groups(ec2, node) == before
+
+
+def test_an_unknown_group_to_keep_is_named(agent, ec2):
+    node = ec2.world.nodes["node1"]
+    before = groups(ec2, node)
+    result = agent.command("off", node, secg="sg-00000000000000bad", invert_sg_removal=True)
+    assert result.code == 1
+    assert "modification error" in result.last
+    assert "InvalidGroup.NotFound" in result.last
+    assert "sg-00000000000000bad" in result.last
+    assert groups(ec2, node) == before
+
+
+def test_nothing_is_put_back_after_another_fencer(agent, ec2, keep):
+    """The other one moved lastfence: it may have reported success."""
+    node = ec2.world.nodes["node1"]
+    first, second = ec2.world.interfaces["node1"]
+    ec2.rules.add(
+        "ModifyNetworkInterfaceAttribute",
+        Hook(lambda call: ec2.edit.put_tags(node, {"lastfence": "9999999999"})),
+        when=on_interface(second),
+    )
+    ec2.key.deny("ec2:ModifyNetworkInterfaceAttribute", second)
+    result = agent.command("off", node, **keep)
+    assert result.code == 1
+    assert "partial error" in result.last
+    assert "another fencer" in result.last
+    assert groups(ec2, node)[first] == [ec2.world.isolation]
+
+
+def test_an_unknown_outcome_is_left_isolated(agent, ec2, keep):
+    node = ec2.world.nodes["node1"]
+    before = ec2.snapshot()
+    first, second = ec2.world.interfaces["node1"]
+    ec2.rules.add("ModifyNetworkInterfaceAttribute", LoseReply(), when=on_interface(first), times=None)
+    ec2.key.deny("ec2:ModifyNetworkInterfaceAttribute", second)
+    result = agent.command("off", node, **keep)
+    assert result.code == 1
+    assert "partial error" in result.last
+    assert groups(ec2, node)[first] == [ec2.world.isolation]
+    ec2.rules.clear()
+    ec2.key.permit_all()
+    both_ways(agent, ec2, node, keep, before)
+
+
+def test_a_change_that_is_never_accepted_is_no_success_though_it_reads_right(agent, ec2, keep):
+    node = ec2.world.nodes["node1"]
+    ec2.rules.add("ModifyNetworkInterfaceAttribute", LoseReply(), times=None)
+    result = agent.command("off", node, deadline=4, **keep)
+    assert is_cut(ec2, node, keep)
+    assert result.code == 1
+    assert "deadline error" in result.last
+
+
+def test_groups_that_never_read_right_are_no_success(agent, ec2, keep):
+    node = ec2.world.nodes["node1"]
+    ec2.stale(groups_changes=1000)
+    result = agent.command("off", node, deadline=4, **keep)
+    assert result.code == 1
+    assert "deadline error" in result.last
+    assert "not proven to be isolated" in result.last
+
+
+def test_an_interface_that_appears_meanwhile_is_recorded_and_isolated(agent, ec2, mode):
+    node = ec2.world.nodes["node1"]
+    groups_of_new = [ec2.world.groups["app"], ec2.world.groups["db"]]
+    ec2.rules.add(
+        "ModifyNetworkInterfaceAttribute", Hook(lambda call: ec2.edit.attach(node, groups_of_new, 5), late=True)
+    )
+    result = agent.command("off", node, **mode)
+    assert result.code == 0, result.err
+    assert any("appeared meanwhile" in line for line in result.lines)
+    assert len(groups(ec2, node)) == 3
+    assert is_cut(ec2, node, mode)
+    assert agent.command("on", node, **mode).code == 0
+    assert sorted(groups_of_new) in groups(ec2, node).values()
+    assert our_tags(ec2, node) == {}
+
+
+def test_an_interface_that_goes_away_meanwhile_does_not_matter(agent, ec2, keep):
+    node = ec2.world.nodes["node1"]
+    second = ec2.world.interfaces["node1"][1]
+    ec2.rules.add(
+        "ModifyNetworkInterfaceAttribute",
+        Hook(lambda call: ec2.edit.detach(second, delete=True)),
+        when=on_interface(second),
+    )
+    assert agent.command("off", node, **keep).code == 0
+    assert is_cut(ec2, node, keep)
+
+
+def test_an_instance_that_is_terminated_meanwhile_is_off(agent, ec2, keep):
+    node = ec2.world.nodes["node1"]
+    ec2.rules.add("CreateTags", Hook(lambda call: ec2.edit.set_state(node, "terminated"), late=True))
+    assert agent.command("off", node, **keep).code == 0
+
+
+def test_a_group_that_somebody_adds_is_not_fought_while_it_isolates(agent, ec2, remove):
+    node = ec2.world.nodes["node1"]
+    first = ec2.world.interfaces["node1"][0]
+    more = [ec2.world.groups["ssh"], ec2.world.isolation]
+    ec2.rules.add("DescribeInstances", Hook(lambda call: ec2.edit.set_groups(first, more)), nth=3)
+    result = agent.command("off", node, **remove)
+    assert result.code == 0
+    assert groups(ec2, node)[first] == sorted(more)
+    assert len(ec2.calls_of("ModifyNetworkInterfaceAttribute")) == 2
+
+
+def test_an_interface_that_is_opened_again_is_isolated_again(agent, ec2, keep):
+    node = ec2.world.nodes["node1"]
+    first = ec2.world.interfaces["node1"][0]
+    opened = [ec2.world.groups["app"]]
+    ec2.rules.add("DescribeInstances", Hook(lambda call: ec2.edit.set_groups(first, opened)), nth=3)
+    assert agent.command("off", node, **keep).code == 0
+    assert is_cut(ec2, node, keep)
+
+
+def test_the_fencer_that_was_fenced_after_its_first_read_stops(agent, ec2, keep):
+    own, node = ec2.world.nodes["node3"], ec2.world.nodes["node1"]
+    before = groups(ec2, node)
+
+    def fence_the_fencer(call):
+        second = agent.__class__(
+            ec2, agent.folder, agent.options, {**agent.env, "FENCE_AWS_VPC_NET_DMI": "/dev/null"}
+        )
+        assert second.command("off", own, **keep).code == 0
+
+    ec2.rules.add("CreateTags", Hook(fence_the_fencer))
+    result = agent.command("off", node, **keep)
+    assert result.code == 1
+    assert "self-fencing error" in result.last
+    assert groups(ec2, node) == before
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(
+    ("call", "nth"),
+    [("CreateTags", 1), ("DescribeInstances", 2), ("ModifyNetworkInterfaceAttribute", 1),
+     ("ModifyNetworkInterfaceAttribute", 2), ("DescribeInstances", 3)],
+)  # fmt: skip
+def test_killed_anywhere_a_plain_off_and_a_plain_on_mend_it(agent, ec2, mode, call, nth, late):
+    node = ec2.world.nodes["node1"]
+    before = ec2.snapshot()
+    running = []
+
+    def kill(_call):
+        running[0].send_signal(signal.SIGKILL)
+        running[0].wait()
+
+    ec2.rules.add(call, Delay(0.2), nth=nth)  # so that the process is known by then
+    ec2.rules.add(call, Hook(kill, late=late), nth=nth)
+    running.append(agent.start(*agent.arguments("off", node, **mode)))
+    _, err = running[0].communicate(timeout=30)
+    assert running[0].returncode == -signal.SIGKILL, err
+    ec2.rules.clear()
+
+    done = is_cut(ec2, node, mode)
+    status = agent.command("status", node, **mode)
+    assert status.code == (2 if done else 0)
+    both_ways(agent, ec2, node, mode, before)
+
+
+def test_killed_anywhere_a_plain_on_directly_afterwards_mends_it(agent, ec2, mode):
+    node = ec2.world.nodes["node1"]
+    before = ec2.snapshot()
+    running = []
+    ec2.rules.add("ModifyNetworkInterfaceAttribute", Hook(lambda call: running[0].kill(), late=True))
+    ec2.rules.add("ModifyNetworkInterfaceAttribute", Delay(0.3), times=None)
+    running.append(agent.start(*agent.arguments("off", node, **mode)))
+    running[0].communicate(timeout=30)
+    ec2.rules.clear()
+    time.sleep(0.5)  # what was in flight has arrived
+    assert agent.command("on", node, **mode).code == 0
+    assert ec2.snapshot() == before
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_an_api_that_never_answers_ends_by_the_deadline(agent, ec2, keep, call):
+    node = ec2.world.nodes["node1"]
+    ec2.rules.add(call, Stall(), times=None)
+    result = agent.command("off", node, deadline=4, api_timeout=1, **keep)
+    assert result.code == 1
+    assert "deadline error" in result.last or "tag error" in result.last
+    assert result.seconds < 6

@@ -1,0 +1,113 @@
+"""What off refuses: exit 1, one line that says why and what to do, and a world that did not change."""
+
+import pytest
+from world_of import groups
+
+
+@pytest.fixture
+def refused(agent, ec2):
+    """Run off, expect a refusal that changed nothing; returns its last line."""
+
+    def run(plug, **options):
+        before = ec2.snapshot()
+        result = agent.command("off", plug, **options)
+        assert result.code == 1
+        assert ec2.snapshot() == before
+        assert ec2.writes() == []
+        assert sum("ERROR" in line for line in result.lines) == 1
+        return result.last
+
+    return run
+
+
+def test_an_unknown_instance(refused, keep):
+    assert "instance error: no instance i-0000000000000dead" in refused("i-0000000000000dead", **keep)
+
+
+def test_this_machine_itself(refused, agent, ec2, keep):
+    agent.is_on(ec2.world.nodes["node1"])
+    assert "Self-fencing detected" in refused(ec2.world.nodes["node1"], **keep)
+
+
+def test_a_machine_that_is_fenced_itself_fences_nobody(refused, agent, ec2, mode):
+    first, second = ec2.world.nodes["node1"], ec2.world.nodes["node2"]
+    assert agent.command("off", first, **mode).code == 0
+    agent.is_on(first)
+    done = len(ec2.writes())
+    result = agent.command("off", second, **mode)
+    assert result.code == 1
+    assert f"self-fencing error: this machine, {first}, is fenced itself" in result.last
+    assert len(ec2.writes()) == done
+
+
+def test_both_checks_can_be_skipped(agent, ec2, keep):
+    node = ec2.world.nodes["node1"]
+    agent.is_on(node)
+    assert agent.command("off", node, skip_race_check=True, **keep).code == 0
+
+
+def test_an_unknown_self_is_a_warning(agent, ec2, keep):
+    agent.is_on(None)
+    result = agent.command("off", ec2.world.nodes["node1"], **keep)
+    assert result.code == 0
+    assert any("cannot tell which instance this machine is" in line for line in result.lines)
+
+
+def test_a_fencer_of_another_account_fences(agent, ec2, keep):
+    agent.is_on("i-00000000000000abc")
+    assert agent.command("off", ec2.world.nodes["node1"], **keep).code == 0
+
+
+@pytest.mark.parametrize("state", ["stopped", "stopping", "pending", "shutting-down"])
+def test_an_instance_that_is_not_running(refused, agent, ec2, keep, state):
+    node = ec2.world.nodes["node1"]
+    ec2.edit.set_state(node, state)
+    line = refused(node, **keep)
+    assert f"is not running but {state}" in line
+    assert "ignore_instance_state" in line
+    assert agent.command("off", node, ignore_instance_state=True, **keep).code == 0
+
+
+def test_removal_that_would_leave_an_interface_without_a_group(refused, ec2):
+    world = ec2.world
+    line = refused(world.nodes["node1"], secg=f"{world.groups['app']},{world.groups['ssh']}")
+    assert f"{world.interfaces['node1'][0]} of {world.nodes['node1']} would be left without a group" in line
+
+
+@pytest.mark.parametrize("group", ["isolation", "open"])
+def test_nothing_to_remove_and_no_record(refused, ec2, group):
+    line = refused(ec2.world.nodes["node1"], secg=ec2.world.groups[group])
+    assert "nothing to remove: check secg and invert_sg_removal" in line
+
+
+def test_a_forgotten_invert_beside_left_over_tags_does_not_pass_for_fenced(agent, ec2, keep):
+    """The clean-up after on failed; then somebody drops invert_sg_removal: the node is live."""
+    node = ec2.world.nodes["node1"]
+    agent.command("off", node, **keep)
+    ec2.key.deny("ec2:DeleteTags")
+    assert agent.command("on", node, **keep).code == 0
+    before = ec2.snapshot()
+    assert agent.command("status", node, secg=keep["secg"]).code == 0
+    result = agent.command("off", node, secg=keep["secg"])
+    assert result.code == 1
+    assert "nothing to remove" in result.last
+    assert ec2.snapshot() == before
+
+
+def test_no_room_for_the_tags(refused, agent, ec2, keep):
+    node = ec2.world.nodes["node1"]
+    ec2.edit.put_tags(node, {f"user{n}": "" for n in range(48)})
+    line = refused(node, **keep)
+    assert "tag error" in line
+    assert "room for 1 more tags" in line
+    assert agent.command("off", node, ignore_tag_write_failure=True, **keep).code == 0
+
+
+def test_a_failed_read_is_an_error_for_status_too(agent, ec2, keep):
+    ec2.key.deny("ec2:DescribeInstances")
+    for action in ("status", "off", "on", "monitor", "list"):
+        result = agent.command(action, ec2.world.nodes["node1"], **keep)
+        assert result.code == 1
+        assert "permission error" in result.last
+        assert "allow ec2:DescribeInstances" in result.last
+    assert all(groups(ec2, n) for n in ec2.world.nodes.values())

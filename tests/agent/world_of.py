@@ -1,0 +1,30 @@
+"""What an instance looks like from outside, and what that means."""
+
+from typing import Any, Dict, List, Tuple
+
+from ec2.server import Ec2Server
+
+
+def groups(ec2: Ec2Server, instance: str) -> Dict[str, List[str]]:
+    """Groups by interface."""
+    found: Dict[str, List[str]] = ec2.snapshot()[instance]["interfaces"]
+    return found
+
+
+def our_tags(ec2: Ec2Server, instance: str) -> Dict[str, str]:
+    """The tags that the agent wrote."""
+    tags = ec2.snapshot()[instance]["tags"]
+    return {k: v for k, v in tags.items() if k == "lastfence" or k.startswith("Original_SG_Backup_")}
+
+
+def is_cut(ec2: Ec2Server, instance: str, options: Dict[str, Any]) -> bool:
+    """Do all interfaces have the groups of a fenced node?"""
+    secg = set(str(options["secg"]).replace(" ", "").split(","))
+    keep = options.get("invert_sg_removal")
+    found = [set(g) for g in groups(ec2, instance).values()]
+    return bool(found) and all(g <= secg if keep else bool(g) and not g & secg for g in found)
+
+
+def changes(ec2: Ec2Server) -> List[Tuple[str, Dict[str, str]]]:
+    """The changing calls that took effect, in order."""
+    return [(c.action, c.params) for c in ec2.writes() if c.took_effect]
