@@ -1,0 +1,25 @@
+"""The oldest and the newest boto3 that are supported: the same way there and back."""
+
+import os
+
+import pytest
+from world_of import is_cut
+
+
+@pytest.mark.parametrize("which", ["BOTO3_OLDEST", "BOTO3_NEWEST"])
+def test_off_status_on_list_monitor(agent, ec2, mode, which):
+    folder = os.environ.get(which)
+    if not folder:
+        pytest.fail(f"{which} does not name a folder: run ./tests/check")
+    agent.env["PYTHONPATH"] = folder
+    node = ec2.world.nodes["node1"]
+    before = ec2.snapshot()
+    assert agent.command("monitor", **mode).code == 0
+    off = agent.pacemaker("off", node, onfence_poweroff=1, **mode)
+    assert off.code == 0, off.err
+    assert is_cut(ec2, node, mode)
+    assert agent.command("status", node, **mode).code == 2
+    assert node in agent.command("list").out
+    ec2.edit.set_state(node, "running")
+    assert agent.pacemaker("on", node, **mode).code == 0
+    assert ec2.snapshot() == before

@@ -1,0 +1,160 @@
+"""The command line, stdin and documentation, as the fencing library and Pacemaker have them."""
+
+import pytest
+from world_of import changes
+
+SECG = "sg-0123456789abcdef0"
+PLUG = "i-0123456789abcdef0"
+
+
+def refused(result, word):
+    assert result.code == 1
+    assert word in result.last, result.err
+    assert result.last.startswith("ERROR: ")
+    assert sum("ERROR" in line for line in result.lines) == 1
+    assert "timeout" not in result.err.lower()
+    assert "timed out" not in result.err.lower()
+
+
+@pytest.mark.parametrize("name", ["onfence_poweroff", "invert-sg-removal", "ignore_tag_write_failure", "verbose"])
+@pytest.mark.parametrize("value", ["ture", "", "2", "tru e"])
+@pytest.mark.parametrize("action", ["off", "on", "status", "monitor", "list", "validate-all", "metadata"])
+def test_a_boolean_that_cannot_be_read_is_refused_for_every_action(agent, ec2, name, value, action):
+    text = f"action={action}\nplug={PLUG}\nsecg={SECG}\n{name}={value}\n"
+    refused(agent.stdin(text), f"validation error: {name}=")
+    assert ec2.calls == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["-o", "bogus"], "action bogus is unknown"),
+        (["-o", "off"], "needs plug"),
+        (["-o", "off", "-n", PLUG], "off needs secg"),
+        (["-o", "status", "-n", PLUG], "status needs secg"),
+        (["-o", "off", "-n", PLUG, "--secg="], "secg is empty"),
+        (["-o", "off", "-n", PLUG, "--secg=, ,"], "secg is empty"),
+        (["-o", "off", "-n", PLUG, "--secg=sg-1"], "sg-1 is not a security group ID"),
+        (["-o", "off", "-n", PLUG, f"--secg={SECG},web"], "web is not a security group ID"),
+        (["-o", "off", "-n", "node 1", f"--secg={SECG}"], "is not an instance ID"),
+        (["-o", "off", "-n", "", f"--secg={SECG}"], "plug is empty"),
+        (["-o", "off", "-n", PLUG, "--plug-separator=", f"--secg={SECG}"], "plug-separator is empty"),
+        (["-o", "off", "-n", PLUG, f"--secg={SECG}", "-a", "AKIA"], "secret-key is missing"),
+        (["-o", "off", "-n", PLUG, f"--secg={SECG}", "-s", "x"], "access-key is missing"),
+        (["-o", "off", "-n", PLUG, f"--secg={SECG}", "--deadline=soon"], "not a whole number of seconds"),
+        (["-o", "off", "-n", PLUG, f"--secg={SECG}", "--deadline=-5"], "not a whole number of seconds"),
+        (["-o", "off", "-n", PLUG, f"--secg={SECG}", "--api-timeout=0"], "not a whole number of seconds"),
+        (["-o", "off", "-n", PLUG, f"--secg={SECG}", "--power-timeout=x"], "not a whole number of seconds"),
+        (["-o", "off", "-n", PLUG, f"--secg={SECG}", "--onfence-poweroff", "false"], "unused arguments"),
+        (["-o", "off", "-n", PLUG, f"--secg={SECG}", "--onfence-poweroff=ture"], "neither true nor false"),
+        (["-o", "off", "-n", PLUG, f"--secg={SECG}", "--bogus"], "option --bogus not recognized"),
+        (["-o", "off", "-n", PLUG, f"--secg={SECG}", "--debug-file=/nowhere/x"], "cannot write /nowhere/x"),
+        (["-o", "off", "-n", PLUG, f"--secg={SECG}", "--endpoint-url=ftp://x"], "endpoint_url is not"),
+        (["-o", "list", "--filter=nonsense"], "filter nonsense is not key=value"),
+        (["-o", "on", "-n", PLUG, "--interface0-sg=x"], "interface0-sg: x is not a security group ID"),
+        (["-o", "off", "-n", PLUG, f"--secg={SECG}", "--boto3_debug=maybe"], "boto3_debug=maybe"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_no_call(agent, ec2, arguments, word):
+    connection = [a for k, a in zip(("region", "endpoint_url"), (f"-r{ec2.region}",)) if k]
+    refused(agent.raw(*arguments, *connection), word)
+    assert ec2.calls == []
+
+
+@pytest.mark.parametrize("data", ["\udcff", "action=off\0\n"])
+def test_stdin_that_is_no_text_is_refused(agent, data):
+    import os
+    import subprocess
+
+    done = subprocess.run(
+        [os.environ["AGENT"]],
+        input=data.encode("utf-8", "surrogateescape"),
+        capture_output=True,
+        env=agent.env,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert b"validation error: stdin cannot be read" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("spelling", ["invert_sg_removal", "invert-sg-removal"])
+def test_both_spellings_are_read(agent, ec2, spelling):
+    node = ec2.world.nodes["node1"]
+    assert agent.pacemaker("off", node, secg=ec2.world.isolation, **{spelling: "true"}).code == 0
+
+
+def test_white_space_and_empty_elements_in_lists(agent, ec2):
+    node, app = ec2.world.nodes["node1"], ec2.world.groups["app"]
+    result = agent.pacemaker("off", f" {node} ,", secg=f" , {app} ,sg-0123456789abcdef0,")
+    assert result.code == 0, result.err
+    assert any("secg has empty elements" in line for line in result.lines)
+    assert agent.pacemaker("status", node, secg=f"{app},sg-0123456789abcdef0").code == 2
+
+
+def test_a_flag_may_say_its_value_on_the_command_line(agent, ec2, keep):
+    node = ec2.world.nodes["node1"]
+    given = {**keep, "invert_sg_removal": "true"}
+    assert agent.command("off", node, onfence_poweroff="false", **given).code == 0
+    assert ec2.calls_of("StopInstances") == []
+
+
+@pytest.mark.parametrize("action", ["metadata", "manpage"])
+@pytest.mark.parametrize("how", ["raw", "stdin"])
+def test_documentation_needs_neither_boto3_nor_network(agent, ec2, tmp_path, action, how):
+    for name in ("boto3", "botocore", "requests"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError('not here')\n", encoding="ascii")
+    agent.env["PYTHONPATH"] = str(tmp_path)
+    result = agent.raw("-o", action) if how == "raw" else agent.stdin(f"action={action}\n")
+    assert result.code == 0
+    assert result.err == ""
+    assert '<parameter name="secg"' in result.out
+    assert agent.raw("--help").code == 0
+    assert agent.raw("-o", "validate-all", f"--secg={SECG}").code == 0
+    assert "cannot import boto3" in agent.raw("-o", "status", "-n", PLUG, f"--secg={SECG}", "-r", "eu-west-1").last
+
+
+def test_version_is_ours(agent):
+    result = agent.raw("--version")
+    assert (result.code, result.out) == (0, "0.1.0\n")
+
+
+def test_help_names_every_option(agent):
+    text = agent.raw("--help").out
+    for option in ("--plug", "--secg", "--invert-sg-removal", "--interface15-sg", "--deadline", "--endpoint-url"):
+        assert option in text
+
+
+@pytest.mark.parametrize("plug", [None, "placeholder", PLUG])
+def test_validate_all_is_offline(agent, ec2, plug):
+    result = agent.pacemaker("validate-all", plug, secg=SECG)
+    assert result.code == 0, result.err
+    assert ec2.calls == []
+    refused(agent.pacemaker("validate-all", plug, secg="nonsense"), "not a security group ID")
+
+
+def test_delay_delays_off(agent, ec2, keep):
+    result = agent.command("off", ec2.world.nodes["node1"], delay=2, deadline=20, **keep)
+    assert result.code == 0
+    assert 1.5 < result.seconds < 6
+
+
+def test_the_delay_does_not_count_against_the_deadline(agent, ec2, keep):
+    assert agent.command("off", ec2.world.nodes["node1"], delay=3, deadline=2, **keep).code == 0
+
+
+def test_pacemakers_endless_polling_is_not_for_us(agent, ec2, keep):
+    agent.env["PCMK_service"] = "pacemaker-fenced"
+    node = ec2.world.nodes["node1"]
+    assert agent.pacemaker("off", node, **keep).code == 0
+    assert agent.pacemaker("on", node, unfence_ignore_restore=1, **keep).code == 0
+    assert [a for a, _ in changes(ec2)].count("CreateTags") == 1
+
+
+def test_no_region_anywhere(agent, ec2, keep):
+    result = agent.command("status", PLUG, region=None, **keep)
+    refused(result, "region error: no region")
+
+
+def test_a_malformed_region(agent, ec2, keep):
+    refused(agent.command("status", PLUG, region="eu west", **keep), "region error")

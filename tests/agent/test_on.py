@@ -1,0 +1,303 @@
+"""on: brings back exactly what was, deletes the record last, and gives way to an off."""
+
+import json
+import signal
+
+import pytest
+from ec2.faults import Delay, Error, Garbage, Hook, LoseReply, Reset, ServerError, Throttle
+from world_of import groups, is_cut, our_tags
+
+PASSING = [Throttle, ServerError, Reset, LoseReply, Garbage]
+
+
+@pytest.fixture
+def node(ec2):
+    return ec2.world.nodes["node1"]
+
+
+@pytest.fixture
+def fenced(agent, ec2, node, keep):
+    """node1 is fenced, and the snapshot from before."""
+    before = ec2.snapshot()
+    assert agent.command("off", node, **keep).code == 0
+    return before
+
+
+def record(node, time, interfaces, number=1):
+    """Tags as another version of the agent writes them."""
+    tags = {"lastfence": str(time)}
+    for n, (interface, some) in enumerate(interfaces.items(), number):
+        value = {"n": {"i": interface, "s": [g[3:] for g in some], "c": {"i": 0, "t": 1}}, "t": str(time)}
+        tags[f"Original_SG_Backup_{node}_{time}_{n}_0"] = json.dumps(value)
+    return tags
+
+
+@pytest.mark.parametrize("call", ["DescribeInstances", "ModifyNetworkInterfaceAttribute", "DeleteTags"])
+@pytest.mark.parametrize("fault", PASSING, ids=["throttle", "5xx", "reset", "lost", "garbage"])
+def test_passing_trouble_does_not_fail_it(agent, ec2, node, keep, fenced, call, fault):
+    ec2.rules.add(call, fault(), times=2)
+    result = agent.command("on", node, **keep)
+    assert result.code == 0, result.err
+    assert ec2.snapshot() == fenced
+
+
+def test_an_instance_that_was_never_fenced_is_left_alone(agent, ec2, node, mode):
+    result = agent.command("on", node, **mode)
+    assert result.code == 0
+    assert ec2.writes() == []
+
+
+def test_isolated_and_no_record_is_a_backup_error(agent, ec2, node, keep):
+    for interface in ec2.world.interfaces["node1"]:
+        ec2.edit.set_groups(interface, [ec2.world.isolation])
+    before = ec2.snapshot()
+    result = agent.command("on", node, **keep)
+    assert result.code == 1
+    assert result.last.startswith("ERROR: backup error")
+    assert "interfaceN-sg" in result.last
+    assert ec2.snapshot() == before
+    assert ec2.writes() == []
+
+
+def test_a_record_that_only_a_later_read_shows_is_found(agent, ec2, node, keep, fenced):
+    ec2.stale(tags_changes=1000, reads=2)
+    result = agent.command("on", node, **keep)
+    assert result.code == 0, result.err
+    assert ec2.snapshot() == fenced
+
+
+def test_damaged_records_are_no_records(agent, ec2, node, keep, fenced):
+    ec2.edit.put_tags(node, {k: "{" for k in our_tags(ec2, node) if k != "lastfence"})
+    before = ec2.snapshot()
+    result = agent.command("on", node, **keep)
+    assert "backup error" in result.last
+    assert ec2.snapshot() == before
+
+
+def test_half_a_generation_falls_back_to_the_whole_one(agent, ec2, node, keep, fenced):
+    time = int(our_tags(ec2, node)["lastfence"]) + 5
+    half = {"n": {"i": ec2.world.interfaces["node1"][0], "s": ["00000000"], "c": {"i": 0, "t": 2}}, "t": time}
+    ec2.edit.put_tags(node, {"lastfence": str(time), f"Original_SG_Backup_{node}_{time}_1_0": json.dumps(half)})
+    assert agent.command("on", node, **keep).code == 0
+    assert ec2.snapshot() == fenced
+
+
+def test_an_interface_without_a_record_is_left_with_a_warning(agent, ec2, node, keep, fenced):
+    extra = ec2.edit.attach(node, [ec2.world.isolation], 5)
+    result = agent.command("on", node, **keep)
+    assert result.code == 0
+    assert f"{extra} has no backup and is left with {ec2.world.isolation}" in result.last
+    assert groups(ec2, node)[extra] == [ec2.world.isolation]
+    assert our_tags(ec2, node) == {}
+
+
+def test_a_recorded_interface_that_is_gone_is_a_warning_with_its_groups(agent, ec2, node, keep, fenced):
+    second = ec2.world.interfaces["node1"][1]
+    ec2.edit.detach(second)
+    result = agent.command("on", node, **keep)
+    assert result.code == 0
+    assert f"{second} of the backup is not attached any more" in result.last
+    assert all(g in result.last for g in fenced[node]["interfaces"][second])
+    assert our_tags(ec2, node) == {}
+
+
+def test_a_recorded_group_that_is_gone_fails_and_keeps_the_tags(agent, ec2, node, keep, fenced):
+    first, second = ec2.world.interfaces["node1"]
+    db = ec2.world.groups["db"]
+    tags = our_tags(ec2, node)
+    ec2.edit.delete_group(db)
+    result = agent.command("on", node, **keep)
+    assert result.code == 1
+    assert result.last.startswith("ERROR: restore error")
+    assert db in result.last
+    assert groups(ec2, node)[first] == fenced[node]["interfaces"][first]
+    assert groups(ec2, node)[second] == [ec2.world.isolation]
+    assert our_tags(ec2, node) == tags
+
+
+def test_one_refused_interface_keeps_all_tags(agent, ec2, node, keep, fenced):
+    second = ec2.world.interfaces["node1"][1]
+    tags = our_tags(ec2, node)
+    ec2.key.deny("ec2:ModifyNetworkInterfaceAttribute", second)
+    result = agent.command("on", node, **keep)
+    assert result.code == 1
+    assert "permission error" in result.last
+    assert our_tags(ec2, node) == tags
+    ec2.key.permit_all()
+    assert agent.command("on", node, **keep).code == 0
+    assert ec2.snapshot() == fenced
+
+
+def test_a_clean_up_that_fails_is_a_warning_and_breaks_nothing_later(agent, ec2, node, mode):
+    before = ec2.snapshot()
+    ec2.key.deny("ec2:DeleteTags")
+    for _ in range(2):
+        assert agent.command("off", node, **mode).code == 0
+        result = agent.command("on", node, **mode)
+        assert result.code == 0
+        assert "backup tags were not deleted, which harms nothing" in result.last
+        assert groups(ec2, node) == before[node]["interfaces"]
+        assert agent.command("status", node, **mode).code == 0
+    ec2.key.permit_all()
+    assert agent.command("on", node, **mode).code == 0
+    assert ec2.snapshot() == before
+
+
+def test_tags_that_an_image_brought_along_are_removed(agent, ec2, node, keep, fenced):
+    copied = {f"Original_SG_Backup_{ec2.world.nodes['node2']}_5_1_0": "x", "Original_SG_Backup_mine": "not ours"}
+    ec2.edit.put_tags(node, copied)
+    assert agent.command("on", node, **keep).code == 0
+    assert "Original_SG_Backup_mine" in ec2.snapshot()[node]["tags"]
+    assert [k for k in ec2.snapshot()[node]["tags"] if k.startswith("Original_SG_Backup_i-")] == []
+
+
+def test_orphans_of_an_interrupted_life_are_removed(agent, ec2, node, keep):
+    before = ec2.snapshot()
+    ec2.edit.put_tags(node, {"lastfence": "5", f"Original_SG_Backup_{node}_5_1_0": "half"})
+    assert agent.command("on", node, **keep).code == 0
+    assert ec2.snapshot() == before
+
+
+def test_unfencing_oneself_is_allowed(agent, ec2, node, keep, fenced):
+    agent.is_on(node)
+    assert agent.command("on", node, **keep).code == 0
+    assert ec2.snapshot() == fenced
+
+
+def test_ignoring_the_restore_succeeds_at_once(agent, ec2, node, keep, fenced):
+    calls = len(ec2.calls)
+    for how in (agent.command, agent.pacemaker):
+        result = how("on", node, unfence_ignore_restore=True, **keep)
+        assert (result.code, result.out) == (0, "Success: Powered ON\n")
+    assert len(ec2.calls) == calls
+
+
+def test_records_of_the_agent_in_the_field_are_restored(agent, ec2, node, keep):
+    before = ec2.snapshot()
+    interfaces = before[node]["interfaces"]
+    ec2.edit.put_tags(node, record(node, 1700000000, interfaces))
+    for interface in interfaces:
+        ec2.edit.set_groups(interface, [ec2.world.isolation])
+    assert agent.command("status", node, **keep).code == 2
+    assert agent.command("on", node, **keep).code == 0
+    assert ec2.snapshot() == before
+
+
+def test_static_groups_are_set_instead_of_the_record(agent, ec2, node, keep, fenced):
+    app, ssh = ec2.world.groups["app"], ec2.world.groups["ssh"]
+    result = agent.pacemaker("on", node, interface0_sg=f"{app}, {ssh}", **{"interface1-sg": ssh}, **keep)
+    assert result.code == 0, result.err
+    assert [groups(ec2, node)[i] for i in ec2.world.interfaces["node1"]] == [sorted((app, ssh)), [ssh]]
+    assert our_tags(ec2, node) == {}
+
+
+def test_static_groups_need_every_interface(agent, ec2, node, keep, fenced):
+    before = ec2.snapshot()
+    result = agent.command("on", node, interface1_sg=ec2.world.groups["app"], **keep)
+    assert result.code == 1
+    first, second = ec2.world.interfaces["node1"]
+    assert "interface0-sg missing" in result.last
+    assert f"0={first}, 1={second}" in result.last
+    assert ec2.snapshot() == before
+
+
+def test_static_groups_that_read_as_isolated_are_refused(agent, ec2, node, keep, fenced):
+    before = ec2.snapshot()
+    result = agent.command(
+        "on", node, interface0_sg=ec2.world.groups["app"], interface1_sg=ec2.world.isolation, **keep
+    )
+    assert result.code == 1
+    assert "interface1-sg holds groups that read as isolated" in result.last
+    assert ec2.snapshot() == before
+
+
+def test_an_interrupted_off_is_mended_though_status_reads_on(agent, ec2, node, keep):
+    before = ec2.snapshot()
+    ec2.key.deny("ec2:ModifyNetworkInterfaceAttribute")
+    assert agent.command("off", node, **keep).code == 1
+    assert our_tags(ec2, node)
+    ec2.key.permit_all()
+    assert agent.command("on", node, **keep).code == 0
+    assert ec2.snapshot() == before
+
+
+def fence_in_between(agent, ec2, node, keep):
+    def run(_call):
+        ec2.rules.clear()
+        assert agent.command("off", node, **keep).code == 0
+
+    return run
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+@pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
+def test_an_off_in_between_wins(agent, ec2, node, keep, fenced, nth, late):
+    """Whenever a second fencer runs off between our reads, the node ends isolated, its originals kept."""
+    ec2.rules.add(
+        "ModifyNetworkInterfaceAttribute", Hook(fence_in_between(agent, ec2, node, keep), late=late), nth=nth
+    )
+    result = agent.command("on", node, **keep)
+    assert result.code == 1
+    assert "was fenced meanwhile, and that wins" in result.last
+    assert is_cut(ec2, node, keep)
+    assert agent.command("status", node, **keep).code == 2
+    assert agent.command("on", node, **keep).code == 0
+    assert ec2.snapshot() == fenced
+
+
+def test_an_off_before_the_clean_up_keeps_its_record(agent, ec2, node, keep, fenced):
+    ec2.rules.add("DeleteTags", Hook(fence_in_between(agent, ec2, node, keep)))
+    agent.command("on", node, **keep)
+    assert is_cut(ec2, node, keep)
+    assert agent.command("on", node, **keep).code == 0
+    assert ec2.snapshot() == fenced
+
+
+def test_two_at_once_both_succeed(agent, ec2, node, keep, fenced):
+    ec2.rules.add("ModifyNetworkInterfaceAttribute", Delay(0.3), times=None)
+    arguments = agent.arguments("on", node, **keep)
+    both = [agent.start(*arguments) for _ in range(2)]
+    for process in both:
+        _, err = process.communicate(timeout=30)
+        assert process.returncode == 0, err
+    assert ec2.snapshot() == fenced
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(
+    ("call", "nth"),
+    [("ModifyNetworkInterfaceAttribute", 1), ("ModifyNetworkInterfaceAttribute", 2), ("DescribeInstances", 2),
+     ("DeleteTags", 1)],
+)  # fmt: skip
+@pytest.mark.parametrize("then", ["on", "off"])
+def test_killed_anywhere_it_is_mended(agent, ec2, node, mode, call, nth, late, then):
+    before = ec2.snapshot()
+    assert agent.command("off", node, **mode).code == 0
+    running = []
+
+    def kill(_call):
+        running[0].send_signal(signal.SIGKILL)
+        running[0].wait()
+
+    ec2.rules.add(call, Delay(0.2), nth=nth)
+    ec2.rules.add(call, Hook(kill, late=late), nth=nth)
+    running.append(agent.start(*agent.arguments("on", node, **mode)))
+    running[0].communicate(timeout=30)
+    assert running[0].returncode == -signal.SIGKILL
+    ec2.rules.clear()
+
+    if then == "off":
+        assert agent.command("off", node, **mode).code == 0
+        assert is_cut(ec2, node, mode)
+    assert agent.command("on", node, **mode).code == 0
+    assert ec2.snapshot() == before
+
+
+def test_groups_that_never_read_right_are_no_success_and_keep_the_tags(agent, ec2, node, keep, fenced):
+    tags = our_tags(ec2, node)
+    ec2.stale(groups_changes=1000)
+    ec2.rules.add("ModifyNetworkInterfaceAttribute", Error("InternalError", status=500), times=None)
+    result = agent.command("on", node, deadline=4, **keep)
+    assert result.code == 1
+    assert "deadline error" in result.last
+    assert our_tags(ec2, node) == tags

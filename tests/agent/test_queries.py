@@ -1,0 +1,114 @@
+"""monitor, list, list-status: all of it, or an error."""
+
+import pytest
+from ec2.faults import Error, Reset, Stall, Throttle
+
+
+def test_monitor_is_good_when_fencing_would_work(agent, ec2, mode):
+    for how in (agent.command, agent.pacemaker):
+        result = how("monitor", **mode)
+        assert (result.code, result.out, result.err) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"secret_key": "wrong"}, "authentication error"),
+        ({"access_key": "AKIAWRONG"}, "authentication error"),
+        ({"secg": "sg-00000000000000bad"}, "no such security group: sg-00000000000000bad"),
+        ({"endpoint_url": "http://127.0.0.1:9"}, "deadline error"),
+    ],
+)
+def test_monitor_fails_when_fencing_would_fail(agent, ec2, keep, options, word):
+    result = agent.command("monitor", deadline=3, **{**keep, **options})
+    assert result.code == 1
+    assert word in result.last
+    assert result.seconds < 5
+
+
+def test_expired_credentials_are_named(agent, ec2, keep):
+    ec2.key.expired = True
+    result = agent.command("monitor", **keep)
+    assert result.code == 1
+    assert "authentication error" in result.last
+    assert "RequestExpired" in result.last
+
+
+def test_monitor_without_permission_to_look_at_groups_warns(agent, ec2, keep):
+    ec2.key.deny("ec2:DescribeSecurityGroups")
+    result = agent.command("monitor", **keep)
+    assert result.code == 0
+    assert "was not checked" in result.last
+    assert "allow ec2:DescribeSecurityGroups" in result.last
+
+
+def test_monitor_takes_two_calls_however_large_the_account(agent, ec2, keep):
+    for n in range(30):
+        ec2.edit.add_instance(f"other{n}")
+    ec2.config.page_limit = 5
+    assert agent.command("monitor", **keep).code == 0
+    assert len(ec2.calls) == 2
+
+
+def test_list_shows_every_page(agent, ec2):
+    more = {ec2.edit.add_instance(f"other{n}") for n in range(12)}
+    ec2.config.page_limit = 5
+    result = agent.command("list")
+    assert result.code == 0
+    rows = dict(line.split(",") for line in result.out.splitlines())
+    assert more | set(ec2.world.nodes.values()) == set(rows)
+    assert rows[ec2.world.nodes["node1"]] == "node1"
+
+
+def test_list_status_shows_ec2s_state(agent, ec2):
+    nodes = ec2.world.nodes
+    ec2.edit.set_state(nodes["node2"], "stopped")
+    ec2.edit.set_state(nodes["node3"], "stopping")
+    rows = {line.split(",")[1]: line.split(",")[2].lower() for line in agent.command("list-status").out.splitlines()}
+    assert rows == {"node1": "on", "node2": "off", "node3": "unknown"}
+
+
+def test_list_takes_a_filter_and_a_separator(agent, ec2):
+    result = agent.pacemaker("list", filter="tag:Name=node1,node2;instance-state-name=running", separator=";")
+    assert {line.split(";")[1] for line in result.out.splitlines()} == {"node1", "node2"}
+
+
+def test_names_are_one_word_for_the_clusters_parser(agent, ec2):
+    ec2.edit.add_instance("a b,c;d\te\u2028é")
+    assert "a_b_c_d_e_é" in agent.command("list").out
+
+
+@pytest.mark.parametrize("fault", [lambda: Error("InternalError", status=500), Reset, Throttle])
+def test_a_list_that_breaks_off_is_an_error_not_a_short_list(agent, ec2, fault):
+    for n in range(12):
+        ec2.edit.add_instance(f"other{n}")
+    ec2.config.page_limit = 5
+    ec2.rules.add("DescribeInstances", fault(), nth=2, times=None)
+    result = agent.command("list", deadline=3)
+    assert result.code == 1
+    assert result.out == ""
+    assert "deadline error" in result.last
+
+
+@pytest.mark.parametrize("action", ["status", "monitor", "list"])
+def test_reading_actions_end_within_fourteen_seconds(agent, ec2, keep, action):
+    ec2.rules.add(None, Stall(), times=None)
+    result = agent.command(action, ec2.world.nodes["node1"], **keep)
+    assert result.code == 1
+    assert "deadline error" in result.last
+    assert result.seconds < 14
+
+
+def test_status_of_an_unknown_instance_is_an_error(agent, ec2, keep):
+    result = agent.command("status", "i-0000000000000dead", **keep)
+    assert (result.code, result.out) == (1, "")
+    assert "instance error" in result.last
+
+
+def test_status_is_no_guess_from_tags(agent, ec2, keep):
+    """Tags written, then killed before the groups changed: ON, and off does not say Already OFF."""
+    node = ec2.world.nodes["node1"]
+    ec2.key.deny("ec2:ModifyNetworkInterfaceAttribute")
+    agent.command("off", node, **keep)
+    assert "lastfence" in ec2.snapshot()[node]["tags"]
+    assert agent.command("status", node, **keep).code == 0
