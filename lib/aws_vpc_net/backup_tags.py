@@ -6,6 +6,9 @@
 
 Readers trust the value, never the key's time or numbers, and nothing in a tag can make them fail: whoever may
 tag the instance may write anything there.
+
+A writer's mark: every value has 0 to 15 spaces before its last member, drawn by the writer. To a reader they are
+white space; two fencers of the same second, who write the same keys and values, tell by them whose tags stand.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ TAG_LIMIT = 50  # user tags of a resource; "aws:" ones are not counted
 SPARE = 10  # tags that we leave free for others as long as old keys of ours can be used again
 LATEST = 10**11  # later times are no times (year 5138)
 MOST_CHUNKS = 64
+MOST_SPACES = 15
 
 _KEY = re.compile(r"Original_SG_Backup_(i-[0-9a-f]{8,17})_([0-9]{1,20})_[0-9]{1,9}_[0-9]{1,9}")
 _INTERFACE = re.compile(r"eni-[0-9a-f]{8,17}")
@@ -176,20 +180,21 @@ def read(instance: Instance) -> Book:
 # --- writing ---------------------------------------------------------------------------------------------------
 
 
-def encode(interface: str, groups: Groups, time: int) -> List[str]:
+def encode(interface: str, groups: Groups, time: int, mark: int = 0) -> List[str]:
     """The values of an interface's backup, as many as it takes, each at most VALUE_LIMIT characters."""
     names = sorted(g[3:] if g.startswith("sg-") else g for g in groups)
 
-    def value(some: List[str], index: int, count: int) -> str:
+    def value(some: List[str], index: int, count: int, spaces: int) -> str:
         body = {"i": interface, "s": some, "c": {"i": index, "t": count}}
-        return json.dumps({"n": body, "t": time}, separators=(",", ":"))
+        return f'{{"n":{json.dumps(body, separators=(",", ":"))},{" " * spaces}"t":{time}}}'
 
     parts: List[List[str]] = [[]]
     for name in names:
-        if len(value([*parts[-1], name], MOST_CHUNKS, MOST_CHUNKS)) > VALUE_LIMIT:
+        if len(value([*parts[-1], name], MOST_CHUNKS, MOST_CHUNKS, MOST_SPACES)) > VALUE_LIMIT:
             parts.append([])
         parts[-1].append(name)
-    return [value(some, index, len(parts)) for index, some in enumerate(parts)]
+    spaces = [(mark >> 4 * index) % (MOST_SPACES + 1) for index in range(len(parts))]
+    return [value(some, index, len(parts), spaces[index]) for index, some in enumerate(parts)]
 
 
 def next_time(now: float, instance: Instance) -> int:
@@ -209,8 +214,8 @@ def _needed(tags: Mapping[str, str], instance: str) -> FrozenSet[str]:
     return frozenset(keep)
 
 
-def plan(instance: Instance, originals: Mapping[str, Groups], time: int) -> Plan:
-    """The tags to write for this record.
+def plan(instance: Instance, originals: Mapping[str, Groups], time: int, mark: int = 0) -> Plan:
+    """The tags to write for this record; ``mark``: random bits.
 
     New keys, so that every reader of the format finds them; where that would leave others less than SPARE tags,
     keys of our own superseded tags are used again. Nothing is ever deleted here.
@@ -222,8 +227,8 @@ def plan(instance: Instance, originals: Mapping[str, Groups], time: int) -> Plan
     taken = set(instance.tags)
     tags = {LASTFENCE: str(time)}
     for interface, groups in sorted(originals.items(), key=lambda item: numbers[item[0]]):
-        values = encode(interface, groups, time)
         number = numbers[interface]
+        values = encode(interface, groups, time, mark >> 8 * number)
         # A key that is there already holds another interface, whose rank was this one when it was written.
         while any(f"{PREFIX}{instance.id}_{time}_{number}_{c}" in taken for c in range(len(values))):
             number += len(numbers)
@@ -243,3 +248,23 @@ def _fit(tags: Dict[str, str], instance: Instance) -> Dict[str, str]:
         raise NoRoom(len(new) - reuse, free)
     renamed = dict(zip(reversed(movable), old[:reuse]))
     return {renamed.get(k, k): v for k, v in tags.items()}
+
+
+# --- other fencers ---------------------------------------------------------------------------------------------
+
+
+def still_ours(tags: Mapping[str, str], written: Plan) -> bool:
+    """Does every tag hold what we wrote? Then nobody fenced after us."""
+    return all(tags.get(k) == v for k, v in written.tags.items())
+
+
+def contested(seen: Instance, written: Plan, known: FrozenSet[int]) -> bool:
+    """Did another fencer write a record that we did not know of? Tags that are merely missing may be a stale read.
+
+    Args:
+        known: every time that we have seen in tags or written.
+    """
+    if not read(seen).times <= known:
+        return True
+    chunks = ((v, decode(k, seen.tags.get(k, ""))) for k, v in written.backups.items())
+    return any(c is not None and c.time == written.time and seen.tags[c.key] != v for v, c in chunks)

@@ -284,9 +284,9 @@ def no_room(plug: str, needed: int, free: int) -> FenceError:
     )
 
 
-def record_unverified(plug: str, reason: str) -> FenceError:
+def record_unverified(plug: str, outcome: str) -> FenceError:
     return FenceError(
-        Category.TAG, f"the backup tags of {plug} were not proven to be there: {reason}; nothing was isolated"
+        Category.TAG, f"the backup tags of {plug} were not proven to be there, no read shows them; {outcome}"
     )
 
 
@@ -296,6 +296,10 @@ def without_record(plug: str, reason: str) -> str:
 
 def record_written(plug: str, tags: int, time: int) -> str:
     return f"{plug}: {tags} tags written, lastfence={time}"
+
+
+def claimed(plug: str, time: int) -> str:
+    return f"{plug}: another fencer is at work; record written again, lastfence={time}"
 
 
 # --- isolating -------------------------------------------------------------------------------------------------

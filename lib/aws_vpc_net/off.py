@@ -11,6 +11,7 @@ half way reads as ON, so that the next ``off`` completes it or the next ``on`` b
 from __future__ import annotations
 
 import logging
+import random
 import re
 import time
 from dataclasses import dataclass
@@ -110,7 +111,8 @@ def _may_go_without_record(tools: Toolbox, target: Instance) -> bool:
 
 def _plan_record(target: Instance, originals: Mapping[str, Groups]) -> backup_tags.Plan:
     try:
-        return backup_tags.plan(target, originals, backup_tags.next_time(time.time(), target))
+        when = backup_tags.next_time(time.time(), target)
+        return backup_tags.plan(target, originals, when, random.getrandbits(256))
     except backup_tags.NoRoom as error:
         raise messages.no_room(target.id, error.needed, error.free) from error
 
@@ -158,7 +160,7 @@ def _write_and_prove(
             better = _better_originals(tools, target, plan, seen)
             return _write_and_prove(tools, seen, better, own) if better else Recorded(plan, seen)
         if patience.passed:
-            raise messages.record_unverified(target.id, "reads do not show them")
+            raise messages.record_unverified(target.id, "no group was changed")
         tools.deadline.pause(pause)
     raise AssertionError("growing_pauses never ends")
 
@@ -197,9 +199,12 @@ class _Isolation:
         self.fence = fence
         self.recorded = recorded
         self.goals: Dict[str, Groups] = dict(fence.goals)
+        self.originals: Dict[str, Groups] = dict(recorded.plan.originals if recorded.plan else {})
         self.accepted: Dict[str, Groups] = {}  # interface -> groups that EC2 accepted in this run
         self.refused: Dict[str, FenceError] = {}  # for good
         self.failed: Dict[str, FenceError] = {}  # for now: the outcome may be unknown
+        self.plan = recorded.plan
+        self.known = backup_tags.read(fence.target).times | ({recorded.plan.time} if recorded.plan else set())
 
     def run(self) -> None:
         """Returns only when every change was accepted and a later read shows every interface cut."""
@@ -214,9 +219,9 @@ class _Isolation:
                 if seen.terminated:
                     log.info(messages.already_terminated(seen.id))
                     return
-                self._take_in_new(seen)
+                taken_in = self._take_in_new(seen)
                 open_now = [i for i in seen.interfaces if not self._is_done(i)]
-                if seen.interfaces and not open_now:
+                if seen.interfaces and not open_now and not taken_in and not self._claim(seen):
                     return
                 # What was never accepted is set again at once; what reads open may be a stale read first.
                 again = [i.id for i in open_now if i.id not in self.accepted]
@@ -270,17 +275,31 @@ class _Isolation:
         self.goals[interface] = self.goals[interface] - named
         return True
 
-    def _take_in_new(self, seen: Instance) -> None:
-        """An interface that appeared meanwhile is recorded, then set."""
+    def _claim(self, seen: Instance) -> bool:
+        """All is isolated, but another fencer wrote a record of its own: write ours again, and then read again.
+
+        That one may be refused and put back what it changed. It does so only while its own tags stand.
+        """
+        if self.plan is None or not backup_tags.contested(seen, self.plan, self.known):
+            return False
+        self.plan = _plan_record(seen, self.originals)
+        self.tools.tags.write(seen.id, self.plan.tags)
+        self.known = self.known | backup_tags.read(seen).times | {self.plan.time}
+        log.info(messages.claimed(seen.id, self.plan.time))
+        return True
+
+    def _take_in_new(self, seen: Instance) -> bool:
+        """An interface that appeared meanwhile is recorded, then set. Was there one?"""
         new = [i for i in seen.interfaces if i.id not in self.goals]
         if not new:
-            return
+            return False
         _refuse_interfaces(seen)
         log.warning(messages.appeared(seen.id, (i.id for i in new)))
         book = backup_tags.read(seen)
         originals = {k: v for k, v in rules.backup(seen, book, self.tools.policy).items() if k not in self.goals}
-        if self.recorded.plan is not None:
-            _record_more(self.tools, seen, originals, self.recorded.plan.time)
+        if self.plan is not None:
+            _record_more(self.tools, seen, originals, self.plan.time)
+            self.originals.update(originals)
         for interface in new:
             goal = rules.goal(interface.groups, self.tools.policy, originals[interface.id])
             if not goal:
@@ -289,6 +308,7 @@ class _Isolation:
         self._set([i.id for i in new])
         if self.refused:
             self._give_up()
+        return True
 
     def _give_up(self) -> None:
         """EC2 refused a change for good: put back what may be put back, and fail."""
@@ -308,15 +328,18 @@ class _Isolation:
         raise messages.refused_put_back(plug, why, category)
 
     def _put_back(self, changed: Dict[str, Groups]) -> Optional[str]:
-        """Undo our changes; why not, if not. To the groups of the read that proved the record: if another fencer
-        had isolated the instance by then, that is what they are put back to."""
-        ours = self.recorded.plan.time if self.recorded.plan else None
+        """Undo our changes; why not, if not.
+
+        Only while every tag that we wrote stands: else another fencer came after us and may have reported success.
+        To the groups of the read that proved our record: if another fencer had isolated the instance by then,
+        that is what they are put back to; if not, it reads our record before it reports success (``_claim``).
+        """
         self.tools.ec2.use_reserve()
         try:
             seen = self._read()
         except FenceError as error:
             return error.text
-        if seen is None or not rules.may_put_back(backup_tags.read(seen), ours):
+        if seen is None or self.plan is None or not backup_tags.still_ours(seen.tags, self.plan):
             return "another fencer may have fenced it"
         errors = self.tools.groups.set_groups(changed, Category.MODIFICATION)
         return next((e.text for e in errors.values() if e is not None), None)
@@ -324,14 +347,14 @@ class _Isolation:
 
 def _record_more(tools: Toolbox, seen: Instance, originals: Mapping[str, Groups], when: int) -> None:
     """Add interfaces to the record that we wrote: same time, so that they are of one generation."""
-    plan = backup_tags.plan(seen, originals, when)
+    plan = backup_tags.plan(seen, originals, when, random.getrandbits(256))
     tools.tags.write(seen.id, plan.backups)
     for pause in growing_pauses(0.1, 2.0):
         again = tools.instances.read([seen.id]).get(seen.id)
         if again and _proven(plan, again):
             return
         if tools.deadline.passed:
-            raise messages.record_unverified(seen.id, "reads do not show them")
+            raise messages.record_unverified(seen.id, f"{', '.join(originals)} not isolated: repeat off")
         tools.deadline.pause(pause)
 
 

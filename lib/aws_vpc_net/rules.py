@@ -183,11 +183,6 @@ def something_to_remove(instance: Instance, policy: Policy) -> bool:
     )
 
 
-def may_put_back(fresh: Book, ours: Optional[int]) -> bool:
-    """May a refused ``off`` undo its changes? Only while nobody fenced after us: they may have reported success."""
-    return ours is not None and fresh.lastfence == ours
-
-
 # --- on --------------------------------------------------------------------------------------------------------
 
 

@@ -1,9 +1,11 @@
 """off when EC2 misbehaves: no false success, no lost originals, and passing trouble does not fail it."""
 
 import signal
+import threading
 import time
 
 import pytest
+from ec2 import AccessKey
 from ec2.faults import Delay, Error, Garbage, Hook, LoseReply, Reset, ServerError, Stall, Throttle, Truncate
 from world_of import groups, is_cut, our_tags
 
@@ -323,3 +325,39 @@ def test_an_api_that_never_answers_ends_by_the_deadline(agent, ec2, keep, call):
     assert result.code == 1
     assert "deadline error" in result.last or "tag error" in result.last
     assert result.seconds < 6
+
+
+def test_a_refused_second_fencer_does_not_undo_a_success(agent, ec2, keep):
+    """B reads and records after A's record, cuts one interface, is refused the other; meanwhile A succeeds.
+
+    B's own tags would still stand, were it not for A, which on seeing them writes its record again.
+    """
+    node = ec2.world.nodes["node1"]
+    second = ec2.world.interfaces["node1"][1]
+    limited = ec2.keys.add(AccessKey("AKIALIMITED000000001", "limited"))
+    limited.deny("ec2:ModifyNetworkInterfaceAttribute", second)
+    running, refused, go_on = [], threading.Event(), threading.Event()
+
+    def start_b(_call):
+        options = {**keep, "access_key": limited.access_key, "secret_key": limited.secret_key}
+        running.append(agent.start(*agent.arguments("off", node, **options)))
+        assert refused.wait(10)
+
+    def hold_b(_call):
+        refused.set()
+        assert go_on.wait(20)
+
+    ec2.rules.add("DescribeInstances", Hook(start_b, late=True), nth=2)
+    ec2.rules.add(
+        "ModifyNetworkInterfaceAttribute",
+        Hook(hold_b),
+        when=lambda call: call.key_id == limited.access_key and on_interface(second)(call),
+    )
+    result = agent.command("off", node, verbose=True, **keep)
+    go_on.set()
+    _, err = running[0].communicate(timeout=30)
+    assert result.code == 0, result.err
+    assert any("another fencer is at work" in line for line in result.lines)
+    assert running[0].returncode == 1
+    assert "another fencer may have fenced it" in err
+    assert is_cut(ec2, node, keep)

@@ -44,9 +44,9 @@ def book(tags: Dict[str, str]) -> rules.Book:
     return backup_tags.read(instance(tags))
 
 
-@given(groups, times)
-def test_what_we_write_we_read(some, time):
-    values = backup_tags.encode(ENI, some, time)
+@given(groups, times, st.integers(0, 2**256))
+def test_what_we_write_we_read(some, time, mark):
+    values = backup_tags.encode(ENI, some, time, mark)
     assert all(len(v) <= 254 for v in values)
     tags = {key(time, 1, n): v for n, v in enumerate(values)}
     assert book({"lastfence": str(time), **tags}).at(ENI, time) == some
@@ -239,3 +239,31 @@ def test_any_number_of_fences_keeps_the_originals_and_the_room(steps, interfaces
         found = rules.originals(now, backup_tags.read(now), policy)
         assert set(found.values()) == {first}
         assert len(found) == interfaces
+
+
+def write(time: int, mark: int) -> backup_tags.Plan:
+    return backup_tags.plan(instance({}), {f"eni-{1:017x}": frozenset(("sg-44444444",))}, time, mark)
+
+
+def test_a_mark_is_white_space():
+    one, other = write(5, 0), write(5, 7 << 8)
+    assert one.tags.keys() == other.tags.keys()
+    assert one.tags != other.tags
+    assert book(dict(one.tags)) == book(dict(other.tags))
+
+
+@pytest.mark.parametrize(
+    ("why", "now", "ours", "foreign"),
+    [
+        ("nobody else", write(5, 0).tags, True, False),
+        ("not seen yet", {}, False, False),
+        ("an older generation that we knew", write(3, 0).tags, False, False),
+        ("a later fencer", {**write(5, 0).tags, **write(6, 0).tags}, False, True),
+        ("an earlier one that we had not seen", {**write(4, 0).tags, **write(5, 0).tags}, True, True),
+        ("one of the same second", write(5, 7 << 8).tags, False, True),
+        ("only lastfence moved", {**write(5, 0).tags, "lastfence": "9"}, False, True),
+    ],
+)
+def test_whose_tags_stand(why, now, ours, foreign):
+    assert backup_tags.still_ours(now, write(5, 0)) is ours, why
+    assert backup_tags.contested(instance(dict(now)), write(5, 0), frozenset((3, 5))) is foreign, why

@@ -158,14 +158,6 @@ def test_a_fencer_counts_as_fenced_only_with_a_record_of_its_own():
 
 
 @pytest.mark.parametrize(
-    ("ours", "now", "expected"),
-    [(5, 5, True), (5, 6, False), (5, None, False), (None, None, False), (None, 5, False)],
-)
-def test_put_back_only_while_nobody_fenced_after_us(ours, now, expected):
-    assert rules.may_put_back(book(now), ours) is expected
-
-
-@pytest.mark.parametrize(
     ("before", "now", "expected"),
     [
         (book(5, e0={5: fs(APP)}), book(5, e0={5: fs(APP)}), False),
