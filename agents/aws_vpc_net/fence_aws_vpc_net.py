@@ -22,6 +22,7 @@ import os
 import select
 import threading
 import traceback
+from dataclasses import replace
 from typing import Any, Dict, List, NoReturn, Optional, Tuple
 
 from fencing import (
@@ -60,7 +61,7 @@ VENDOR = "https://github.com/ClusterLabs/fence-agents/"
 FIELD_OPTIONS = ["port", "no_password", "region", "access_key", "secret_key", "secg", "skip_race_check"]
 HYPHENED = ["invert-sg-removal", "unfence-ignore-restore", "onfence-poweroff", "ignore-tag-write-failure"]
 HYPHENED += ["ignore-instance-state", *(f"interface{n}-sg" for n in range(settings.STATIC_INTERFACES))]
-NEW_OPTIONS = ["endpoint_url", "api_timeout", "deadline"]
+NEW_OPTIONS = ["untrack_secg", "skip_os_shutdown", "unfence_poweron", "endpoint_url", "api_timeout", "deadline"]
 
 log = logging.getLogger("fence_aws_vpc_net")
 
@@ -86,8 +87,8 @@ def _define(key: str, getopt: str, value: str, text: str, order: int, **more: st
 
 def define_new_opts() -> List[str]:
     """Add the agent's options to the library's; returns the names of all that it takes."""
-    all_opt["port"]["help"] = "-n, --plug=[id]                Instance ID (i-...); several with the plug separator"
-    all_opt["port"]["shortdesc"] = "Instance ID (i-...) of the node to fence; several with the plug separator"
+    text = "Instance ID of the node, or its Name tag, private DNS name or primary private IP; or several"
+    all_opt["port"].update(help=f"{'-n, --plug=[id]':<30} {text}", shortdesc=text)
     _define("region", "r:", "region", "AWS region. Default: the SDK's own sources, then this machine's region", 2)
     _define(
         "access_key",
@@ -105,7 +106,13 @@ def define_new_opts() -> List[str]:
     _define("skip_race_check", "", "", "Do not check for self-fencing and mutual fencing", 6)
     _define("invert-sg-removal", "", "", "Keep only the groups of secg on the interfaces, remove all others", 7)
     _define("unfence-ignore-restore", "", "", "The action on succeeds and restores nothing", 8)
-    _define("filter", ":", "key=value", "Filter of instances for list, key=value[,value]; several with ';'", 9)
+    _define(
+        "filter",
+        ":",
+        "key=value",
+        "Instances to list, and to look names up among: key=value[,value]; several with ';'",
+        9,
+    )
     _define(
         "boto3_debug", "b:", "bool", "Write the AWS SDK's debug log to /var/log/fence_aws_vpc_boto3.log", 10,
         default="False",
@@ -125,6 +132,17 @@ def define_new_opts() -> List[str]:
     for n in range(settings.STATIC_INTERFACES):
         text = f"Groups to set on interface {n} (by network card, device index) on on, instead of those in tags"
         _define(f"interface{n}-sg", ":", "sg,...", text, 14 + n)
+    _define(
+        "untrack_secg", ":", "sg",
+        "Security group that allows everything, in and out: interfaces pass through it on their way to isolation, so "
+        "that established connections are cut too. It opens the node for one round trip", 36,
+    )  # fmt: skip
+    _define(
+        "skip_os_shutdown", ":", "bool",
+        "With onfence_poweroff: stop the instance without waiting for its operating system, where supported", 37,
+        default="false",
+    )  # fmt: skip
+    _define("unfence_poweron", "", "", "The action on also starts a stopped instance, after its groups are back", 38)
     _define(
         "endpoint_url",
         ":",
@@ -267,7 +285,12 @@ def _operate(options: Dict[str, Any], chosen: Settings) -> int:
     try:
         run_delay(options)
         began = time.monotonic() if delay else STARTED
-        code = FenceAWSVPCNet(toolbox(chosen, Deadline(chosen.seconds, began), stats)).run(options)
+        tools = toolbox(chosen, Deadline(chosen.seconds, began), stats)
+        if chosen.looks_up_names:
+            chosen = replace(chosen, plugs=queries.resolve(tools))
+            tools = replace(tools, settings=chosen)
+            options["--plug"] = options["--plug-separator"].join(chosen.plugs)
+        code = FenceAWSVPCNet(tools).run(options)
         result = {0: "ok", 2: "off"}.get(code, "failed")
         return code
     finally:

@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Optional
 
-from . import identity, messages
+from . import identity, messages, replies
 from .deadline import Deadline, bounded, growing_pauses
 from .errors import ApiError, Category
 from .settings import Settings
@@ -100,6 +100,8 @@ class Ec2:
             FenceError: of category deadline: nothing but passing errors until then.
         """
         self._connect()
+        if operation not in self._client.meta.method_to_api_mapping:
+            raise messages.sdk_too_old(doing, operation)
         last: Optional[ApiError] = None
         for pause in growing_pauses(0.2, 3.0):
             if self.deadline.passed:
@@ -157,6 +159,7 @@ class Ec2:
         """Build the client; not safe from several threads, so callers make their first call alone."""
         if self._client is None:
             self._client = _client(self._settings)
+            self._client.meta.events.register("after-call.ec2.DescribeInstances", replies.complete)
 
 
 def _client_error(response: Dict[str, Any], doing: Doing, call: str) -> ApiError:

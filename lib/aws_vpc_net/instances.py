@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
+import re
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from .ec2 import Doing, Ec2
 from .errors import Category
@@ -10,6 +11,17 @@ from .rules import Instance, Interface
 
 PAGE = 1000  # instances a page, EC2's most
 MOST_PAGES = 1000  # a bound, not a limit that an account reaches
+
+
+def _name(raw: Mapping[str, Any]) -> str:
+    return next((t.get("Value", "") for t in raw.get("Tags", ()) if t["Key"] == "Name"), "")
+
+
+NAMES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "tag:Name": _name,
+    "private-dns-name": lambda raw: str(raw.get("PrivateDnsName", "")),
+    "private-ip-address": lambda raw: str(raw.get("PrivateIpAddress", "")),
+}
 
 
 def _position(raw: Mapping[str, Any]) -> Tuple[int, int, str]:
@@ -59,17 +71,32 @@ class InstanceOperations:
         given = [{"Name": k, "Values": list(v)} for k, v in filters]
         for page in self._pages(doing, Filters=given, MaxResults=PAGE):
             for raw in page:
-                names = [t.get("Value", "") for t in raw.get("Tags", ()) if t["Key"] == "Name"]
-                yield raw["InstanceId"], names[0] if names else "", raw["State"]["Name"]
+                yield raw["InstanceId"], _name(raw), raw["State"]["Name"]
 
     def probe(self) -> None:
         """One cheap call that needs good credentials and the permission to read instances."""
         self._ec2.call("describe_instances", Doing("read instances", Category.RETRIEVAL), MaxResults=5)
 
-    def stop(self, instance: str) -> None:
-        """Stop it at once, as if its power were cut."""
+    def named(self, name: str, filters: Sequence[Tuple[str, Tuple[str, ...]]]) -> List[str]:
+        """IDs of the instances, not terminated, that have this Name tag, private DNS name or primary private IP."""
+        doing = Doing(f"look up instance {name}", Category.RETRIEVAL)
+        given = [{"Name": k, "Values": list(v)} for k, v in filters]
+        literal = re.sub(r"([*?\\])", r"\\\1", name)  # EC2 has wildcards
+        found = set()
+        for key, value in NAMES.items():
+            for page in self._pages(doing, Filters=[*given, {"Name": key, "Values": [literal]}]):
+                found |= {r["InstanceId"] for r in page if value(r) == name and r["State"]["Name"] != "terminated"}
+        return sorted(found)
+
+    def stop(self, instance: str, **more: bool) -> None:
+        """Stop it at once, as if its power were cut; ``SkipOsShutdown=True`` does not even wait for the guest."""
         doing = Doing(f"stop instance {instance}", Category.INSTANCE)
-        self._ec2.call("stop_instances", doing, InstanceIds=[instance], Force=True)
+        self._ec2.call("stop_instances", doing, InstanceIds=[instance], Force=True, **more)
+
+    def start(self, instance: str) -> None:
+        """Start it; nothing happens to one that runs."""
+        doing = Doing(f"start instance {instance}", Category.INSTANCE)
+        self._ec2.call("start_instances", doing, InstanceIds=[instance])
 
     def _pages(self, doing: Doing, **params: Any) -> Iterator[List[Mapping[str, Any]]]:
         token: Optional[str] = None

@@ -73,6 +73,20 @@ def malformed_instance(plug: str) -> FenceError:
     return _invalid(f"plug {_short(plug)} is not an instance ID; it looks like i-0123456789abcdef0")
 
 
+def too_many_groups(name: str, count: int, most: int) -> FenceError:
+    return _invalid(f"{name} has {count} groups; EC2 allows an interface {most} at most")
+
+
+def several_untrack() -> FenceError:
+    return _invalid("untrack_secg names several groups; give the one that allows everything")
+
+
+def untrack_in_secg(group: str) -> FenceError:
+    return _invalid(
+        f"untrack_secg {group} is one of secg too; a group cannot both isolate and let everything through"
+    )
+
+
 def no_plug(action: str) -> FenceError:
     return _invalid(f"{action} needs plug, the instance ID; {HELP}")
 
@@ -152,6 +166,11 @@ def sdk_error(category: Category, doing: Doing, call: str, code: str, text: str)
     return ApiError(category, f"cannot {doing.what}: {call}: {text}{hint}", call=call, code=code)
 
 
+def sdk_too_old(doing: Doing, operation: str) -> ApiError:
+    text = f"cannot {doing.what}: this boto3 does not know {operation}"
+    return ApiError(doing.category, text, call=operation, code="UnknownOperation")
+
+
 def unknown_host(doing: Doing, call: str, code: str, text: str) -> ApiError:
     return ApiError(
         Category.REGION,
@@ -209,6 +228,20 @@ def no_answer(what: str, seconds: float, last: Optional[str]) -> FenceError:
 
 def unknown_instance(plug: str) -> FenceError:
     return FenceError(Category.INSTANCE, f"no instance {plug} here; check plug, region and credentials")
+
+
+def no_such_name(plug: str) -> FenceError:
+    return FenceError(
+        Category.INSTANCE,
+        f"no instance has the Name tag, private DNS name or primary private IP {_short(plug)}; "
+        "check plug, filter and region",
+    )
+
+
+def ambiguous_name(plug: str, matched: Iterable[str]) -> FenceError:
+    return FenceError(
+        Category.INSTANCE, f"{_short(plug)} matches several instances: {_list(matched)}; use an ID, or a filter"
+    )
 
 
 def terminated(plug: str) -> FenceError:
@@ -311,7 +344,22 @@ def established_may_survive(plug: str, poweroff: bool) -> str:
 
 
 def group_dropped(interface: str, group: str) -> str:
-    return f"{interface}: {group} of secg does not exist and is left out"
+    return f"{interface}: {group} of secg does not exist, or not for its VPC, and is left out"
+
+
+def no_group_in_vpc(plug: str, interface: str, vpc: str) -> FenceError:
+    return FenceError(
+        Category.VALIDATION,
+        f"no group of secg can be used on {interface} of {plug}, which is in {vpc}; add one of that VPC",
+    )
+
+
+def untracking_skipped(plug: str) -> str:
+    return f"{plug}: connections are not untracked without a backup in place; established ones may survive"
+
+
+def not_opened_again(plug: str, interfaces: Iterable[str]) -> str:
+    return f"{plug}: {_list(interfaces)} isolated already: not opened again to untrack connections"
 
 
 def appeared(plug: str, interfaces: Iterable[str]) -> str:
@@ -346,6 +394,10 @@ def stop_failed(plug: str, reason: str) -> str:
     return f"{plug} is isolated but was not stopped: {reason}"
 
 
+def graceful_stop(plug: str, reason: str) -> str:
+    return f"{plug}: skip_os_shutdown is not supported, so it is stopped without it: {reason}"
+
+
 def stopping(plug: str) -> str:
     return f"{plug}: stop requested"
 
@@ -359,6 +411,14 @@ def already_terminated(plug: str) -> str:
 
 def restore_skipped(plug: str) -> str:
     return f"{plug}: unfence-ignore-restore is set: nothing is restored"
+
+
+def starting(plug: str) -> str:
+    return f"{plug}: start requested"
+
+
+def not_started(plug: str, category: Category, reason: str) -> FenceError:
+    return FenceError(category, f"the groups of {plug} are back but it was not started: {reason}; repeat on")
 
 
 def nothing_to_restore(plug: str) -> str:

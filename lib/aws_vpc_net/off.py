@@ -15,7 +15,7 @@ import random
 import re
 import time
 from dataclasses import dataclass
-from typing import Dict, List, Mapping, Optional
+from typing import Dict, List, Mapping, Optional, Set
 
 from . import backup_tags, identity, messages, rules
 from .deadline import growing_pauses
@@ -24,6 +24,9 @@ from .rules import Groups, Instance, Interface
 from .toolbox import Toolbox
 
 log = logging.getLogger(__name__)
+
+# What EC2 or the SDK answers where SkipOsShutdown is not supported.
+NO_SKIP = ("ParamValidationError", "OperationNotPermitted", "UnsupportedOperation", "UnknownParameter")
 
 _GROUP = re.compile(r"sg-[0-9a-f]{8,17}")
 
@@ -81,13 +84,34 @@ def _decide(tools: Toolbox, plug: str, target: Optional[Instance], own: Optional
     if not rules.something_to_remove(target, policy) and not rules.has_record(target, book, policy):
         raise messages.nothing_to_remove(plug)
     originals = rules.backup(target, book, policy)
-    goals = {i.id: rules.goal(i.groups, policy, originals[i.id]) for i in target.interfaces}
-    for interface in target.interfaces:
-        if not goals[interface.id]:
-            raise messages.nothing_left(plug, interface.id, interface.groups)
+    goals = _goals(tools, target, originals)
     if not _may_go_without_record(tools, target):
         _plan_record(target, originals)
     return Fence(target, originals, goals, own)
+
+
+def _goals(tools: Toolbox, target: Instance, originals: Mapping[str, Groups]) -> Dict[str, Groups]:
+    """The groups that isolate each interface. Of several VPCs each gets those of ``secg`` that it can use.
+
+    Where that cannot be looked up, EC2 refuses the others one by one when they are set (``_smaller_goal``).
+    """
+    policy = tools.policy
+    goals = {i.id: rules.goal(i.groups, policy, originals[i.id]) for i in target.interfaces}
+    for interface in target.interfaces:
+        if not goals[interface.id]:
+            raise messages.nothing_left(target.id, interface.id, interface.groups)
+    if not policy.keep_only or len({i.vpc for i in target.interfaces}) == 1:
+        return goals
+    try:
+        usable = tools.groups.vpcs(policy.secg)
+    except ApiError as error:
+        log.debug("%s", error.text)
+        return goals
+    for interface in target.interfaces:
+        goals[interface.id] = frozenset(g for g in policy.secg if interface.vpc in usable.get(g, ()))
+        if not goals[interface.id]:
+            raise messages.no_group_in_vpc(target.id, interface.id, interface.vpc)
+    return goals
 
 
 def _refuse_interfaces(target: Instance) -> None:
@@ -203,15 +227,18 @@ class _Isolation:
         self.accepted: Dict[str, Groups] = {}  # interface -> groups that EC2 accepted in this run
         self.refused: Dict[str, FenceError] = {}  # for good
         self.failed: Dict[str, FenceError] = {}  # for now: the outcome may be unknown
+        self.to_untrack: Set[str] = set()  # not passed through untrack_secg yet
+        self.opened: Set[str] = set()  # passed through it
         self.plan = recorded.plan
         self.known = backup_tags.read(fence.target).times | ({recorded.plan.time} if recorded.plan else set())
 
     def run(self) -> None:
         """Returns only when every change was accepted and a later read shows every interface cut."""
+        self._choose_untracked()
         todo = list(self.goals)
         open_now: List[Interface] = []
         for pause in growing_pauses(0.1, 2.0):
-            self._set(todo)
+            self._set(self._untracked(todo))
             if self.refused:
                 self._give_up()
             seen = self._read()
@@ -224,14 +251,57 @@ class _Isolation:
                 if seen.interfaces and not open_now and not taken_in and not self._claim(seen):
                     return
                 # What was never accepted is set again at once; what reads open may be a stale read first.
-                again = [i.id for i in open_now if i.id not in self.accepted]
+                again = [i.id for i in open_now if i.id not in self.accepted or i.id in self.to_untrack]
                 todo = again or ([i.id for i in open_now] if not todo else [])
             if self.tools.deadline.passed:
                 raise messages.not_isolated(self.fence.target.id, self._why(open_now))
             self.tools.deadline.pause(pause)
 
+    def _choose_untracked(self) -> None:
+        """Which interfaces pass through ``untrack_secg``: those that were open in one of the two reads so far.
+
+        What is isolated stays so: to open it again, even for a moment, would undo a fence that was reported.
+        """
+        if self.tools.policy.untrack is None:
+            return
+        if self.plan is None:
+            log.warning(messages.untracking_skipped(self.fence.target.id))
+            return
+        policy = self.tools.policy
+        reads = [*self.fence.target.interfaces, *self.recorded.seen.interfaces]
+        self.to_untrack = {i.id for i in reads if not rules.cut(i.groups, policy)}
+        skipped = set(self.goals) - self.to_untrack
+        if skipped:
+            log.info(messages.not_opened_again(self.fence.target.id, skipped))
+
+    def _untracked(self, interfaces: List[str]) -> List[str]:
+        """Set them to exactly ``untrack_secg``, where they have not been yet, so that EC2 stops tracking their flows.
+
+        Returns:
+            Those that may now be isolated: one whose change is not known to have been accepted is tried again.
+        """
+        untrack = self.tools.policy.untrack
+        todo = [i for i in interfaces if i in self.to_untrack]
+        if untrack is None or not todo:
+            return interfaces
+        for interface, error in self.tools.groups.set_groups(
+            {i: frozenset((untrack,)) for i in todo}, Category.MODIFICATION
+        ).items():
+            if error is None:
+                self.to_untrack.discard(interface)
+                self.opened.add(interface)
+            elif _for_good(error):
+                self.refused[interface] = error
+            else:
+                self.failed[interface] = error
+        return [i for i in interfaces if i not in self.refused]
+
     def _is_done(self, interface: Interface) -> bool:
-        return interface.id in self.accepted and rules.cut(interface.groups, self.tools.policy)
+        return (
+            interface.id in self.accepted
+            and interface.id not in self.to_untrack
+            and rules.cut(interface.groups, self.tools.policy)
+        )
 
     def _why(self, open_now: List[Interface]) -> Dict[str, str]:
         why = {i.id: f"reads {', '.join(sorted(i.groups))}" for i in open_now}
@@ -305,7 +375,9 @@ class _Isolation:
             if not goal:
                 raise messages.nothing_left(seen.id, interface.id, interface.groups)
             self.goals[interface.id] = goal
-        self._set([i.id for i in new])
+            if self.tools.policy.untrack is not None and self.plan is not None:
+                self.to_untrack.add(interface.id)
+        self._set(self._untracked([i.id for i in new]))
         if self.refused:
             self._give_up()
         return True
@@ -315,16 +387,17 @@ class _Isolation:
         plug, why = self.fence.target.id, self.refused
         category = next(iter(why.values())).category
         before = {i.id: i.groups for i in self.recorded.seen.interfaces}
-        changed = {i: before[i] for i, g in self.accepted.items() if i in before and before[i] != g}
+        touched = {**dict.fromkeys(self.opened, rules.NONE), **self.accepted}
+        changed = {i: before[i] for i, g in touched.items() if i in before and before[i] != g}
         unsure = [i for i, e in self.failed.items() if not isinstance(e, ApiError) or e.unknown]
-        if not self.accepted and not unsure:
+        if not touched and not unsure:
             raise messages.refused_all(plug, why, category)
         if unsure:
-            left = [*self.accepted, *unsure]
+            left = [*touched, *unsure]
             raise messages.refused_left(plug, why, left, "the outcome of a change is unknown")
         reason = self._put_back(changed)
         if reason:
-            raise messages.refused_left(plug, why, self.accepted, reason)
+            raise messages.refused_left(plug, why, touched, reason)
         raise messages.refused_put_back(plug, why, category)
 
     def _put_back(self, changed: Dict[str, Groups]) -> Optional[str]:
@@ -380,7 +453,8 @@ def run(tools: Toolbox, fence: Fence) -> None:
         return
     tools.ec2.keep_reserve()
     recorded = _record(tools, fence)
-    log.warning(messages.established_may_survive(plug, tools.settings.onfence_poweroff))
+    if tools.policy.untrack is None:
+        log.warning(messages.established_may_survive(plug, tools.settings.onfence_poweroff))
     _Isolation(tools, fence, recorded).run()
     if tools.settings.onfence_poweroff:
         _stop(tools, plug)
@@ -390,7 +464,20 @@ def _stop(tools: Toolbox, plug: str) -> None:
     """Step 6. A failure is a warning: isolation is proven."""
     tools.ec2.use_reserve()
     try:
-        tools.instances.stop(plug)
+        if not (tools.settings.skip_os_shutdown and _stop_without_guest(tools, plug)):
+            tools.instances.stop(plug)
         log.info(messages.stopping(plug))
     except FenceError as error:
         log.warning(messages.stop_failed(plug, error.text))
+
+
+def _stop_without_guest(tools: Toolbox, plug: str) -> bool:
+    """False if this SDK, or this kind of instance, does not support it."""
+    try:
+        tools.instances.stop(plug, SkipOsShutdown=True)
+    except ApiError as error:
+        if error.code not in NO_SKIP:
+            raise
+        log.warning(messages.graceful_stop(plug, error.text))
+        return False
+    return True

@@ -27,9 +27,16 @@ def run(tools: Toolbox, plug: str) -> None:
     Raises:
         FenceError: it is not, or that was not proven; the record is kept.
     """
+    tools.ec2.keep_reserve()
     if tools.settings.unfence_ignore_restore:
         log.info(messages.restore_skipped(plug))
-        return
+    else:
+        _bring_back(tools, plug)
+    if tools.settings.unfence_poweron:
+        _power_on(tools, plug)
+
+
+def _bring_back(tools: Toolbox, plug: str) -> None:
     first = tools.instances.read([plug]).get(plug)
     if first is None:
         raise messages.unknown_instance(plug)
@@ -40,7 +47,6 @@ def run(tools: Toolbox, plug: str) -> None:
     if not goals and not leftovers:
         log.info(messages.nothing_to_restore(plug))
         return
-    tools.ec2.keep_reserve()
     seen = _Restore(tools, first, goals).run()
     if not goals and _looks_fenced(seen, tools):  # the first read was stale: nothing may be forgotten
         raise messages.no_record(plug)
@@ -202,3 +208,32 @@ def _forget(tools: Toolbox, plug: str, leftovers: Mapping[str, str]) -> None:
         log.info(messages.tags_deleted(plug, len(leftovers)))
     except FenceError as error:
         log.warning(messages.cleanup_failed(plug, error.text))
+
+
+# --- power on --------------------------------------------------------------------------------------------------
+
+
+def _power_on(tools: Toolbox, plug: str) -> None:
+    """Start a stopped instance; wait for one that is still stopping. Repeatable.
+
+    Raises:
+        FenceError: it was not started.
+    """
+    tools.ec2.use_reserve()
+    try:
+        for pause in growing_pauses(0.2, 2.0):
+            seen = tools.instances.read([plug]).get(plug)
+            if seen is not None and seen.state in ("running", "pending"):
+                return
+            if seen is not None and seen.state in ("terminated", "shutting-down"):
+                raise messages.terminated(plug)
+            if seen is not None and seen.state == "stopped":
+                tools.instances.start(plug)
+                log.info(messages.starting(plug))
+            if tools.deadline.passed:
+                raise messages.no_answer(
+                    f"start {plug}", tools.deadline.seconds, f"it is {seen.state}" if seen else None
+                )
+            tools.deadline.pause(pause)
+    except FenceError as error:
+        raise messages.not_started(plug, error.category, error.text) from error

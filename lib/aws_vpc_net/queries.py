@@ -7,11 +7,32 @@ from typing import Dict, List, Tuple
 
 from . import backup_tags, messages, rules
 from .errors import Category, FenceError
+from .settings import is_instance_id
 from .toolbox import Toolbox
 
 log = logging.getLogger(__name__)
 
 STATES = {"running": "on", "stopped": "off"}
+
+
+def resolve(tools: Toolbox) -> Tuple[str, ...]:
+    """The instance IDs of ``plug``: IDs as they are, names looked up; each once, in order.
+
+    Raises:
+        FenceError: a name matches none or several.
+    """
+    found: List[str] = []
+    for plug in tools.settings.plugs:
+        if is_instance_id(plug):
+            found.append(plug)
+            continue
+        matched = tools.instances.named(plug, tools.settings.filters)
+        if not matched:
+            raise messages.no_such_name(plug)
+        if len(matched) > 1:
+            raise messages.ambiguous_name(plug, matched)
+        found.append(matched[0])
+    return tuple(dict.fromkeys(found))
 
 
 def status(tools: Toolbox, plugs: List[str]) -> Dict[str, bool]:

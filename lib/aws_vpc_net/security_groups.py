@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Callable, Dict, FrozenSet, Iterable, Mapping, Optional
+from typing import Callable, Dict, FrozenSet, Iterable, Mapping, Optional, Set
 
 from .ec2 import Doing, Ec2, at_once
 from .errors import Category, FenceError
@@ -49,7 +49,25 @@ class SecurityGroupOperations:
 
     def existing(self, groups: Iterable[str]) -> FrozenSet[str]:
         """Those of the groups that exist; by filter, so that one unknown group does not fail the call."""
+        return frozenset(self._vpc_of(groups))
+
+    def vpcs(self, groups: Iterable[str]) -> Dict[str, Set[str]]:
+        """The VPCs that each of the groups can be used in: its own, and those that it is associated with.
+
+        Raises:
+            ApiError: it cannot be told, for want of permission or because the SDK knows no associations.
+        """
+        found = {g: {vpc} for g, vpc in self._vpc_of(groups).items()}
+        doing = Doing("look up VPC associations of security groups", Category.RETRIEVAL)
+        given = [{"Name": "group-id", "Values": sorted(found)}]
+        reply = self._ec2.call("describe_security_group_vpc_associations", doing, Filters=given)
+        for item in reply.get("SecurityGroupVpcAssociations", ()):
+            if item.get("State") == "associated" and item["GroupId"] in found:
+                found[item["GroupId"]].add(item["VpcId"])
+        return found
+
+    def _vpc_of(self, groups: Iterable[str]) -> Dict[str, str]:
         wanted = sorted(set(groups))
         doing = Doing(f"look up security groups {', '.join(wanted)}", Category.RETRIEVAL)
         reply = self._ec2.call("describe_security_groups", doing, Filters=[{"Name": "group-id", "Values": wanted}])
-        return frozenset(g["GroupId"] for g in reply.get("SecurityGroups", ()))
+        return {g["GroupId"]: g.get("VpcId", "") for g in reply.get("SecurityGroups", ())}

@@ -25,11 +25,13 @@ ACTIONS = (
 )
 SECONDS = ("delay", "login-timeout", "power-timeout", "power-wait", "shell-timeout", "stonith-status-sleep")
 STATIC_INTERFACES = 16
+MOST_GROUPS = 16  # on an interface, whatever the account's quota
 READING_SECONDS = 12.0  # for the actions that change nothing
 MOST_SECONDS = 86400
 
 _GROUP = re.compile(r"sg-(?:[0-9a-f]{8}|[0-9a-f]{17})")
 _INSTANCE = re.compile(r"i-(?:[0-9a-f]{8}|[0-9a-f]{17})")
+_LIKE_INSTANCE = re.compile(r"i-[0-9a-fA-F]*")
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Settings:
     skip_race_check: bool = False
     unfence_ignore_restore: bool = False
     onfence_poweroff: bool = False
+    skip_os_shutdown: bool = False
+    unfence_poweron: bool = False
     ignore_instance_state: bool = False
     static: Mapping[int, Tuple[str, ...]] = field(default_factory=dict)
     filters: Tuple[Tuple[str, Tuple[str, ...]], ...] = ()
@@ -58,6 +62,12 @@ class Settings:
     def changes(self) -> bool:
         """Does the action change anything?"""
         return self.action in ("on", "off")
+
+    @property
+    def looks_up_names(self) -> bool:
+        """Is there a plug that is no ID, and an action that has to know which instance it is?"""
+        at_once = self.action == "on" and self.unfence_ignore_restore and not self.unfence_poweron
+        return not at_once and any(not is_instance_id(p) for p in self.plugs)
 
     @property
     def seconds(self) -> float:
@@ -119,6 +129,14 @@ class _Parser:
                 raise messages.malformed_group(name, group)
         return found
 
+    def untrack(self, secg: Tuple[str, ...]) -> Optional[str]:
+        found = self.groups("untrack-secg") if self.text("untrack-secg") else ()
+        if len(found) > 1:
+            raise messages.several_untrack()
+        if found and found[0] in secg:
+            raise messages.untrack_in_secg(found[0])
+        return found[0] if found else None
+
     def plugs(self) -> Tuple[str, ...]:
         separator = str(self.options.get("--plug-separator", ","))
         if not separator:
@@ -152,8 +170,24 @@ def _check_plugs(action: str, plugs: Iterable[str]) -> None:
     if action == "validate-all":
         return
     for plug in found:
-        if not is_instance_id(plug):
+        if _LIKE_INSTANCE.fullmatch(plug) and not is_instance_id(plug):
             raise messages.malformed_instance(plug)
+        if len(plug) > 255:
+            raise messages.bad_text("plug")
+
+
+def _check_library_options(options: Mapping[str, object]) -> None:
+    """What the library would take with a warning, stumble over, or refuse in words of its own."""
+    for name in SECONDS:
+        seconds(name, options.get(f"--{name}", "0"), 0)
+    for name in ("retry-on", "verbose-level"):
+        count = str(options.get(f"--{name}", "0")).strip()
+        if not re.fullmatch(r"[0-9]{1,4}", count):
+            raise messages.bad_count(name, count)
+    if "--disable-timeout" in options:
+        boolean("disable-timeout", options["--disable-timeout"])
+    if options.get("--separator") == "":
+        raise messages.empty_separator("separator")
 
 
 def parse(options: Mapping[str, object]) -> Settings:
@@ -166,25 +200,27 @@ def parse(options: Mapping[str, object]) -> Settings:
     action = str(options.get("--action") or "reboot").lower()
     if action not in ACTIONS:
         raise messages.unknown_action(action, ACTIONS)
-    for name in SECONDS:
-        seconds(name, options.get(f"--{name}", "0"), 0)
-    if not re.fullmatch(r"[0-9]{1,4}", str(options.get("--retry-on", "1")).strip()):
-        raise messages.bad_count("retry-on", str(options["--retry-on"]))
+    _check_library_options(options)
     if action == "reboot":  # the node stays cut off until "on"
         action = "off"
     plugs = p.plugs()
     _check_plugs(action, plugs)
     secg = p.groups("secg")
+    if p.flag("invert-sg-removal") and len(secg) > MOST_GROUPS:
+        raise messages.too_many_groups("secg with invert-sg-removal", len(secg), MOST_GROUPS)
     if not secg and action in ("off", "status", "validate-all"):
         raise messages.no_secg(action)
     access, secret = p.text("access-key"), p.text("secret-key")
     if (access is None) != (secret is None):
         raise messages.half_key_pair("secret-key" if secret is None else "access-key")
     static = {n: p.groups(f"interface{n}-sg") for n in range(STATIC_INTERFACES)}
+    for n, groups in static.items():
+        if len(groups) > MOST_GROUPS:
+            raise messages.too_many_groups(f"interface{n}-sg", len(groups), MOST_GROUPS)
     return Settings(
         action=action,
         plugs=plugs,
-        policy=Policy(secg, p.flag("invert-sg-removal"), None, p.flag("ignore-tag-write-failure")),
+        policy=Policy(secg, p.flag("invert-sg-removal"), p.untrack(secg), p.flag("ignore-tag-write-failure")),
         region=p.text("region"),
         access_key=access,
         secret_key=secret,
@@ -192,6 +228,8 @@ def parse(options: Mapping[str, object]) -> Settings:
         skip_race_check=p.flag("skip-race-check"),
         unfence_ignore_restore=p.flag("unfence-ignore-restore"),
         onfence_poweroff=p.flag("onfence-poweroff"),
+        skip_os_shutdown=boolean("skip_os_shutdown", p.text("skip-os-shutdown") or "false"),
+        unfence_poweron=p.flag("unfence-poweron"),
         ignore_instance_state=p.flag("ignore-instance-state"),
         static={n: g for n, g in static.items() if g},
         filters=p.filters(),

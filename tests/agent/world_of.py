@@ -21,8 +21,9 @@ def is_cut(ec2: Ec2Server, instance: str, options: Dict[str, Any]) -> bool:
     """Do all interfaces have the groups of a fenced node?"""
     secg = set(str(options["secg"]).replace(" ", "").split(","))
     keep = options.get("invert_sg_removal")
+    harmful = secg | {options.get("untrack_secg")}
     found = [set(g) for g in groups(ec2, instance).values()]
-    return bool(found) and all(g <= secg if keep else bool(g) and not g & secg for g in found)
+    return bool(found) and all(g <= secg if keep else bool(g) and not g & harmful for g in found)
 
 
 def changes(ec2: Ec2Server) -> List[Tuple[str, Dict[str, str]]]:

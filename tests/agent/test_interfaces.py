@@ -1,0 +1,137 @@
+"""Interfaces of every kind: several VPCs, secondary, managed, two network cards, very many."""
+
+import os
+
+import pytest
+from ec2.edit import secondary_interface
+from world_of import groups, is_cut, our_tags
+
+
+@pytest.fixture
+def two_vpcs(ec2):
+    """An instance with an interface in each of two VPCs, and the other VPC's groups."""
+    other = ec2.edit.add_vpc()
+    isolation, app = (ec2.edit.add_group(n, other["vpc"]) for n in ("isolation2", "app2"))
+    sets = [{"groups": [ec2.world.groups["app"]]}, {"groups": [app, other["default"]], "subnet": other["subnet"]}]
+    node = ec2.edit.add_instance("two", sets)
+    return node, isolation, app, other
+
+
+@pytest.mark.parametrize("sdk", ["BOTO3_OLDEST", "BOTO3_NEWEST"])
+@pytest.mark.parametrize("may_look", [True, False])
+def test_in_several_vpcs_each_interface_keeps_the_groups_of_its_own(agent, ec2, two_vpcs, sdk, may_look):
+    agent.env["PYTHONPATH"] = os.environ[sdk]
+    if not may_look:
+        ec2.key.deny("ec2:DescribeSecurityGroup*")
+    node, isolation, _, _ = two_vpcs
+    options = {"secg": f"{ec2.world.isolation},{isolation}", "invert_sg_removal": True}
+    before = ec2.snapshot()
+    result = agent.command("off", node, **options)
+    assert result.code == 0, result.err
+    assert list(groups(ec2, node).values()) == [[ec2.world.isolation], [isolation]]
+    assert agent.command("status", node, **options).code == 2
+    assert agent.command("on", node, **options).code == 0
+    assert ec2.snapshot() == before
+
+
+def test_an_associated_group_serves_both_vpcs(agent, ec2, two_vpcs):
+    agent.env["PYTHONPATH"] = os.environ["BOTO3_NEWEST"]
+    node, _, _, other = two_vpcs
+    ec2.edit.associate_group(ec2.world.isolation, other["vpc"])
+    result = agent.command("off", node, secg=ec2.world.isolation, invert_sg_removal=True)
+    assert result.code == 0, result.err
+    assert list(groups(ec2, node).values()) == [[ec2.world.isolation]] * 2
+
+
+def test_a_vpc_without_a_group_is_refused_before_the_first_change(agent, ec2, two_vpcs, keep):
+    agent.env["PYTHONPATH"] = os.environ["BOTO3_NEWEST"]
+    before = ec2.snapshot()
+    result = agent.command("off", two_vpcs[0], **keep)
+    assert result.code == 1
+    assert "no group of secg can be used on" in result.last
+    assert ec2.snapshot() == before
+
+
+def test_a_vpc_without_a_group_that_could_not_be_looked_up_is_put_back(agent, ec2, two_vpcs, keep):
+    ec2.key.deny("ec2:DescribeSecurityGroup*")
+    before = groups(ec2, two_vpcs[0])
+    result = agent.command("off", two_vpcs[0], **keep)
+    assert result.code == 1
+    assert groups(ec2, two_vpcs[0]) == before
+
+
+def test_removal_in_several_vpcs(agent, ec2, two_vpcs):
+    node, _, app, _ = two_vpcs
+    ec2.edit.set_groups(next(iter(groups(ec2, node))), [ec2.world.groups["app"], ec2.world.groups["db"]])
+    options = {"secg": f"{ec2.world.groups['app']},{app}"}
+    before = ec2.snapshot()
+    assert agent.command("off", node, **options).code == 0
+    assert is_cut(ec2, node, options)
+    assert agent.command("on", node, **options).code == 0
+    assert ec2.snapshot() == before
+
+
+@pytest.mark.parametrize("sdk", ["BOTO3_OLDEST", "BOTO3_NEWEST"])
+def test_a_secondary_interface_is_never_isolated_whatever_the_sdk_knows(agent, ec2, keep, sdk):
+    agent.env["PYTHONPATH"] = os.environ[sdk]
+    node = ec2.world.nodes["node1"]
+    assert agent.command("off", node, **keep).code == 0
+    ec2.edit.secondary_interfaces(node, [secondary_interface(1)])
+    assert agent.command("status", node, **keep).code == 0
+    before = ec2.snapshot()
+    result = agent.command("off", node, **keep)
+    assert result.code == 1
+    assert "has no security groups to change" in result.last
+    assert ec2.snapshot() == before
+    assert agent.command("on", node, **keep).code == 0
+
+
+@pytest.mark.parametrize("sdk", ["BOTO3_OLDEST", "BOTO3_NEWEST"])
+def test_an_interface_that_a_service_manages_is_refused_before_the_first_change(agent, ec2, keep, sdk):
+    agent.env["PYTHONPATH"] = os.environ[sdk]
+    node, second = ec2.world.nodes["node1"], ec2.world.interfaces["node1"][1]
+    ec2.edit.operator(second, "eks.amazonaws.com")
+    before = ec2.snapshot()
+    result = agent.command("off", node, **keep)
+    assert result.code == 1
+    assert f"{second} of {node} is managed" in result.last
+    assert ec2.snapshot() == before
+
+
+def wide(ec2, count):
+    ec2.config.groups_per_interface = 16
+    return ec2.edit.add_instance(
+        "wide", [{"groups": [ec2.world.groups["app"]], "device_index": n} for n in range(count)]
+    )
+
+
+def test_forty_eight_interfaces_fill_the_room_beside_a_name_tag(agent, ec2, keep):
+    node = wide(ec2, 48)
+    before = ec2.snapshot()
+    assert agent.command("off", node, **keep).code == 0
+    assert len(ec2.snapshot()[node]["tags"]) == 50
+    assert is_cut(ec2, node, keep)
+    assert agent.command("on", node, **keep).code == 0
+    assert ec2.snapshot() == before
+
+
+def test_sixty_interfaces_have_no_room_and_the_message_counts(agent, ec2, keep):
+    node = wide(ec2, 60)
+    before = ec2.snapshot()
+    result = agent.command("off", node, **keep)
+    assert result.code == 1
+    assert "has room for 49 more tags, the backup needs 61" in result.last
+    assert ec2.snapshot() == before
+    result = agent.command("off", node, ignore_tag_write_failure=True, **keep)
+    assert result.code == 0, result.err
+    assert is_cut(ec2, node, keep)
+    assert our_tags(ec2, node) == {}
+
+
+def test_static_groups_count_by_rank_where_device_indexes_have_gaps(agent, ec2, keep):
+    app, db, ssh = (ec2.world.groups[n] for n in ("app", "db", "ssh"))
+    node = ec2.edit.add_instance("gap", [{"groups": [app], "device_index": 0}, {"groups": [db], "device_index": 2}])
+    assert agent.command("off", node, **keep).code == 0
+    assert agent.command("on", node, interface0_sg=ssh, interface2_sg=ssh, **keep).code == 1, "2 is rank 1"
+    assert agent.command("on", node, interface0_sg=ssh, interface1_sg=app, **keep).code == 0
+    assert list(groups(ec2, node).values()) == [[ssh], [app]]

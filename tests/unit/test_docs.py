@@ -1,0 +1,75 @@
+"""What the documents name exists: tests, files, options, modules."""
+
+import ast
+import re
+from pathlib import Path
+from typing import List, Set
+from xml.etree import ElementTree
+
+import pytest
+
+TOP = Path(__file__).parents[2]
+PAGES = [TOP / "README.md", *sorted((TOP / "doc").glob("*.md"))]
+PATHS = {"Success paths": 3, "Failure paths": 6}  # as many as the design document has
+NONE_YET = "none yet"
+
+
+def text(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def cells(line: str) -> List[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def rows() -> List[List[str]]:
+    """The rows of all tables of the page of paths, without their heads."""
+    lines = [line for line in text(TOP / "doc" / "design-paths.md").splitlines() if line.startswith("|")]
+    return [cells(line) for line in lines if not line.startswith(("|---", "| step |"))]
+
+
+def functions_of(file: str) -> Set[str]:
+    tree = ast.parse(text(TOP / "tests" / file))
+    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def test_every_path_of_the_design_has_its_table():
+    page = text(TOP / "doc" / "design-paths.md")
+    for title, count in PATHS.items():
+        chapter = page.split(f"## {title}\n")[1].split("\n## ")[0]
+        sections = re.split(r"^### ", chapter, flags=re.MULTILINE)[1:]
+        assert [s[: s.index(".")] for s in sections] == [str(n + 1) for n in range(count)]
+        assert all("| step | here | tests |\n|---|---|---|\n| " in s for s in sections)
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: row[0])
+def test_the_tests_that_walk_a_path_exist(row):
+    named = [n.strip() for n in row[2].split(",")]
+    if named == [NONE_YET]:
+        return
+    for name in named:
+        file, _, test = name.partition("::")
+        assert re.fullmatch(r"(agent|unit)/test_\w+\.py", file), name
+        assert test in functions_of(file), name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text(page)):
+        assert (page.parent / target).exists(), target
+
+
+def test_the_readme_configures_with_options_that_exist():
+    metadata = ElementTree.parse(TOP / "tests" / "metadata" / "fence_aws_vpc_net.xml")
+    known = {p.get("name") for p in metadata.iter("parameter") if not p.get("deprecated")}
+    command = re.search(r"pcs stonith create .*?```", text(TOP / "README.md"), re.DOTALL)
+    assert command
+    options = {o for o in re.findall(r"(\w+)=", command[0]) if not o.startswith("pcmk_")} - {"interval"}
+    assert "secg" in options
+    assert options <= known
+
+
+def test_the_architecture_names_every_module():
+    page = text(TOP / "doc" / "architecture.md")
+    modules = {p.stem for p in (TOP / "lib" / "aws_vpc_net").glob("*.py")} - {"__init__"}
+    assert {m for m in modules if f"`{m}`" not in page} == set()
