@@ -193,9 +193,10 @@ def read_input(names: List[str]) -> Dict[str, Any]:
     if len(sys.argv) > 1:
         sys.argv[1:] = inputs.arguments(sys.argv[1:], options) or ["--"]
     else:
-        text = inputs.decode_stdin(sys.stdin.buffer.read(inputs.STDIN_LIMIT + 1))
+        text = inputs.decode_stdin(sys.stdin.buffer.read(inputs.STDIN_LIMIT + 1) if sys.stdin else b"")
         inputs.check_stdin(text, booleans)
         sys.stdin = io.StringIO(text)
+    watch("reading the options", settings.READING_SECONDS)
     found: Dict[str, Any] = process_input(names)
     return found
 
@@ -225,6 +226,7 @@ class FenceAWSVPCNet:
         self.tools = tools
         self._plugs = list(tools.settings.plugs)
         self._fences: Dict[str, off.Fence] = {}
+        self._isolated: List[str] = []
         self._off: Dict[str, bool] = {}
 
     def get_power_status(self, _connection: Any, options: Dict[str, Any]) -> str:
@@ -243,10 +245,26 @@ class FenceAWSVPCNet:
     def set_power_status(self, _connection: Any, options: Dict[str, Any]) -> bool:
         """Fence or unfence one plug; True, or an exception."""
         if options["--action"] == "off":
-            off.run(self.tools, self._fences[options["--plug"]])
+            self._fence(options["--plug"])
         else:
             on.run(self.tools, options["--plug"])
         return True
+
+    def _fence(self, plug: str) -> None:
+        """Isolate; after the last one, or the first that fails, stop those that are isolated."""
+        try:
+            off.run(self.tools, self._fences[plug])
+            self._isolated.append(plug)
+        except FenceError:
+            self._power_off()
+            raise
+        if len(self._isolated) == len(self._plugs):
+            self._power_off()
+
+    def _power_off(self) -> None:
+        running = [p for p in self._isolated if not self._fences[p].target.terminated]
+        if self.tools.settings.onfence_poweroff and running:
+            off.power_off(self.tools, running)
 
     def get_nodes_list(self, _connection: Any, options: Dict[str, Any]) -> Dict[str, Tuple[str, str]]:
         """For list and list-status; under monitor the check that fencing would work, and no list."""
@@ -280,11 +298,14 @@ def _summary(chosen: Settings, stats: Stats, result: str) -> str:
 def _operate(options: Dict[str, Any], chosen: Settings) -> int:
     stats = Stats()
     result = "failed"
-    delay = int(options.get("--delay", 0))
-    _watch(chosen, delay + int(options.get("--power-wait", 0)) * max(1, len(chosen.plugs)))
+    waits = (
+        int(options["--power-wait"]) * len(chosen.plugs) if chosen.changes else 0
+    )  # the library's, after each plug
+    delay = int(options["--delay"]) if chosen.action == "off" else 0
+    watch(chosen.action, chosen.seconds + waits + delay)
     try:
         run_delay(options)
-        began = time.monotonic() if delay else STARTED
+        began = waits + (time.monotonic() if delay else STARTED)
         tools = toolbox(chosen, Deadline(chosen.seconds, began), stats)
         if chosen.looks_up_names:
             chosen = replace(chosen, plugs=queries.resolve(tools))
@@ -297,21 +318,28 @@ def _operate(options: Dict[str, Any], chosen: Settings) -> int:
         log.info(_summary(chosen, stats, result))
 
 
-def _watch(chosen: Settings, more: float) -> None:
-    """Ends the process if something that cannot be interrupted holds it beyond the deadline.
+_watchdogs: List[threading.Timer] = []
+
+
+def watch(action: str, seconds: float) -> None:
+    """End the process if something that cannot be interrupted holds it so long; replaces an earlier watch.
 
     Being killed is safe at any point; staying is not.
     """
 
     def bark() -> None:
-        text = f"ERROR: {messages.stuck(chosen.action, chosen.seconds)}\n"
-        if select.select([], [2], [], 0)[1]:
-            os.write(2, text.encode())
-        os._exit(1)
+        try:
+            if select.select([], [2], [], 0)[1]:
+                os.write(2, f"ERROR: {messages.stuck(action, seconds)}\n".encode())
+        finally:
+            os._exit(1)
 
-    timer = threading.Timer(chosen.seconds + more + WATCHDOG_SECONDS, bark)
+    while _watchdogs:
+        _watchdogs.pop().cancel()
+    timer = threading.Timer(seconds + WATCHDOG_SECONDS - (time.monotonic() - STARTED), bark)
     timer.daemon = True
     timer.start()
+    _watchdogs.append(timer)
 
 
 # --- main ------------------------------------------------------------------------------------------------------
@@ -412,7 +440,7 @@ def leave(code: int) -> NoReturn:
     """Exit without waiting for threads that hang in an abandoned call."""
     try:
         sys.stdout.flush()
-    except OSError:
+    except (OSError, AttributeError):  # closed, or never open
         code = code or 1
     logging.shutdown()
     os._exit(code)

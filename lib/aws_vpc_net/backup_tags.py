@@ -18,7 +18,8 @@ import re
 from dataclasses import dataclass
 from typing import Dict, FrozenSet, Iterable, List, Mapping, Optional, Set, Tuple
 
-from .rules import Book, Groups, Instance
+from . import rules
+from .rules import Book, Groups, Instance, Policy
 
 LASTFENCE = "lastfence"
 PREFIX = "Original_SG_Backup_"
@@ -203,19 +204,24 @@ def next_time(now: float, instance: Instance) -> int:
     return max([int(now), *(t + 1 for t in seen)])
 
 
-def _needed(tags: Mapping[str, str], instance: str) -> FrozenSet[str]:
-    """Keys that must not be overwritten: each interface's set of ``lastfence`` and its newest complete one."""
+def _needed(tags: Mapping[str, str], instance: str, policy: Policy) -> FrozenSet[str]:
+    """Keys that must not be overwritten: of each interface the set of ``lastfence``, and the newest complete ones."""
     book = read(Instance(instance, "", (), tags))
     keep = set()
     for chunk in _chunks(tags, instance):
         complete = book.sets.get(chunk.interface, {})
-        if chunk.time == book.lastfence or (complete and chunk.time == max(complete)):
+        real = [t for t, groups in complete.items() if not rules.cut(groups, policy)]
+        if chunk.time in (book.lastfence, max(complete, default=None), max(real, default=None)):
             keep.add(chunk.key)
     return frozenset(keep)
 
 
-def plan(instance: Instance, originals: Mapping[str, Groups], time: int, mark: int = 0) -> Plan:
+def plan(instance: Instance, originals: Mapping[str, Groups], time: int, policy: Policy, mark: int = 0) -> Plan:
     """The tags to write for this record; ``mark``: random bits.
+
+    Where an interface looks fenced already, another fencer may be at work, and one of us may have read old tags and
+    come to the same time: then the key's number is the rank plus a random multiple of the count, so that neither
+    overwrites the other. Readers do not look at it.
 
     New keys, so that every reader of the format finds them; where that would leave others less than SPARE tags,
     keys of our own superseded tags are used again. Nothing is ever deleted here.
@@ -226,21 +232,23 @@ def plan(instance: Instance, originals: Mapping[str, Groups], time: int, mark: i
     numbers = {i.id: i.number for i in instance.interfaces}
     taken = set(instance.tags)
     tags = {LASTFENCE: str(time)}
+    fenced = any(rules.cut(i.groups, policy) for i in instance.interfaces)
+    apart = len(numbers) * (1 + mark % 9999) if fenced else 0
     for interface, groups in sorted(originals.items(), key=lambda item: numbers[item[0]]):
-        number = numbers[interface]
-        values = encode(interface, groups, time, mark >> 8 * number)
+        number = numbers[interface] + apart
+        values = encode(interface, groups, time, mark >> 8 * numbers[interface])
         # A key that is there already holds another interface, whose rank was this one when it was written.
         while any(f"{PREFIX}{instance.id}_{time}_{number}_{c}" in taken for c in range(len(values))):
             number += len(numbers)
         tags.update({f"{PREFIX}{instance.id}_{time}_{number}_{c}": v for c, v in enumerate(values)})
-    return Plan(time, _fit(tags, instance), dict(originals))
+    return Plan(time, _fit(tags, instance, policy), dict(originals))
 
 
-def _fit(tags: Dict[str, str], instance: Instance) -> Dict[str, str]:
+def _fit(tags: Dict[str, str], instance: Instance, policy: Policy) -> Dict[str, str]:
     """Move values to superseded keys as far as room is short."""
     free = TAG_LIMIT - sum(not k.startswith("aws:") for k in instance.tags)
     new = [k for k in tags if k not in instance.tags]
-    needed = _needed(instance.tags, instance.id)
+    needed = _needed(instance.tags, instance.id, policy)
     old = sorted(k for k in own(instance.tags, instance.id) if k != LASTFENCE and k not in needed)
     movable = [k for k in new if k != LASTFENCE]
     reuse = min(len(movable), len(old), max(0, len(new) - max(0, free - SPARE)))
@@ -253,9 +261,27 @@ def _fit(tags: Dict[str, str], instance: Instance) -> Dict[str, str]:
 # --- other fencers ---------------------------------------------------------------------------------------------
 
 
-def still_ours(tags: Mapping[str, str], written: Plan) -> bool:
-    """Does every tag hold what we wrote? Then nobody fenced after us."""
-    return all(tags.get(k) == v for k, v in written.tags.items())
+def only_ours(seen: Instance, written: Plan) -> bool:
+    """Does every tag hold what we wrote, and is there no other record? Then nobody else has fenced."""
+    return all(seen.tags.get(k) == v for k, v in written.tags.items()) and read(seen).times == {written.time}
+
+
+def moved(before: Instance, now: Instance) -> bool:
+    """Did an ``off`` come between two reads? A time that was not there before, or the same key and time, rewritten.
+
+    A read that shows less than before is stale, or another ``on`` has deleted tags.
+    """
+    if not read(now).times <= read(before).times:
+        return True
+    pairs = ((decode(k, v), decode(k, now.tags.get(k, v))) for k, v in own(before.tags, before.id).items())
+    rewritten = (
+        a is not None
+        and b is not None
+        and a.time == b.time
+        and before.tags[a.key] != now.tags.get(a.key, before.tags[a.key])
+        for a, b in pairs
+    )
+    return any(rewritten)
 
 
 def contested(seen: Instance, written: Plan, known: FrozenSet[int]) -> bool:

@@ -28,12 +28,15 @@ AUTHENTICATION = frozenset(
 )
 PERMISSION = frozenset(("UnauthorizedOperation", "AccessDenied", "AccessDeniedException"))
 THROTTLED = frozenset(
-    "RequestLimitExceeded Throttling ThrottlingException RequestThrottled TooManyRequestsException".split()
+    "RequestLimitExceeded Throttling ThrottlingException RequestThrottled TooManyRequestsException "
+    "EC2ThrottledException".split()
 )
 PASSING = frozenset(
     "InternalError InternalFailure ServiceUnavailable Unavailable RequestTimeout ConcurrentTagAccess".split()
 )
 NO_SUCH_INSTANCE = frozenset(("InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed"))
+# What an SSL error says when trying again cannot help.
+UNTRUSTED = ("certificate verify failed", "CERTIFICATE_VERIFY_FAILED", "No such file", "WRONG_VERSION_NUMBER")
 CONNECTIONS = 16  # calls at once
 RESERVE_SECONDS = 5.0
 
@@ -85,9 +88,10 @@ class Ec2:
         """From now on leave a share of the time for ``use_reserve``."""
         self.deadline = self._whole.earlier(min(RESERVE_SECONDS, self._whole.seconds / 5))
 
-    def use_reserve(self) -> None:
-        """From now on use all the time that the operation has."""
-        self.deadline = self._whole
+    def use_reserve(self, most: Optional[float] = None) -> None:
+        """From now on use all the time that the operation has, or at most so many seconds of it."""
+        spare = 0.0 if most is None else max(0.0, self._whole.remaining() - most)
+        self.deadline = self._whole.earlier(spare)
 
     def call(self, operation: str, doing: Doing, *, retry: bool = True, **params: Any) -> Dict[str, Any]:
         """Call an API action, e.g. ``describe_instances``, until it answers or fails for good.
@@ -109,7 +113,10 @@ class Ec2:
             try:
                 return self._attempt(operation, doing, params)
             except ApiError as error:
-                if not error.passing or not retry:
+                if not error.passing:
+                    raise
+                if not retry:
+                    self.stats.add(retries=1)  # by the caller
                     raise
                 log.debug("%s failed for now: %s", operation, error.text)
                 last = error
@@ -144,15 +151,17 @@ class Ec2:
         code = type(error).__name__
         if isinstance(error, (sdk.NoCredentialsError, sdk.PartialCredentialsError, sdk.CredentialRetrievalError)):
             return messages.sdk_error(Category.AUTHENTICATION, doing, call, code, str(error))
-        if isinstance(error, sdk.SSLError):
+        if isinstance(error, sdk.ParamValidationError):
             return messages.sdk_error(doing.category, doing, call, code, str(error))
+        if isinstance(error, sdk.SSLError) and any(sign in str(error) for sign in UNTRUSTED):
+            return messages.untrusted(doing, call, code, str(error))
         if isinstance(error, sdk.EndpointConnectionError) and _unknown_host(error):
             return messages.unknown_host(doing, call, code, str(error))
         passing = (sdk.HTTPClientError, sdk.ConnectionError, sdk.IncompleteReadError, ResponseParserError)
         if isinstance(error, passing):
             return messages.broken_connection(doing, call, code, str(error))
         if isinstance(error, (sdk.BotoCoreError, OSError)):
-            return messages.sdk_error(doing.category, doing, call, code, str(error))
+            return messages.sdk_error(doing.category, doing, call, code, str(error), unknown=True)
         raise error
 
     def _connect(self) -> None:
@@ -170,7 +179,7 @@ def _client_error(response: Dict[str, Any], doing: Doing, call: str) -> ApiError
         return messages.not_permitted(doing, call, code)
     if code in AUTHENTICATION:
         return messages.not_authenticated(doing, call, code, text)
-    if code in THROTTLED:
+    if code in THROTTLED or status == 429:
         return messages.passing_error(doing, call, code, text, unknown=False)
     if code in PASSING or status >= 500:
         return messages.passing_error(doing, call, code, text, unknown=True)

@@ -22,7 +22,7 @@ def decode_stdin(data: bytes) -> str:
         FenceError: it is none, or longer than options ever are.
     """
     try:
-        text = data.decode("utf-8")
+        text = data.decode("utf-8-sig")  # a byte order mark would hide the first option
     except UnicodeDecodeError as error:
         raise messages.bad_input("stdin") from error
     if len(data) > STDIN_LIMIT or "\0" in text:

@@ -16,34 +16,36 @@ SDK = ("boto3", "botocore", "urllib3", "s3transfer")
 
 # Pacemaker reads these words on an agent's stderr as another result than "failed".
 _READ_BY_PACEMAKER = (
-    (re.compile(r"\btimed[ -]?out\b", re.I), "took too long"),
+    (re.compile(r"timed[\s-]*out", re.I), "took too long"),
     (re.compile(r"time(?=out)", re.I), "time-"),
     (re.compile(r"\bun(supported|recogni[sz]ed) action\b", re.I), "unknown action"),
 )
-# Headers and parameters that carry a secret, and its value up to where it can end.
-_SECRETS = (
-    re.compile(r"(X-Amz-Security-Token['\"]?\s*[:=,]\s*b?['\"]?)[^'\"&\s,)]+", re.I),
-    re.compile(r"((?:x-amz-)?Signature['\"]?\s*[:=,]\s*b?['\"]?)[0-9a-f]{16,}", re.I),
-    re.compile(r"(Signature:\s*)[0-9a-f]{16,}", re.I),
-    re.compile(
-        r"((?:aws_?)?(?:secret_?(?:access_?)?key|session_?token|SecretAccessKey|SessionToken|\bToken)"
-        r"['\"]?\s*[:=]\s*b?['\"]?)[^'\"&\s,)}<]+",
-        re.I,
-    ),
-    re.compile(r"(X-aws-ec2-metadata-token['\"]?\s*[:=,]\s*b?['\"]?)[^'\"&\s,)]+", re.I),
-    re.compile(r"(://[^/\s:@]*:)[^/\s@]+(?=@)"),
+# A name that tells a secret (header, parameter, XML element, option), and its value up to where it can end.
+_NAMES = (
+    r"(?:x-)?(?:amz|aws)[-_](?:ec2[-_]metadata[-_]token|security[-_]token|signature|sso[-_]bearer[-_]token)"
+    r"|signature|authorization|bearer|samlassertion|clientsecret|passwd|password|passphrase"
+    r"|[a-z_-]*secret[a-z_-]*key|(?:aws_?)?(?:session|security|identity|webidentity|access)_?token|\btoken"
 )
+_SECRETS = (
+    re.compile(rf"<({_NAMES})>[^<]*", re.I),
+    re.compile(rf"({_NAMES})(['\"]?\s*(?:[:=,>]|%3[ad])\s*(?:b?['\"])?(?:bearer\s+)?)([^'\"&\s,)}}<]+)", re.I),
+    re.compile(r"(://[^/\s:@]*:)[^\s@]+(?=@)"),
+    re.compile(r"(bearer\s+)[^'\"\s,]+", re.I),
+    re.compile(r"(Ignoring unknown option '[^=']*=).*"),
+)
+_SHOWN = (r"<\1>***", r"\1\2***", r"\1***", r"\1***", r"\1...'")
 
 
 def clean(text: str, secrets: Iterable[str] = ()) -> str:
     """One line without control characters, secrets, or words that Pacemaker would take for another result."""
     for secret in secrets:
         text = text.replace(secret, "***")
-    for pattern in _SECRETS:
-        text = pattern.sub(r"\1***", text)
+    text = "".join(c if c.isprintable() else " " for c in text.strip())
+    for pattern, shown in zip(_SECRETS, _SHOWN):
+        text = pattern.sub(shown, text)
     for pattern, word in _READ_BY_PACEMAKER:
         text = pattern.sub(word, text)
-    return "".join(c if c.isprintable() else " " for c in text.strip())
+    return text
 
 
 class _Clean(logging.Formatter):
@@ -78,7 +80,7 @@ class LoggingManager:
 
     def keep_secret(self, *secrets: Optional[str]) -> None:
         """Never show these."""
-        self._secrets.extend(s for s in secrets if s)
+        self._secrets.extend(s for s in secrets if s and len(s) > 3)
 
     def take_errors(self) -> List[str]:
         """The errors held back so far, which are then not said: the caller words them."""
@@ -144,11 +146,8 @@ class LoggingManager:
 
 
 def _private_file(path: str) -> logging.Handler:
-    """A handler that appends to a file that only its owner may read."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    try:
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.fchmod(descriptor, 0o600)
-    finally:
-        os.close(descriptor)
-    return logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+    """A handler that appends to a file that only its owner may read. A pipe that nobody reads does not hold it up."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o600)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.fchmod(descriptor, 0o600)
+    return logging.StreamHandler(os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace"))

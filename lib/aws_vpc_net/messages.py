@@ -107,7 +107,7 @@ def bad_filter(part: str) -> FenceError:
     return _invalid(f"filter {_short(part)} is not key=value[,value]; separate several with ';'")
 
 
-def bad_endpoint(url: str) -> FenceError:
+def bad_endpoint() -> FenceError:
     return _invalid("endpoint_url is not an http(s)://host[:port][/path] without user, query or fragment")
 
 
@@ -151,6 +151,10 @@ def no_region() -> FenceError:
     )
 
 
+def malformed_region(region: str) -> FenceError:
+    return FenceError(Category.REGION, f"{_short(region)} is not a region; set region, e.g. eu-west-1")
+
+
 def bad_region(reason: str) -> FenceError:
     return FenceError(Category.REGION, f"{reason}; set region, e.g. eu-west-1")
 
@@ -161,14 +165,21 @@ def bad_sdk_configuration(reason: str) -> FenceError:
     )
 
 
-def sdk_error(category: Category, doing: Doing, call: str, code: str, text: str) -> ApiError:
+def sdk_error(
+    category: Category, doing: Doing, call: str, code: str, text: str, *, unknown: bool = False
+) -> ApiError:
     hint = "; check the credentials" if category is Category.AUTHENTICATION else ""
-    return ApiError(category, f"cannot {doing.what}: {call}: {text}{hint}", call=call, code=code)
+    return ApiError(category, f"cannot {doing.what}: {call}: {text}{hint}", call=call, code=code, unknown=unknown)
 
 
 def sdk_too_old(doing: Doing, operation: str) -> ApiError:
     text = f"cannot {doing.what}: this boto3 does not know {operation}"
     return ApiError(doing.category, text, call=operation, code="UnknownOperation")
+
+
+def untrusted(doing: Doing, call: str, code: str, text: str) -> ApiError:
+    hint = "check AWS_CA_BUNDLE, ca_bundle of ~/.aws/config and endpoint_url"
+    return ApiError(doing.category, f"cannot {doing.what}: {call}: {text}; {hint}", call=call, code=code)
 
 
 def unknown_host(doing: Doing, call: str, code: str, text: str) -> ApiError:
@@ -324,7 +335,7 @@ def record_unverified(plug: str, outcome: str) -> FenceError:
 
 
 def without_record(plug: str, reason: str) -> str:
-    return f"{plug} is isolated without a backup: {reason}"
+    return f"{plug}: going on without a backup: {reason}"
 
 
 def record_written(plug: str, tags: int, time: int) -> str:
@@ -350,7 +361,7 @@ def group_dropped(interface: str, group: str) -> str:
 def no_group_in_vpc(plug: str, interface: str, vpc: str) -> FenceError:
     return FenceError(
         Category.VALIDATION,
-        f"no group of secg can be used on {interface} of {plug}, which is in {vpc}; add one of that VPC",
+        f"no group of secg can be used on {interface} of {plug}, in {vpc}; add one",
     )
 
 
@@ -369,6 +380,24 @@ def appeared(plug: str, interfaces: Iterable[str]) -> str:
 def not_isolated(plug: str, why: Mapping[str, str]) -> FenceError:
     causes = "; ".join(f"{i}: {why[i]}" for i in sorted(why))
     return FenceError(Category.DEADLINE, f"{plug} was not proven to be isolated in time: {causes}; repeat off")
+
+
+def unproven(plug: str, error: FenceError) -> FenceError:
+    return FenceError(
+        error.category, f"{plug} was not proven to be isolated, and what was cut is left so: {error.text}; repeat off"
+    )
+
+
+def cannot_take_in(plug: str, interface: str) -> FenceError:
+    return FenceError(
+        Category.PARTIAL,
+        f"{interface} of {plug} appeared meanwhile and cannot be isolated: managed, or it would have no group left; "
+        "the others are left isolated: repeat off",
+    )
+
+
+def claim_failed(plug: str, reason: str) -> str:
+    return f"{plug}: another fencer is at work and the record was not written again: {reason}"
 
 
 def refused_put_back(plug: str, why: Mapping[str, FenceError], category: Category) -> FenceError:
@@ -455,10 +484,22 @@ def static_unused(plug: str, numbers: Iterable[int]) -> str:
     return f"{plug}: no such interface for {_list(f'interface{n}-sg' for n in numbers)}"
 
 
-def overtaken(plug: str, why: str) -> FenceError:
+def overtaken(plug: str) -> FenceError:
     return FenceError(
-        Category.RESTORE, f"{plug} was fenced meanwhile, and that wins: {why}; repeat on if it may come back"
+        Category.RESTORE,
+        f"{plug} was fenced meanwhile, and that wins: what had been opened is isolated again; repeat on to return it",
     )
+
+
+def overtaken_open(plug: str, interfaces: Iterable[str]) -> FenceError:
+    return FenceError(
+        Category.RESTORE,
+        f"{plug} was fenced meanwhile, but {_list(interfaces)} may be open: NOT isolated again; run off now",
+    )
+
+
+def cut_without_record(plug: str) -> str:
+    return f"{plug}: its interfaces have none of the groups of secg, but there is no backup: nothing to restore"
 
 
 def not_restored(plug: str, why: Mapping[str, str], category: Category) -> FenceError:

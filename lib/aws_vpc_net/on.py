@@ -9,7 +9,6 @@ that another ``off`` writes meanwhile is not touched. Every read looks for such 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
 from typing import Dict, List, Mapping, Optional, Tuple
 
 from . import backup_tags, messages, rules
@@ -44,7 +43,7 @@ def _bring_back(tools: Toolbox, plug: str) -> None:
         raise messages.terminated(plug)
     first, goals = _static_goals(tools, first) if tools.settings.static else _recorded_goals(tools, first)
     leftovers = {**backup_tags.own(first.tags, plug), **backup_tags.copied(first.tags, plug)}
-    if not goals and not leftovers:
+    if not goals and (not leftovers or not tools.policy.secg):  # without secg nobody can tell what is isolated
         log.info(messages.nothing_to_restore(plug))
         return
     seen = _Restore(tools, first, goals).run()
@@ -80,12 +79,15 @@ def _looks_fenced(instance: Instance, tools: Toolbox) -> bool:
 
 
 def _recorded_goals(tools: Toolbox, first: Instance) -> Tuple[Instance, Dict[str, Groups]]:
-    """The groups on record of each attached interface that has one."""
+    """The groups on record of each attached interface that has one.
+
+    Where something looks fenced and no record is seen, the read may be stale: there is another.
+    """
     policy = tools.policy
 
     def is_clear(instance: Instance) -> bool:
         found = rules.originals(instance, backup_tags.read(instance), policy)
-        return bool(found) or not _looks_fenced(instance, tools)
+        return bool(found) or not any(rules.cut(i.groups, policy) for i in instance.interfaces)
 
     if not is_clear(first):
         first = tools.reread(first.id, first, is_clear)
@@ -93,6 +95,8 @@ def _recorded_goals(tools: Toolbox, first: Instance) -> Tuple[Instance, Dict[str
     goals = rules.originals(first, book, policy)
     if not goals and _looks_fenced(first, tools):
         raise messages.no_record(first.id)
+    if not goals and first.interfaces and all(rules.cut(i.groups, policy) for i in first.interfaces):
+        log.warning(messages.cut_without_record(first.id))
     if goals:
         _warn_of_others(first, book, goals)
     return first, goals
@@ -103,40 +107,44 @@ def _warn_of_others(first: Instance, book: Book, goals: Mapping[str, Groups]) ->
         if interface.id not in goals:
             log.warning(messages.left_without_record(first.id, interface.id, interface.groups))
     attached = {i.id for i in first.interfaces}
-    for interface_id in sorted(set(book.sets) - attached):
-        groups = book.at(interface_id, book.lastfence)
+    for gone in sorted(set(book.sets) - attached):
+        groups = book.at(gone, book.lastfence) or book.newest(gone)
         if groups:
-            log.warning(messages.detached(first.id, interface_id, groups))
+            log.warning(messages.detached(first.id, gone, groups))
 
 
 # --- restore ---------------------------------------------------------------------------------------------------
 
 
-@dataclass
 class _Restore:
     """Sets the groups and reads until they are there. One object for one instance."""
 
-    tools: Toolbox
-    first: Instance
-    goals: Mapping[str, Groups]
-    refused: Dict[str, FenceError] = field(default_factory=dict)
-    failed: Dict[str, FenceError] = field(default_factory=dict)
+    def __init__(self, tools: Toolbox, first: Instance, goals: Mapping[str, Groups]) -> None:
+        self.tools = tools
+        self.first = first
+        self.goals = dict(goals)
+        self.refused: Dict[str, FenceError] = {}  # for good
+        self.failed: Dict[str, FenceError] = {}  # for now: the outcome may be unknown
 
     def run(self) -> Instance:
-        """Return the read that proves it: every attached interface has its goal, no ``off`` came in between."""
-        before = backup_tags.read(self.first)
+        """Return the read that proves it: every attached interface has its goal, no ``off`` came in between.
+
+        Raises:
+            FenceError: it was refused, overtaken by an ``off``, or not proven before the deadline.
+        """
         todo = list(self.goals)
         wrong: Dict[str, str] = {}
         for pause in growing_pauses(0.1, 2.0):
             self._set(todo)
             seen = self._read()
             if seen is not None:
-                if rules.moved(before, backup_tags.read(seen)):
+                if backup_tags.moved(self.first, seen):
                     self._isolate_again(seen)
+                new = self._take_in_new(seen)
                 wrong = self._wrong(seen)
                 if set(wrong) <= set(self.refused):
                     return self._result(seen)
-                again = [i for i in wrong if i in self.failed]
+                again = [*new, *(i for i in wrong if i in self.failed and i not in new)]
                 todo = again or ([i for i in wrong if i not in self.refused] if not todo else [])
             if self.tools.deadline.passed:
                 raise messages.not_restored(self.first.id, self._why(wrong), Category.DEADLINE)
@@ -149,11 +157,21 @@ class _Restore:
             raise messages.not_restored(self.first.id, {i: e.text for i, e in self.refused.items()}, category)
         return seen
 
+    def _take_in_new(self, seen: Instance) -> List[str]:
+        """Interfaces that were attached again meanwhile, and have a record."""
+        if self.tools.settings.static:
+            return []
+        book = backup_tags.read(self.first)
+        found = rules.originals(seen, book, self.tools.policy)
+        new = {i: g for i, g in found.items() if i not in self.goals}
+        self.goals.update(new)
+        return list(new)
+
     def _set(self, interfaces: List[str]) -> None:
         outcomes = self.tools.groups.set_groups({i: self.goals[i] for i in interfaces}, Category.RESTORE)
         for interface, error in outcomes.items():
             self.failed.pop(interface, None)
-            if isinstance(error, ApiError) and not error.passing and not _is_gone(error):
+            if isinstance(error, ApiError) and not error.passing and not error.unknown and not _is_gone(error):
                 self.refused[interface] = error
             elif error is not None:
                 self.failed[interface] = error
@@ -162,8 +180,6 @@ class _Restore:
         try:
             return self.tools.instances.read([self.first.id]).get(self.first.id)
         except FenceError as error:
-            if error.category is not Category.DEADLINE:
-                raise
             raise messages.not_restored(self.first.id, {"last read": error.text}, error.category) from error
 
     def _wrong(self, seen: Instance) -> Dict[str, str]:
@@ -179,19 +195,39 @@ class _Restore:
         return why or {"interfaces": "no read showed them"}
 
     def _isolate_again(self, seen: Instance) -> None:
-        """An ``off`` came in between: cut again what we opened, delete nothing, fail."""
+        """An ``off`` came in between, and wins: cut again what we opened, delete nothing, fail."""
         self.tools.ec2.use_reserve()
+        goals = self._isolating()
+        todo = dict(goals)
+        for pause in growing_pauses(0.1, 1.0):
+            errors = self.tools.groups.set_groups(todo, Category.RESTORE)
+            latest = self.tools.instances.read([self.first.id]).get(self.first.id) or seen
+            attached = {i.id: i.groups for i in latest.interfaces}
+            todo = {
+                i: g
+                for i, g in goals.items()
+                if i in attached and (errors.get(i) is not None or not self._is_closed(attached[i], g))
+            }
+            if not todo or self.tools.deadline.passed:
+                break
+            self.tools.deadline.pause(pause)
+        left = sorted({*todo, *(set(self.goals) - set(goals))})
+        raise messages.overtaken_open(self.first.id, left) if left else messages.overtaken(self.first.id)
+
+    def _isolating(self) -> Dict[str, Groups]:
+        """The groups that close what we opened; none for an interface that nobody can tell how to close."""
         policy = self.tools.policy
         before = {i.id: i.groups for i in self.first.interfaces}
         goals = {}
-        for interface in seen.interfaces:
-            if interface.id in self.goals and not rules.cut(interface.groups, policy):
-                wanted = rules.goal(self.goals[interface.id], policy) if policy.secg else frozenset()
-                goals[interface.id] = wanted or before.get(interface.id, frozenset())
-        errors = self.tools.groups.set_groups({i: g for i, g in goals.items() if g}, Category.RESTORE)
-        bad = [e.text for e in errors.values() if e is not None]
-        why = "; ".join(bad) if bad else "what had been opened is isolated again"
-        raise messages.overtaken(self.first.id, why)
+        for interface, opened in self.goals.items():
+            wanted = rules.goal(opened, policy) if policy.secg else rules.NONE
+            fallback = before.get(interface, rules.NONE)
+            if wanted or fallback != opened:
+                goals[interface] = wanted or fallback
+        return {i: g for i, g in goals.items() if g}
+
+    def _is_closed(self, groups: Groups, goal: Groups) -> bool:
+        return rules.cut(groups, self.tools.policy) if self.tools.policy.secg else groups == goal
 
 
 def _is_gone(error: ApiError) -> bool:

@@ -82,6 +82,11 @@ class Book:
         sets = self.sets.get(interface, {})
         return sets[max(sets)] if sets else None
 
+    def newest_open(self, interface: str, policy: Policy) -> Optional[Groups]:
+        """The interface's newest complete set that is not one of cut groups."""
+        sets = {t: g for t, g in self.sets.get(interface, {}).items() if not cut(g, policy)}
+        return sets[max(sets)] if sets else None
+
 
 def cut(groups: Groups, policy: Policy) -> bool:
     """Are these the groups of a fenced interface? No groups at all are never."""
@@ -98,13 +103,15 @@ def between_steps(groups: Groups, policy: Policy) -> bool:
 def record_of(interface: Interface, book: Book, policy: Policy) -> Optional[Groups]:
     """The valid record of an interface: the set of ``lastfence``; else, if it is cut, its newest complete one.
 
-    Two fencers may run at once and one may have seen old tags, hence the second half.
+    Two fencers may run at once and one may have seen old tags, hence the second half. For the same reason a set of
+    cut groups never outranks one of real originals: it was written by a fencer that did not see those, and was
+    killed before it could mend its record.
     """
     current = book.at(interface.id, book.lastfence)
-    if current is not None:
+    if current is not None and not cut(current, policy):
         return current
-    if cut(interface.groups, policy) or between_steps(interface.groups, policy):
-        return book.newest(interface.id)
+    if current is not None or cut(interface.groups, policy) or between_steps(interface.groups, policy):
+        return book.newest_open(interface.id, policy) or current or book.newest(interface.id)
     return None
 
 
@@ -115,7 +122,7 @@ def has_record(instance: Instance, book: Book, policy: Policy) -> bool:
     clean-up, and a forgotten ``invert_sg_removal``, would make a live node read as fenced.
     """
     found = [record_of(i, book, policy) for i in instance.interfaces]
-    if policy.keep_only or not policy.secg:
+    if policy.keep_only:
         return any(r is not None for r in found)
     return any(r is not None and r & policy.named for r in found)
 
@@ -156,6 +163,27 @@ def backup(instance: Instance, book: Book, policy: Policy) -> Dict[str, Groups]:
     return originals
 
 
+def better_backup(
+    written: Mapping[str, Groups], seen: Instance, others: Book, policy: Policy
+) -> Optional[Dict[str, Groups]]:
+    """What the record must hold after the read that shows it; None if it holds that already.
+
+    Args:
+        written: what we recorded, by earlier reads, which may have been stale.
+        others: the tags of that read without our own.
+    """
+    better = {}
+    for i in seen.interfaces:
+        if i.id not in written:
+            continue
+        if not cut(i.groups, policy) and not between_steps(i.groups, policy):
+            better[i.id] = i.groups
+        elif cut(written[i.id], policy) or between_steps(written[i.id], policy):
+            better[i.id] = record_of(i, others, policy) or written[i.id]
+    changed = {**written, **better}
+    return changed if changed != dict(written) else None
+
+
 def doubtful(instance: Instance, book: Book, policy: Policy) -> List[str]:
     """Interfaces that look fenced though no record says so: the read may be stale, or they are so by nature."""
     return [
@@ -190,8 +218,3 @@ def originals(instance: Instance, book: Book, policy: Policy) -> Dict[str, Group
     """What ``on`` sets: the valid record of each attached interface that has one."""
     found = {i.id: record_of(i, book, policy) for i in instance.interfaces}
     return {k: v for k, v in found.items() if v is not None}
-
-
-def moved(before: Book, now: Book) -> bool:
-    """Did an ``off`` come in between? A time that was not there before is another fencer's hand."""
-    return not now.times <= before.times

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from typing import Dict, Iterable, List, Mapping, Optional, Tuple
+from urllib.parse import urlsplit
 
 from . import messages
 from .rules import Policy
@@ -146,9 +147,9 @@ class _Parser:
         return self.items("plug", self.text("plug") or "", separator)
 
     def filters(self) -> Tuple[Tuple[str, Tuple[str, ...]], ...]:
-        text = self.text("filter")
-        if text is None:
+        if "--filter" not in self.options:
             return ()
+        text = self.text("filter") or ""
         found: Dict[str, Tuple[str, ...]] = {}
         for part in self.items("filter", text, ";"):
             key, equals, value = part.partition("=")
@@ -197,7 +198,7 @@ def parse(options: Mapping[str, object]) -> Settings:
         FenceError: of category validation, naming the option and what it should be.
     """
     p = _Parser(options)
-    action = str(options.get("--action") or "reboot").lower()
+    action = str(options.get("--action", "reboot")).lower()
     if action not in ACTIONS:
         raise messages.unknown_action(action, ACTIONS)
     _check_library_options(options)
@@ -221,7 +222,7 @@ def parse(options: Mapping[str, object]) -> Settings:
         action=action,
         plugs=plugs,
         policy=Policy(secg, p.flag("invert-sg-removal"), p.untrack(secg), p.flag("ignore-tag-write-failure")),
-        region=p.text("region"),
+        region=_region(p.text("region")),
         access_key=access,
         secret_key=secret,
         endpoint_url=_endpoint(p.text("endpoint-url")),
@@ -240,7 +241,20 @@ def parse(options: Mapping[str, object]) -> Settings:
     )
 
 
+def _region(region: Optional[str]) -> Optional[str]:
+    if region is not None and not re.fullmatch(r"[A-Za-z0-9-]{1,64}", region):
+        raise messages.malformed_region(region)
+    return region
+
+
 def _endpoint(url: Optional[str]) -> Optional[str]:
-    if url is not None and not re.fullmatch(r"https?://[^\s/?#@]+(?:/[^\s?#]*)?", url):
-        raise messages.bad_endpoint(url)
+    if url is None:
+        return None
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or not re.fullmatch(r"[^\s?#@]+", url):
+        raise messages.bad_endpoint()
     return url

@@ -36,7 +36,6 @@ def test_a_boolean_that_cannot_be_read_is_refused_for_every_action(agent, ec2, n
         (["-o", "off", "-n", PLUG, "--secg=, ,"], "secg is empty"),
         (["-o", "off", "-n", PLUG, "--secg=sg-1"], "sg-1 is not a security group ID"),
         (["-o", "off", "-n", PLUG, f"--secg={SECG},web"], "web is not a security group ID"),
-        (["-o", "off", "-n", "node 1", f"--secg={SECG}"], "is not an instance ID"),
         (["-o", "off", "-n", "", f"--secg={SECG}"], "plug is empty"),
         (["-o", "off", "-n", PLUG, "--plug-separator=", f"--secg={SECG}"], "plug-separator is empty"),
         (["-o", "off", "-n", PLUG, f"--secg={SECG}", "-a", "AKIA"], "secret-key is missing"),

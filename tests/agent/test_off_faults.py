@@ -97,7 +97,7 @@ def test_ignoring_tag_failures_isolates_all_the_same(agent, ec2, mode, how):
         ec2.rules.add("CreateTags", Throttle(), times=None)
     result = agent.command("off", node, ignore_tag_write_failure=True, deadline=8, **mode)
     assert result.code == 0, result.err
-    assert any("isolated without a backup" in line for line in result.lines)
+    assert any("going on without a backup" in line for line in result.lines)
     assert is_cut(ec2, node, mode)
     assert agent.command("status", node, ignore_tag_write_failure=True, **mode).code == 2
 
@@ -109,7 +109,7 @@ def test_static_groups_for_every_interface_do_without_tags_too(agent, ec2, keep)
     assert agent.command("off", node, interface0_sg=app, **keep).code == 1, "one of two"
     result = agent.command("off", node, interface0_sg=app, interface1_sg=app, **keep)
     assert result.code == 0
-    assert any("isolated without a backup" in line for line in result.lines)
+    assert any("going on without a backup" in line for line in result.lines)
 
 
 def test_a_refused_interface_fails_it_and_the_other_is_put_back(agent, ec2, mode):

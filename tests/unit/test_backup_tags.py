@@ -14,6 +14,7 @@ ID = "i-0123456789abcdef0"
 OTHER = "i-0fedcba9876543210"
 ENI = "eni-0123456789abcdef0"
 ENI2 = "eni-0fedcba9876543210"
+KEEP = Policy(("sg-99999999",), keep_only=True)
 
 hex17 = st.text("0123456789abcdef", min_size=17, max_size=17)
 groups = st.frozensets(hex17.map("sg-{}".format), min_size=1, max_size=16)
@@ -178,7 +179,9 @@ def test_lastfence_always_grows(now, tags, expected):
 
 def test_keys_carry_time_rank_and_chunk():
     some = frozenset(f"sg-{n:017x}" for n in range(16))
-    plan = backup_tags.plan(instance({}, 2), {f"eni-{1:017x}": some, f"eni-{2:017x}": frozenset(("sg-00000000",))}, 5)
+    plan = backup_tags.plan(
+        instance({}, 2), {f"eni-{1:017x}": some, f"eni-{2:017x}": frozenset(("sg-00000000",))}, 5, KEEP
+    )
     assert list(plan.tags) == ["lastfence", key(5, 1, 0), key(5, 1, 1), key(5, 2, 0)]
     assert json.loads(plan.tags[key(5, 2, 0)]) == {
         "n": {"i": f"eni-{2:017x}", "s": ["00000000"], "c": {"i": 0, "t": 1}},
@@ -188,7 +191,7 @@ def test_keys_carry_time_rank_and_chunk():
 
 def test_a_key_that_holds_another_interface_is_not_overwritten():
     there = {key(5, 1, 0): value(5, ["00000000"]), "lastfence": "5"}
-    plan = backup_tags.plan(instance(there), {f"eni-{1:017x}": frozenset(("sg-11111111",))}, 5)
+    plan = backup_tags.plan(instance(there), {f"eni-{1:017x}": frozenset(("sg-11111111",))}, 5, KEEP)
     assert key(5, 1, 0) not in plan.tags
 
 
@@ -204,15 +207,17 @@ def test_superseded_tags_are_used_again_when_room_is_short():
         key(2): value(2, ["22222222"]),
         key(3): value(3, ["33333333"]),
     }
-    plan = backup_tags.plan(instance(there), {f"eni-{1:017x}": frozenset(("sg-44444444",))}, 4)
+    plan = backup_tags.plan(instance(there), {f"eni-{1:017x}": frozenset(("sg-44444444",))}, 4, KEEP)
     assert set(plan.tags) == {"lastfence", key(1)}, "the newest originals, of 3, stay"
 
 
 def test_no_room_is_said_before_anything_is_written():
     there = {**fill(48), "lastfence": "3", key(3): value(3, ["33333333"])}
     with pytest.raises(backup_tags.NoRoom):
-        backup_tags.plan(instance(there), {f"eni-{1:017x}": frozenset(("sg-44444444",))}, 4)
-    assert backup_tags.plan(instance({**fill(48), "aws:x": ""}), {f"eni-{1:017x}": frozenset(("sg-44444444",))}, 4)
+        backup_tags.plan(instance(there), {f"eni-{1:017x}": frozenset(("sg-44444444",))}, 4, KEEP)
+    assert backup_tags.plan(
+        instance({**fill(48), "aws:x": ""}), {f"eni-{1:017x}": frozenset(("sg-44444444",))}, 4, KEEP
+    )
 
 
 @given(
@@ -230,7 +235,7 @@ def test_any_number_of_fences_keeps_the_originals_and_the_room(steps, interfaces
     now = instance(tags, interfaces, first)
     for step in steps:
         originals = rules.backup(now, backup_tags.read(now), policy)
-        plan = backup_tags.plan(now, originals, backup_tags.next_time(1000 + step, now))
+        plan = backup_tags.plan(now, originals, backup_tags.next_time(1000 + step, now), policy)
         tags = {**tags, **plan.tags}
         assert len(tags) <= 50
         assert set(originals.values()) == {first}
@@ -242,7 +247,7 @@ def test_any_number_of_fences_keeps_the_originals_and_the_room(steps, interfaces
 
 
 def write(time: int, mark: int) -> backup_tags.Plan:
-    return backup_tags.plan(instance({}), {f"eni-{1:017x}": frozenset(("sg-44444444",))}, time, mark)
+    return backup_tags.plan(instance({}), {f"eni-{1:017x}": frozenset(("sg-44444444",))}, time, KEEP, mark)
 
 
 def test_a_mark_is_white_space():
@@ -258,12 +263,60 @@ def test_a_mark_is_white_space():
         ("nobody else", write(5, 0).tags, True, False),
         ("not seen yet", {}, False, False),
         ("an older generation that we knew", write(3, 0).tags, False, False),
+        ("ours beside an older one", {**write(3, 0).tags, **write(5, 0).tags}, False, False),
         ("a later fencer", {**write(5, 0).tags, **write(6, 0).tags}, False, True),
-        ("an earlier one that we had not seen", {**write(4, 0).tags, **write(5, 0).tags}, True, True),
+        ("an earlier one that we had not seen", {**write(4, 0).tags, **write(5, 0).tags}, False, True),
         ("one of the same second", write(5, 7 << 8).tags, False, True),
         ("only lastfence moved", {**write(5, 0).tags, "lastfence": "9"}, False, True),
     ],
 )
 def test_whose_tags_stand(why, now, ours, foreign):
-    assert backup_tags.still_ours(now, write(5, 0)) is ours, why
+    assert backup_tags.only_ours(instance(dict(now)), write(5, 0)) is ours, why
     assert backup_tags.contested(instance(dict(now)), write(5, 0), frozenset((3, 5))) is foreign, why
+
+
+@pytest.mark.parametrize(
+    ("why", "before", "now", "expected"),
+    [
+        ("the same", write(5, 0).tags, write(5, 0).tags, False),
+        ("deleted by another on", write(5, 0).tags, {}, False),
+        ("a stale read", {**write(3, 0).tags, **write(5, 0).tags}, write(3, 0).tags, False),
+        ("fenced again", write(5, 0).tags, {**write(5, 0).tags, **write(6, 0).tags}, True),
+        ("fenced by one whose clock is behind", write(5, 0).tags, {**write(5, 0).tags, **write(4, 0).tags}, True),
+        ("fenced in the same second", write(5, 0).tags, write(5, 7 << 8).tags, True),
+        ("only lastfence", write(5, 0).tags, {**write(5, 0).tags, "lastfence": "6"}, True),
+        ("fenced for the first time", {}, write(1, 0).tags, True),
+    ],
+)
+def test_an_off_in_between_is_another_fencers_hand(why, before, now, expected):
+    assert backup_tags.moved(instance(dict(before)), instance(dict(now))) is expected, why
+
+
+def test_beside_one_that_looks_fenced_keys_are_kept_apart():
+    """Two fencers may come to the same time; neither may overwrite what the other recorded."""
+    cut = instance({}, 2, frozenset(KEEP.secg))
+    plans = [backup_tags.plan(cut, {f"eni-{1:017x}": frozenset(("sg-1111111a",))}, 5, KEEP, mark) for mark in (1, 2)]
+    assert not plans[0].backups.keys() & plans[1].backups.keys()
+    assert book(dict(plans[0].tags)).at(f"eni-{1:017x}", 5) == {"sg-1111111a"}
+
+
+@pytest.mark.parametrize("drop", ["newest", "open", "last"])
+def test_what_is_needed_is_not_used_again(drop):
+    """Even where room is short: the set of lastfence, the newest complete one, the newest of real originals."""
+    eni = f"eni-{1:017x}"
+    cut = ["99999999"]
+    sets = {"open": value(1, ["11111111"], eni=eni), "last": value(2, cut, eni=eni), "newest": value(3, cut, eni=eni)}
+    keys = {"open": key(1), "last": key(2), "newest": key(3)}
+    tags = {**fill(45), "lastfence": "2", **{keys[k]: v for k, v in sets.items()}}
+    with pytest.raises(backup_tags.NoRoom):
+        backup_tags.plan(instance({**tags, "x": ""}), {eni: frozenset(("sg-44444444",))}, 4, KEEP)
+    planned = backup_tags.plan(instance(tags), {eni: frozenset(("sg-44444444",))}, 4, KEEP)
+    assert keys[drop] not in planned.tags
+
+
+def test_values_are_sorted_and_short():
+    values = backup_tags.encode(ENI, frozenset(f"sg-{n:017x}" for n in range(16)), 10**10, 2**256 - 1)
+    names = [n for v in values for n in json.loads(v)["n"]["s"]]
+    assert names == sorted(names)
+    assert max(map(len, values)) <= 254
+    assert len(values) == 2

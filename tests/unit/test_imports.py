@@ -12,11 +12,13 @@ LIB = Path(__file__).parents[2] / "lib" / "aws_vpc_net"
 LAYERS = [
     {"errors"},
     {"messages"},
-    {"rules", "backup_tags", "settings", "inputs", "deadline", "logs"},
+    {"rules", "backup_tags", "settings", "inputs", "replies", "deadline", "logs"},
     {"ec2", "identity", "instances", "security_groups", "tags", "toolbox"},
+    {"recording"},
+    {"isolation"},
     {"off", "on", "queries"},
 ]
-PURE = ("errors", "messages", "rules", "backup_tags", "settings", "inputs")
+PURE = ("errors", "messages", "rules", "backup_tags", "settings", "inputs", "replies")
 
 
 def imports(module: str) -> Set[str]:
@@ -61,6 +63,10 @@ def test_boto3_and_requests_wait_until_they_are_needed():
     modules = ", ".join(f"aws_vpc_net.{m}" for m in sorted(set().union(*LAYERS)))
     code = f"import sys, {modules}; print(sorted({{'boto3', 'botocore', 'requests'}} & set(sys.modules)))"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": str(LIB.parent)}
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": str(LIB.parent), "PYTHONDONTWRITEBYTECODE": "1"},
     )
     assert done.stdout == "[]\n"

@@ -94,6 +94,10 @@ def test_status_is_off_only_if_this_read_shows_every_interface_isolated(why, pol
         ("isolated, lastfence lost", KEEP, fs(ISO), {4: fs(DB)}, None, fs(DB)),
         ("between the steps: newest complete", KEEP, fs(OPEN), {4: fs(DB)}, 9, fs(DB)),
         ("no sets", KEEP, fs(ISO), {}, 9, None),
+        ("cut groups never outrank real originals", KEEP, fs(ISO), {5: fs(APP), 9: fs(ISO)}, 9, fs(APP)),
+        ("nor if they are the newest", KEEP, fs(ISO), {5: fs(APP), 9: fs(ISO)}, None, fs(APP)),
+        ("isolated before any fence", KEEP, fs(ISO), {9: fs(ISO)}, 9, fs(ISO)),
+        ("removed: the same", REMOVE, fs(DB), {5: fs(APP, DB), 9: fs(DB)}, 9, fs(APP, DB)),
     ],
 )
 def test_the_valid_record_of_an_interface(why, policy, groups, sets, last, expected):
@@ -157,21 +161,26 @@ def test_a_fencer_counts_as_fenced_only_with_a_record_of_its_own():
     assert not rules.is_fenced_fencer(instance(fs(APP)), book(5, e0={5: fs(APP)}), KEEP)
 
 
-@pytest.mark.parametrize(
-    ("before", "now", "expected"),
-    [
-        (book(5, e0={5: fs(APP)}), book(5, e0={5: fs(APP)}), False),
-        (book(5, e0={5: fs(APP)}), book(6, e0={5: fs(APP), 6: fs(APP)}), True),
-        (book(5, e0={5: fs(APP)}), book(5, e0={5: fs(APP), 6: fs(APP)}), True),
-        (book(5, e0={5: fs(APP)}), book(4), True),
-        (book(5, e0={5: fs(APP)}), NO_BOOK, False),
-        (NO_BOOK, book(1), True),
-    ],
-)
-def test_a_time_not_seen_before_is_another_fencers_hand(before, now, expected):
-    assert rules.moved(before, now) is expected
-
-
 def test_originals_are_the_records_of_attached_interfaces():
     found = rules.originals(instance(fs(ISO), fs(APP)), book(5, e0={5: fs(DB)}), KEEP)
     assert found == {E0: fs(DB)}
+
+
+@pytest.mark.parametrize(
+    ("why", "policy", "written", "seen", "others", "expected"),
+    [
+        ("agrees", KEEP, fs(APP), fs(APP), NO_BOOK, None),
+        ("an edit between the reads", KEEP, fs(APP), fs(APP, DB), NO_BOOK, fs(APP, DB)),
+        ("isolated by another meanwhile", KEEP, fs(APP), fs(ISO), book(5, e0={5: fs(APP)}), None),
+        ("a stale first read", KEEP, fs(ISO), fs(APP), NO_BOOK, fs(APP)),
+        ("another's record of real originals", KEEP, fs(ISO), fs(ISO), book(5, e0={5: fs(APP)}), fs(APP)),
+        ("isolated before any fence", KEEP, fs(ISO), fs(ISO), NO_BOOK, None),
+        ("between another's steps", KEEP, fs(APP), fs(OPEN), NO_BOOK, None),
+        ("between another's steps, first read too", KEEP, fs(OPEN), fs(OPEN), book(5, e0={5: fs(APP)}), fs(APP)),
+        ("removed: another's record", REMOVE, fs(DB), fs(DB), book(5, e0={5: fs(APP, DB)}), fs(APP, DB)),
+        ("removed: never had it", REMOVE, fs(DB), fs(DB), NO_BOOK, None),
+    ],
+)
+def test_the_record_agrees_with_the_read_that_proves_it(why, policy, written, seen, others, expected):
+    better = rules.better_backup({E0: written}, instance(seen), others, policy)
+    assert better == (None if expected is None else {E0: expected}), why

@@ -1,0 +1,249 @@
+"""Steps 4 and 5 of off: set the groups of all interfaces, then read until every one is cut.
+
+One object works on one instance. What it knows of an interface is what EC2 answered to the *latest* attempt: only an
+accepted change, and a read after it that shows the interface cut, make it done.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Dict, List, Mapping, Optional, Set
+
+from . import backup_tags, messages, recording, rules
+from .deadline import growing_pauses
+from .errors import ApiError, Category, FenceError
+from .recording import Recorded
+from .rules import Groups, Instance, Interface
+from .toolbox import Toolbox
+
+log = logging.getLogger(__name__)
+
+_GROUP = re.compile(r"sg-[0-9a-f]{8,17}")
+
+
+class Isolation:
+    """Isolates one instance whose record is proven."""
+
+    def __init__(self, tools: Toolbox, target: Instance, goals: Mapping[str, Groups], recorded: Recorded) -> None:
+        self.tools = tools
+        self.id = target.id
+        self.goals: Dict[str, Groups] = dict(goals)
+        self.accepted: Set[str] = set()  # the latest attempt was
+        self.touched: Set[str] = set()  # some attempt took effect, or may have
+        self.failed: Dict[str, FenceError] = {}  # for now
+        self.refused: Dict[str, FenceError] = {}  # for good
+        # Where to put back to: the read that proved the record. If another fencer had isolated an interface by then,
+        # it stays isolated; if not, that fencer sees our record before it reports success (see _claim).
+        self.before: Dict[str, Groups] = {i.id: i.groups for i in recorded.seen.interfaces}
+        self.plan = recorded.plan
+        self.known = backup_tags.read(target).times | ({recorded.plan.time} if recorded.plan else set())
+        self.originals: Dict[str, Groups] = dict(recorded.plan.originals if recorded.plan else {})
+        self.claimed = False  # since groups were last set
+        self.to_untrack = self._choose_untracked(target, recorded)
+
+    def run(self) -> None:
+        """Returns only when every change was accepted and a later read shows every interface cut.
+
+        Raises:
+            FenceError: it was refused, or not proven before the deadline.
+        """
+        todo = list(self.goals)
+        open_now: List[Interface] = []
+        for pause in growing_pauses(0.1, 2.0):
+            self._change(todo)
+            seen = self._read()
+            if seen is not None:
+                if seen.terminated:
+                    log.info(messages.already_terminated(seen.id))
+                    return
+                taken_in = self._take_in_new(seen)
+                open_now = [i for i in seen.interfaces if not self._is_done(i)]
+                if seen.interfaces and not open_now and not taken_in and not self._claim(seen):
+                    return
+                # What was not accepted is set again at once; what merely reads open may be a stale read first.
+                again = [i.id for i in open_now if i.id not in self.accepted or i.id in self.to_untrack]
+                todo = again or ([i.id for i in open_now] if not todo else [])
+            if self.tools.deadline.passed:
+                raise messages.not_isolated(self.id, self._why(open_now))
+            self.tools.deadline.pause(pause)
+
+    def _is_done(self, interface: Interface) -> bool:
+        accepted = interface.id in self.accepted and interface.id not in self.to_untrack
+        return accepted and rules.cut(interface.groups, self.tools.policy)
+
+    def _why(self, open_now: List[Interface]) -> Dict[str, str]:
+        why = {i.id: f"reads {', '.join(sorted(i.groups))}" for i in open_now}
+        why.update({i: e.text for i, e in self.failed.items() if i in why or not why})
+        return why or {"interfaces": "no read showed them"}
+
+    def _read(self) -> Optional[Instance]:
+        try:
+            return self.tools.instances.read([self.id]).get(self.id)
+        except FenceError as error:
+            raise messages.unproven(self.id, error) from error
+
+    # Changing
+
+    def _change(self, interfaces: List[str]) -> None:
+        """Untrack all, then set all to their goals; a refusal ends it here."""
+        self.claimed = self.claimed and not interfaces
+        self._untrack(interfaces)
+        self._set({i: self.goals[i] for i in interfaces if i not in self.refused})
+        if self.refused:
+            self._give_up()
+
+    def _choose_untracked(self, target: Instance, recorded: Recorded) -> Set[str]:
+        """Which interfaces pass through ``untrack_secg``: those that were open in one of the two reads so far.
+
+        What is isolated stays so: to open it again, even for a moment, would undo a fence that was reported.
+        """
+        policy = self.tools.policy
+        if policy.untrack is None:
+            return set()
+        if recorded.plan is None:
+            log.warning(messages.untracking_skipped(self.id))
+            return set()
+        reads = [*target.interfaces, *recorded.seen.interfaces]
+        chosen = {i.id for i in reads if i.id in self.goals and not rules.cut(i.groups, policy)}
+        if set(self.goals) - chosen:
+            log.info(messages.not_opened_again(self.id, set(self.goals) - chosen))
+        return chosen
+
+    def _untrack(self, interfaces: List[str]) -> None:
+        """Set them to exactly ``untrack_secg``, where they have not been yet, so that EC2 stops tracking their flows.
+
+        One whose change is not known to have been accepted is isolated all the same, and passes again later.
+        """
+        untrack = self.tools.policy.untrack
+        todo = [i for i in interfaces if i in self.to_untrack]
+        if untrack is None or not todo:
+            return
+        goals = {i: frozenset((untrack,)) for i in todo}
+        for interface, error in self.tools.groups.set_groups(goals, Category.MODIFICATION).items():
+            if self._took(interface, error):
+                self.to_untrack.discard(interface)
+
+    def _set(self, todo: Dict[str, Groups]) -> None:
+        while todo:
+            again: Dict[str, Groups] = {}
+            for interface, error in self.tools.groups.set_groups(todo, Category.MODIFICATION).items():
+                self.accepted.discard(interface)
+                if error is not None and self._smaller_goal(interface, error):
+                    again[interface] = self.goals[interface]
+                elif self._took(interface, error):
+                    self.accepted.add(interface)
+            todo = again
+
+    def _took(self, interface: str, error: Optional[FenceError]) -> bool:
+        """Keep account of an attempt; was it accepted?"""
+        self.failed.pop(interface, None)
+        if error is None:
+            self.touched.add(interface)
+            return True
+        if _for_good(error):
+            self.refused[interface] = error
+            return False
+        self.failed[interface] = error
+        if _may_have_taken(error):
+            self.touched.add(interface)
+        return False
+
+    def _smaller_goal(self, interface: str, error: FenceError) -> bool:
+        """Keeping: leave out a group of ``secg`` that is gone, or of another VPC, as long as one remains."""
+        if not self.tools.policy.keep_only or getattr(error, "code", "") != "InvalidGroup.NotFound":
+            return False
+        named = self.goals[interface] & set(_GROUP.findall(error.text.split("InvalidGroup.NotFound")[-1]))
+        if not named or named == self.goals[interface]:
+            return False
+        for group in sorted(named):
+            log.warning(messages.group_dropped(interface, group))
+        self.goals[interface] = self.goals[interface] - named
+        return True
+
+    # Other fencers, other interfaces
+
+    def _claim(self, seen: Instance) -> bool:
+        """All is isolated, but another fencer wrote a record of its own: write ours again, and then read again.
+
+        That one may be refused and put back what it changed. It does so only while no record but its own stands.
+        Once is enough: whoever records after this read has a proving read that shows our isolation, and that is what
+        it would put back to.
+        """
+        if self.claimed or self.plan is None or not backup_tags.contested(seen, self.plan, self.known):
+            return False
+        self.claimed = True
+        self.known = self.known | backup_tags.read(seen).times
+        try:
+            self.plan = recording.plan(self.tools, seen, self.originals)
+            self.tools.tags.write(self.id, self.plan.tags)
+        except FenceError as error:
+            log.warning(messages.claim_failed(self.id, error.text))
+            return False
+        self.known = self.known | {self.plan.time}
+        log.info(messages.claimed(self.id, self.plan.time))
+        return True
+
+    def _take_in_new(self, seen: Instance) -> bool:
+        """An interface that appeared meanwhile is recorded, then isolated like the others. Was there one?"""
+        new = [i for i in seen.interfaces if i.id not in self.goals]
+        if not new:
+            return False
+        log.warning(messages.appeared(self.id, (i.id for i in new)))
+        policy = self.tools.policy
+        found = rules.backup(seen, backup_tags.read(seen), policy)
+        originals = {i.id: found[i.id] for i in new}
+        goals = {i.id: rules.goal(i.groups, policy, originals[i.id]) for i in new}
+        for interface in new:
+            if interface.managed or not goals[interface.id]:
+                raise messages.cannot_take_in(self.id, interface.id)
+        if self.plan is not None:
+            recording.record_more(self.tools, seen, originals, self.plan)
+        self.originals.update(originals)
+        self.before.update({i.id: i.groups for i in new})
+        self.goals.update(goals)
+        if policy.untrack is not None and self.plan is not None:
+            self.to_untrack.update(goals)
+        self._change(list(goals))
+        return True
+
+    # Giving up
+
+    def _give_up(self) -> None:
+        """EC2 refused a change for good: put back what may be put back, and fail."""
+        category = next(iter(self.refused.values())).category
+        if not self.touched:
+            raise messages.refused_all(self.id, self.refused, category)
+        if any(_may_have_taken(e) for e in self.failed.values()):
+            reason: Optional[str] = "the outcome of a change is unknown"
+        else:
+            reason = self._put_back()
+        if reason:
+            raise messages.refused_left(self.id, self.refused, self.touched, reason)
+        raise messages.refused_put_back(self.id, self.refused, category)
+
+    def _put_back(self) -> Optional[str]:
+        """Undo our changes; why not, if not: while any record but ours stands, its fencer may report success."""
+        self.tools.ec2.use_reserve()
+        try:
+            seen = self._read()
+        except FenceError as error:
+            return error.text
+        if seen is None or self.plan is None or not backup_tags.only_ours(seen, self.plan):
+            return "another fencer may have fenced it"
+        now = {i.id: i.groups for i in seen.interfaces}
+        goals = {i: self.before[i] for i in self.touched if i in now and self.before.get(i, now[i]) != now[i]}
+        errors = self.tools.groups.set_groups(goals, Category.MODIFICATION)
+        return next((e.text for e in errors.values() if e is not None), None)
+
+
+def _may_have_taken(error: FenceError) -> bool:
+    """May the change have taken effect all the same?"""
+    return not isinstance(error, ApiError) or error.unknown
+
+
+def _for_good(error: FenceError) -> bool:
+    """Is it a refusal? Not what passes, nor an interface that went away (which the next read decides)."""
+    if _may_have_taken(error) or not isinstance(error, ApiError):
+        return False
+    return not error.passing and error.code != "InvalidNetworkInterfaceID.NotFound"
