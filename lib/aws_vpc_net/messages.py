@@ -354,6 +354,10 @@ def established_may_survive(plug: str, poweroff: bool) -> str:
     return f"{plug}: established connections may survive the change of groups{until}; see the manual"
 
 
+def groups_set(interface: str, groups: Iterable[str]) -> str:
+    return f"{interface}: groups set to {_list(groups)}"
+
+
 def group_dropped(interface: str, group: str) -> str:
     return f"{interface}: {group} of secg does not exist, or not for its VPC, and is left out"
 

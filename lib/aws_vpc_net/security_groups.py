@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Callable, Dict, FrozenSet, Iterable, Mapping, Optional, Set
 
+from . import messages
 from .ec2 import Doing, Ec2, at_once
 from .errors import Category, FenceError
 from .rules import Groups
@@ -45,7 +46,7 @@ class SecurityGroupOperations:
             Groups=names,
         )
         self._ec2.stats.add(interfaces_changed=1)
-        log.info("%s: groups set to %s", interface, ", ".join(names))
+        log.info(messages.groups_set(interface, names))
 
     def existing(self, groups: Iterable[str]) -> FrozenSet[str]:
         """Those of the groups that exist; by filter, so that one unknown group does not fail the call."""

@@ -1,0 +1,136 @@
+"""Every message an operator can see: alike in form, safe for Pacemaker's parser, and none said elsewhere."""
+
+import ast
+import inspect
+import re
+import typing
+from pathlib import Path
+from typing import Any, Callable, Dict
+
+import pytest
+
+from aws_vpc_net import logs, messages
+from aws_vpc_net.ec2 import Doing
+from aws_vpc_net.errors import Category, FenceError
+
+LIB = Path(messages.__file__).parent
+SECOND = FenceError(Category.PERMISSION, "cannot set the groups of eni-2: not permitted; allow ec2:Modify")
+SAMPLES: Dict[str, Any] = {
+    "action": "off",
+    "arguments": "['false']",
+    "call": "CreateTags",
+    "category": Category.MODIFICATION,
+    "code": "AuthFailure",
+    "count": 17,
+    "cut": ["eni-1"],
+    "doing": Doing("read instance i-0123456789abcdef0", Category.RETRIEVAL),
+    "error": SECOND,
+    "expected": "1 or 0",
+    "free": 1,
+    "group": "sg-0123456789abcdef0",
+    "groups": frozenset(("sg-0123456789abcdef0",)),
+    "interface": "eni-0123456789abcdef0",
+    "interfaces": ["eni-2", "eni-1"],
+    "known": ("on", "off"),
+    "last": "RequestLimitExceeded",
+    "least": 1,
+    "matched": ["i-2", "i-1"],
+    "missing": [0],
+    "most": 16,
+    "name": "deadline",
+    "needed": 3,
+    "numbering": {0: "eni-1", 1: "eni-2"},
+    "numbers": [5],
+    "operation": "describe_things",
+    "option": "interface0-sg",
+    "outcome": "no group was changed",
+    "own": "i-0123456789abcdef0",
+    "part": "nonsense",
+    "path": "/nowhere/x",
+    "plug": "i-0123456789abcdef0",
+    "poweroff": True,
+    "reason": "not permitted; allow ec2:CreateTags",
+    "region": "eu west",
+    "seconds": 45.0,
+    "state": "stopped",
+    "tags": 3,
+    "text": "Connect timeout on endpoint URL",
+    "time": 1732300000,
+    "unknown": True,
+    "value": "x" * 16384,
+    "vpc": "vpc-0123456789abcdef0",
+    "what": "read instance i-0123456789abcdef0",
+    "why": {"eni-2": SECOND, "eni-1": SECOND},
+}
+TEXTS = {"missing": "secret-key", "why": {"eni-1": "reads sg-1"}, "error": "ValueError: x"}
+CATALOGUE = {
+    n: f
+    for n, f in inspect.getmembers(messages, inspect.isfunction)
+    if n[0] != "_" and f.__module__ == messages.__name__
+}
+
+
+def said(function: Callable[..., Any]) -> Any:
+    """The message with a sample for each argument."""
+    given = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        kind = str(parameter.annotation)
+        text = (kind == "str" and not isinstance(SAMPLES[name], str)) or kind == "Mapping[str, str]"
+        given[name] = TEXTS[name] if text and name in TEXTS else SAMPLES[name]
+    return function(**given)
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_a_message_is_one_short_clean_line(name):
+    function = CATALOGUE[name]
+    message = said(function)
+    wanted = typing.get_type_hints(function, vars(messages) | {"Doing": Doing})["return"]
+    assert isinstance(message, wanted)
+    text = str(message)
+    assert text == text.strip()
+    assert text.isprintable()
+    assert len(text) < 500
+    assert not text.endswith(".")
+    assert not re.search(r"timed out|timeout|uns?upported action|unrecognised action", logs.clean(text), re.I)
+
+
+@pytest.mark.parametrize(
+    "name", [n for n, f in CATALOGUE.items() if "Error" in str(inspect.signature(f).return_annotation)]
+)
+def test_an_error_begins_with_its_category_and_names_its_object(name):
+    error = said(CATALOGUE[name])
+    assert str(error).startswith(f"{error.category.value} error: ")
+    assert error.text
+    names = [
+        SAMPLES[n]
+        for n in inspect.signature(CATALOGUE[name]).parameters
+        if n in ("plug", "interface", "group", "own")
+    ]
+    assert all(n in error.text for n in names)
+
+
+def test_every_category_has_a_message():
+    found = {said(f).category for f in CATALOGUE.values() if "Error" in str(inspect.signature(f).return_annotation)}
+    fixed = re.findall(r"Category\.([A-Z_]+)", (LIB / "messages.py").read_text(encoding="utf-8"))
+    taken = {Category[n] for n in fixed} | {Category.MODIFICATION, Category.RETRIEVAL, Category.DEADLINE} | found
+    assert taken == set(Category)
+
+
+def test_every_message_is_used_and_no_other_is_said():
+    """All words for operators stand in messages; other modules only pass them on."""
+    used = ""
+    for path in [*LIB.glob("*.py"), LIB.parents[1] / "agents" / "aws_vpc_net" / "fence_aws_vpc_net.py"]:
+        source = path.read_text(encoding="utf-8")
+        if path.name in ("messages.py", "errors.py"):
+            continue
+        used += source
+        for node in ast.walk(ast.parse(source)):
+            if not isinstance(node, ast.Call):
+                continue
+            called = ast.unparse(node.func)
+            if called in ("log.info", "log.warning", "log.error") and not isinstance(
+                node.args[0], (ast.Call, ast.Name)
+            ):
+                pytest.fail(f"{path.name}: {ast.unparse(node)}")
+            assert called not in ("FenceError", "ApiError"), f"{path.name}: {ast.unparse(node)}"
+    assert [n for n in CATALOGUE if f"messages.{n}" not in used] == []
