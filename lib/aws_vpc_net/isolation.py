@@ -29,14 +29,16 @@ class Isolation:
         self.tools = tools
         self.id = target.id
         self.goals: Dict[str, Groups] = dict(goals)
-        self.accepted: Set[str] = set()  # the latest attempt was
+        self.accepted: Dict[str, Optional[int]] = {}  # the latest attempt was, under the record of this time
+        self.read_open: Set[str] = set()  # accepted, and open in the latest read
         self.touched: Set[str] = set()  # some attempt took effect, or may have
         self.failed: Dict[str, FenceError] = {}  # for now
         self.refused: Dict[str, FenceError] = {}  # for good
         # Where to put back to: the read that proved the record. If another fencer had isolated an interface by then,
-        # it stays isolated; if not, that fencer sees our record before it reports success (see _claim).
+        # it stays isolated; if not, that fencer sees our record before it reports success (see _keep_record).
         self.before: Dict[str, Groups] = {i.id: i.groups for i in recorded.seen.interfaces}
         self.plan = recorded.plan
+        self.written: Dict[str, str] = dict(recorded.written)
         self.known = backup_tags.read(target).times | ({recorded.plan.time} if recorded.plan else set())
         self.originals: Dict[str, Groups] = dict(recorded.plan.originals if recorded.plan else {})
         self.claimed = False  # since groups were last set
@@ -52,6 +54,7 @@ class Isolation:
         open_now: List[Interface] = []
         for pause in growing_pauses(0.1, 2.0):
             self._change(todo)
+            todo = []
             seen = self._read()
             if seen is not None:
                 if seen.terminated:
@@ -59,18 +62,33 @@ class Isolation:
                     return
                 taken_in = self._take_in_new(seen)
                 open_now = [i for i in seen.interfaces if not self._is_done(i)]
-                if seen.interfaces and not open_now and not taken_in and not self._claim(seen):
+                recorded_again = self._keep_record(seen)
+                if seen.interfaces and not (open_now or taken_in or recorded_again):
                     return
-                # What was not accepted is set again at once; what merely reads open may be a stale read first.
-                again = [i.id for i in open_now if i.id not in self.accepted or i.id in self.to_untrack]
-                todo = again or ([i.id for i in open_now] if not todo else [])
+                todo = self._next(open_now, seen)
             if self.tools.deadline.passed:
                 raise messages.not_isolated(self.id, self._why(open_now))
             self.tools.deadline.pause(pause)
 
+    def _next(self, open_now: List[Interface], seen: Instance) -> List[str]:
+        """What to set next.
+
+        What was not accepted, at once. What was accepted and reads open: at the second such read, as the first may
+        be stale; and only under a record that is newer than the one it was isolated under, written at the first.
+        Whoever opened it, an ``on``, has read the older one and is about to delete it.
+        """
+        again = [i.id for i in open_now if i.id not in self.accepted or i.id in self.to_untrack]
+        reopened = [i.id for i in open_now if i.id not in again]
+        twice = [i for i in reopened if i in self.read_open]
+        self.read_open = set(reopened)
+        if self.plan is not None and any(self.accepted[i] == self.plan.time for i in reopened):
+            self._record_again(seen)
+            twice = []
+        return again + twice
+
     def _is_done(self, interface: Interface) -> bool:
         accepted = interface.id in self.accepted and interface.id not in self.to_untrack
-        return accepted and rules.cut(interface.groups, self.tools.policy)
+        return accepted and self._is_cut(interface)
 
     def _why(self, open_now: List[Interface]) -> Dict[str, str]:
         why = {i.id: f"reads {', '.join(sorted(i.groups))}" for i in open_now}
@@ -128,11 +146,11 @@ class Isolation:
         while todo:
             again: Dict[str, Groups] = {}
             for interface, error in self.tools.groups.set_groups(todo, Category.MODIFICATION).items():
-                self.accepted.discard(interface)
+                self.accepted.pop(interface, None)
                 if error is not None and self._smaller_goal(interface, error):
                     again[interface] = self.goals[interface]
                 elif self._took(interface, error):
-                    self.accepted.add(interface)
+                    self.accepted[interface] = self.plan.time if self.plan else None
             todo = again
 
     def _took(self, interface: str, error: Optional[FenceError]) -> bool:
@@ -163,24 +181,38 @@ class Isolation:
 
     # Other fencers, other interfaces
 
-    def _claim(self, seen: Instance) -> bool:
-        """All is isolated, but another fencer wrote a record of its own: write ours again, and then read again.
+    def _keep_record(self, seen: Instance) -> bool:
+        """Write the record again where it has to be; was it? A read then decides.
 
-        That one may be refused and put back what it changed. It does so only while no record but its own stands.
-        Once is enough: whoever records after this read has a proving read that shows our isolation, and that is what
-        it would put back to.
+        If it is not there any more: an ``on`` that came in between has deleted it, while we isolate again.
+
+        If another fencer wrote a record of its own: that one may be refused and put back what it changed. It does so
+        only while no record but its own stands. Once is enough: whoever records after this read has a proving read
+        that shows our isolation, and that is what it would put back to.
         """
-        if self.claimed or self.plan is None or not backup_tags.contested(seen, self.plan, self.known):
+        if self.plan is None:
             return False
-        self.claimed = True
-        self.known = self.known | backup_tags.read(seen).times
+        contested = not self.claimed and backup_tags.contested(seen, self.plan, self.known)
+        if not contested and recording.proven(self.plan, seen):
+            return False
+        self.claimed = self.claimed or contested
+        return self._record_again(seen)
+
+    def _record_again(self, seen: Instance) -> bool:
+        """Write what we know of the originals under a new time; False if that failed."""
+        others = recording.others(seen, self.written)
+        better = rules.better_backup(self.originals, seen, others, self.tools.policy)
+        self.originals = better or self.originals
+        attached = {i.id for i in seen.interfaces}
         try:
-            self.plan = recording.plan(self.tools, seen, self.originals)
+            originals = {i: g for i, g in self.originals.items() if i in attached}
+            self.plan = recording.plan(self.tools, seen, originals, least=max(self.known, default=0) + 1)
             self.tools.tags.write(self.id, self.plan.tags)
         except FenceError as error:
             log.warning(messages.claim_failed(self.id, error.text))
             return False
-        self.known = self.known | {self.plan.time}
+        self.written.update(self.plan.tags)
+        self.known = self.known | backup_tags.read(seen).times | {self.plan.time}
         log.info(messages.claimed(self.id, self.plan.time))
         return True
 
@@ -234,7 +266,29 @@ class Isolation:
         now = {i.id: i.groups for i in seen.interfaces}
         goals = {i: self.before[i] for i in self.touched if i in now and self.before.get(i, now[i]) != now[i]}
         errors = self.tools.groups.set_groups(goals, Category.MODIFICATION)
-        return next((e.text for e in errors.values() if e is not None), None)
+        failed = next((e.text for e in errors.values() if e is not None), None)
+        return failed or self._check_put_back(goals)
+
+    def _check_put_back(self, goals: Mapping[str, Groups]) -> Optional[str]:
+        """Another fencer may have come between the last read and the change: then what we opened is cut again."""
+        for pause in growing_pauses(0.1, 1.0):
+            try:
+                seen = self._read()
+            except FenceError as error:
+                return error.text
+            if seen is not None and self.plan is not None and backup_tags.only_ours(seen, self.plan):
+                return None
+            open_now = {i.id for i in seen.interfaces if not self._is_cut(i)} if seen else set(goals)
+            if seen is not None and not open_now & set(goals):
+                break
+            self.tools.groups.set_groups({i: self.goals[i] for i in goals if i in open_now}, Category.MODIFICATION)
+            if self.tools.deadline.passed:
+                return "another fencer came meanwhile, and what had been put back was NOT cut again"
+            self.tools.deadline.pause(pause)
+        return "another fencer came meanwhile"
+
+    def _is_cut(self, interface: Interface) -> bool:
+        return rules.cut(interface.groups, self.tools.policy)
 
 
 def _may_have_taken(error: FenceError) -> bool:

@@ -343,7 +343,7 @@ def record_written(plug: str, tags: int, time: int) -> str:
 
 
 def claimed(plug: str, time: int) -> str:
-    return f"{plug}: another fencer is at work; record written again, lastfence={time}"
+    return f"{plug}: not alone at work; record written again, lastfence={time}"
 
 
 # --- isolating -------------------------------------------------------------------------------------------------
@@ -401,7 +401,7 @@ def cannot_take_in(plug: str, interface: str) -> FenceError:
 
 
 def claim_failed(plug: str, reason: str) -> str:
-    return f"{plug}: another fencer is at work and the record was not written again: {reason}"
+    return f"{plug}: not alone at work, and the record was not written again: {reason}"
 
 
 def refused_put_back(plug: str, why: Mapping[str, FenceError], category: Category) -> FenceError:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from typing import Dict, List, Mapping, Optional, Tuple
 
-from . import backup_tags, messages, rules
+from . import backup_tags, messages, recording, rules
 from .deadline import growing_pauses
 from .errors import ApiError, Category, FenceError
 from .rules import Book, Groups, Instance
@@ -50,7 +50,8 @@ def _bring_back(tools: Toolbox, plug: str) -> None:
     if not goals and _looks_fenced(seen, tools):  # the first read was stale: nothing may be forgotten
         raise messages.no_record(plug)
     tools.ec2.use_reserve()
-    _forget(tools, plug, leftovers)
+    if _forget(tools, plug, leftovers) and _perhaps_beside_an_off(tools, first):
+        _look_back(tools, first)
 
 
 # --- decide ----------------------------------------------------------------------------------------------------
@@ -235,15 +236,54 @@ def _is_gone(error: ApiError) -> bool:
     return error.code == "InvalidNetworkInterfaceID.NotFound"
 
 
-def _forget(tools: Toolbox, plug: str, leftovers: Mapping[str, str]) -> None:
+def _forget(tools: Toolbox, plug: str, leftovers: Mapping[str, str]) -> bool:
     """Delete the tags that were read before the restore. A failure is a warning that breaks nothing later."""
     if not leftovers:
-        return
+        return False
     try:
         tools.tags.delete(plug, leftovers)
         log.info(messages.tags_deleted(plug, len(leftovers)))
     except FenceError as error:
         log.warning(messages.cleanup_failed(plug, error.text))
+        return False
+    return True
+
+
+def _perhaps_beside_an_off(tools: Toolbox, first: Instance) -> bool:
+    """May the record that was deleted be of an ``off`` that is still at work?
+
+    It is if an interface was not cut when we read it first; or if ``off`` ran more than once, the last time perhaps
+    on interfaces that were cut already. A single, finished ``off`` does not change groups again under that record.
+    """
+    book = backup_tags.read(first)
+    recorded = rules.originals(first, book, tools.policy)
+    is_open = any(not rules.cut(i.groups, tools.policy) for i in first.interfaces if i.id in recorded)
+    return bool(recorded) and (is_open or len(book.times) > 1)
+
+
+def _look_back(tools: Toolbox, first: Instance) -> None:
+    """One more read after the record is gone: where an ``off`` isolated meanwhile, its record is written again.
+
+    Raises:
+        FenceError: it did, and that wins.
+    """
+    recorded = rules.originals(first, backup_tags.read(first), tools.policy)
+    seen = tools.instances.read([first.id]).get(first.id)
+    if seen is None:
+        return
+    kept = rules.originals(seen, backup_tags.read(seen), tools.policy)
+    lost = {
+        i.id: recorded[i.id]
+        for i in seen.interfaces
+        if i.id in recorded and i.id not in kept and rules.cut(i.groups, tools.policy)
+    }
+    if not lost:
+        return
+    others = {i.id: i.groups for i in seen.interfaces}
+    planned = recording.plan(tools, seen, {**others, **kept, **lost})
+    tools.tags.write(first.id, planned.tags)
+    log.info(messages.record_written(first.id, len(planned.tags), planned.time))
+    raise messages.overtaken(first.id)
 
 
 # --- power on --------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Callable, Dict, List, Mapping, Optional
 
 from . import backup_tags, messages, rules
@@ -30,6 +30,7 @@ class Recorded:
 
     plan: Optional[backup_tags.Plan]
     seen: Instance
+    written: Mapping[str, str] = field(default_factory=dict)  # all tags of ours, this record's and mended ones
 
 
 def may_be_missing(tools: Toolbox, target: Instance) -> bool:
@@ -39,14 +40,14 @@ def may_be_missing(tools: Toolbox, target: Instance) -> bool:
 
 
 def plan(
-    tools: Toolbox, target: Instance, originals: Mapping[str, Groups], when: Optional[int] = None
+    tools: Toolbox, target: Instance, originals: Mapping[str, Groups], when: Optional[int] = None, least: int = 0
 ) -> backup_tags.Plan:
-    """The tags to write.
+    """The tags to write; of the time ``when``, or a new one that is not below ``least``.
 
     Raises:
         FenceError: of category tag: there is no room for them.
     """
-    when = when or backup_tags.next_time(time.time(), target)
+    when = when or max(least, backup_tags.next_time(time.time(), target))
     try:
         return backup_tags.plan(target, originals, when, tools.policy, random.getrandbits(512))
     except backup_tags.NoRoom as error:
@@ -85,39 +86,41 @@ def _write_and_prove(
     written: Dict[str, str] = {}
     patience = tools.deadline.earlier(tools.deadline.remaining() / 2)
     current = _write(tools, target, originals, written)
-    for pause in growing_pauses(0.1, 2.0):
+    for number, pause in enumerate(growing_pauses(0.1, 2.0), 1):
         found = tools.instances.read(machines)
         look(found)
         seen = found.get(target.id)
-        if seen and _proven(current, seen):
-            better = rules.better_backup(current.originals, seen, _others(seen, written), tools.policy)
+        if seen and proven(current, seen):
+            better = rules.better_backup(current.originals, seen, others(seen, written), tools.policy)
             if better is None:
-                return Recorded(current, seen)
+                return Recorded(current, seen, written)
             current = _write(tools, seen, better, written)
         if patience.passed:
             raise messages.record_unverified(target.id, "no group was changed")
-        if not seen or not _proven(current, seen):
+        if not seen or not proven(current, seen):
             tools.deadline.pause(pause)
+        if seen and not proven(current, seen) and number % 3 == 0:  # an "on" may have deleted it
+            current = _write(tools, seen, current.originals, written, current.time + 1)
     raise AssertionError("growing_pauses never ends")
 
 
-def _others(seen: Instance, written: Mapping[str, str]) -> rules.Book:
+def others(seen: Instance, written: Mapping[str, str]) -> rules.Book:
     """What tags say that are not ours."""
     tags = {k: v for k, v in seen.tags.items() if written.get(k) != v}
     return backup_tags.read(Instance(seen.id, seen.state, seen.interfaces, tags))
 
 
 def _write(
-    tools: Toolbox, target: Instance, originals: Mapping[str, Groups], written: Dict[str, str]
+    tools: Toolbox, target: Instance, originals: Mapping[str, Groups], written: Dict[str, str], least: int = 0
 ) -> backup_tags.Plan:
-    planned = plan(tools, target, originals)
+    planned = plan(tools, target, originals, least=least)
     tools.tags.write(target.id, planned.tags)
     written.update(planned.tags)
     log.info(messages.record_written(target.id, len(planned.tags), planned.time))
     return planned
 
 
-def _proven(planned: backup_tags.Plan, seen: Instance) -> bool:
+def proven(planned: backup_tags.Plan, seen: Instance) -> bool:
     """Does a read show the whole backup? ``lastfence`` may have been moved by another fencer."""
     if all(seen.tags.get(k) == v for k, v in planned.backups.items()):
         return True
@@ -137,7 +140,7 @@ def record_more(tools: Toolbox, seen: Instance, originals: Mapping[str, Groups],
         tools.tags.write(seen.id, planned.backups)
         for pause in growing_pauses(0.1, 2.0):
             again = tools.instances.read([seen.id]).get(seen.id)
-            if again and _proven(planned, again):
+            if again and proven(planned, again):
                 return
             if tools.deadline.passed:
                 raise messages.record_unverified(seen.id, f"{', '.join(originals)} not isolated: repeat off")

@@ -357,7 +357,7 @@ def test_a_refused_second_fencer_does_not_undo_a_success(agent, ec2, keep):
     go_on.set()
     _, err = running[0].communicate(timeout=30)
     assert result.code == 0, result.err
-    assert any("another fencer is at work" in line for line in result.lines)
+    assert any("not alone at work" in line for line in result.lines)
     assert running[0].returncode == 1
     assert "another fencer may have fenced it" in err
     assert is_cut(ec2, node, keep)

@@ -56,11 +56,11 @@ class Stage:
 
     # The agent
 
-    def command(self, action: str, node: str, code: int) -> str:
+    def command(self, action: str, node: str, code: int, *more: str) -> str:
         """Runs it as an operator does, shows that, and returns what it said on stderr."""
         o = self.options
         words = [f"-o {action} -n {self.id(node)} -r {o['region']}", f"--secg={o['secg']} --invert-sg-removal -v"]
-        words.append(f"--endpoint-url={o['endpoint_url']}")
+        words += [f"--endpoint-url={o['endpoint_url']}", *more]
         terminal.command([f"fence_aws_vpc_net {words[0]}", *words[1:]])
         return self._run(" ".join(words).split(), "", code)
 

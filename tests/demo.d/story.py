@@ -24,7 +24,9 @@ def healthy(stage: Stage) -> None:
 def fenced(stage: Stage) -> None:
     """Only the isolation group is left, and the tags hold the groups that were there."""
     before = stage.state(NODE)["interfaces"]
-    stage.command("off", NODE, code=0)
+    said = stage.command("off", NODE, 0, f"--untrack-secg={stage.ec2.world.open}")
+    terminal.say("Through the group that allows everything: no warning that established connections may survive", 4)
+    must("established connections" not in said, "it warns of established connections")
     stage.show(NODE)
     _must_be_isolated(stage, NODE, before)
     stage.command("status", NODE, code=2)
@@ -65,7 +67,7 @@ def _must_be_isolated(stage: Stage, node: str, before: Dict[str, Any]) -> None:
 
 STORY: Tuple[Tuple[str, Callable[[Stage], None]], ...] = (
     ("1. A healthy node", healthy),
-    ("2. off: the original groups go into tags, then the interfaces keep only the group without rules", fenced),
+    ("2. off: the original groups go into tags, then through untrack_secg to the group without rules", fenced),
     (f"3. off of the machine that the agent runs on ({HERE}) is refused", refused),
     ("4. on: the groups on record come back, then the tags go", back),
     ("5. Pacemaker's way: options on stdin; reboot means off, until on", by_stdin),

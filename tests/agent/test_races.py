@@ -1,0 +1,399 @@
+"""Several fencers at once, killed, with reads that lag behind: no fence undone, no original groups lost.
+
+``stale`` makes EC2 show the past: tags and groups are copied between its servers at their own pace.
+"""
+
+import json
+import re
+import threading
+import time
+
+import pytest
+from ec2 import AccessKey
+from ec2.faults import Delay, Error, Hook, Reset, Throttle
+from ec2.world import plug
+from world_of import groups, is_cut, our_tags
+
+CHANGE = "ModifyNetworkInterfaceAttribute"
+LIMIT = 30  # seconds that nothing here takes
+
+
+@pytest.fixture
+def node(ec2):
+    return ec2.world.nodes["node1"]
+
+
+@pytest.fixture
+def first(ec2):
+    return ec2.world.interfaces["node1"][0]
+
+
+@pytest.fixture
+def second(ec2):
+    return ec2.world.interfaces["node1"][1]
+
+
+@pytest.fixture
+def more(ec2):
+    """Groups that an administrator gives to an interface: one more than it had."""
+    return sorted(ec2.world.groups[g] for g in ("app", "ssh", "db"))
+
+
+@pytest.fixture
+def single(ec2):
+    """An instance with one interface."""
+    return ec2.edit.add_instance("single")
+
+
+def on_interface(interface):
+    return lambda call: call.params.get("NetworkInterfaceId") == interface
+
+
+def until_record(ec2, number):
+    """For ``stale``: as long as fewer records than this were written."""
+    return lambda call: len(ec2.calls_of("CreateTags")) < number
+
+
+def succeeds(result):
+    assert result.code == 0, result.err
+
+
+def restores(agent, ec2, node, options, wanted):
+    """A plain on brings exactly this back, and leaves no tag of ours."""
+    succeeds(agent.command("on", node, **options))
+    assert groups(ec2, node) == wanted
+    assert our_tags(ec2, node) == {}
+
+
+def killed_at(agent, ec2, arguments, call, nth=1, when=None):
+    """Run the agent; it is killed when this call has taken effect and before it is answered."""
+    running, known = [], threading.Event()
+
+    def kill(_call):
+        assert known.wait(LIMIT)
+        running[0].kill()
+        running[0].wait(LIMIT)
+
+    ec2.rules.add(call, Hook(kill, late=True), nth=nth, when=when)
+    running.append(agent.start(*arguments))
+    known.set()
+    _, err = running[0].communicate(timeout=LIMIT)
+    assert running[0].returncode == -9, err
+    ec2.rules.clear()
+
+
+def half_fenced(agent, ec2, options):
+    """An off of node1 that was killed when the first interface was cut and the second was not."""
+    first, second = ec2.world.interfaces["node1"]
+    arrived = threading.Event()
+    ec2.rules.add(CHANGE, Hook(lambda call: arrived.set()), when=on_interface(second), times=None)
+    ec2.rules.add(CHANGE, Reset(), when=on_interface(second), times=None)
+    ec2.rules.add(CHANGE, Hook(lambda call: arrived.wait(LIMIT), late=True), when=on_interface(first))
+    arguments = agent.arguments("off", ec2.world.nodes["node1"], **options)
+    killed_at(agent, ec2, arguments, CHANGE, when=on_interface(first))
+
+
+def once(ec2, call, what, late=False, nth=1, when=None):
+    """Let this happen at one call; returns what it returned, when it has."""
+    done = []
+    ec2.rules.add(call, Hook(lambda _call: done.append(what()), late=late), nth=nth, when=when)
+    return done
+
+
+def record_of_another(node, when, interfaces):
+    """The tags of another fencer's record."""
+    tags = {"lastfence": str(when)}
+    for n, (interface, some) in enumerate(interfaces.items(), 1):
+        value = {"n": {"i": interface, "s": [g[3:] for g in some], "c": {"i": 0, "t": 1}}, "t": when}
+        tags[f"Original_SG_Backup_{node}_{when}_{n}_0"] = json.dumps(value)
+    return tags
+
+
+def reattach(ec2, node, interface, device_index):
+    front = ec2.edit._front
+    with front.lock:
+        backend = ec2.edit._backend()
+        plug(backend.get_instance(node), backend.enis[interface], device_index, 0)
+        front.history.note()
+
+
+# --- fencers at once -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_fencers_at_once_all_succeed_and_soon(agent, ec2, node, mode, count):
+    before = groups(ec2, node)
+    ec2.rules.add(None, Delay(0.05), times=None)
+    began = time.monotonic()
+    running = [agent.start(*agent.arguments("off", node, deadline=20, **mode)) for _ in range(count)]
+    for process in running:
+        _, err = process.communicate(timeout=LIMIT)
+        assert process.returncode == 0, err
+    assert time.monotonic() - began < 10
+    assert len(ec2.calls_of("CreateTags")) <= 4 * count
+    ec2.rules.clear()
+    assert is_cut(ec2, node, mode)
+    restores(agent, ec2, node, mode, before)
+
+
+def test_a_fencer_that_always_records_last_does_not_hold_it_up(agent, ec2, node, mode):
+    before = groups(ec2, node)
+
+    def record_again(_call):
+        later = 1 + int(our_tags(ec2, node)["lastfence"])
+        ec2.edit.put_tags(node, record_of_another(node, later, before))
+
+    ec2.rules.add("CreateTags", Hook(record_again, late=True), times=None)
+    succeeds(agent.command("off", node, deadline=10, **mode))
+    assert len(ec2.calls_of("CreateTags")) <= 2
+    ec2.rules.clear()
+    restores(agent, ec2, node, mode, before)
+
+
+def test_a_refused_fencer_puts_nothing_back_though_the_other_does_not_see_its_record(agent, ec2, node, second, keep):
+    """A succeeds on reads without B's record, so it does not write its own again; B must see A's."""
+    limited = ec2.keys.add(AccessKey("AKIALIMITED000000001", "limited"))
+    limited.deny("ec2:ModifyNetworkInterfaceAttribute", second)
+    running, refused, go_on = [], threading.Event(), threading.Event()
+
+    def start_b(_call):
+        options = {**keep, "access_key": limited.access_key, "secret_key": limited.secret_key}
+        running.append(agent.start(*agent.arguments("off", node, **options)))
+        assert refused.wait(LIMIT)
+
+    def hold_b(_call):
+        refused.set()
+        assert go_on.wait(LIMIT)
+
+    ec2.rules.add("DescribeInstances", Hook(start_b, late=True), nth=2)
+    is_b = lambda call: call.key_id == limited.access_key and on_interface(second)(call)  # noqa: E731
+    ec2.rules.add(CHANGE, Hook(hold_b), when=is_b)
+    ec2.stale(tags_changes=1, when=lambda call: refused.is_set() and call.key_id == ec2.key.access_key)
+    result = agent.command("off", node, **keep)
+    go_on.set()
+    _, err = running[0].communicate(timeout=LIMIT)
+    succeeds(result)
+    assert running[0].returncode == 1
+    assert "another fencer may have fenced it" in err
+    assert is_cut(ec2, node, keep)
+
+
+# --- original groups -------------------------------------------------------------------------------------------
+
+
+def test_killed_after_a_record_of_cut_groups_loses_no_originals(agent, ec2, node, mode):
+    """The second off does not see the first one's record, writes down what is cut, and is killed before mending."""
+    before = groups(ec2, node)
+    half_fenced(agent, ec2, mode)
+    ec2.stale(tags_changes=1000, when=until_record(ec2, 2))
+    killed_at(agent, ec2, agent.arguments("off", node, **mode), "CreateTags")
+    ec2.fresh()
+    restores(agent, ec2, node, mode, before)
+
+
+def test_killed_after_a_record_of_a_wholly_isolated_node_loses_no_originals(agent, ec2, node, keep):
+    before = groups(ec2, node)
+    succeeds(agent.command("off", node, **keep))
+    ec2.stale(tags_changes=1000, when=until_record(ec2, 2))
+    killed_at(agent, ec2, agent.arguments("off", node, **keep), "CreateTags")
+    ec2.fresh()
+    assert agent.command("status", node, **keep).code == 2
+    restores(agent, ec2, node, keep, before)
+
+
+def test_a_group_added_between_the_first_read_and_the_record_is_restored(agent, ec2, node, first, mode, more):
+    wanted = {**groups(ec2, node), first: more}
+    once(ec2, "CreateTags", lambda: ec2.edit.set_groups(first, more))
+    succeeds(agent.command("off", node, **mode))
+    assert is_cut(ec2, node, mode)
+    restores(agent, ec2, node, mode, wanted)
+
+
+def test_reads_that_still_show_the_last_fence_are_no_originals(agent, ec2, node, keep):
+    before = groups(ec2, node)
+    for action in ("off", "on"):
+        succeeds(agent.command(action, node, **keep))
+    ec2.stale(groups_changes=2, when=until_record(ec2, 2))
+    succeeds(agent.command("off", node, **keep))
+    ec2.fresh()
+    assert is_cut(ec2, node, keep)
+    restores(agent, ec2, node, keep, before)
+
+
+@pytest.mark.parametrize("future", [1000, 0])
+def test_fencers_that_come_to_the_same_time_keep_each_others_originals(agent, ec2, node, mode, future):
+    """Both see the same older lastfence; the second has not seen the record of the first."""
+    before = groups(ec2, node)
+    ec2.edit.put_tags(node, {"lastfence": str(int(time.time()) + future)})
+    half_fenced(agent, ec2, mode)
+    ec2.stale(tags_changes=1, when=until_record(ec2, 2))
+    succeeds(agent.command("off", node, **mode))
+    ec2.fresh()
+    assert is_cut(ec2, node, mode)
+    restores(agent, ec2, node, mode, before)
+
+
+def test_a_record_left_over_from_before_does_not_outrank_the_last_one(agent, ec2, node, first, mode, more):
+    """A clean-up failed, the groups changed, off, and off again whose first read shows the left-over only."""
+    wanted = {**groups(ec2, node), first: more}
+    succeeds(agent.command("off", node, **mode))
+    ec2.key.deny("ec2:DeleteTags")
+    succeeds(agent.command("on", node, **mode))
+    ec2.key.permit_all()
+    ec2.edit.set_groups(first, more)
+    succeeds(agent.command("off", node, **mode))
+    ec2.stale(tags_changes=1, reads=1)
+    succeeds(agent.command("off", node, **mode))
+    ec2.fresh()
+    restores(agent, ec2, node, mode, wanted)
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["ends", "killed"])
+def test_the_record_of_a_new_interface_overwrites_no_other(agent, ec2, keep, killed):
+    """It takes the rank of another, in a read that does not show that one's record."""
+    app, db, ssh = (ec2.world.groups[g] for g in ("app", "db", "ssh"))
+    slots = [{"groups": [app], "device_index": 0}, {"groups": [app, db], "device_index": 2}]
+    node = ec2.edit.add_instance("gap", slots)
+    wanted = groups(ec2, node)
+    new = once(ec2, CHANGE, lambda: ec2.edit.attach(node, [ssh], 1), late=True)
+    ec2.stale(tags_changes=1000, reads=1, when=lambda call: len(ec2.calls_of("DescribeInstances")) == 3)
+    if killed:
+        killed_at(agent, ec2, agent.arguments("off", node, **keep), "CreateTags", nth=2)
+        ec2.fresh()
+    succeeds(agent.command("off", node, **keep))
+    ec2.fresh()
+    ec2.rules.clear()
+    assert is_cut(ec2, node, keep)
+    restores(agent, ec2, node, keep, {**wanted, new[0]: [ssh]})
+
+
+# --- proof -----------------------------------------------------------------------------------------------------
+
+
+def test_a_change_of_the_second_round_counts_only_if_it_was_accepted(agent, ec2, node, first, keep):
+    """Opened again by somebody, the second change throttled, and a stale read that shows the first one."""
+    opened = [ec2.world.groups["app"]]
+    once(ec2, "DescribeInstances", lambda: ec2.edit.set_groups(first, opened), nth=3)
+    ec2.rules.add(CHANGE, Throttle(), nth=3)
+    ec2.stale(groups_changes=1, reads=1, when=lambda call: len(ec2.calls_of(CHANGE)) >= 3)
+    succeeds(agent.command("off", node, **keep))
+    assert is_cut(ec2, node, keep)
+    assert len(ec2.calls_of(CHANGE)) == 4
+
+
+@pytest.fixture
+def full_of_tags(ec2, node):
+    """There is room for the record of two interfaces, and for no third."""
+    ec2.edit.put_tags(node, {f"mine{n}": "" for n in range(46)})
+
+
+def test_no_room_for_the_record_of_a_new_interface_is_a_tag_error(agent, ec2, node, keep, full_of_tags):
+    app = [ec2.world.groups["app"]]
+    new = once(ec2, CHANGE, lambda: ec2.edit.attach(node, app, 5), late=True)
+    result = agent.command("off", node, **keep)
+    assert result.code == 1
+    assert result.last.startswith("ERROR: tag error")
+    assert "room for 0 more tags" in result.last
+    now = groups(ec2, node)
+    assert now.pop(new[0]) == app, "never changed without a record"
+    assert set(map(tuple, now.values())) == {(ec2.world.isolation,)}
+
+
+@pytest.mark.parametrize("why", ["full", "refused"])
+def test_ignoring_tag_failures_isolates_a_new_interface_too(agent, ec2, node, mode, full_of_tags, why):
+    groups_of_new = [ec2.world.groups["app"], ec2.world.groups["ssh"]]
+    once(ec2, CHANGE, lambda: ec2.edit.attach(node, groups_of_new, 5), late=True)
+    if why == "refused":
+        ec2.rules.add("CreateTags", Error("TagPolicyViolation"), nth=2)
+    result = agent.command("off", node, ignore_tag_write_failure=True, **mode)
+    succeeds(result)
+    assert any("going on without a backup" in line for line in result.lines)
+    assert len(groups(ec2, node)) == 3
+    assert is_cut(ec2, node, mode)
+
+
+# --- on --------------------------------------------------------------------------------------------------------
+
+
+def test_an_off_that_wins_is_isolated_again_through_throttling(agent, ec2, node, keep):
+    before = groups(ec2, node)
+    succeeds(agent.command("off", node, **keep))
+    off = once(ec2, CHANGE, lambda: agent.command("off", node, **keep))
+    closing = lambda call: bool(off) and call.listing("SecurityGroupId") == [ec2.world.isolation]  # noqa: E731
+    throttle = ec2.rules.add(CHANGE, Throttle(), when=closing, times=2)
+    result = agent.command("on", node, **keep)
+    succeeds(off[0])
+    assert throttle.fired == 2
+    assert result.code == 1
+    assert "was fenced meanwhile, and that wins" in result.last
+    assert is_cut(ec2, node, keep)
+    restores(agent, ec2, node, keep, before)
+
+
+def test_an_off_wins_over_an_on_that_does_not_know_secg(agent, ec2, node, keep):
+    before = groups(ec2, node)
+    succeeds(agent.command("off", node, **keep))
+    off = once(ec2, CHANGE, lambda: agent.command("off", node, **keep))
+    result = agent.command("on", node)
+    succeeds(off[0])
+    assert result.code == 1
+    assert "was fenced meanwhile, and that wins" in result.last
+    assert is_cut(ec2, node, keep)
+    restores(agent, ec2, node, {}, before)
+
+
+def test_an_on_that_cannot_tell_how_to_close_says_what_may_be_open(agent, ec2, single, keep):
+    """Without secg, and open when it began: the record was a left-over."""
+    succeeds(agent.command("off", single, **keep))
+    ec2.key.deny("ec2:DeleteTags")
+    succeeds(agent.command("on", single, **keep))
+    ec2.key.permit_all()
+    once(ec2, CHANGE, lambda: agent.command("off", single, **keep))
+    result = agent.command("on", single)
+    assert result.code == 1
+    assert "NOT isolated again; run off now" in result.last
+    assert all(interface in result.last for interface in groups(ec2, single))
+    assert our_tags(ec2, single), "the record is kept"
+    succeeds(agent.command("off", single, **keep))
+    assert is_cut(ec2, single, keep)
+
+
+def test_an_off_that_wrote_the_same_keys_and_time_wins(agent, ec2, node, keep):
+    """A twin of the off that on undoes: only the white space of its values differs."""
+    succeeds(agent.command("off", node, **keep))
+
+    def twin():
+        tags = {k: re.sub(r', *"t"', ',                "t"', v) for k, v in our_tags(ec2, node).items()}
+        ec2.edit.put_tags(node, tags)
+
+    once(ec2, CHANGE, twin)
+    result = agent.command("on", node, **keep)
+    assert result.code == 1
+    assert "was fenced meanwhile, and that wins" in result.last
+    assert is_cut(ec2, node, keep)
+
+
+def test_an_interface_that_is_attached_again_during_on_is_restored(agent, ec2, node, second, mode):
+    before = groups(ec2, node)
+    succeeds(agent.command("off", node, **mode))
+    ec2.edit.detach(second)
+    once(ec2, CHANGE, lambda: reattach(ec2, node, second, 1))
+    restores(agent, ec2, node, mode, before)
+
+
+def test_one_read_without_the_record_does_not_leave_it_isolated(agent, ec2, node, mode):
+    before = groups(ec2, node)
+    succeeds(agent.command("off", node, **mode))
+    ec2.stale(tags_changes=1000, reads=1)
+    restores(agent, ec2, node, mode, before)
+
+
+def test_a_detached_interface_of_an_older_record_is_a_warning_with_its_groups(agent, ec2, node, second, keep):
+    before = groups(ec2, node)
+    succeeds(agent.command("off", node, **keep))
+    ec2.edit.detach(second)
+    succeeds(agent.command("off", node, **keep))
+    result = agent.command("on", node, **keep)
+    succeeds(result)
+    assert f"{second} of the backup is not attached any more" in result.last
+    assert all(group in result.last for group in before[second])

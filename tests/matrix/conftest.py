@@ -1,0 +1,40 @@
+"""The bench: an EC2, one cached client, a clock that skips the pauses."""
+
+import datetime
+import logging
+import os
+import threading
+from types import SimpleNamespace
+from typing import Iterator
+
+import pytest
+from aws_vpc_net import deadline, ec2
+from ec2.server import Ec2Server
+
+from .world import Bench, Killed
+
+
+@pytest.fixture(scope="session")
+def matrix_seed() -> int:
+    """Another part of what is too much for every day, each day; FENCE_MATRIX_SEED brings one back."""
+    return int(os.environ.get("FENCE_MATRIX_SEED") or datetime.date.today().toordinal())
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    with Ec2Server() as server, pytest.MonkeyPatch.context() as patch:
+        made = Bench(server, tmp_path_factory.mktemp("matrix") / "dmi")
+        patch.setenv("FENCE_AWS_VPC_NET_DMI", str(made.dmi))
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        patch.setattr(ec2, "_client", made.client)
+        patch.setattr(deadline, "time", SimpleNamespace(sleep=made.clock.sleep))
+        patch.setattr(logging.getLogger("aws_vpc_net"), "level", logging.CRITICAL)
+        shown = threading.excepthook
+        patch.setattr(threading, "excepthook", lambda args: None if args.exc_type is Killed else shown(args))
+        yield made
+
+
+def pytest_report_header() -> str:
+    return f"fault matrix: FENCE_MATRIX_SEED={os.environ.get('FENCE_MATRIX_SEED') or 'of the day'}"
+
+

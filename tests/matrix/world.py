@@ -1,0 +1,312 @@
+"""The bench of a worker and the scene of a case: one instance, its modes, runs in this process, looks from outside."""
+
+import threading
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Callable, Dict, FrozenSet, List, Optional, Set, Tuple
+
+from aws_vpc_net import backup_tags, ec2, off, on, queries, replies, rules, settings
+from aws_vpc_net.deadline import Deadline
+from aws_vpc_net.errors import FenceError
+from aws_vpc_net.toolbox import toolbox
+from ec2.faults import Fault, Hook
+from ec2.server import Ec2Server
+from ec2.wire import Call, Reply
+
+MODES = (
+    "keep", "remove", "keep+untrack", "remove+untrack", "keep+ignore", "remove+ignore", "keep+static",
+    "remove+poweroff", "keep+poweroff+poweron",
+)  # fmt: skip
+MODIFY, DESCRIBE = "ModifyNetworkInterfaceAttribute", "DescribeInstances"
+SECONDS = 10.0  # the deadline, on the bench's clock
+API_SECONDS = 0.2
+SCALE = 100.0  # pauses are so many times shorter; the bench's clock counts them in full
+
+
+class Killed(BaseException):
+    """This run is dead: no request of it reaches EC2 any more."""
+
+
+class Clock:
+    """Monotonic seconds to which the part of the pauses that nobody waited for is added."""
+
+    def __init__(self) -> None:
+        self.skipped = 0.0
+        self._really = time.sleep
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.skipped
+
+    def sleep(self, seconds: float) -> None:
+        self._really(seconds / SCALE)
+        self.skipped += seconds * (1 - 1 / SCALE)
+
+
+@dataclass
+class Run:
+    """One operation; what is left of it after its death gets no further than its client."""
+
+    dead: bool = False
+    active: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class RunClient:
+    """The cached boto3 client as one run has it."""
+
+    def __init__(self, client: Any, run: Run) -> None:
+        self._client, self._run = client, run
+        events = SimpleNamespace(register=lambda *_: None)  # done once, on the client itself
+        self.meta = SimpleNamespace(method_to_api_mapping=client.meta.method_to_api_mapping, events=events)
+
+    def __getattr__(self, operation: str) -> Callable[..., Any]:
+        def call(**params: Any) -> Any:
+            with self._run.lock:
+                if self._run.dead:
+                    raise Killed
+                self._run.active += 1
+            try:
+                return getattr(self._client, operation)(**params)
+            finally:
+                with self._run.lock:
+                    self._run.active -= 1
+
+        return call
+
+
+class Bench:
+    """What the cases of a worker share."""
+
+    def __init__(self, server: Ec2Server, dmi: Path) -> None:
+        self.server, self.dmi, self.clock = server, dmi, Clock()
+        self.run = Run()
+        self._make: Callable[[Any], Any] = ec2._client
+        self._made: Optional[Any] = None
+
+    def client(self, chosen: settings.Settings) -> RunClient:
+        """In the place of ``aws_vpc_net.ec2._client``."""
+        if self._made is None:
+            self._made = self._make(chosen)
+            self._made.meta.events.register(f"after-call.ec2.{DESCRIBE}", replies.complete)
+        return RunClient(self._made, self.run)
+
+
+@dataclass
+class Outcome:
+    """How an operation ended; ``code`` None: it was killed."""
+
+    code: Optional[int]
+    error: str = ""
+    category: str = ""
+    seconds: float = 0.0
+    foreign: str = ""  # an error that is not ours
+
+
+@dataclass(frozen=True)
+class Point:
+    """A call of an operation: the nth of its kind, where it changes an interface the nth of that interface."""
+
+    action: str
+    nth: int
+    interface: Optional[int] = None
+    free: FrozenSet[str] = frozenset()  # names of groups that no interface of the node has then
+
+    @property
+    def name(self) -> str:
+        return f"{self.action}{'' if self.interface is None else f'[{self.interface}]'}#{self.nth}"
+
+
+class Noted(Fault):
+    """A fault that leaves a note of which calls it happened to."""
+
+    def __init__(self, calls: Set[int], parts: Tuple[Fault, ...]) -> None:
+        self.calls, self.parts = calls, parts
+
+    def before(self, call: Call) -> None:
+        self.calls.add(call.number)
+        for part in self.parts:
+            part.before(call)
+
+    def after(self, call: Call, reply: Reply) -> None:
+        for part in self.parts:
+            part.after(call, reply)
+
+
+class Scene:
+    """node1 in a fresh world, fenced from node3 in one mode."""
+
+    def __init__(self, bench: Bench, mode: str) -> None:
+        self.bench, self.mode, self.server = bench, mode, bench.server
+        world = self.server.reset()
+        self.server.keys.verify = False  # the signature is not what this is about
+        self.node = world.nodes["node1"]
+        self.interfaces = list(world.interfaces["node1"])
+        bench.dmi.write_text(world.nodes["node3"], encoding="ascii")
+        spare = self.server.edit.add_group("isolation2")
+        self.names = {**world.groups, "isolation2": spare}
+        self.originals = {i: frozenset(self.server.groups_of(i)) for i in self.interfaces}
+        self.options = self._options()
+        self.policy = self.settings("off").policy
+        self.deleted: Set[str] = set()
+        self.faulty: Set[int] = set()  # numbers of the calls that a fault happened to
+        self.late: Dict[str, int] = {}  # interfaces attached meanwhile: number of the call that came next
+        self.lost: List[str] = []  # moments at which originals were not readable from tags
+        self.killing: Callable[[], None] = lambda: None
+        self.calm()
+
+    def has(self, part: str) -> bool:
+        """Is it part of the mode?"""
+        return part in self.mode.split("+")
+
+    @property
+    def new_groups(self) -> List[str]:
+        """Groups of an interface that is attached meanwhile."""
+        return [self.names["app"], self.names["db"]]
+
+    def _options(self) -> Dict[str, Any]:
+        names = self.names
+        found: Dict[str, Any] = {"secg": names["app"]}
+        if self.has("keep"):
+            found = {"secg": f"{names['isolation']},{names['isolation2']}", "invert_sg_removal": True}
+        if self.has("untrack"):
+            found["untrack_secg"] = names["open"]
+        if self.has("ignore"):
+            found["ignore_tag_write_failure"] = True
+        if self.has("static"):
+            sets = [sorted(self.originals[i]) for i in self.interfaces]
+            found.update({f"interface{n}_sg": ",".join(g) for n, g in enumerate([*sets, self.new_groups])})
+        if self.has("poweroff"):
+            found.update(onfence_poweroff=True, ignore_instance_state=True)
+        if self.has("poweron"):
+            found["unfence_poweron"] = True
+        return found
+
+    def settings(self, action: str, **changes: Any) -> settings.Settings:
+        """The options as the agent parses them, with a shorter time for a call."""
+        key = self.server.key
+        given = {
+            **self.options, "action": action, "plug": self.node, "region": self.server.region,
+            "access_key": key.access_key, "secret_key": key.secret_key, "endpoint_url": self.server.endpoint,
+        }  # fmt: skip
+        parsed = settings.parse({f"--{k.replace('_', '-')}": "1" if v is True else v for k, v in given.items()})
+        return replace(parsed, api_seconds=API_SECONDS, deadline=SECONDS, **changes)
+
+    # Acting
+
+    def run(self, action: str, **changes: Any) -> Outcome:
+        """An operation in this process, as the agent does it."""
+        clock, run = self.bench.clock, Run()
+        self.bench.run = run
+
+        def kill() -> None:
+            run.dead = True
+
+        self.killing = kill
+        chosen = self.settings(action, **changes)
+        began = clock()
+        tools = toolbox(chosen, Deadline(chosen.seconds, began, clock))
+        outcome = Outcome(0)
+        try:
+            if action == "off":
+                (fence,) = off.prepare(tools, [self.node])
+                off.run(tools, fence)
+                if chosen.onfence_poweroff and not fence.target.terminated:
+                    off.power_off(tools, [self.node])
+            elif action == "on":
+                on.run(tools, self.node)
+            else:
+                outcome.code = 2 if queries.status(tools, [self.node])[self.node] else 0
+        except FenceError as error:
+            outcome = Outcome(1, str(error), error.category.value)
+        except BaseException as error:  # noqa: BLE001 - Killed, or what must not happen
+            outcome = Outcome(1, foreign=f"{type(error).__name__}: {error}")
+        if run.dead:
+            outcome = Outcome(None)
+        outcome.seconds = clock() - began
+        self._wait_for(lambda: run.dead and run.active)
+        return outcome
+
+    def _wait_for(self, busy: Callable[[], object]) -> None:
+        end = time.monotonic() + 2
+        while busy() and time.monotonic() < end:
+            time.sleep(0.002)
+
+    def calm(self) -> None:
+        """No faults any more, and nothing is under way."""
+        self.server.rules.clear()
+        self.server.fresh()
+        self.server.key.expired = False
+        self._wait_for(lambda: any(c.outcome == "pending" for c in list(self.server.calls)))
+        self.server.rules.add(None, Hook(self._look, late=True), when=lambda call: not call.reads, times=None)
+
+    def put(self, point: Point, *faults: Fault, times: Optional[int] = 1) -> None:
+        """Let faults happen at a call."""
+        wanted = None if point.interface is None else self.interfaces[point.interface]
+
+        def same(call: Call) -> bool:
+            return wanted is None or call.params.get("NetworkInterfaceId") == wanted
+
+        noted = Noted(self.faulty, faults)
+        self.server.rules.add(point.action, noted, when=same, nth=point.nth, times=times)
+
+    # Looking
+
+    @property
+    def now(self) -> Dict[str, Any]:
+        """The instance as it is."""
+        found: Dict[str, Any] = self.server.snapshot()[self.node]
+        return found
+
+    def tags(self) -> Dict[str, str]:
+        """Our tags."""
+        return {k: v for k, v in self.now["tags"].items() if k == "lastfence" or k.startswith("Original_SG_Backup_")}
+
+    def are_cut(self, groups: FrozenSet[str]) -> bool:
+        """Are these the groups of a fenced interface? Said here once more, not asked of the code under test."""
+        secg = frozenset(self.options["secg"].split(","))
+        if self.has("keep"):
+            return bool(groups) and groups <= secg
+        return bool(groups) and not groups & (secg | {self.options.get("untrack_secg")})
+
+    def is_cut(self) -> bool:
+        """Are all interfaces?"""
+        found = self.now["interfaces"].values()
+        return bool(found) and all(self.are_cut(frozenset(g)) for g in found)
+
+    def in_use(self) -> FrozenSet[str]:
+        """Groups of the node's interfaces, those that were detached too."""
+        kept = [i for i in [*self.interfaces, *self.now["interfaces"]] if i in self.server._moto.backend().enis]
+        return frozenset(g for i in kept for g in self.server.groups_of(i))
+
+    def unreadable(self) -> List[str]:
+        """Interfaces whose groups are not the originals, where tags do not tell those."""
+        now = self.now
+        if now["state"] == "terminated" or self.has("ignore") or self.has("static"):
+            return []
+        sets = {i: frozenset(g) for i, g in now["interfaces"].items()}
+        shown = tuple(rules.Interface(i, n, g) for n, (i, g) in enumerate(sets.items(), 1))
+        instance = rules.Instance(self.node, now["state"], shown, now["tags"])
+        found = rules.originals(instance, backup_tags.read(instance), self.policy)
+        return [i for i, g in sets.items() if g != self.originals[i] != found.get(i)]
+
+    def _look(self, call: Call) -> None:
+        self.lost += [f"{call.action} {call.number}: {i}" for i in self.unreadable()]
+
+    # Two ways on from one state
+
+    def save(self) -> Callable[[], None]:
+        """Remember groups, tags and state; the function brings them back."""
+        then = self.now
+
+        def load() -> None:
+            now = self.now
+            for interface, groups in then["interfaces"].items():
+                self.server.edit.set_groups(interface, groups)
+            gone = {k: None for k in now["tags"] if k not in then["tags"]}
+            self.server.edit.put_tags(self.node, {**gone, **then["tags"]})
+            if now["state"] != then["state"]:
+                self.server.edit.set_state(self.node, then["state"])
+
+        return load

@@ -1,0 +1,301 @@
+"""Several invocations of the agent's actions on one EC2, taking turns at each API call in a chosen order.
+
+Each invocation is a greenlet that stops at every call, with the call decided and not yet in effect; a schedule says
+who goes next. The code that runs is the product's; replaced are the wire, the clock and chance.
+"""
+
+import copy
+import random
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from unittest import mock
+
+from greenlet import greenlet
+
+from aws_vpc_net import backup_tags, off, on, rules
+from aws_vpc_net.deadline import Deadline
+from aws_vpc_net.ec2 import Doing, Ec2, Stats
+from aws_vpc_net.errors import FenceError
+from aws_vpc_net.instances import InstanceOperations, parse_instance
+from aws_vpc_net.rules import Instance, Policy
+from aws_vpc_net.security_groups import SecurityGroupOperations
+from aws_vpc_net.settings import Settings
+from aws_vpc_net.tags import TagOperations
+from aws_vpc_net.toolbox import Toolbox
+
+from .memory import APP, ID, ISO, OPEN, ORIGINALS, Memory
+
+CALLS = (
+    "describe_instances",
+    "create_tags",
+    "delete_tags",
+    "modify_network_interface_attribute",
+)
+CALL_SECONDS = 0.05
+MOST_STEPS = 400
+
+POLICIES = {
+    "keep": Policy((ISO,), keep_only=True),
+    "remove": Policy((APP,)),
+    "keep+untrack": Policy((ISO,), keep_only=True, untrack=OPEN),
+    "remove+untrack": Policy((APP,), untrack=OPEN),
+}
+
+
+@dataclass(frozen=True)
+class Actor:
+    """One invocation: what it does, and what happens to it."""
+
+    name: str
+    action: str  # off or on
+    dies_at: Optional[int] = None  # its n-th call, from 1, is the last thing it does
+    effect: bool = True  # does that call take effect?
+    stale: Dict[int, Tuple[int, int]] = field(default_factory=dict)  # n-th call -> changes of (tags, groups) behind
+    skew: int = 0  # seconds that its clock is off
+    denied: Tuple[str, ...] = ()  # interfaces that it may not change
+
+
+class _Wire(Ec2):
+    """The product's Ec2, whose attempts go to the explorer."""
+
+    def __init__(self, run: "Run", actor: Actor, settings: Settings) -> None:
+        self.now = 0.0
+        super().__init__(settings, Deadline(settings.deadline, 0.0, lambda: self.now), Stats())
+        self._run = run
+        self._actor = actor
+
+    def _connect(self) -> None:
+        self._client = SimpleNamespace(meta=SimpleNamespace(method_to_api_mapping=dict.fromkeys(CALLS)))
+
+    def _attempt(self, operation: str, doing: Doing, params: Dict[str, Any]) -> Dict[str, Any]:
+        self.now += CALL_SECONDS
+        reply: Dict[str, Any] = self._run.stop_at(self._actor, operation, doing, params)
+        return reply
+
+
+@dataclass
+class Outcome:
+    """How an invocation ended: None is success."""
+
+    error: Optional[BaseException]
+
+
+class Run:
+    """One schedule, played from the start."""
+
+    def __init__(self, mode: str, actors: Sequence[Actor], memory: Optional[Memory] = None) -> None:
+        self.mode = mode
+        self.policy = POLICIES[mode]
+        self.memory = memory or Memory()
+        self.actors = list(actors)
+        self.outcomes: Dict[str, Outcome] = {}
+        self.steps: List[Tuple[str, str]] = []  # (actor, operation) in order of effect
+        self.problems: List[str] = []
+        self.in_window = False  # see _check_originals
+        self.windows = 0
+        self._made: Dict[str, int] = {}
+        self._dead: Dict[str, bool] = {}
+        self._wires: Dict[str, _Wire] = {}
+        self._current = ""
+        self._main = greenlet.getcurrent()
+        self._lets = {a.name: greenlet(lambda a=a: self._live(a)) for a in actors}
+        self._asked: Dict[str, Callable[[], Any]] = {}
+        self.memory.denied = {(a.name, i) for a in actors for i in a.denied}
+
+    # Invocations
+
+    def _live(self, actor: Actor) -> None:
+        settings = Settings(
+            action=actor.action, plugs=(ID,), policy=self.policy, skip_race_check=True, deadline=30.0, api_seconds=1.0
+        )
+        wire = self._wires[actor.name] = _Wire(self, actor, settings)
+        tools = Toolbox(settings, wire, InstanceOperations(wire), SecurityGroupOperations(wire), TagOperations(wire))
+        try:
+            if actor.action == "off":
+                off.run(tools, off.prepare(tools, [ID])[0])
+            else:
+                on.run(tools, ID)
+            self.outcomes[actor.name] = Outcome(None)
+        except FenceError as error:
+            self.outcomes[actor.name] = Outcome(error)
+        except Exception as error:  # noqa: BLE001 - to be reported with its schedule
+            self.outcomes[actor.name] = Outcome(error)
+            self.problems.append(f"{actor.name} raised {error!r}")
+
+    def stop_at(self, actor: Actor, operation: str, doing: Doing, params: Dict[str, Any]) -> Any:
+        """Called by an invocation with a decided call; returns when it is this one's turn again."""
+
+        def effect() -> Any:
+            number = self._made[actor.name] = self._made.get(actor.name, 0) + 1
+            dies = actor.dies_at == number
+            if dies:
+                self._dead[actor.name] = True
+            if not dies or actor.effect:
+                self.steps.append((actor.name, operation))
+                return self.memory.perform(actor.name, operation, doing, params, actor.stale.get(number, (0, 0)))
+            return None
+
+        self._asked[actor.name] = effect
+        self._main.switch()
+        return self._asked.pop(actor.name)()
+
+    # The schedule
+
+    def alive(self) -> List[str]:
+        """Who can go next."""
+        return [a.name for a in self.actors if not self._lets[a.name].dead and not self._dead.get(a.name)]
+
+    def step(self, name: str) -> None:
+        """Let an invocation make its decided call and go on to decide the next."""
+        self._current = name
+        self._lets[name].switch()
+        self._check_originals()
+
+    def start(self) -> None:
+        """Bring every invocation to its first call."""
+        for actor in self.actors:
+            self._current = actor.name
+            self._lets[actor.name].switch()
+
+    # Seen from outside
+
+    def now(self) -> Instance:
+        """The instance as it is."""
+        raw = self.memory._describe(0, 0)["Reservations"][0]["Instances"][0]
+        return parse_instance(raw)
+
+    def is_cut(self) -> bool:
+        """Do all interfaces have the groups of a fenced node?"""
+        return all(rules.cut(g, self.policy) for g in self.memory.groups.values())
+
+    def _check_originals(self) -> None:
+        """Invariant 4: what is not as it was can be read from the tags.
+
+        But for one window: an ``on`` deletes the record between a read of an ``off`` and the change that this read
+        decided; or an ``off`` changes groups between a read of an ``on`` and the deletion that this read decided.
+        No order of calls closes it; the next read of that ``off`` does.
+        """
+        seen = self.now()
+        found = rules.originals(seen, backup_tags.read(seen), self.policy)
+        lost = [i for i, g in self.memory.groups.items() if g != ORIGINALS[i] and found.get(i) != ORIGINALS[i]]
+        if not lost:
+            self.in_window = False
+        elif not self.in_window:
+            self.in_window = self._crossed(*self.steps[-1])
+            self.windows += self.in_window
+            if not self.in_window:
+                self.problems.append(
+                    f"the originals of {', '.join(lost)} are not in the tags after {len(self.steps)} calls"
+                )
+
+    def _crossed(self, name: str, operation: str) -> bool:
+        """Did this change and one of another invocation cross, both decided by reads before either?"""
+        reads = [n for n, step in enumerate(self.steps) if step == (name, "describe_instances")]
+        other = {"delete_tags": "modify_network_interface_attribute"}.get(operation, "delete_tags")
+        return any(o == other and who != name for who, o in self.steps[reads[-1] if reads else 0 :])
+
+    def first(self, name: str, operation: str) -> int:
+        """When this call of an invocation took effect first."""
+        return self.steps.index((name, operation)) if (name, operation) in self.steps else MOST_STEPS
+
+    @contextmanager
+    def patched(self) -> Iterator[None]:
+        """Clock and chance of this run: the same schedule always plays the same."""
+        dice = random.Random(1)
+        skews = {a.name: a.skew for a in self.actors}
+
+        def sleep(seconds: float) -> None:
+            self._wires[self._current].now += seconds
+
+        clock = SimpleNamespace(time=lambda: 1_700_000_000.0 + skews.get(self._current, 0), sleep=sleep)
+        with (
+            mock.patch("aws_vpc_net.recording.time", clock),
+            mock.patch("aws_vpc_net.deadline.time", clock),
+            mock.patch("aws_vpc_net.recording.random", dice),
+            mock.patch("aws_vpc_net.deadline.random", dice),
+            mock.patch("aws_vpc_net.ec2.CONNECTIONS", 1),
+        ):
+            yield
+
+
+Choose = Callable[[int, List[str]], str]
+
+
+def play(mode: str, actors: Sequence[Actor], choose: Choose, memory: Optional[Memory] = None) -> Run:
+    """Play one schedule to its end; ``choose`` says who of the living goes at each step."""
+    run = Run(mode, actors, memory)
+    with run.patched():
+        run.start()
+        for number in range(MOST_STEPS):
+            living = run.alive()
+            if not living:
+                return run
+            run.step(choose(number, living))
+    run.problems.append(f"no end after {MOST_STEPS} calls")
+    return run
+
+
+def every_order(
+    mode: str, actors: Sequence[Actor], switches: Optional[int] = None, memory: Optional[Memory] = None
+) -> Iterator[Tuple[str, Run]]:
+    """All schedules, or those with at most so many switches away from one that could go on; (schedule, run).
+
+    Each begins in a copy of ``memory``.
+    """
+    prefix: Optional[List[str]] = []
+    while prefix is not None:
+        taken: List[str] = []
+        options: List[List[str]] = []
+
+        def choose(  # the defaults bind this round's lists
+            number: int,
+            living: List[str],
+            wanted: List[str] = prefix,
+            taken: List[str] = taken,
+            options: List[List[str]] = options,
+        ) -> str:
+            last = taken[-1] if taken else None
+            order = sorted(living, key=lambda n: (n != last, n))
+            spent = sum(last_one != one for last_one, one in zip(taken, taken[1:]))
+            if switches is not None and last in living and spent >= switches:
+                order = [str(last)]
+            name = wanted[number] if number < len(wanted) else order[0]
+            options.append(order)
+            taken.append(name)
+            return name
+
+        run = play(mode, actors, choose, copy.deepcopy(memory))
+        yield "".join(taken), run
+        prefix = _next(taken, options)
+
+
+def _next(taken: List[str], options: List[List[str]]) -> Optional[List[str]]:
+    """The next prefix in depth-first order."""
+    for depth in range(len(taken) - 1, -1, -1):
+        position = options[depth].index(taken[depth])
+        if position + 1 < len(options[depth]):
+            return [*taken[:depth], options[depth][position + 1]]
+    return None
+
+
+def random_orders(
+    mode: str, actors: Sequence[Actor], count: int, seed: int, memory: Optional[Memory] = None
+) -> Iterator[Tuple[str, Run]]:
+    """So many random schedules; the seed replays them."""
+    dice = random.Random(seed)
+    for _ in range(count):
+        taken: List[str] = []
+
+        def choose(_number: int, living: List[str], taken: List[str] = taken) -> str:
+            taken.append(dice.choice(living))
+            return taken[-1]
+
+        run = play(mode, actors, choose, copy.deepcopy(memory))
+        yield "".join(taken), run
+
+
+def replay(mode: str, actors: Sequence[Actor], schedule: str) -> Run:
+    """A schedule that was printed, again."""
+    return play(mode, actors, lambda number, living: schedule[number] if number < len(schedule) else living[0])

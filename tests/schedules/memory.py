@@ -1,0 +1,77 @@
+"""An EC2 in memory: one instance, calls that take effect one at a time, a past that stale reads can show."""
+
+from dataclasses import dataclass, field
+from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Set, Tuple
+
+from aws_vpc_net import messages
+from aws_vpc_net.ec2 import Doing
+from aws_vpc_net.errors import ApiError
+
+ID = "i-0000000000000000a"
+APP, DB, ISO, OPEN = (f"sg-{c * 17}" for c in "abcd")
+E0, E1 = "eni-00000000000000000", "eni-11111111111111111"
+ORIGINALS: Mapping[str, FrozenSet[str]] = {E0: frozenset((APP, DB)), E1: frozenset((APP, ISO[:3] + "e" * 17))}
+
+State = Tuple[Tuple[Tuple[str, FrozenSet[str]], ...], Tuple[Tuple[str, str], ...]]
+
+
+@dataclass
+class Memory:
+    """The instance's interfaces and tags, and what they were after each change."""
+
+    groups: Dict[str, FrozenSet[str]] = field(default_factory=lambda: dict(ORIGINALS))
+    tags: Dict[str, str] = field(default_factory=dict)
+    denied: Set[Tuple[str, str]] = field(default_factory=set)  # (invocation, interface)
+    past_groups: List[Dict[str, FrozenSet[str]]] = field(default_factory=list)
+    past_tags: List[Dict[str, str]] = field(default_factory=list)
+
+    def perform(
+        self, who: str, operation: str, doing: Doing, params: Mapping[str, Any], back: Tuple[int, int]
+    ) -> Any:
+        """Let a call take effect; ``back``: how many changes of tags and of groups a read is behind."""
+        if operation == "describe_instances":
+            return self._describe(*back)
+        if operation == "modify_network_interface_attribute":
+            return self._modify(who, doing, params["NetworkInterfaceId"], frozenset(params["Groups"]))
+        self.past_tags.append(dict(self.tags))
+        for tag in params["Tags"]:
+            if operation == "create_tags":
+                self.tags[tag["Key"]] = tag["Value"]
+            elif self.tags.get(tag["Key"]) == tag["Value"]:
+                del self.tags[tag["Key"]]
+        return {}
+
+    def _modify(self, who: str, doing: Doing, interface: str, groups: FrozenSet[str]) -> Any:
+        if (who, interface) in self.denied:
+            raise messages.not_permitted(doing, "ModifyNetworkInterfaceAttribute", "UnauthorizedOperation")
+        self.past_groups.append(dict(self.groups))
+        self.groups[interface] = groups
+        return {}
+
+    def _describe(self, tags_back: int, groups_back: int) -> Any:
+        tags = self.past_tags[-tags_back:][0] if tags_back and self.past_tags else self.tags
+        groups = self.past_groups[-groups_back:][0] if groups_back and self.past_groups else self.groups
+        interfaces = [
+            {
+                "NetworkInterfaceId": eni,
+                "VpcId": "vpc-0",
+                "Attachment": {"DeviceIndex": index},
+                "Groups": [{"GroupId": g} for g in sorted(some)],
+            }
+            for index, (eni, some) in enumerate(groups.items())
+        ]
+        instance = {
+            "InstanceId": ID,
+            "State": {"Name": "running"},
+            "NetworkInterfaces": interfaces,
+            "Tags": [{"Key": k, "Value": v} for k, v in tags.items()],
+        }
+        return {"Reservations": [{"Instances": [instance]}]}
+
+
+def lost(doing: Doing, operation: str) -> ApiError:
+    """The reply of a call never arrives."""
+    return messages.broken_connection(doing, operation, "ConnectionClosedError", "the connection was closed")
+
+
+Back = Optional[Tuple[int, int]]
