@@ -252,45 +252,59 @@ def _fit(tags: Dict[str, str], instance: Instance, policy: Policy) -> Dict[str, 
     old = sorted(k for k in own(instance.tags, instance.id) if k != LASTFENCE and k not in needed)
     movable = [k for k in new if k != LASTFENCE]
     reuse = min(len(movable), len(old), max(0, len(new) - max(0, free - SPARE)))
-    if len(new) - reuse > free:
-        raise NoRoom(len(new) - reuse, free)
     renamed = dict(zip(reversed(movable), old[:reuse]))
+    if len(new) - reuse > free:
+        renamed.update(
+            _in_place({k: tags[k] for k in movable if k not in renamed}, instance, len(new) - reuse - free)
+        )
+    missing = len(new) - len(renamed)
+    if missing > free:
+        raise NoRoom(missing, free)
     return {renamed.get(k, k): v for k, v in tags.items()}
+
+
+def _in_place(values: Mapping[str, str], instance: Instance, count: int) -> Dict[str, str]:
+    """New key -> a key of ours that holds the same chunk of the same originals, for at most ``count`` of them.
+
+    CreateTags writes all or none: at every moment one of the two is there.
+    """
+
+    def content(chunk: Optional[Chunk]) -> object:
+        return chunk and (chunk.interface, chunk.groups, chunk.index, chunk.count)
+
+    there = {content(c): c.key for c in _chunks(instance.tags, instance.id)}
+    found = ((new, there.get(content(decode(new, value)))) for new, value in values.items())
+    return dict([(new, old) for new, old in found if old is not None][:count])
 
 
 # --- other fencers ---------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Known:
+    """What we have seen in tags, or written: a tag or a time that is not among it is another fencer's hand."""
+
+    tags: FrozenSet[Tuple[str, str]] = frozenset()
+    times: FrozenSet[int] = frozenset()
+
+    def and_seen(self, instance: Instance) -> Known:
+        """With what this read shows."""
+        tags = frozenset(own(instance.tags, instance.id).items())
+        return Known(self.tags | tags, self.times | read(instance).times)
+
+    def and_written(self, written: Plan) -> Known:
+        """With what we wrote."""
+        return Known(self.tags | frozenset(written.tags.items()), self.times | {written.time})
+
+    def is_news(self, instance: Instance) -> bool:
+        """Does this read show more than we know? Less is a stale read, or an ``on`` has deleted tags.
+
+        An older ``lastfence`` alone is a stale read too; a later one is a time that we do not know.
+        """
+        backups = {(k, v) for k, v in own(instance.tags, instance.id).items() if k != LASTFENCE}
+        return not read(instance).times <= self.times or not backups <= self.tags
+
+
 def only_ours(seen: Instance, written: Plan) -> bool:
-    """Does every tag hold what we wrote, and is there no other record? Then nobody else has fenced."""
-    return all(seen.tags.get(k) == v for k, v in written.tags.items()) and read(seen).times == {written.time}
-
-
-def moved(before: Instance, now: Instance) -> bool:
-    """Did an ``off`` come between two reads? A time that was not there before, or the same key and time, rewritten.
-
-    A read that shows less than before is stale, or another ``on`` has deleted tags.
-    """
-    if not read(now).times <= read(before).times:
-        return True
-    pairs = ((decode(k, v), decode(k, now.tags.get(k, v))) for k, v in own(before.tags, before.id).items())
-    rewritten = (
-        a is not None
-        and b is not None
-        and a.time == b.time
-        and before.tags[a.key] != now.tags.get(a.key, before.tags[a.key])
-        for a, b in pairs
-    )
-    return any(rewritten)
-
-
-def contested(seen: Instance, written: Plan, known: FrozenSet[int]) -> bool:
-    """Did another fencer write a record that we did not know of? Tags that are merely missing may be a stale read.
-
-    Args:
-        known: every time that we have seen in tags or written.
-    """
-    if not read(seen).times <= known:
-        return True
-    chunks = ((v, decode(k, seen.tags.get(k, ""))) for k, v in written.backups.items())
-    return any(c is not None and c.time == written.time and seen.tags[c.key] != v for v, c in chunks)
+    """Are the tags of our format exactly what we wrote? Then nobody else has fenced."""
+    return own(seen.tags, seen.id) == dict(written.tags)

@@ -39,7 +39,7 @@ class Isolation:
         self.before: Dict[str, Groups] = {i.id: i.groups for i in recorded.seen.interfaces}
         self.plan = recorded.plan
         self.written: Dict[str, str] = dict(recorded.written)
-        self.known = backup_tags.read(target).times | ({recorded.plan.time} if recorded.plan else set())
+        self.known = recorded.known.and_seen(target)
         self.originals: Dict[str, Groups] = dict(recorded.plan.originals if recorded.plan else {})
         self.claimed = False  # since groups were last set
         self.to_untrack = self._choose_untracked(target, recorded)
@@ -192,7 +192,7 @@ class Isolation:
         """
         if self.plan is None:
             return False
-        contested = not self.claimed and backup_tags.contested(seen, self.plan, self.known)
+        contested = not self.claimed and self.known.is_news(seen)
         if not contested and recording.proven(self.plan, seen):
             return False
         self.claimed = self.claimed or contested
@@ -206,13 +206,13 @@ class Isolation:
         attached = {i.id for i in seen.interfaces}
         try:
             originals = {i: g for i, g in self.originals.items() if i in attached}
-            self.plan = recording.plan(self.tools, seen, originals, least=max(self.known, default=0) + 1)
+            self.plan = recording.plan(self.tools, seen, originals, least=max(self.known.times, default=0) + 1)
             self.tools.tags.write(self.id, self.plan.tags)
         except FenceError as error:
             log.warning(messages.claim_failed(self.id, error.text))
             return False
         self.written.update(self.plan.tags)
-        self.known = self.known | backup_tags.read(seen).times | {self.plan.time}
+        self.known = self.known.and_seen(seen).and_written(self.plan)
         log.info(messages.claimed(self.id, self.plan.time))
         return True
 
@@ -230,7 +230,10 @@ class Isolation:
             if interface.managed or not goals[interface.id]:
                 raise messages.cannot_take_in(self.id, interface.id)
         if self.plan is not None:
-            recording.record_more(self.tools, seen, originals, self.plan)
+            more = recording.record_more(self.tools, seen, originals, self.plan)
+            self.plan = more or self.plan
+            self.known = self.known.and_written(self.plan)
+            self.written.update(self.plan.tags)
         self.originals.update(originals)
         self.before.update({i.id: i.groups for i in new})
         self.goals.update(goals)
@@ -246,8 +249,10 @@ class Isolation:
         category = next(iter(self.refused.values())).category
         if not self.touched:
             raise messages.refused_all(self.id, self.refused, category)
+        self.tools.ec2.use_reserve()
         if any(_may_have_taken(e) for e in self.failed.values()):
             reason: Optional[str] = "the outcome of a change is unknown"
+            self._leave_no_untracking()
         else:
             reason = self._put_back()
         if reason:
@@ -256,18 +261,33 @@ class Isolation:
 
     def _put_back(self) -> Optional[str]:
         """Undo our changes; why not, if not: while any record but ours stands, its fencer may report success."""
-        self.tools.ec2.use_reserve()
         try:
             seen = self._read()
         except FenceError as error:
             return error.text
         if seen is None or self.plan is None or not backup_tags.only_ours(seen, self.plan):
-            return "another fencer may have fenced it"
+            self._leave_no_untracking()
+            return "another record stands beside ours, whose fencer may have succeeded"
         now = {i.id: i.groups for i in seen.interfaces}
         goals = {i: self.before[i] for i in self.touched if i in now and self.before.get(i, now[i]) != now[i]}
         errors = self.tools.groups.set_groups(goals, Category.MODIFICATION)
         failed = next((e.text for e in errors.values() if e is not None), None)
         return failed or self._check_put_back(goals)
+
+    def _leave_no_untracking(self) -> None:
+        """What could not be isolated and is open to everybody gets back the groups that it had, in any case."""
+        try:
+            seen = self._read()
+        except FenceError as error:
+            log.warning(messages.left_untracking(self.id, error.text))
+            return
+        policy = self.tools.policy
+        still = [i for i in seen.interfaces if rules.between_steps(i.groups, policy)] if seen else []
+        ours = self.touched - set(self.accepted)
+        goals = {i.id: self.before[i.id] for i in still if i.id in ours and i.id in self.before}
+        for error in self.tools.groups.set_groups(goals, Category.MODIFICATION).values():
+            if error is not None:
+                log.warning(messages.left_untracking(self.id, error.text))
 
     def _check_put_back(self, goals: Mapping[str, Groups]) -> Optional[str]:
         """Another fencer may have come between the last read and the change: then what we opened is cut again."""

@@ -400,6 +400,10 @@ def cannot_take_in(plug: str, interface: str) -> FenceError:
     )
 
 
+def left_untracking(plug: str, reason: str) -> str:
+    return f"{plug}: an interface may be left with untrack_secg, open to all: {reason}; repeat off"
+
+
 def claim_failed(plug: str, reason: str) -> str:
     return f"{plug}: not alone at work, and the record was not written again: {reason}"
 
@@ -411,7 +415,7 @@ def refused_put_back(plug: str, why: Mapping[str, FenceError], category: Categor
 def refused_left(plug: str, why: Mapping[str, FenceError], cut: Iterable[str], reason: str) -> FenceError:
     return FenceError(
         Category.PARTIAL,
-        f"{plug} is only partly isolated: {_causes(why)}; {_list(cut)} left isolated: {reason}; repeat off",
+        f"{plug} is only partly isolated: {_causes(why)}; {_list(cut)} not put back: {reason}; repeat off",
     )
 
 

@@ -124,6 +124,7 @@ class _Restore:
         self.tools = tools
         self.first = first
         self.goals = dict(goals)
+        self.known = backup_tags.Known().and_seen(first)
         self.refused: Dict[str, FenceError] = {}  # for good
         self.failed: Dict[str, FenceError] = {}  # for now: the outcome may be unknown
 
@@ -139,7 +140,7 @@ class _Restore:
             self._set(todo)
             seen = self._read()
             if seen is not None:
-                if backup_tags.moved(self.first, seen):
+                if self.known.is_news(seen):
                     self._isolate_again(seen)
                 new = self._take_in_new(seen)
                 wrong = self._wrong(seen)
@@ -203,6 +204,9 @@ class _Restore:
         for pause in growing_pauses(0.1, 1.0):
             errors = self.tools.groups.set_groups(todo, Category.RESTORE)
             latest = self.tools.instances.read([self.first.id]).get(self.first.id) or seen
+            if not backup_tags.own(latest.tags, latest.id):
+                self._record_what_was_cut(latest)
+                raise messages.overtaken(self.first.id)
             attached = {i.id: i.groups for i in latest.interfaces}
             todo = {
                 i: g
@@ -214,6 +218,14 @@ class _Restore:
             self.tools.deadline.pause(pause)
         left = sorted({*todo, *(set(self.goals) - set(goals))})
         raise messages.overtaken_open(self.first.id, left) if left else messages.overtaken(self.first.id)
+
+    def _record_what_was_cut(self, latest: Instance) -> None:
+        """Another ``on`` has brought it back since, and deleted the record: what we cut must not stay without one."""
+        if any(i.id in self.goals and rules.cut(i.groups, self.tools.policy) for i in latest.interfaces):
+            originals = {i.id: self.goals.get(i.id, i.groups) for i in latest.interfaces}
+            planned = recording.plan(self.tools, latest, originals)
+            self.tools.tags.write(latest.id, planned.tags)
+            log.info(messages.record_written(latest.id, len(planned.tags), planned.time))
 
     def _isolating(self) -> Dict[str, Groups]:
         """The groups that close what we opened; none for an interface that nobody can tell how to close."""
@@ -272,15 +284,12 @@ def _look_back(tools: Toolbox, first: Instance) -> None:
     if seen is None:
         return
     kept = rules.originals(seen, backup_tags.read(seen), tools.policy)
-    lost = {
-        i.id: recorded[i.id]
-        for i in seen.interfaces
-        if i.id in recorded and i.id not in kept and rules.cut(i.groups, tools.policy)
-    }
-    if not lost:
+    changed = [i.id for i in seen.interfaces if rules.looks_fenced(i.groups, tools.policy)]
+    if not any(i in recorded and i not in kept for i in changed):
         return
-    others = {i.id: i.groups for i in seen.interfaces}
-    planned = recording.plan(tools, seen, {**others, **kept, **lost})
+    originals = {i.id: i.groups for i in seen.interfaces}
+    originals.update({i: kept.get(i) or recorded[i] for i in changed if i in kept or i in recorded})
+    planned = recording.plan(tools, seen, originals)
     tools.tags.write(first.id, planned.tags)
     log.info(messages.record_written(first.id, len(planned.tags), planned.time))
     raise messages.overtaken(first.id)

@@ -32,6 +32,12 @@ class Recorded:
     seen: Instance
     written: Mapping[str, str] = field(default_factory=dict)  # all tags of ours, this record's and mended ones
 
+    @property
+    def known(self) -> backup_tags.Known:
+        """What we wrote, all of it."""
+        times = frozenset(c.time for c in (backup_tags.decode(k, v) for k, v in self.written.items()) if c)
+        return backup_tags.Known(frozenset(self.written.items()), times)
+
 
 def may_be_missing(tools: Toolbox, target: Instance) -> bool:
     """Did the operator accept that the originals may not be in the tags?"""
@@ -128,20 +134,26 @@ def proven(planned: backup_tags.Plan, seen: Instance) -> bool:
     return all(book.at(i, planned.time) == g for i, g in planned.originals.items())
 
 
-def record_more(tools: Toolbox, seen: Instance, originals: Mapping[str, Groups], current: backup_tags.Plan) -> None:
+def record_more(
+    tools: Toolbox, seen: Instance, originals: Mapping[str, Groups], current: backup_tags.Plan
+) -> Optional[backup_tags.Plan]:
     """Add interfaces that appeared meanwhile to our record, with its time: they are of one generation.
 
+    Returns:
+        The record with them; None if it cannot be written or proven, and somebody accepted that.
+
     Raises:
-        FenceError: it cannot be written or proven, and nobody accepted that.
+        FenceError: nobody accepted that.
     """
     known = Instance(seen.id, seen.state, seen.interfaces, {**seen.tags, **current.tags})  # the read may be stale
     try:
-        planned = plan(tools, known, originals, current.time)
-        tools.tags.write(seen.id, planned.backups)
+        added = plan(tools, known, originals, current.time)
+        tools.tags.write(seen.id, added.backups)
         for pause in growing_pauses(0.1, 2.0):
             again = tools.instances.read([seen.id]).get(seen.id)
-            if again and proven(planned, again):
-                return
+            if again and proven(added, again):
+                both = {**current.originals, **originals}
+                return backup_tags.Plan(current.time, {**current.tags, **added.tags}, both)
             if tools.deadline.passed:
                 raise messages.record_unverified(seen.id, f"{', '.join(originals)} not isolated: repeat off")
             tools.deadline.pause(pause)
@@ -149,3 +161,4 @@ def record_more(tools: Toolbox, seen: Instance, originals: Mapping[str, Groups],
         if not may_be_missing(tools, seen):
             raise
         log.warning(messages.without_record(seen.id, error.text))
+    return None

@@ -100,6 +100,11 @@ def between_steps(groups: Groups, policy: Policy) -> bool:
     return policy.untrack is not None and groups == {policy.untrack}
 
 
+def looks_fenced(groups: Groups, policy: Policy) -> bool:
+    """Are these groups that a fencer set, whether it came to its end or not?"""
+    return cut(groups, policy) or between_steps(groups, policy)
+
+
 def record_of(interface: Interface, book: Book, policy: Policy) -> Optional[Groups]:
     """The valid record of an interface: the set of ``lastfence``; else, if it is cut, its newest complete one.
 
@@ -110,7 +115,7 @@ def record_of(interface: Interface, book: Book, policy: Policy) -> Optional[Grou
     current = book.at(interface.id, book.lastfence)
     if current is not None and not cut(current, policy):
         return current
-    if current is not None or cut(interface.groups, policy) or between_steps(interface.groups, policy):
+    if current is not None or looks_fenced(interface.groups, policy):
         return book.newest_open(interface.id, policy) or current or book.newest(interface.id)
     return None
 
@@ -176,9 +181,9 @@ def better_backup(
     for i in seen.interfaces:
         if i.id not in written:
             continue
-        if not cut(i.groups, policy) and not between_steps(i.groups, policy):
+        if not looks_fenced(i.groups, policy):
             better[i.id] = i.groups
-        elif cut(written[i.id], policy) or between_steps(written[i.id], policy):
+        elif looks_fenced(written[i.id], policy):
             better[i.id] = record_of(i, others, policy) or written[i.id]
     changed = {**written, **better}
     return changed if changed != dict(written) else None
@@ -187,9 +192,7 @@ def better_backup(
 def doubtful(instance: Instance, book: Book, policy: Policy) -> List[str]:
     """Interfaces that look fenced though no record says so: the read may be stale, or they are so by nature."""
     return [
-        i.id
-        for i in instance.interfaces
-        if (cut(i.groups, policy) or between_steps(i.groups, policy)) and record_of(i, book, policy) is None
+        i.id for i in instance.interfaces if looks_fenced(i.groups, policy) and record_of(i, book, policy) is None
     ]
 
 

@@ -1,4 +1,4 @@
-"""The catalogue: what can happen at a call. Each kind says how it is set up, where it makes sense, what it may break."""
+"""The catalogue: what can happen at a call, how it is set up, where it makes sense, and whether it may fail it."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -22,15 +22,25 @@ class Kind:
     names: Optional[Callable[[Point], str]] = None  # a word that the error must hold
     slow: bool = False
     stale: bool = False
+    event: bool = False  # something happens in the world; the call itself is left alone
 
 
 def _faults(*faults: Callable[[], Fault], times: Optional[int] = 1) -> Callable[[Scene, Point], None]:
     return lambda scene, point: scene.put(point, *(make() for make in faults), times=times)
 
 
-def _event(happens: Callable[[Scene, Call], None]) -> Callable[[Scene, Point], None]:
+def _event(
+    name: str,
+    happens: Callable[[Scene, Call], None],
+    where: Callable[[Scene, Point], bool] = lambda scene, point: True,
+    names: Optional[Callable[[Point], str]] = None,
+) -> Kind:
     """Something that happens in the world just before the call."""
-    return lambda scene, point: scene.put(point, Hook(partial(happens, scene)))
+
+    def set_up(scene: Scene, point: Point) -> None:
+        scene.put(point, Hook(partial(happens, scene)))
+
+    return Kind(name, set_up, where=where, names=names, event=True)
 
 
 def _call(point: Point) -> str:
@@ -124,7 +134,11 @@ CATALOGUE: Tuple[Kind, ...] = (
         _faults(lambda: Error("UnauthorizedOperation", "You are not authorized", 403), times=None),
         names=lambda point: f"ec2:{point.action}",
     ),
-    Kind("refused", _faults(lambda: Error("InvalidParameterValue"), times=None), names=lambda p: "InvalidParameterValue"),
+    Kind(
+        "refused",
+        _faults(lambda: Error("InvalidParameterValue"), times=None),
+        names=lambda p: "InvalidParameterValue",
+    ),
     Kind("reset", _faults(Reset), True),
     Kind("lost", _faults(LoseReply), True),
     Kind("lost-for-ever", _faults(LoseReply, times=None), names=_call),
@@ -136,16 +150,16 @@ CATALOGUE: Tuple[Kind, ...] = (
     Kind("trickle", _faults(lambda: Trickle(API_SECONDS / 4)), True, slow=True),
     Kind("late", _faults(lambda: Delay(API_SECONDS * 1.5)), True, slow=True),
     *STALE,
-    Kind("attach", _event(_attach(lambda scene: scene.new_groups))),
-    Kind("attach-cut", _event(_attach(_cut_groups)), where=lambda scene, point: not scene.has("static")),
-    Kind("detach", _event(_detach(False))),
-    Kind("detach-delete", _event(_detach(True))),
-    Kind("secg-deleted", _event(_delete(_secg)), where=_free(_secg)),
-    Kind("all-secg-deleted", _event(_delete(_all_secg)), where=lambda s, p: s.has("keep") and _free(_all_secg)(s, p)),
-    Kind("original-deleted", _event(_delete(_original)), where=lambda s, p: s.has("keep") and _free(_original)(s, p)),
-    Kind("stopped", _event(_state("stopped"))),
-    Kind("terminated", _event(_state("terminated"))),
-    Kind("expired", _event(_expire), names=lambda point: "RequestExpired"),
+    _event("attach", _attach(lambda scene: scene.new_groups)),
+    _event("attach-cut", _attach(_cut_groups), lambda scene, point: not scene.has("static")),
+    _event("detach", _detach(False)),
+    _event("detach-delete", _detach(True)),
+    _event("secg-deleted", _delete(_secg), _free(_secg)),
+    _event("all-secg-deleted", _delete(_all_secg), lambda s, p: s.has("keep") and _free(_all_secg)(s, p)),
+    _event("original-deleted", _delete(_original), lambda s, p: s.has("keep") and _free(_original)(s, p)),
+    _event("stopped", _state("stopped")),
+    _event("terminated", _state("terminated")),
+    _event("expired", _expire, names=lambda point: "RequestExpired"),
     Kind("kill-before", _kill(False)),
     Kind("kill-after", _kill(True)),
 )

@@ -1,4 +1,4 @@
-"""The bench of a worker and the scene of a case: one instance, its modes, runs in this process, looks from outside."""
+"""The bench of a worker and the scene of a case: an instance, its modes, runs in this process, looks from outside."""
 
 import threading
 import time
@@ -7,13 +7,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Callable, Dict, FrozenSet, List, Optional, Set, Tuple
 
+from ec2.faults import Fault, Hook
+from ec2.server import Ec2Server
+from ec2.wire import Call, Reply
+
 from aws_vpc_net import backup_tags, ec2, off, on, queries, replies, rules, settings
 from aws_vpc_net.deadline import Deadline
 from aws_vpc_net.errors import FenceError
 from aws_vpc_net.toolbox import toolbox
-from ec2.faults import Fault, Hook
-from ec2.server import Ec2Server
-from ec2.wire import Call, Reply
 
 MODES = (
     "keep", "remove", "keep+untrack", "remove+untrack", "keep+ignore", "remove+ignore", "keep+static",
@@ -22,6 +23,7 @@ MODES = (
 MODIFY, DESCRIBE = "ModifyNetworkInterfaceAttribute", "DescribeInstances"
 SECONDS = 10.0  # the deadline, on the bench's clock
 API_SECONDS = 0.2
+ATTEMPT_SECONDS = 0.5  # for a whole reply
 SCALE = 100.0  # pauses are so many times shorter; the bench's clock counts them in full
 
 
@@ -79,8 +81,8 @@ class RunClient:
 class Bench:
     """What the cases of a worker share."""
 
-    def __init__(self, server: Ec2Server, dmi: Path) -> None:
-        self.server, self.dmi, self.clock = server, dmi, Clock()
+    def __init__(self, server: Ec2Server, dmi: Path, seed: Optional[int] = None) -> None:
+        self.server, self.dmi, self.seed, self.clock = server, dmi, seed, Clock()
         self.run = Run()
         self._make: Callable[[Any], Any] = ec2._client
         self._made: Optional[Any] = None
@@ -207,6 +209,7 @@ class Scene:
         chosen = self.settings(action, **changes)
         began = clock()
         tools = toolbox(chosen, Deadline(chosen.seconds, began, clock))
+        tools.ec2._attempt_seconds = ATTEMPT_SECONDS
         outcome = Outcome(0)
         try:
             if action == "off":

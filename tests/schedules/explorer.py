@@ -92,6 +92,7 @@ class Run:
         self.actors = list(actors)
         self.outcomes: Dict[str, Outcome] = {}
         self.steps: List[Tuple[str, str]] = []  # (actor, operation) in order of effect
+        self.trace: List[str] = []  # what each step asked for
         self.problems: List[str] = []
         self.in_window = False  # see _check_originals
         self.windows = 0
@@ -134,6 +135,7 @@ class Run:
                 self._dead[actor.name] = True
             if not dies or actor.effect:
                 self.steps.append((actor.name, operation))
+                self.trace.append(_brief(params))
                 return self.memory.perform(actor.name, operation, doing, params, actor.stale.get(number, (0, 0)))
             return None
 
@@ -220,6 +222,12 @@ class Run:
             yield
 
 
+def _brief(params: Dict[str, Any]) -> str:
+    if "Groups" in params:
+        return f"{params['NetworkInterfaceId'][:5]} {[g[:4] for g in params['Groups']]}"
+    return " ".join(t["Key"][-12:] for t in params.get("Tags", ()))
+
+
 Choose = Callable[[int, List[str]], str]
 
 
@@ -252,7 +260,7 @@ def every_order(
         def choose(  # the defaults bind this round's lists
             number: int,
             living: List[str],
-            wanted: List[str] = prefix,
+            wanted: Sequence[str] = tuple(prefix or ()),
             taken: List[str] = taken,
             options: List[List[str]] = options,
         ) -> str:

@@ -257,39 +257,28 @@ def test_a_mark_is_white_space():
     assert book(dict(one.tags)) == book(dict(other.tags))
 
 
+TWIN = {k.replace("_1_", "_2_"): v for k, v in write(5, 7 << 8).tags.items()}
+
+
 @pytest.mark.parametrize(
-    ("why", "now", "ours", "foreign"),
+    ("why", "now", "ours", "news"),
     [
         ("nobody else", write(5, 0).tags, True, False),
         ("not seen yet", {}, False, False),
         ("an older generation that we knew", write(3, 0).tags, False, False),
         ("ours beside an older one", {**write(3, 0).tags, **write(5, 0).tags}, False, False),
         ("a later fencer", {**write(5, 0).tags, **write(6, 0).tags}, False, True),
-        ("an earlier one that we had not seen", {**write(4, 0).tags, **write(5, 0).tags}, False, True),
-        ("one of the same second", write(5, 7 << 8).tags, False, True),
+        ("one whose clock is behind", {**write(4, 0).tags, **write(5, 0).tags}, False, True),
+        ("one of the same second, same keys", write(5, 7 << 8).tags, False, True),
+        ("one of the same second, other keys", {**write(5, 0).tags, **TWIN}, False, True),
         ("only lastfence moved", {**write(5, 0).tags, "lastfence": "9"}, False, True),
+        ("lastfence of an older read", {**write(5, 0).tags, "lastfence": "3"}, False, False),
     ],
 )
-def test_whose_tags_stand(why, now, ours, foreign):
+def test_what_we_do_not_know_is_another_fencers_hand(why, now, ours, news):
+    known = backup_tags.Known().and_seen(instance(dict(write(3, 0).tags))).and_written(write(5, 0))
     assert backup_tags.only_ours(instance(dict(now)), write(5, 0)) is ours, why
-    assert backup_tags.contested(instance(dict(now)), write(5, 0), frozenset((3, 5))) is foreign, why
-
-
-@pytest.mark.parametrize(
-    ("why", "before", "now", "expected"),
-    [
-        ("the same", write(5, 0).tags, write(5, 0).tags, False),
-        ("deleted by another on", write(5, 0).tags, {}, False),
-        ("a stale read", {**write(3, 0).tags, **write(5, 0).tags}, write(3, 0).tags, False),
-        ("fenced again", write(5, 0).tags, {**write(5, 0).tags, **write(6, 0).tags}, True),
-        ("fenced by one whose clock is behind", write(5, 0).tags, {**write(5, 0).tags, **write(4, 0).tags}, True),
-        ("fenced in the same second", write(5, 0).tags, write(5, 7 << 8).tags, True),
-        ("only lastfence", write(5, 0).tags, {**write(5, 0).tags, "lastfence": "6"}, True),
-        ("fenced for the first time", {}, write(1, 0).tags, True),
-    ],
-)
-def test_an_off_in_between_is_another_fencers_hand(why, before, now, expected):
-    assert backup_tags.moved(instance(dict(before)), instance(dict(now))) is expected, why
+    assert known.is_news(instance(dict(now))) is news, why
 
 
 def test_beside_one_that_looks_fenced_keys_are_kept_apart():
@@ -320,3 +309,17 @@ def test_values_are_sorted_and_short():
     assert names == sorted(names)
     assert max(map(len, values)) <= 254
     assert len(values) == 2
+
+
+def test_above_half_of_the_room_the_same_originals_are_overwritten_in_place():
+    """48 interfaces beside a Name tag: a repeated off has no room for a second set, and needs none."""
+    some = frozenset(("sg-11111111",))
+    before = instance({"Name": "x"}, 48, some)
+    originals = {i.id: some for i in before.interfaces}
+    first = backup_tags.plan(before, originals, 5, KEEP)
+    again = instance({"Name": "x", **first.tags}, 48, frozenset(KEEP.secg))
+    second = backup_tags.plan(again, originals, 6, KEEP, 1234)
+    assert second.tags.keys() == first.tags.keys()
+    assert backup_tags.read(instance({**again.tags, **second.tags}, 48)).at(f"eni-{48:017x}", 6) == some
+    with pytest.raises(backup_tags.NoRoom):
+        backup_tags.plan(again, {i: frozenset(("sg-22222222",)) for i in originals}, 6, KEEP)
