@@ -285,9 +285,9 @@ class Isolation:
         still = [i for i in seen.interfaces if rules.between_steps(i.groups, policy)] if seen else []
         ours = self.touched - set(self.accepted)
         goals = {i.id: self.before[i.id] for i in still if i.id in ours and i.id in self.before}
-        for error in self.tools.groups.set_groups(goals, Category.MODIFICATION).values():
-            if error is not None:
-                log.warning(messages.left_untracking(self.id, error.text))
+        for failure in self.tools.groups.set_groups(goals, Category.MODIFICATION).values():
+            if failure is not None:
+                log.warning(messages.left_untracking(self.id, failure.text))
 
     def _check_put_back(self, goals: Mapping[str, Groups]) -> Optional[str]:
         """Another fencer may have come between the last read and the change: then what we opened is cut again."""

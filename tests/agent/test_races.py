@@ -120,7 +120,7 @@ def reattach(ec2, node, interface, device_index):
 # --- fencers at once -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("count", [2, 3, 4])
+@pytest.mark.parametrize("count", [2, 4])
 def test_fencers_at_once_all_succeed_and_soon(agent, ec2, node, mode, count):
     before = groups(ec2, node)
     ec2.rules.add(None, Delay(0.05), times=None)
@@ -233,7 +233,7 @@ def test_fencers_that_come_to_the_same_time_keep_each_others_originals(agent, ec
     restores(agent, ec2, node, mode, before)
 
 
-@pytest.mark.parametrize("when", ["same time"])
+@pytest.mark.parametrize("when", ["same time", "later"])
 def test_a_record_left_over_from_before_does_not_outrank_the_last_one(agent, ec2, node, first, mode, more, when):
     """A clean-up failed, the groups changed, off, and off again whose first read shows the left-over only.
 
