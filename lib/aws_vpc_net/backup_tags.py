@@ -126,18 +126,16 @@ def _complete(chunks: Iterable[Chunk]) -> Optional[Groups]:
     return frozenset().union(*(c.groups for c in by_index.values())) or None
 
 
-def _assemble(chunks: List[Chunk]) -> Optional[Groups]:
-    """The groups of an interface at one time. Where writers of the same second disagree, one writer's set."""
-    counts = sorted({c.count for c in chunks})
-    for count in counts:
+def _assemble(chunks: List[Chunk]) -> List[Groups]:
+    """The groups of an interface at one time. Where writers of the same second disagree, one set for each writer."""
+    found: List[Groups] = []
+    for count in sorted({c.count for c in chunks}):
         same = [c for c in chunks if c.count == count]
         whole = _complete(same)
         numbers = sorted({c.key.rsplit("_", 1)[0] for c in same})
-        parts = (_complete(c for c in same if c.key.rsplit("_", 1)[0] == n) for n in numbers)
-        whole = whole or next((p for p in parts if p), None)
-        if whole:
-            return whole
-    return None
+        parts = [_complete(c for c in same if c.key.rsplit("_", 1)[0] == n) for n in numbers]
+        found += [whole] if whole else [p for p in parts if p]
+    return found
 
 
 def own(tags: Mapping[str, str], instance: str) -> Dict[str, str]:
@@ -169,13 +167,15 @@ def read(instance: Instance) -> Book:
     for chunk in chunks:
         grouped.setdefault((chunk.interface, chunk.time), []).append(chunk)
     sets: Dict[str, Dict[int, Groups]] = {}
+    twins: Dict[str, Dict[int, Tuple[Groups, ...]]] = {}
     for (interface, time), some in grouped.items():
         whole = _assemble(some)
         if whole:
-            sets.setdefault(interface, {})[time] = whole
+            sets.setdefault(interface, {})[time] = whole[0]
+            twins.setdefault(interface, {})[time] = tuple(whole[1:])
     last = _time(instance.tags.get(LASTFENCE))
     times = {c.time for c in chunks} | ({last} if last is not None else set())
-    return Book(last, sets, frozenset(times))
+    return Book(last, sets, frozenset(times), twins)
 
 
 # --- writing ---------------------------------------------------------------------------------------------------
@@ -201,7 +201,7 @@ def encode(interface: str, groups: Groups, time: int, mark: int = 0) -> List[str
 def next_time(now: float, instance: Instance) -> int:
     """The new ``lastfence``: the clock's seconds, but later than every time in our tags, so that it always grows."""
     seen = read(instance).times | _key_times(instance.tags, instance.id)
-    return max([int(now), *(t + 1 for t in seen)])
+    return max([int(now), *(t + 1 for t in seen if t < LATEST - 1_000_000)])  # beyond, there is no room to grow
 
 
 def _needed(tags: Mapping[str, str], instance: str, policy: Policy) -> FrozenSet[str]:
@@ -210,7 +210,7 @@ def _needed(tags: Mapping[str, str], instance: str, policy: Policy) -> FrozenSet
     keep = set()
     for chunk in _chunks(tags, instance):
         complete = book.sets.get(chunk.interface, {})
-        real = [t for t, groups in complete.items() if not rules.cut(groups, policy)]
+        real = [t for t, groups in complete.items() if not rules.looks_fenced(groups, policy)]
         if chunk.time in (book.lastfence, max(complete, default=None), max(real, default=None)):
             keep.add(chunk.key)
     return frozenset(keep)
@@ -232,7 +232,7 @@ def plan(instance: Instance, originals: Mapping[str, Groups], time: int, policy:
     numbers = {i.id: i.number for i in instance.interfaces}
     taken = set(instance.tags)
     tags = {LASTFENCE: str(time)}
-    fenced = any(rules.cut(i.groups, policy) for i in instance.interfaces)
+    fenced = any(rules.looks_fenced(i.groups, policy) for i in instance.interfaces)
     apart = len(numbers) * (1 + mark % 9999) if fenced else 0
     for interface, groups in sorted(originals.items(), key=lambda item: numbers[item[0]]):
         number = numbers[interface] + apart

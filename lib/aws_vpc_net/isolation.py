@@ -19,6 +19,8 @@ from .toolbox import Toolbox
 
 log = logging.getLogger(__name__)
 
+UNTRACK_ATTEMPTS = 3
+
 _GROUP = re.compile(r"sg-[0-9a-f]{8,17}")
 
 
@@ -38,10 +40,14 @@ class Isolation:
         # it stays isolated; if not, that fencer sees our record before it reports success (see _keep_record).
         self.before: Dict[str, Groups] = {i.id: i.groups for i in recorded.seen.interfaces}
         self.plan = recorded.plan
+        self.plans = [recorded.plan] if recorded.plan else []  # any of them will do
+        self.missing_since: Optional[float] = None  # seconds that were left then
         self.written: Dict[str, str] = dict(recorded.written)
         self.known = recorded.known.and_seen(target)
+        self.first_times = backup_tags.read(target).times
         self.originals: Dict[str, Groups] = dict(recorded.plan.originals if recorded.plan else {})
         self.claimed = False  # since groups were last set
+        self.untracked: Dict[str, int] = {}  # how often it was tried
         self.to_untrack = self._choose_untracked(target, recorded)
 
     def run(self) -> None:
@@ -106,13 +112,15 @@ class Isolation:
     def _change(self, interfaces: List[str]) -> None:
         """Untrack all, then set all to their goals; a refusal ends it here."""
         self.claimed = self.claimed and not interfaces
-        self._untrack(interfaces)
+        if self._untrack(interfaces):
+            self.tools.ec2.use_reserve()  # what was opened must be set, whatever time that took
         self._set({i: self.goals[i] for i in interfaces if i not in self.refused})
+        self.tools.ec2.keep_reserve()
         if self.refused:
             self._give_up()
 
     def _choose_untracked(self, target: Instance, recorded: Recorded) -> Set[str]:
-        """Which interfaces pass through ``untrack_secg``: those that were open in one of the two reads so far.
+        """Which interfaces pass through ``untrack_secg``: those that are open in the read that proved the record.
 
         What is isolated stays so: to open it again, even for a moment, would undo a fence that was reported.
         """
@@ -122,25 +130,27 @@ class Isolation:
         if recorded.plan is None:
             log.warning(messages.untracking_skipped(self.id))
             return set()
-        reads = [*target.interfaces, *recorded.seen.interfaces]
-        chosen = {i.id for i in reads if i.id in self.goals and not rules.cut(i.groups, policy)}
+        chosen = {i.id for i in recorded.seen.interfaces if i.id in self.goals and not rules.cut(i.groups, policy)}
         if set(self.goals) - chosen:
             log.info(messages.not_opened_again(self.id, set(self.goals) - chosen))
         return chosen
 
-    def _untrack(self, interfaces: List[str]) -> None:
+    def _untrack(self, interfaces: List[str]) -> bool:
         """Set them to exactly ``untrack_secg``, where they have not been yet, so that EC2 stops tracking their flows.
 
-        One whose change is not known to have been accepted is isolated all the same, and passes again later.
+        One whose change is not known to have been accepted is isolated all the same, and passes again later, but not
+        often: it opens the node each time. Was anything set?
         """
         untrack = self.tools.policy.untrack
-        todo = [i for i in interfaces if i in self.to_untrack]
+        todo = [i for i in interfaces if i in self.to_untrack and self.untracked.get(i, 0) < UNTRACK_ATTEMPTS]
         if untrack is None or not todo:
-            return
+            return False
+        self.untracked.update({i: self.untracked.get(i, 0) + 1 for i in todo})
         goals = {i: frozenset((untrack,)) for i in todo}
         for interface, error in self.tools.groups.set_groups(goals, Category.MODIFICATION).items():
             if self._took(interface, error):
                 self.to_untrack.discard(interface)
+        return True
 
     def _set(self, todo: Dict[str, Groups]) -> None:
         while todo:
@@ -184,7 +194,7 @@ class Isolation:
     def _keep_record(self, seen: Instance) -> bool:
         """Write the record again where it has to be; was it? A read then decides.
 
-        If it is not there any more: an ``on`` that came in between has deleted it, while we isolate again.
+        If it is not there any more, and reads are not merely behind: an ``on`` that came in between has deleted it.
 
         If another fencer wrote a record of its own: that one may be refused and put back what it changed. It does so
         only while no record but its own stands. Once is enough: whoever records after this read has a proving read
@@ -192,16 +202,23 @@ class Isolation:
         """
         if self.plan is None:
             return False
-        contested = not self.claimed and self.known.is_news(seen)
-        if not contested and recording.proven(self.plan, seen):
+        if not self.claimed and self.known.is_news(seen):
+            self.claimed = True
+            return self._record_again(seen)
+        if any(recording.proven(plan, seen) for plan in self.plans):
+            self.missing_since = None
             return False
-        self.claimed = self.claimed or contested
-        return self._record_again(seen)
+        now = self.tools.deadline.remaining()
+        self.missing_since = now if self.missing_since is None else self.missing_since
+        if self.missing_since - now >= recording.MISSING_SECONDS:
+            self.missing_since = None
+            return self._record_again(seen)
+        return True
 
     def _record_again(self, seen: Instance) -> bool:
         """Write what we know of the originals under a new time; False if that failed."""
         others = recording.others(seen, self.written)
-        better = rules.better_backup(self.originals, seen, others, self.tools.policy)
+        better = rules.better_backup(self.originals, seen, others, self.tools.policy, self.first_times)
         self.originals = better or self.originals
         attached = {i.id for i in seen.interfaces}
         try:
@@ -212,6 +229,7 @@ class Isolation:
             log.warning(messages.claim_failed(self.id, error.text))
             return False
         self.written.update(self.plan.tags)
+        self.plans.append(self.plan)
         self.known = self.known.and_seen(seen).and_written(self.plan)
         log.info(messages.claimed(self.id, self.plan.time))
         return True
@@ -238,7 +256,7 @@ class Isolation:
         self.before.update({i.id: i.groups for i in new})
         self.goals.update(goals)
         if policy.untrack is not None and self.plan is not None:
-            self.to_untrack.update(goals)
+            self.to_untrack.update(i.id for i in new if not self._is_cut(i))
         self._change(list(goals))
         return True
 
@@ -267,9 +285,11 @@ class Isolation:
             return error.text
         if seen is None or self.plan is None or not backup_tags.only_ours(seen, self.plan):
             self._leave_no_untracking()
-            return "another record stands beside ours, whose fencer may have succeeded"
-        now = {i.id: i.groups for i in seen.interfaces}
-        goals = {i: self.before[i] for i in self.touched if i in now and self.before.get(i, now[i]) != now[i]}
+            return "another fencer may have fenced it, as another record stands beside ours"
+        now = {i.id for i in seen.interfaces}
+        goals = {
+            i: self.before[i] for i in self.touched if i in now and self.before.get(i) not in (None, self.goals[i])
+        }
         errors = self.tools.groups.set_groups(goals, Category.MODIFICATION)
         failed = next((e.text for e in errors.values() if e is not None), None)
         return failed or self._check_put_back(goals)

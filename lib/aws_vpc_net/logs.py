@@ -104,6 +104,7 @@ class LoggingManager:
         self._root.removeFilter(self._hold)
         self._root.handlers[:] = []
         self._configured = True
+        logging.raiseExceptions = False  # a full disk under the debug file must not end in tracebacks
         level = logging.DEBUG if verbose > 1 else logging.INFO
         self._add(self._syslog, "%(message)s", level)
         if not quiet:

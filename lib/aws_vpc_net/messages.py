@@ -519,6 +519,10 @@ def cleanup_failed(plug: str, reason: str) -> str:
     return f"{plug}: its backup tags were not deleted, which harms nothing: {reason}"
 
 
+def not_looked_back(plug: str, reason: str) -> str:
+    return f"{plug} is restored, but whether an off came in between was not checked: {reason}"
+
+
 def tags_deleted(plug: str, count: int) -> str:
     return f"{plug}: {count} tags deleted"
 

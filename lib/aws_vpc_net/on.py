@@ -203,7 +203,10 @@ class _Restore:
         todo = dict(goals)
         for pause in growing_pauses(0.1, 1.0):
             errors = self.tools.groups.set_groups(todo, Category.RESTORE)
-            latest = self.tools.instances.read([self.first.id]).get(self.first.id) or seen
+            try:
+                latest = self.tools.instances.read([self.first.id]).get(self.first.id) or seen
+            except FenceError as error:
+                raise messages.overtaken_open(self.first.id, todo) from error
             if not backup_tags.own(latest.tags, latest.id):
                 self._record_what_was_cut(latest)
                 raise messages.overtaken(self.first.id)
@@ -280,13 +283,23 @@ def _look_back(tools: Toolbox, first: Instance) -> None:
         FenceError: it did, and that wins.
     """
     recorded = rules.originals(first, backup_tags.read(first), tools.policy)
-    seen = tools.instances.read([first.id]).get(first.id)
-    if seen is None:
+
+    def is_lost(instance: Instance) -> bool:
+        kept = rules.originals(instance, backup_tags.read(instance), tools.policy)
+        fenced = (i.id for i in instance.interfaces if rules.looks_fenced(i.groups, tools.policy))
+        return any(i in recorded and i not in kept for i in fenced)
+
+    try:
+        seen = tools.instances.read([first.id]).get(first.id)
+        if seen is not None and is_lost(seen):
+            seen = tools.reread(first.id, seen, lambda i: not is_lost(i))  # the read may have been stale
+    except FenceError as error:
+        log.warning(messages.not_looked_back(first.id, error.text))
+        return
+    if seen is None or not is_lost(seen):
         return
     kept = rules.originals(seen, backup_tags.read(seen), tools.policy)
     changed = [i.id for i in seen.interfaces if rules.looks_fenced(i.groups, tools.policy)]
-    if not any(i in recorded and i not in kept for i in changed):
-        return
     originals = {i.id: i.groups for i in seen.interfaces}
     originals.update({i: kept.get(i) or recorded[i] for i in changed if i in kept or i in recorded})
     planned = recording.plan(tools, seen, originals)

@@ -21,6 +21,8 @@ from .toolbox import Toolbox
 
 log = logging.getLogger(__name__)
 
+MISSING_SECONDS = 4.0  # how long a record may be missing in reads that are merely behind
+
 Look = Callable[[Mapping[str, Instance]], None]
 
 
@@ -92,21 +94,27 @@ def _write_and_prove(
     written: Dict[str, str] = {}
     patience = tools.deadline.earlier(tools.deadline.remaining() / 2)
     current = _write(tools, target, originals, written)
-    for number, pause in enumerate(growing_pauses(0.1, 2.0), 1):
+    known = backup_tags.read(target).times
+    wrote = tools.deadline.remaining()
+    for pause in growing_pauses(0.1, 2.0):
         found = tools.instances.read(machines)
         look(found)
         seen = found.get(target.id)
         if seen and proven(current, seen):
-            better = rules.better_backup(current.originals, seen, others(seen, written), tools.policy)
+            better = rules.better_backup(current.originals, seen, others(seen, written), tools.policy, known, True)
             if better is None:
                 return Recorded(current, seen, written)
             current = _write(tools, seen, better, written)
+            wrote = tools.deadline.remaining()
         if patience.passed:
             raise messages.record_unverified(target.id, "no group was changed")
         if not seen or not proven(current, seen):
             tools.deadline.pause(pause)
-        if seen and not proven(current, seen) and number % 3 == 0:  # an "on" may have deleted it
-            current = _write(tools, seen, current.originals, written, current.time + 1)
+        if (
+            wrote - tools.deadline.remaining() > MISSING_SECONDS
+        ):  # an "on" may have deleted it; the reads may be behind
+            tools.tags.write(target.id, current.tags)
+            wrote = tools.deadline.remaining()
     raise AssertionError("growing_pauses never ends")
 
 
@@ -117,9 +125,10 @@ def others(seen: Instance, written: Mapping[str, str]) -> rules.Book:
 
 
 def _write(
-    tools: Toolbox, target: Instance, originals: Mapping[str, Groups], written: Dict[str, str], least: int = 0
+    tools: Toolbox, target: Instance, originals: Mapping[str, Groups], written: Dict[str, str]
 ) -> backup_tags.Plan:
-    planned = plan(tools, target, originals, least=least)
+    attached = {i.id for i in target.interfaces}
+    planned = plan(tools, target, {i: g for i, g in originals.items() if i in attached})
     tools.tags.write(target.id, planned.tags)
     written.update(planned.tags)
     log.info(messages.record_written(target.id, len(planned.tags), planned.time))

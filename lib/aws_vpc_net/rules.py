@@ -72,6 +72,9 @@ class Book:
     lastfence: Optional[int] = None
     sets: Mapping[str, Mapping[int, Groups]] = field(default_factory=dict)
     times: FrozenSet[int] = frozenset()
+    twins: Mapping[str, Mapping[int, Tuple[Groups, ...]]] = field(
+        default_factory=dict
+    )  # of writers of the same second
 
     def at(self, interface: str, time: Optional[int]) -> Optional[Groups]:
         """The interface's complete set of that time."""
@@ -82,10 +85,15 @@ class Book:
         sets = self.sets.get(interface, {})
         return sets[max(sets)] if sets else None
 
-    def newest_open(self, interface: str, policy: Policy) -> Optional[Groups]:
-        """The interface's newest complete set that is not one of cut groups."""
-        sets = {t: g for t, g in self.sets.get(interface, {}).items() if not cut(g, policy)}
-        return sets[max(sets)] if sets else None
+    def newest_open(self, interface: str, policy: Policy, but: FrozenSet[int] = frozenset()) -> Optional[Groups]:
+        """The interface's newest complete set of groups that no fencer set, but those of some times."""
+        sets = [
+            (time, sorted(groups), groups)
+            for time, first in self.sets.get(interface, {}).items()
+            for groups in (first, *self.twins.get(interface, {}).get(time, ()))
+            if time not in but and not looks_fenced(groups, policy)
+        ]
+        return max(sets)[2] if sets else None
 
 
 def cut(groups: Groups, policy: Policy) -> bool:
@@ -109,11 +117,11 @@ def record_of(interface: Interface, book: Book, policy: Policy) -> Optional[Grou
     """The valid record of an interface: the set of ``lastfence``; else, if it is cut, its newest complete one.
 
     Two fencers may run at once and one may have seen old tags, hence the second half. For the same reason a set of
-    cut groups never outranks one of real originals: it was written by a fencer that did not see those, and was
-    killed before it could mend its record.
+    groups that a fencer set never outranks one of real originals: who wrote it did not see those, and was killed
+    before it could mend its record.
     """
     current = book.at(interface.id, book.lastfence)
-    if current is not None and not cut(current, policy):
+    if current is not None and not looks_fenced(current, policy):
         return current
     if current is not None or looks_fenced(interface.groups, policy):
         return book.newest_open(interface.id, policy) or current or book.newest(interface.id)
@@ -169,20 +177,32 @@ def backup(instance: Instance, book: Book, policy: Policy) -> Dict[str, Groups]:
 
 
 def better_backup(
-    written: Mapping[str, Groups], seen: Instance, others: Book, policy: Policy
+    written: Mapping[str, Groups],
+    seen: Instance,
+    others: Book,
+    policy: Policy,
+    known: FrozenSet[int] = frozenset(),
+    trust_groups: bool = False,
 ) -> Optional[Dict[str, Groups]]:
     """What the record must hold after the read that shows it; None if it holds that already.
 
     Args:
         written: what we recorded, by earlier reads, which may have been stale.
         others: the tags of that read without our own.
+        known: times of records that the first read showed. What another fencer recorded later, or what that read
+            was too old to show, is newer than what we copied from it.
+        trust_groups: open groups of that read are originals too, as nothing has been changed by us yet.
     """
     better = {}
     for i in seen.interfaces:
         if i.id not in written:
             continue
+        news = others.newest_open(i.id, policy, known)
         if not looks_fenced(i.groups, policy):
-            better[i.id] = i.groups
+            if trust_groups:
+                better[i.id] = i.groups
+        elif news is not None:
+            better[i.id] = news
         elif looks_fenced(written[i.id], policy):
             better[i.id] = record_of(i, others, policy) or written[i.id]
     changed = {**written, **better}

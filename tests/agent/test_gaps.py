@@ -16,7 +16,7 @@ def test_partial_without_a_record_is_left_and_named(agent, ec2, mode):
     result = agent.command("off", node, ignore_tag_write_failure=True, **mode)
     assert result.code == 1
     assert "partial error" in result.last
-    assert f"{first} left isolated" in result.last
+    assert f"{first} not put back" in result.last
     assert f"set the groups of {second}" in result.last
     assert groups(ec2, node)[first] != before[first]
     assert groups(ec2, node)[second] == before[second]

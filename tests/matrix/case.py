@@ -57,7 +57,7 @@ def points(bench: Bench, mode: str, action: str) -> List[Point]:
 
     scene.server.rules.add(None, Hook(look), times=None)
     scene.server.calls.clear()
-    outcome = scene.run(action)
+    outcome = scene.run(action, api_seconds=5.0)  # on a machine that is busy too
     assert outcome.code == 0, outcome
     seen: Counter = Counter()
     found = []

@@ -8,7 +8,7 @@ from ec2.faults import Delay, Error, Fault, Garbage, Hook, LoseReply, Reset, Ser
 from ec2.faults import Truncate as Cut
 from ec2.wire import Call
 
-from .world import API_SECONDS, DESCRIBE, Point, Scene
+from .world import API_SECONDS, DESCRIBE, MODIFY, Point, Scene
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,21 @@ def _kill(late: bool) -> Callable[[Scene, Point], None]:
     return set_up
 
 
+def _swallow(scene: Scene, point: Point) -> None:
+    """EC2 accepts the change, and it is not there."""
+    undo: List[Callable[[], None]] = []
+
+    def remember(call: Call) -> None:
+        interface = call.params.get("NetworkInterfaceId")
+        if interface:
+            groups = scene.server.groups_of(interface)
+            undo.append(lambda: scene.server.edit.set_groups(interface, groups))
+        else:
+            undo.append(scene.save())
+
+    scene.put(point, Hook(remember), Hook(lambda call: undo.pop()(), late=True))
+
+
 # --- stale reads -----------------------------------------------------------------------------------------------
 
 
@@ -149,6 +164,7 @@ CATALOGUE: Tuple[Kind, ...] = (
     Kind("stall-effect", _faults(lambda: Stall(effect=True)), True, slow=True),
     Kind("trickle", _faults(lambda: Trickle(API_SECONDS / 4)), True, slow=True),
     Kind("late", _faults(lambda: Delay(API_SECONDS * 1.5)), True, slow=True),
+    Kind("swallowed", _swallow, where=lambda scene, point: point.action in ("CreateTags", MODIFY)),
     *STALE,
     _event("attach", _attach(lambda scene: scene.new_groups)),
     _event("attach-cut", _attach(_cut_groups), lambda scene, point: not scene.has("static")),

@@ -85,14 +85,15 @@ class Bench:
         self.server, self.dmi, self.seed, self.clock = server, dmi, seed, Clock()
         self.run = Run()
         self._make: Callable[[Any], Any] = ec2._client
-        self._made: Optional[Any] = None
+        self._made: Dict[float, Any] = {}  # by the time of a call
 
     def client(self, chosen: settings.Settings) -> RunClient:
         """In the place of ``aws_vpc_net.ec2._client``."""
-        if self._made is None:
-            self._made = self._make(chosen)
-            self._made.meta.events.register(f"after-call.ec2.{DESCRIBE}", replies.complete)
-        return RunClient(self._made, self.run)
+        made = self._made.get(chosen.api_seconds)
+        if made is None:
+            made = self._made[chosen.api_seconds] = self._make(chosen)
+            made.meta.events.register(f"after-call.ec2.{DESCRIBE}", replies.complete)
+        return RunClient(made, self.run)
 
 
 @dataclass
@@ -193,7 +194,7 @@ class Scene:
             "access_key": key.access_key, "secret_key": key.secret_key, "endpoint_url": self.server.endpoint,
         }  # fmt: skip
         parsed = settings.parse({f"--{k.replace('_', '-')}": "1" if v is True else v for k, v in given.items()})
-        return replace(parsed, api_seconds=API_SECONDS, deadline=SECONDS, **changes)
+        return replace(parsed, **{"api_seconds": API_SECONDS, "deadline": SECONDS, **changes})
 
     # Acting
 
@@ -209,7 +210,8 @@ class Scene:
         chosen = self.settings(action, **changes)
         began = clock()
         tools = toolbox(chosen, Deadline(chosen.seconds, began, clock))
-        tools.ec2._attempt_seconds = ATTEMPT_SECONDS
+        if chosen.api_seconds == API_SECONDS:
+            tools.ec2._attempt_seconds = ATTEMPT_SECONDS
         outcome = Outcome(0)
         try:
             if action == "off":

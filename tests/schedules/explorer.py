@@ -131,13 +131,15 @@ class Run:
         def effect() -> Any:
             number = self._made[actor.name] = self._made.get(actor.name, 0) + 1
             dies = actor.dies_at == number
-            if dies:
-                self._dead[actor.name] = True
+            reply = None
             if not dies or actor.effect:
                 self.steps.append((actor.name, operation))
                 self.trace.append(_brief(params))
-                return self.memory.perform(actor.name, operation, doing, params, actor.stale.get(number, (0, 0)))
-            return None
+                reply = self.memory.perform(actor.name, operation, doing, params, actor.stale.get(number, (0, 0)))
+            if dies:
+                self._dead[actor.name] = True
+                self._main.switch()  # for ever
+            return reply
 
         self._asked[actor.name] = effect
         self._main.switch()

@@ -182,5 +182,20 @@ def test_originals_are_the_records_of_attached_interfaces():
     ],
 )
 def test_the_record_agrees_with_the_read_that_proves_it(why, policy, written, seen, others, expected):
-    better = rules.better_backup({E0: written}, instance(seen), others, policy)
+    better = rules.better_backup({E0: written}, instance(seen), others, policy, trust_groups=True)
     assert better == (None if expected is None else {E0: expected}), why
+
+
+def test_after_our_own_changes_the_groups_of_a_read_are_no_originals():
+    assert rules.better_backup({E0: fs(APP)}, instance(fs(DB)), NO_BOOK, KEEP) is None
+
+
+def test_what_another_recorded_later_is_newer_than_what_we_copied():
+    others = book(6, e0={5: fs(APP), 6: fs(DB)})
+    assert rules.better_backup({E0: fs(APP)}, instance(fs(ISO)), others, KEEP, frozenset((5,))) == {E0: fs(DB)}
+    assert rules.better_backup({E0: fs(APP)}, instance(fs(ISO)), others, KEEP, frozenset((5, 6))) is None
+
+
+def test_of_two_writers_of_one_second_the_real_originals_count():
+    twins = Book(5, {E0: {5: fs(ISO)}}, frozenset((5,)), {E0: {5: (fs(APP),)}})
+    assert rules.record_of(Interface(E0, 1, fs(ISO)), twins, KEEP) == fs(APP)
