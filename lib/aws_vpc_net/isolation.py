@@ -47,6 +47,7 @@ class Isolation:
         self.first_times = backup_tags.read(target).times
         self.originals: Dict[str, Groups] = dict(recorded.plan.originals if recorded.plan else {})
         self.claimed = False  # since groups were last set
+        self.opening_until = float("inf")  # as seconds left
         self.untracked: Dict[str, int] = {}  # how often it was tried
         self.to_untrack = self._choose_untracked(target, recorded)
 
@@ -69,12 +70,13 @@ class Isolation:
                 taken_in = self._take_in_new(seen)
                 open_now = [i for i in seen.interfaces if not self._is_done(i)]
                 recorded_again = self._keep_record(seen)
-                if seen.interfaces and not (open_now or taken_in or recorded_again):
+                late = self.tools.deadline.remaining() > self.opening_until
+                if seen.interfaces and not (open_now or taken_in or recorded_again or late):
                     return
                 todo = self._next(open_now, seen)
+            self.tools.deadline.pause(pause)
             if self.tools.deadline.passed:
                 raise messages.not_isolated(self.id, self._why(open_now))
-            self.tools.deadline.pause(pause)
 
     def _next(self, open_now: List[Interface], seen: Instance) -> List[str]:
         """What to set next.
@@ -150,6 +152,9 @@ class Isolation:
         for interface, error in self.tools.groups.set_groups(goals, Category.MODIFICATION).items():
             if self._took(interface, error):
                 self.to_untrack.discard(interface)
+            elif error is not None and _may_have_taken(error):
+                # It may still arrive, after the isolation. Reads go on for a while, and isolate again.
+                self.opening_until = self.tools.deadline.remaining() - self.tools.settings.api_seconds
         return True
 
     def _set(self, todo: Dict[str, Groups]) -> None:

@@ -75,7 +75,8 @@ def _decide(tools: Toolbox, plug: str, target: Optional[Instance], own: Optional
     _refuse_interfaces(target)
     book = backup_tags.read(target)
     unsure = rules.doubtful(target, book, policy)
-    if unsure and (policy.keep_only or not rules.something_to_remove(target, policy)):
+    between = any(rules.between_steps(i.groups, policy) for i in target.interfaces if i.id in unsure)
+    if unsure and (policy.keep_only or between or not rules.something_to_remove(target, policy)):
         target = tools.reread(plug, target, lambda i: not rules.doubtful(i, backup_tags.read(i), policy))
         book = backup_tags.read(target)
     if not rules.something_to_remove(target, policy) and not rules.has_record(target, book, policy):

@@ -49,7 +49,7 @@ def _bring_back(tools: Toolbox, plug: str) -> None:
     seen = _Restore(tools, first, goals).run()
     if not goals and _looks_fenced(seen, tools):  # the first read was stale: nothing may be forgotten
         raise messages.no_record(plug)
-    tools.ec2.use_reserve()
+    tools.ec2.use_reserve(tools.deadline.remaining() / 2)  # what may fail must not take the time of what follows
     if _forget(tools, plug, leftovers) and _perhaps_beside_an_off(tools, first):
         _look_back(tools, first)
 
@@ -148,9 +148,9 @@ class _Restore:
                     return self._result(seen)
                 again = [*new, *(i for i in wrong if i in self.failed and i not in new)]
                 todo = again or ([i for i in wrong if i not in self.refused] if not todo else [])
+            self.tools.deadline.pause(pause)
             if self.tools.deadline.passed:
                 raise messages.not_restored(self.first.id, self._why(wrong), Category.DEADLINE)
-            self.tools.deadline.pause(pause)
         raise AssertionError("growing_pauses never ends")
 
     def _result(self, seen: Instance) -> Instance:
@@ -286,8 +286,8 @@ def _look_back(tools: Toolbox, first: Instance) -> None:
 
     def is_lost(instance: Instance) -> bool:
         kept = rules.originals(instance, backup_tags.read(instance), tools.policy)
-        fenced = (i.id for i in instance.interfaces if rules.looks_fenced(i.groups, tools.policy))
-        return any(i in recorded and i not in kept for i in fenced)
+        fenced = [i for i in instance.interfaces if rules.looks_fenced(i.groups, tools.policy)]
+        return any(i.id in recorded and i.id not in kept and i.groups != recorded[i.id] for i in fenced)
 
     try:
         seen = tools.instances.read([first.id]).get(first.id)
@@ -299,7 +299,9 @@ def _look_back(tools: Toolbox, first: Instance) -> None:
     if seen is None or not is_lost(seen):
         return
     kept = rules.originals(seen, backup_tags.read(seen), tools.policy)
-    changed = [i.id for i in seen.interfaces if rules.looks_fenced(i.groups, tools.policy)]
+    changed = [
+        i.id for i in seen.interfaces if rules.looks_fenced(i.groups, tools.policy) and i.groups != recorded.get(i.id)
+    ]
     originals = {i.id: i.groups for i in seen.interfaces}
     originals.update({i: kept.get(i) or recorded[i] for i in changed if i in kept or i in recorded})
     planned = recording.plan(tools, seen, originals)
