@@ -231,7 +231,7 @@ class Isolation:
             self.plan = recording.plan(self.tools, seen, originals, least=max(self.known.times, default=0) + 1)
             self.tools.tags.write(self.id, self.plan.tags)
         except FenceError as error:
-            log.warning(messages.claim_failed(self.id, error.text))
+            log.warning(messages.claim_failed(self.id, error.text, self.originals))
             return False
         self.written.update(self.plan.tags)
         self.plans.append(self.plan)

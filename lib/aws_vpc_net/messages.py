@@ -404,8 +404,9 @@ def left_untracking(plug: str, reason: str) -> str:
     return f"{plug}: an interface may be left with untrack_secg, open to all: {reason}; repeat off"
 
 
-def claim_failed(plug: str, reason: str) -> str:
-    return f"{plug}: not alone at work, and the record was not written again: {reason}"
+def claim_failed(plug: str, reason: str, originals: Mapping[str, FrozenSet[str]]) -> str:
+    groups = "; ".join(f"{i} had {_list(g)}" for i, g in sorted(originals.items()))
+    return f"{plug}: not alone at work, and the record was not written again: {reason}; original groups: {groups}"
 
 
 def refused_put_back(plug: str, why: Mapping[str, FenceError], category: Category) -> FenceError:

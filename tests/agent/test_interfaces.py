@@ -111,6 +111,8 @@ def test_forty_eight_interfaces_fill_the_room_beside_a_name_tag(agent, ec2, keep
     assert agent.command("off", node, **keep).code == 0
     assert len(ec2.snapshot()[node]["tags"]) == 50
     assert is_cut(ec2, node, keep)
+    result = agent.command("off", node, **keep)
+    assert result.code == 0, "again, though there is no room for a second record"
     assert agent.command("on", node, **keep).code == 0
     assert ec2.snapshot() == before
 

@@ -43,6 +43,7 @@ SAMPLES: Dict[str, Any] = {
     "numbers": [5],
     "operation": "describe_things",
     "option": "interface0-sg",
+    "originals": {"eni-1": frozenset(("sg-1", "sg-2"))},
     "outcome": "no group was changed",
     "own": "i-0123456789abcdef0",
     "part": "nonsense",
