@@ -41,7 +41,8 @@ class Isolation:
         self.before: Dict[str, Groups] = {i.id: i.groups for i in recorded.seen.interfaces}
         self.plan = recorded.plan
         self.plans = [recorded.plan] if recorded.plan else []  # any of them will do
-        self.missing_since: Optional[float] = None  # seconds that were left then
+        self.rewritten: Optional[float] = None  # seconds that were left when a record that reads lack was written again
+        self.lacking = False  # the latest read shows no record of ours, and none was written since
         self.written: Dict[str, str] = dict(recorded.written)
         self.known = recorded.known.and_seen(target)
         self.first_times = backup_tags.read(target).times
@@ -84,15 +85,18 @@ class Isolation:
         What was not accepted, at once. What was accepted and reads open: at the second such read, as the first may
         be stale; and only under a record that is newer than the one it was isolated under, written at the first.
         Whoever opened it, an ``on``, has read the older one and is about to delete it.
+
+        Nothing is set again behind a read that shows no record of ours: an ``on`` may have deleted it. It is written
+        first.
         """
         again = [i.id for i in open_now if i.id not in self.accepted or i.id in self.to_untrack]
         reopened = [i.id for i in open_now if i.id not in again]
         twice = [i for i in reopened if i in self.read_open]
         self.read_open = set(reopened)
-        if self.plan is not None and any(self.accepted[i] == self.plan.time for i in reopened):
+        under_it = self.plan is not None and any(self.accepted[i] == self.plan.time for i in reopened)
+        if under_it or (self.lacking and (again or twice)):
             self._record_again(seen)
-            twice = []
-        return again + twice
+        return again if under_it else again + twice
 
     def _is_done(self, interface: Interface) -> bool:
         accepted = interface.id in self.accepted and interface.id not in self.to_untrack
@@ -199,7 +203,8 @@ class Isolation:
     def _keep_record(self, seen: Instance) -> bool:
         """Write the record again where it has to be; was it? A read then decides.
 
-        If it is not there any more, and reads are not merely behind: an ``on`` that came in between has deleted it.
+        If reads lack it: an ``on`` that came in between has deleted it, or they are merely behind. It is written
+        again at once, as until then the originals may be nowhere; and every MISSING_SECONDS as long as it is lacking.
 
         If another fencer wrote a record of its own: that one may be refused and put back what it changed. It does so
         only while no record but its own stands. Once is enough: whoever records after this read has a proving read
@@ -207,16 +212,16 @@ class Isolation:
         """
         if self.plan is None:
             return False
+        self.lacking = not any(recording.proven(plan, seen) for plan in self.plans)
         if not self.claimed and self.known.is_news(seen):
             self.claimed = True
             return self._record_again(seen)
-        if any(recording.proven(plan, seen) for plan in self.plans):
-            self.missing_since = None
+        if not self.lacking:
+            self.rewritten = None
             return False
         now = self.tools.deadline.remaining()
-        self.missing_since = now if self.missing_since is None else self.missing_since
-        if self.missing_since - now >= recording.MISSING_SECONDS:
-            self.missing_since = None
+        if self.rewritten is None or self.rewritten - now >= recording.MISSING_SECONDS:
+            self.rewritten = now
             return self._record_again(seen)
         return True
 
@@ -233,6 +238,7 @@ class Isolation:
         except FenceError as error:
             log.warning(messages.claim_failed(self.id, error.text, self.originals))
             return False
+        self.lacking = False
         self.written.update(self.plan.tags)
         self.plans.append(self.plan)
         self.known = self.known.and_seen(seen).and_written(self.plan)

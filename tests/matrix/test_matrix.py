@@ -15,11 +15,12 @@ ONE = os.environ.get("FENCE_MATRIX_CASE")
 
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize("mode", MODES)
-def test_every_fault_at_every_call(bench, matrix_seed, mode, action):
+def test_every_fault_at_every_call(bench, matrix_seed, mode, action, record_property):
     if ONE and not ONE.startswith(f"{mode}/{action}/"):
         pytest.skip("another case is asked for")
     found = [named(bench, ONE)] if ONE else cases(bench, mode, action, matrix_seed)
     wrong = [line for case in found for line in Trial(bench, case).run(in_process)]
+    record_property("fault cases in-process", len(found))
     print(f"{mode}/{action}: {len(found)} cases, {len(wrong)} wrong, seed {matrix_seed}")
     assert found
     assert not wrong, "\n".join([f"{len(wrong)} of {len(found)} cases:", *wrong])

@@ -62,7 +62,7 @@ def drawn(bench, action, seed):
 
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("action", ACTIONS)
-def test_real_processes(bench, matrix_seed, action, part):
+def test_real_processes(bench, matrix_seed, action, part, record_property):
     if "AGENT" not in os.environ:
         pytest.fail("AGENT does not name the installed agent: run ./tests/check")
     if ONE:
@@ -70,6 +70,7 @@ def test_real_processes(bench, matrix_seed, action, part):
     else:
         found = drawn(bench, action, matrix_seed)[part::PARTS]
     wrong = [line for case in found for line in Trial(bench, case).run(process)]
+    record_property("fault cases as processes", len(found))
     print(f"processes, {action}, {part}: {len(found)} cases, {len(wrong)} wrong, seed {matrix_seed}")
     assert found or ONE
     assert not wrong, "\n".join([f"{len(wrong)} of {len(found)} cases, seed {matrix_seed}:", *wrong])

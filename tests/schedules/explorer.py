@@ -9,7 +9,7 @@ import random
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, FrozenSet, Iterator, List, Optional, Sequence, Tuple
 from unittest import mock
 
 from greenlet import greenlet
@@ -17,15 +17,15 @@ from greenlet import greenlet
 from aws_vpc_net import backup_tags, off, on, rules
 from aws_vpc_net.deadline import Deadline
 from aws_vpc_net.ec2 import Doing, Ec2, Stats
-from aws_vpc_net.errors import FenceError
+from aws_vpc_net.errors import Category, FenceError
 from aws_vpc_net.instances import InstanceOperations, parse_instance
-from aws_vpc_net.rules import Instance, Policy
+from aws_vpc_net.rules import Book, Instance, Policy
 from aws_vpc_net.security_groups import SecurityGroupOperations
 from aws_vpc_net.settings import Settings
 from aws_vpc_net.tags import TagOperations
 from aws_vpc_net.toolbox import Toolbox
 
-from .memory import APP, ID, ISO, OPEN, ORIGINALS, Memory
+from .memory import APP, E0, ID, ISO, OPEN, ORIGINALS, Memory
 
 CALLS = (
     "describe_instances",
@@ -44,17 +44,31 @@ POLICIES = {
 }
 
 
+_read = backup_tags.read
+_books: Dict[Tuple[str, FrozenSet[Tuple[str, str]]], Book] = {}
+
+
+def _read_once(instance: Instance) -> Book:
+    """The product's function, which is pure, called once for each set of tags: most of the time went there."""
+    key = (instance.id, frozenset(instance.tags.items()))
+    if key not in _books:
+        _books[key] = _read(instance)
+    return _books[key]
+
+
 @dataclass(frozen=True)
 class Actor:
     """One invocation: what it does, and what happens to it."""
 
     name: str
-    action: str  # off or on
+    action: str  # off, on, or edit: an operator who changes the groups of the first interface by hand
     dies_at: Optional[int] = None  # its n-th call, from 1, is the last thing it does
     effect: bool = True  # does that call take effect?
     stale: Dict[int, Tuple[int, int]] = field(default_factory=dict)  # n-th call -> changes of (tags, groups) behind
     skew: int = 0  # seconds that its clock is off
     denied: Tuple[str, ...] = ()  # interfaces that it may not change
+    swapped: bool = False  # reads show it the interfaces in another order
+    edit: FrozenSet[str] = frozenset()  # the groups that the operator sets
 
 
 class _Wire(Ec2):
@@ -82,6 +96,20 @@ class Outcome:
     error: Optional[BaseException]
 
 
+@dataclass(frozen=True)
+class Read:
+    """A read: its step, and up to which steps it shows the changes of tags and of groups."""
+
+    step: int
+    tags: int
+    groups: int
+
+    @property
+    def stale(self) -> bool:
+        """Does it show less than there is?"""
+        return min(self.tags, self.groups) < self.step
+
+
 class Run:
     """One schedule, played from the start."""
 
@@ -93,6 +121,7 @@ class Run:
         self.outcomes: Dict[str, Outcome] = {}
         self.steps: List[Tuple[str, str]] = []  # (actor, operation) in order of effect
         self.trace: List[str] = []  # what each step asked for
+        self.reads: Dict[str, List[Read]] = {a.name: [] for a in actors}
         self.problems: List[str] = []
         self.in_window = False  # see _check_originals
         self.windows = 0
@@ -104,6 +133,9 @@ class Run:
         self._lets = {a.name: greenlet(lambda a=a: self._live(a)) for a in actors}
         self._asked: Dict[str, Callable[[], Any]] = {}
         self.memory.denied = {(a.name, i) for a in actors for i in a.denied}
+        self.memory.swapped = {a.name for a in actors if a.swapped}
+        edits = {a.edit for a in actors if a.action == "edit"}
+        self.originals = {i: {g, *(edits if i == E0 else ())} for i, g in ORIGINALS.items()}  # any of them
 
     # Invocations
 
@@ -114,7 +146,9 @@ class Run:
         wire = self._wires[actor.name] = _Wire(self, actor, settings)
         tools = Toolbox(settings, wire, InstanceOperations(wire), SecurityGroupOperations(wire), TagOperations(wire))
         try:
-            if actor.action == "off":
+            if actor.action == "edit":
+                tools.groups.set_groups({E0: actor.edit}, Category.MODIFICATION)
+            elif actor.action == "off":
                 off.run(tools, off.prepare(tools, [ID])[0])
             else:
                 on.run(tools, ID)
@@ -133,9 +167,12 @@ class Run:
             dies = actor.dies_at == number
             reply = None
             if not dies or actor.effect:
+                back = actor.stale.get(number, (0, 0))
+                if operation == "describe_instances":
+                    self.reads[actor.name].append(Read(len(self.steps), *self._shown(*back)))
                 self.steps.append((actor.name, operation))
                 self.trace.append(_brief(params))
-                reply = self.memory.perform(actor.name, operation, doing, params, actor.stale.get(number, (0, 0)))
+                reply = self.memory.perform(actor.name, operation, doing, params, back)
             if dies:
                 self._dead[actor.name] = True
                 self._main.switch()  # for ever
@@ -163,11 +200,21 @@ class Run:
             self._current = actor.name
             self._lets[actor.name].switch()
 
+    def _shown(self, tags_back: int, groups_back: int) -> Tuple[int, int]:
+        """Up to which steps a read that is so many changes behind shows tags and groups."""
+        tags = [n for n, (_, o) in enumerate(self.steps) if o in ("create_tags", "delete_tags")]
+        groups = [n for n, (_, o) in enumerate(self.steps) if o == "modify_network_interface_attribute"]
+        found = [
+            some[-back:][0] if back and some else len(self.steps)
+            for some, back in ((tags, tags_back), (groups, groups_back))
+        ]
+        return found[0], found[1]
+
     # Seen from outside
 
     def now(self) -> Instance:
         """The instance as it is."""
-        raw = self.memory._describe(0, 0)["Reservations"][0]["Instances"][0]
+        raw = self.memory._describe()["Reservations"][0]["Instances"][0]
         return parse_instance(raw)
 
     def is_cut(self) -> bool:
@@ -183,7 +230,7 @@ class Run:
         """
         seen = self.now()
         found = rules.originals(seen, backup_tags.read(seen), self.policy)
-        lost = [i for i, g in self.memory.groups.items() if g != ORIGINALS[i] and found.get(i) != ORIGINALS[i]]
+        lost = [i for i, g in self.memory.groups.items() if not {g, found.get(i)} & self.originals[i]]
         if not lost:
             self.in_window = False
         elif not self.in_window:
@@ -195,10 +242,15 @@ class Run:
                 )
 
     def _crossed(self, name: str, operation: str) -> bool:
-        """Did this change and one of another invocation cross, both decided by reads before either?"""
-        reads = [n for n, step in enumerate(self.steps) if step == (name, "describe_instances")]
-        other = {"delete_tags": "modify_network_interface_attribute"}.get(operation, "delete_tags")
-        return any(o == other and who != name for who, o in self.steps[reads[-1] if reads else 0 :])
+        """Did this change and one of another invocation cross, both decided by what reads showed of before either?"""
+        latest = self.reads[name][-1] if self.reads[name] else Read(0, 0, 0)
+        if operation == "delete_tags":
+            return self._changed(name, "modify_network_interface_attribute", latest.groups)
+        return self._changed(name, "delete_tags", latest.tags)
+
+    def _changed(self, name: str, operation: str, since: int) -> bool:
+        """Did anybody but this one make such a call since that step?"""
+        return any(o == operation and who != name for who, o in self.steps[since:])
 
     def first(self, name: str, operation: str) -> int:
         """When this call of an invocation took effect first."""
@@ -220,6 +272,7 @@ class Run:
             mock.patch("aws_vpc_net.recording.random", dice),
             mock.patch("aws_vpc_net.deadline.random", dice),
             mock.patch("aws_vpc_net.ec2.CONNECTIONS", 1),
+            mock.patch("aws_vpc_net.backup_tags.read", _read_once),
         ):
             yield
 

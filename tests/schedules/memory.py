@@ -10,6 +10,7 @@ from aws_vpc_net.errors import ApiError
 ID = "i-0000000000000000a"
 APP, DB, ISO, OPEN = (f"sg-{c * 17}" for c in "abcd")
 E0, E1 = "eni-00000000000000000", "eni-11111111111111111"
+EDIT, EDIT_CUT = frozenset((APP, "sg-" + "f" * 17)), frozenset((DB, "sg-" + "f" * 17))  # by hand: open; without APP
 ORIGINALS: Mapping[str, FrozenSet[str]] = {E0: frozenset((APP, DB)), E1: frozenset((APP, ISO[:3] + "e" * 17))}
 
 State = Tuple[Tuple[Tuple[str, FrozenSet[str]], ...], Tuple[Tuple[str, str], ...]]
@@ -22,6 +23,7 @@ class Memory:
     groups: Dict[str, FrozenSet[str]] = field(default_factory=lambda: dict(ORIGINALS))
     tags: Dict[str, str] = field(default_factory=dict)
     denied: Set[Tuple[str, str]] = field(default_factory=set)  # (invocation, interface)
+    swapped: Set[str] = field(default_factory=set)  # invocations that are shown another order of interfaces
     past_groups: List[Dict[str, FrozenSet[str]]] = field(default_factory=list)
     past_tags: List[Dict[str, str]] = field(default_factory=list)
 
@@ -30,7 +32,7 @@ class Memory:
     ) -> Any:
         """Let a call take effect; ``back``: how many changes of tags and of groups a read is behind."""
         if operation == "describe_instances":
-            return self._describe(*back)
+            return self._describe(*back, swapped=who in self.swapped)
         if operation == "modify_network_interface_attribute":
             return self._modify(who, doing, params["NetworkInterfaceId"], frozenset(params["Groups"]))
         self.past_tags.append(dict(self.tags))
@@ -48,14 +50,14 @@ class Memory:
         self.groups[interface] = groups
         return {}
 
-    def _describe(self, tags_back: int, groups_back: int) -> Any:
+    def _describe(self, tags_back: int = 0, groups_back: int = 0, swapped: bool = False) -> Any:
         tags = self.past_tags[-tags_back:][0] if tags_back and self.past_tags else self.tags
         groups = self.past_groups[-groups_back:][0] if groups_back and self.past_groups else self.groups
         interfaces = [
             {
                 "NetworkInterfaceId": eni,
                 "VpcId": "vpc-0",
-                "Attachment": {"DeviceIndex": index},
+                "Attachment": {"DeviceIndex": -index if swapped else index},
                 "Groups": [{"GroupId": g} for g in sorted(some)],
             }
             for index, (eni, some) in enumerate(groups.items())
