@@ -41,7 +41,7 @@ class Isolation:
         self.before: Dict[str, Groups] = {i.id: i.groups for i in recorded.seen.interfaces}
         self.plan = recorded.plan
         self.plans = [recorded.plan] if recorded.plan else []  # any of them will do
-        self.rewritten: Optional[float] = None  # seconds that were left when a record that reads lack was written again
+        self.rewritten: Optional[float] = None  # seconds left when a lacking record was written again
         self.lacking = False  # the latest read shows no record of ours, and none was written since
         self.written: Dict[str, str] = dict(recorded.written)
         self.known = recorded.known.and_seen(target)

@@ -9,7 +9,7 @@ from ec2.faults import Hook
 from ec2.wire import Call
 
 from .faults import CATALOGUE, Kind
-from .world import DESCRIBE, MODIFY, SECONDS, Bench, Outcome, Point, Scene
+from .world import DESCRIBE, MODIFY, SCALE, SECONDS, Bench, Outcome, Point, Scene
 
 ACTIONS = ("off", "on")
 SHARE, SLOW_SHARE = 0.45, 0.2  # of the cases of the modes that are variants, a day
@@ -111,7 +111,9 @@ class Trial:
             self._must(scene.run("off").code == 0, "the off before it fails")
         first = len(scene.server.calls)
         case.kind.set_up(scene, case.point)
+        scene.bench.clock.scale = 1.0 if case.kind.real_time else SCALE
         outcome = runner(scene, case.action)
+        scene.bench.clock.scale = SCALE
         calls = list(scene.server.calls[first:])
         scene.calm()
         self._must(bool(scene.faulty), "the fault did not happen")

@@ -11,6 +11,7 @@ from .case import ACTIONS, Trial, cases, in_process, named
 from .world import MODES
 
 ONE = os.environ.get("FENCE_MATRIX_CASE")
+pytestmark = pytest.mark.timeout(600)  # seconds, for all cases of a mode
 
 
 @pytest.mark.parametrize("action", ACTIONS)

@@ -15,6 +15,7 @@ from .case import ACTIONS, Trial, cases, named
 from .world import MODES, SECONDS, Outcome
 
 ONE = os.environ.get("FENCE_MATRIX_CASE")
+pytestmark = pytest.mark.timeout(600)  # seconds, for all cases of a mode
 PARTS = 2
 DRAWN = 10  # of the faults that do not kill, a part
 

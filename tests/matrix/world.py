@@ -36,14 +36,15 @@ class Clock:
 
     def __init__(self) -> None:
         self.skipped = 0.0
+        self.scale = SCALE
         self._really = time.sleep
 
     def __call__(self) -> float:
         return time.monotonic() + self.skipped
 
     def sleep(self, seconds: float) -> None:
-        self._really(seconds / SCALE)
-        self.skipped += seconds * (1 - 1 / SCALE)
+        self._really(seconds / self.scale)
+        self.skipped += seconds * (1 - 1 / self.scale)
 
 
 @dataclass
