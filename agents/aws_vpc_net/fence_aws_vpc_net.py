@@ -16,14 +16,50 @@ import sys
 # Behind what PYTHONPATH names, and the distribution's boto3 before one that is kept for fence agents only.
 sys.path.extend(p for p in ("@AWSVPCNETDIR@", "@FENCEAGENTSLIBDIR@", "@BOTO3DIR@") if p)
 
-import io
-import logging
 import os
 import select
 import threading
+from typing import Any, Dict, List, NoReturn, Optional, Tuple
+
+from aws_vpc_net import messages, settings
+
+WATCHDOG_SECONDS = 1.0  # after the deadline; the operation itself ends before it
+
+_watchdogs: List[threading.Timer] = []
+
+
+def watch(action: str, seconds: float) -> None:
+    """End the process if something that cannot be interrupted holds it so long; replaces an earlier watch.
+
+    Being killed is safe at any point; staying is not.
+    """
+
+    def bark() -> None:
+        try:
+            if select.select([], [2], [], 0)[1]:
+                os.write(2, f"ERROR: {messages.stuck(action, seconds)}\n".encode())
+        finally:
+            os._exit(1)
+
+    unwatch()
+    timer = threading.Timer(seconds + WATCHDOG_SECONDS - (time.monotonic() - STARTED), bark)
+    timer.daemon = True
+    timer.start()
+    _watchdogs.append(timer)
+
+
+def unwatch() -> None:
+    """End the watch: what comes next may take its time."""
+    while _watchdogs:
+        _watchdogs.pop().cancel()
+
+
+watch("loading the modules", settings.READING_SECONDS)  # those that follow may be on a disk that hangs
+
+import io
+import logging
 import traceback
 from dataclasses import replace
-from typing import Any, Dict, List, NoReturn, Optional, Tuple
 
 from fencing import (
     SyslogLibHandler,
@@ -35,7 +71,7 @@ from fencing import (
     show_docs,
 )
 
-from aws_vpc_net import inputs, messages, off, on, queries, settings
+from aws_vpc_net import inputs, off, on, queries
 from aws_vpc_net.deadline import Deadline
 from aws_vpc_net.ec2 import Stats
 from aws_vpc_net.errors import FenceError
@@ -44,7 +80,6 @@ from aws_vpc_net.settings import Settings
 from aws_vpc_net.toolbox import Toolbox, toolbox
 
 VERSION = "@VERSION@"
-WATCHDOG_SECONDS = 1.0  # after the deadline; the operation itself ends before it
 
 SHORTDESC = "Fence agent for AWS VPC: isolates an instance by its security groups"
 LONGDESC = (
@@ -193,6 +228,7 @@ def read_input(names: List[str]) -> Dict[str, Any]:
     if len(sys.argv) > 1:
         sys.argv[1:] = inputs.arguments(sys.argv[1:], options) or ["--"]
     else:
+        unwatch()  # whoever writes them may be slow
         text = inputs.decode_stdin(sys.stdin.buffer.read(inputs.STDIN_LIMIT + 1) if sys.stdin else b"")
         inputs.check_stdin(text, booleans)
         sys.stdin = io.StringIO(text)
@@ -316,30 +352,6 @@ def _operate(options: Dict[str, Any], chosen: Settings) -> int:
         return code
     finally:
         log.info(_summary(chosen, stats, result))
-
-
-_watchdogs: List[threading.Timer] = []
-
-
-def watch(action: str, seconds: float) -> None:
-    """End the process if something that cannot be interrupted holds it so long; replaces an earlier watch.
-
-    Being killed is safe at any point; staying is not.
-    """
-
-    def bark() -> None:
-        try:
-            if select.select([], [2], [], 0)[1]:
-                os.write(2, f"ERROR: {messages.stuck(action, seconds)}\n".encode())
-        finally:
-            os._exit(1)
-
-    while _watchdogs:
-        _watchdogs.pop().cancel()
-    timer = threading.Timer(seconds + WATCHDOG_SECONDS - (time.monotonic() - STARTED), bark)
-    timer.daemon = True
-    timer.start()
-    _watchdogs.append(timer)
 
 
 # --- main ------------------------------------------------------------------------------------------------------

@@ -552,7 +552,8 @@ def internal(error: str) -> str:
 
 def stuck(action: str, seconds: float) -> str:
     return (
-        f"deadline error: {action} did not end in {seconds:g} s and was ended; check the way to the API, then repeat"
+        f"deadline error: {action} did not end in {seconds:g} s and was ended; "
+        "check this machine and the way to the API, then repeat"
     )
 
 

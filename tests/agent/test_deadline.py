@@ -1,0 +1,243 @@
+"""The deadline is kept from the first byte to the last: whatever hangs, the agent ends, says why, and lies to nobody.
+
+Agents that hang are run side by side, as all that they do is to wait.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from conftest import LIMIT, Result
+from ec2.faults import Delay, Stall, Trickle
+from tarpit import HEAD, Tarpit
+from world_of import groups, is_cut, our_tags
+
+DEADLINE = 4  # seconds
+CHANGE = "ModifyNetworkInterfaceAttribute"
+NO_NAMES = Path(__file__).with_name("no_names.py")
+
+
+@pytest.fixture
+def node(ec2):
+    return ec2.world.nodes["node1"]
+
+
+@pytest.fixture
+def pits():
+    """Servers that say nothing, or a byte a second of the head, or of the body."""
+    with ExitStack() as stack:
+        kinds = {"silent": Tarpit(), "head": Tarpit(pause=1.0), "body": Tarpit(HEAD, 1.0)}
+        yield {name: stack.enter_context(pit) for name, pit in kinds.items()}
+
+
+class SideBySide:
+    """Agents that run at the same time."""
+
+    def __init__(self, agent):
+        self.agent = agent
+        self.running = {}
+
+    def start(self, why, action, plug, before=(), options=None, **environment):
+        """``before``: words in front of the agent's; None takes a variable away."""
+        env = {k: v for k, v in {**self.agent.env, **environment}.items() if v is not None}
+        command = [*before, os.environ["AGENT"], *self.agent.arguments(action, plug, **(options or {}))]
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, env=env)
+        self.running[why] = (process, time.monotonic())
+
+    def results(self):
+        """How each ended; the seconds are too many rather than too few."""
+        found = {}
+        for why, (process, began) in self.running.items():
+            out, err = process.communicate(timeout=LIMIT)
+            found[why] = Result(process.returncode, out, err, time.monotonic() - began)
+        self.running = {}
+        return found
+
+
+@pytest.fixture
+def agents(agent):
+    made = SideBySide(agent)
+    yield made
+    for process, _ in made.running.values():
+        process.kill()
+
+
+def gave_up(result, latest=DEADLINE + 2, word="deadline error"):
+    """In time, with one line that says why."""
+    assert result.code == 1, result
+    assert result.seconds < latest, result
+    assert word in result.last, result
+    assert [line for line in result.lines if line.startswith("ERROR")] == [result.last]
+    assert "Traceback" not in result.err
+
+
+def no_names(folder):
+    """The words before a program's that let every look-up of a name hang."""
+    root = [] if os.geteuid() == 0 else ["--map-root-user"]
+    return ["unshare", "--mount", "--net", *root, sys.executable, str(NO_NAMES), str(folder)]
+
+
+def slow(folder, name):
+    """A search path on which the import of this module takes a minute."""
+    path = folder / f"slow-{name}"
+    path.mkdir()
+    (path / f"{name}.py").write_text("import time\ntime.sleep(60)\n", encoding="ascii")
+    return str(path)
+
+
+# --- the way to the API ----------------------------------------------------------------------------------------
+
+
+def test_an_api_that_holds_it_up(agents, ec2, keep, node, pits):
+    for why, pit in pits.items():
+        agents.start(
+            why, "off", node, options={**keep, "deadline": DEADLINE, "endpoint_url": f"http://{pit.address}"}
+        )
+    tls = f"https://{pits['silent'].address}"
+    agents.start("no handshake", "off", node, options={**keep, "deadline": DEADLINE, "endpoint_url": tls})
+    for result in agents.results().values():
+        gave_up(result)
+    assert all(pit.taken for pit in pits.values())
+
+
+def test_a_proxy_that_holds_it_up(agents, ec2, keep, node, pits):
+    options = {**keep, "deadline": DEADLINE}
+    for why, address in {**{k: p.address for k, p in pits.items()}, "dead": "127.0.0.1:9"}.items():
+        agents.start(why, "off", node, options=options, HTTP_PROXY=f"http://{address}")
+    tunnel = {**options, "endpoint_url": "https://ec2.invalid"}
+    agents.start("no tunnel", "off", node, options=tunnel, HTTPS_PROXY=f"http://{pits['silent'].address}")
+    for result in agents.results().values():
+        gave_up(result)
+    assert all(pit.taken for pit in pits.values())
+    assert ec2.calls == []
+
+
+# --- this machine ----------------------------------------------------------------------------------------------
+
+
+def test_a_machine_that_holds_it_up(agents, ec2, keep, node, pits, tmp_path):
+    """Names that nobody looks up, modules on a disk that hangs, credentials that come a byte a second."""
+    options = {**keep, "deadline": DEADLINE}
+    names = {**options, "endpoint_url": "http://ec2.invalid"}
+    agents.start("names", "off", node, before=no_names(tmp_path), options=names)
+    for module in ("boto3", "botocore"):
+        agents.start(module, "off", node, options=options, PYTHONPATH=slow(tmp_path, module))
+    keys = {**options, "access_key": None, "secret_key": None}
+    agents.start("credentials", "off", node, options=keys, **metadata(pits["body"]))
+    for result in agents.results().values():
+        gave_up(result)
+    assert ec2.calls == []
+
+
+def test_a_library_that_is_never_loaded_ends_it_before_it_knows_its_options(agents, ec2, keep, node, tmp_path):
+    for module in ("fencing", "pycurl"):
+        agents.start(module, "off", node, options=keep, PYTHONPATH=slow(tmp_path, module))
+    for result in agents.results().values():
+        gave_up(result, 14)
+        assert "loading the modules" in result.last
+    assert ec2.calls == []
+
+
+def metadata(pit):
+    """The environment that asks this server for instance metadata."""
+    return {"AWS_EC2_METADATA_SERVICE_ENDPOINT": f"http://{pit.address}", "AWS_EC2_METADATA_DISABLED": None}
+
+
+def test_metadata_that_nobody_tells(agents, ec2, keep, node, pits, tmp_path):
+    """Region and credentials, which are needed, and which machine it is, which is not."""
+    agents.agent.is_on(None)
+    options = {**keep, "deadline": DEADLINE}
+    no_region = {**options, "region": None}
+    for why in ("silent", "body"):
+        agents.start(why, "off", node, options=no_region, **metadata(pits[why]))
+    module = slow(tmp_path, "requests")
+    agents.start("module", "off", node, options=no_region, PYTHONPATH=module, **metadata(pits["silent"]))
+    no_keys = {**options, "access_key": None, "secret_key": None, "skip_race_check": True}
+    agents.start("keys", "off", node, options=no_keys, **metadata(pits["silent"]))
+    other = ec2.world.nodes["node2"]
+    agents.start("identity", "off", other, options=keep, **metadata(pits["body"]))
+    before = groups(ec2, node)
+    found = agents.results()
+    identity = found.pop("identity")
+    for why, result in found.items():
+        gave_up(result, word="authentication error" if why == "keys" else "error")
+    assert groups(ec2, node) == before
+    assert identity.code == 0, identity
+    assert any("cannot tell which instance this machine is" in line for line in identity.lines)
+    assert identity.seconds < 6
+    assert is_cut(ec2, other, keep)
+
+
+# --- the operation ---------------------------------------------------------------------------------------------
+
+
+def test_an_on_that_is_held_up_ends_and_loses_nothing(agents, ec2, keep):
+    """At its first read, at its change, at its clean-up, which harms nothing."""
+    world, options = ec2.world, {**keep, "deadline": DEADLINE, "skip_race_check": True}
+    before = ec2.snapshot()
+    for node in world.nodes.values():
+        assert agents.agent.command("off", node, **options).code == 0
+    tags = {node: our_tags(ec2, node) for node in world.nodes.values()}
+    first, second, third = world.nodes.values()
+    stalls = [
+        ec2.rules.add("DescribeInstances", Stall(), when=lambda c: first in c.params.values(), times=None),
+        ec2.rules.add(
+            CHANGE, Stall(), when=lambda c: c.params["NetworkInterfaceId"] in world.interfaces["node2"], times=None
+        ),
+        ec2.rules.add("DeleteTags", Stall(), times=None),
+    ]
+    for node in world.nodes.values():
+        agents.start(node, "on", node, options=options)
+    found = agents.results()
+    assert all(rule.fired for rule in stalls)
+    gave_up(found[first])
+    gave_up(found[second])
+    assert found[third].code == 0
+    assert found[third].seconds < DEADLINE + 2
+    assert {node: our_tags(ec2, node) for node in world.nodes.values()} == tags
+    ec2.rules.clear()
+    for node in world.nodes.values():
+        assert agents.agent.command("on", node, **options).code == 0
+    assert ec2.snapshot() == before
+
+
+def test_a_call_that_hangs_for_ever_does_not_hold_up_a_success(agent, ec2, keep, node):
+    """The thread that waits for it is left behind."""
+    rule = ec2.rules.add(CHANGE, Trickle(0.5))
+    result = agent.command("off", node, api_timeout=1, **keep)
+    assert rule.fired == 1
+    assert result.code == 0
+    assert 3 < result.seconds < 6
+
+
+def test_time_is_kept_to_put_back_after_a_late_refusal(agents, ec2, keep):
+    """Three nodes whose second interface is refused late; of two, the putting back is held up as well."""
+    world, late = ec2.world, 3.0  # of the 4.8 s that are left beside the share that is kept back
+    options = {**keep, "deadline": 6, "skip_race_check": True}
+    before = ec2.snapshot()
+    for _, second in world.interfaces.values():
+        ec2.key.deny(f"ec2:{CHANGE}", second)
+    seconds = [second for _, second in world.interfaces.values()]
+    ec2.rules.add(CHANGE, Delay(late), when=lambda c: c.params["NetworkInterfaceId"] in seconds, times=None)
+    good, no_read, no_change = world.nodes.values()
+    first = world.interfaces["node3"][0]
+    stalls = [
+        ec2.rules.add("DescribeInstances", Stall(), when=lambda c: no_read in c.params.values(), nth=3, times=None),
+        ec2.rules.add(CHANGE, Stall(), when=lambda c: c.params["NetworkInterfaceId"] == first, nth=2, times=None),
+    ]
+    for node in world.nodes.values():
+        agents.start(node, "off", node, options=options)
+    found = agents.results()
+    assert all(rule.fired for rule in stalls)
+    gave_up(found[good], 8, "permission error")
+    assert "put back" in found[good].last
+    assert groups(ec2, good) == before[good]["interfaces"]
+    for node, name in ((no_read, "node2"), (no_change, "node3")):
+        gave_up(found[node], 8, "partial error")
+        assert world.interfaces[name][0] in found[node].last
+        assert our_tags(ec2, node)
