@@ -254,25 +254,24 @@ def _fit(tags: Dict[str, str], instance: Instance, policy: Policy) -> Dict[str, 
     reuse = min(len(movable), len(old), max(0, len(new) - max(0, free - SPARE)))
     renamed = dict(zip(reversed(movable), old[:reuse]))
     if len(new) - reuse > free:
-        renamed.update(
-            _in_place({k: tags[k] for k in movable if k not in renamed}, instance, len(new) - reuse - free)
-        )
+        left = {k: tags[k] for k in movable if k not in renamed}
+        renamed.update(_in_place(left, instance, len(new) - reuse - free, frozenset(renamed.values())))
     missing = len(new) - len(renamed)
     if missing > free:
         raise NoRoom(missing, free)
     return {renamed.get(k, k): v for k, v in tags.items()}
 
 
-def _in_place(values: Mapping[str, str], instance: Instance, count: int) -> Dict[str, str]:
+def _in_place(values: Mapping[str, str], instance: Instance, count: int, given: FrozenSet[str]) -> Dict[str, str]:
     """New key -> a key of ours that holds the same chunk of the same originals, for at most ``count`` of them.
 
-    CreateTags writes all or none: at every moment one of the two is there.
+    CreateTags writes all or none: at every moment one of the two is there. Not those that are ``given`` to another.
     """
 
     def content(chunk: Optional[Chunk]) -> object:
         return chunk and (chunk.interface, chunk.groups, chunk.index, chunk.count)
 
-    there = {content(c): c.key for c in _chunks(instance.tags, instance.id)}
+    there = {content(c): c.key for c in _chunks(instance.tags, instance.id) if c.key not in given}
     found = ((new, there.get(content(decode(new, value)))) for new, value in values.items())
     return dict([(new, old) for new, old in found if old is not None][:count])
 

@@ -107,6 +107,35 @@ def test_a_hostile_tag_is_no_backup(hostile):
     assert book({key(5): hostile, "lastfence": hostile}).sets == {}
 
 
+WORSE = [
+    *("9" * 10**7, '{"t":' + "9" * 10**7 + "}", '"' + "x" * 10**7 + '"', "[" * 10**7, " " * 10**7, "\x00" * 300),
+    *(value(5, ONE, x=x) for x in ("y" * 10**6, float("nan"), "\udfff")),
+    *(value(time, ONE, index, count) for time, index, count in ((float("nan"), 0, 1), (5, float("inf"), 1))),
+    '{"n":{"i":"eni-00000000","s":["00000000"],"c":{"i":0,"t":1}},"n":5,"t":5}',
+    '{"n":{"i":"eni-00000000","s":["00000000"],"s":[[]],"c":{"i":0,"t":1}},"t":5,"t":NaN}',
+]
+
+
+@pytest.mark.parametrize("hostile", [*HOSTILE, *WORSE], ids=range(len(HOSTILE) + len(WORSE)))
+def test_a_hostile_tag_stops_nobody_and_hides_no_record(hostile):
+    """Whoever may tag the instance may write anything: beside it, the record is read, and another is written."""
+    good = {"lastfence": "5", key(5, 1): value(5, ["11111111"])}
+    bad = {
+        key(5, 2): hostile,
+        key(9, instance=OTHER): hostile,
+        "Original_SG_Backup_": hostile,
+        hostile[:128]: hostile,
+    }
+    there = instance({**good, **bad})
+    assert backup_tags.read(there).at(ENI, 5) == {"sg-11111111"}
+    written = backup_tags.plan(there, {f"eni-{1:017x}": frozenset(("sg-44444444",))}, 7, KEEP)
+    assert backup_tags.next_time(0, there) == 6
+    assert not backup_tags.Known().and_seen(there).and_written(written).is_news(there)
+    assert not backup_tags.only_ours(there, written)
+    assert backup_tags.copied(there.tags, ID).keys() == {key(9, instance=OTHER)}
+    assert backup_tags.read(instance({**good, "lastfence": hostile})).newest(ENI) == {"sg-11111111"}
+
+
 @pytest.mark.parametrize(
     ("why", "tags"),
     [
@@ -323,3 +352,17 @@ def test_above_half_of_the_room_the_same_originals_are_overwritten_in_place():
     assert backup_tags.read(instance({**again.tags, **second.tags}, 48)).at(f"eni-{48:017x}", 6) == some
     with pytest.raises(backup_tags.NoRoom):
         backup_tags.plan(again, {i: frozenset(("sg-22222222",)) for i in originals}, 6, KEEP)
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["in order", "turned"])
+def test_no_key_is_given_to_two_interfaces(turned):
+    """Superseded keys and the same originals in place, both at once; EC2 gives the tags in any order."""
+    some, user = frozenset(("sg-11111111",)), fill(44)
+    originals = {f"eni-{n:017x}": some for n in range(1, 4)}
+    older = backup_tags.plan(instance(user, 2, some), dict(list(originals.items())[:2]), 5, KEEP)
+    newer = backup_tags.plan(instance({**user, **older.tags}, 3, some), originals, 6, KEEP)
+    parts = [older.tags, newer.tags][:: -1 if turned else 1]
+    there = {**user, **parts[0], **parts[1], "lastfence": "6"}
+    planned = backup_tags.plan(instance(there, 3, some), originals, 7, KEEP)
+    found = backup_tags.read(instance({**there, **planned.tags}, 3, some))
+    assert {i: found.at(i, 7) for i in originals} == originals
