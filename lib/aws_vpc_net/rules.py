@@ -238,6 +238,15 @@ def something_to_remove(instance: Instance, policy: Policy) -> bool:
 
 
 def originals(instance: Instance, book: Book, policy: Policy) -> Dict[str, Groups]:
-    """What ``on`` sets: the valid record of each attached interface that has one."""
-    found = {i.id: record_of(i, book, policy) for i in instance.interfaces}
-    return {k: v for k, v in found.items() if v is not None}
+    """What ``on`` sets: the valid record of each attached interface that has one.
+
+    An open interface is left as it is where the record shows it isolated: an ``off`` wrote that from a stale read,
+    and was killed before it could mend it.
+    """
+    found = {i.id: (record_of(i, book, policy), i.groups) for i in instance.interfaces}
+    return {k: v for k, (v, now) in found.items() if v is not None and not _only_cut(v, now, policy)}
+
+
+def _only_cut(record: Groups, now: Groups, policy: Policy) -> bool:
+    """Is this record but what these open groups become when they are isolated?"""
+    return not looks_fenced(now, policy) and bool(policy.secg) and record == goal(now, policy)

@@ -201,6 +201,18 @@ def test_killed_after_a_record_of_a_wholly_isolated_node_loses_no_originals(agen
     restores(agent, ec2, node, keep, before)
 
 
+@pytest.mark.parametrize("changes", [1, 2])
+def test_killed_after_a_record_of_what_an_on_has_opened_since_loses_no_originals(agent, ec2, node, mode, changes):
+    """The first read shows an interface cut that is open again, and the record that says so has been deleted."""
+    before = groups(ec2, node)
+    for action in ("off", "on"):
+        succeeds(agent.command(action, node, **mode))
+    ec2.stale(groups_changes=changes, reads=1)
+    killed_at(agent, ec2, agent.arguments("off", node, **mode), "CreateTags")
+    ec2.fresh()
+    restores(agent, ec2, node, mode, before)
+
+
 def test_a_group_added_between_the_first_read_and_the_record_is_restored(agent, ec2, node, first, mode, more):
     wanted = {**groups(ec2, node), first: more}
     once(ec2, "CreateTags", lambda: ec2.edit.set_groups(first, more))

@@ -167,6 +167,21 @@ def test_originals_are_the_records_of_attached_interfaces():
 
 
 @pytest.mark.parametrize(
+    ("why", "policy", "now", "record", "expected"),
+    [
+        ("a stale read showed it cut", REMOVE, fs(APP, DB), fs(DB), {}),
+        ("the same, kept", KEEP, fs(APP), fs(ISO), {}),
+        ("cut: as recorded", REMOVE, fs(DB), fs(DB), {E0: fs(DB)}),
+        ("open, other groups on record", REMOVE, fs(APP, DB), fs(APP, SSH), {E0: fs(APP, SSH)}),
+        ("an on that forgot to invert", Policy((ISO,)), fs(ISO), fs(APP), {E0: fs(APP)}),
+        ("an on without secg", Policy(), fs(APP), fs(ISO), {E0: fs(ISO)}),
+    ],
+)
+def test_on_does_not_set_what_only_a_stale_read_took_for_originals(why, policy, now, record, expected):
+    assert rules.originals(instance(now), book(5, e0={5: record}), policy) == expected, why
+
+
+@pytest.mark.parametrize(
     ("why", "policy", "written", "seen", "others", "expected"),
     [
         ("agrees", KEEP, fs(APP), fs(APP), NO_BOOK, None),
