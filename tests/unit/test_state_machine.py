@@ -8,7 +8,7 @@ FENCE_MACHINE_EXAMPLES=2000.
 from __future__ import annotations
 
 import os
-from typing import List, Tuple
+from typing import Any, List, Tuple
 
 from fencing_model import (
     APP,
@@ -47,7 +47,7 @@ class Fences(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.node = Node(POLICIES[0])
-        self.running: List[Tuple[object, object]] = []
+        self.running: List[Tuple[Any, Any]] = []
 
     @initialize(
         policy=st.sampled_from(POLICIES), groups=st.lists(live, min_size=1, max_size=3), others=st.integers(0, 45)
