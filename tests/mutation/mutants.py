@@ -1,0 +1,142 @@
+"""Safety rules, each broken once: what the code would say if somebody took it back, and the tests that should notice.
+
+`old` occurs exactly once in its file (tests/unit/test_mutants.py); `tests` are the first to be tried, below tests/.
+"""
+
+from dataclasses import dataclass
+from typing import Tuple
+
+AGENT = "agents/aws_vpc_net/fence_aws_vpc_net.py"
+RULES, TAGS, MACHINE = "unit/test_rules.py", "unit/test_backup_tags.py", "unit/test_state_machine.py"
+FAULTS, RACES, ON = "agent/test_off_faults.py", "agent/test_races.py", "agent/test_on.py"
+JOURNEY, REFUSALS, QUERIES = "agent/test_journey.py", "agent/test_refusals.py", "agent/test_queries.py"
+UNTRACK, FACES, BAD = "agent/test_untrack.py", "agent/test_interfaces.py", "agent/test_bad_input.py"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One rule, broken."""
+
+    rule: str
+    file: str
+    old: str
+    new: str
+    tests: Tuple[str, ...]
+
+    @property
+    def path(self) -> str:
+        """Below the top."""
+        return self.file if "/" in self.file else f"lib/aws_vpc_net/{self.file}"
+
+
+def _m(rule: str, file: str, old: str, new: str, *tests: str) -> Mutant:
+    return Mutant(rule, file, old, new, tests)
+
+
+EVERY = "all(isolated(i, instance, book, policy) for i in instance.interfaces)"
+MODIFY = '__import__("aws_vpc_net.errors").errors.Category.MODIFICATION'
+
+MUTANTS = (
+    # --- status
+    _m("status from tags", "rules.py", f"bool(instance.interfaces) and {EVERY}", "has_record(instance, book, policy)", RULES),
+    _m("status ignores an interface", "rules.py", EVERY, EVERY.replace("interfaces)", "interfaces[:1])"), RULES),
+    _m("one isolated interface is enough", "rules.py", EVERY, EVERY.replace("all(", "any("), RULES),
+    _m("no interfaces is off", "rules.py", f"bool(instance.interfaces) and {EVERY}", EVERY, RULES),
+    _m("an interface without groups is cut", "rules.py", "if not groups or not policy.secg:", "if not policy.secg:", RULES),
+    _m("one group of secg is enough to be cut", "rules.py", "groups <= policy.named if", "bool(groups & policy.named) if", RULES),
+    _m("the untracking group does no harm", "rules.py", "return self.named | ({self.untrack} if self.untrack else NONE)", "return self.named", RULES),
+    _m("off without a record of what was removed", "rules.py", "return policy.keep_only or policy.without_record or has_record(instance, book, policy)", "return True", RULES),
+    _m("any record proves a fence", "rules.py", "r is not None and r & policy.named for r", "r is not None for r", RULES),
+    _m("a terminated instance is on", "rules.py", "    if instance.terminated:\n        return True\n", "", RULES),
+    _m("status: an error of the API is OFF", "queries.py", "    found = tools.instances.read(plugs)\n", "    try:\n        found = tools.instances.read(plugs)\n    except FenceError:\n        return dict.fromkeys(plugs, True)\n", f"{QUERIES}::test_reading_actions_end_within_fourteen_seconds"),
+    _m("status: an error of the API is ON", "queries.py", "    found = tools.instances.read(plugs)\n", "    try:\n        found = tools.instances.read(plugs)\n    except FenceError:\n        return dict.fromkeys(plugs, False)\n", f"{QUERIES}::test_reading_actions_end_within_fourteen_seconds"),
+    _m("status: an unknown instance is ON", "queries.py", "        if plug not in found:\n            raise messages.unknown_instance(plug)\n", "        if plug not in found:\n            return dict.fromkeys(plugs, False)\n", f"{QUERIES}::test_status_of_an_unknown_instance_is_an_error"),
+    # --- what is recorded
+    _m("a backup of isolated groups", "rules.py", "on_record if kept and on_record is not None else i.groups", "i.groups", RULES),
+    _m("a backup of the untracking group", "rules.py", "kept = isolated(i, instance, book, policy) or between_steps(i.groups, policy)", "kept = isolated(i, instance, book, policy)", RULES),
+    _m("cut groups outrank originals", "rules.py", "return book.newest_open(interface.id, policy) or current or book.newest(interface.id)", "return current or book.newest(interface.id)", RULES),
+    _m("only the set of lastfence counts", "rules.py", "if current is not None or looks_fenced(interface.groups, policy):", "if current is not None:", RULES),
+    _m("older sets count for open interfaces", "rules.py", "if current is not None or looks_fenced(interface.groups, policy):", "if True:", RULES),
+    _m("the record is never mended", "rules.py", "return changed if changed != dict(written) else None", "return None", RULES),
+    _m("what a stale read took for originals is set", "rules.py", " and not _only_cut(v, now, policy)}", "}", RULES),
+    _m("a missing chunk counts as complete", "backup_tags.py", "if not by_index or len(by_index) != next(iter(by_index.values())).count:", "if not by_index:", TAGS),
+    _m("copied tags of another instance are ours", "backup_tags.py", 'k.startswith(f"{PREFIX}{instance}_")', "k.startswith(PREFIX)", TAGS),
+    _m("lastfence is the clock", "backup_tags.py", "return max([int(now), *(t + 1 for", "return int(now) or max([*(t + 1 for", TAGS),
+    _m("lastfence may stay the same", "backup_tags.py", "*(t + 1 for t in seen", "*(t for t in seen", TAGS),
+    _m("the newest originals are overwritten", "backup_tags.py", "            keep.add(chunk.key)", "            pass", TAGS),
+    _m("real originals are not kept from being overwritten", "backup_tags.py", "max(complete, default=None), max(real, default=None))", "max(complete, default=None))", TAGS),
+    _m("room is not counted", "backup_tags.py", "    if missing > free:", "    if False:", TAGS),
+    _m("one key for two interfaces", "backup_tags.py", " if c.key not in given}", "}", TAGS, MACHINE),
+    _m("in place over other originals", "backup_tags.py", "return chunk and (chunk.interface, chunk.groups, chunk.index, chunk.count)", "return chunk and (chunk.interface, chunk.index)", TAGS),
+    _m("a key that holds another interface is overwritten", "backup_tags.py", "while any(", "while False and any(", TAGS),
+    _m("keys of two fencers are not kept apart", "backup_tags.py", "(1 + mark % 9999) if fenced else 0", "0", TAGS),
+    _m("no mark of the writer", "backup_tags.py", "(mark >> 4 * index) % (MOST_SPACES + 1)", "0", TAGS),
+    _m("writers of one second are mixed", "backup_tags.py", "found += [whole] if whole else [p for p in parts if p]", "found += [frozenset().union(*(c.groups for c in same))]", TAGS),
+    # --- the order of off
+    _m("the record is not read back", "recording.py", "if seen and proven(current, seen):", "if seen:", f"{FAULTS}::test_tags_that_are_accepted_but_never_seen_isolate_nothing"),
+    _m("the record is checked by its keys", "recording.py", "if all(seen.tags.get(k) == v for k, v in planned.backups.items()):", "if all(k in seen.tags for k in planned.backups):", MACHINE, RACES),
+    _m("the record is not made to agree with its proof", "recording.py", "if better is None:", "if True:", f"{RACES}::test_a_group_added_between_the_first_read_and_the_record_is_restored"),
+    _m("isolated though the record was refused", "recording.py", "return tools.policy.without_record or all(", "return True or all(", f"{FAULTS}::test_without_permission_to_write_tags_nothing_is_isolated"),
+    _m("groups change before the record", "off.py", "    recorded = recording.record(", f"    tools.groups.set_groups(fence.goals, {MODIFY})\n    recorded = recording.record(", f"{FAULTS}::test_without_permission_to_write_tags_nothing_is_isolated"),
+    _m("untracking before the record", "off.py", "    recorded = recording.record(", f"    if tools.policy.untrack:\n        tools.groups.set_groups(dict.fromkeys(fence.goals, frozenset((tools.policy.untrack,))), {MODIFY})\n    recorded = recording.record(", f"{UNTRACK}::test_no_record_no_opening", UNTRACK),
+    _m("the stop comes first", AGENT, "            off.run(self.tools, self._fences[plug])\n", "            off.power_off(self.tools, [plug])\n            off.run(self.tools, self._fences[plug])\n", "agent/test_power.py", JOURNEY),
+    _m("already off is an answer", AGENT, '            return "on"\n', '            return "off" if all(queries.status(self.tools, self._plugs).values()) else "on"\n', "agent/test_power.py", JOURNEY),
+    # --- refusals
+    _m("self-fencing", "off.py", "    if own in plugs:", "    if False:", REFUSALS),
+    _m("a fenced machine may fence", "off.py", "if own and rules.is_fenced_fencer(", "if False and rules.is_fenced_fencer(", REFUSALS),
+    _m("nobody looks whether this machine was fenced meanwhile", "recording.py", "        look(found)\n", "", f"{FAULTS}::test_the_fencer_that_was_fenced_after_its_first_read_stops"),
+    _m("an instance that is not running", "off.py", 'if target.state != "running" and not', 'if False and not', REFUSALS),
+    _m("an interface that would be left without a group is skipped", "off.py", "        if not goals[interface.id]:\n            raise messages.nothing_left(", "        if not goals.get(interface.id) and goals.pop(interface.id, None) is None:\n            raise messages.nothing_left(", REFUSALS, FACES),
+    _m("nothing to remove is success", "off.py", "if not rules.something_to_remove(target, policy) and not rules.has_record(target, book, policy):", "if False:", REFUSALS),
+    _m("a managed interface", "off.py", "        if interface.managed:", "        if False:", REFUSALS, FACES),
+    _m("an interface without groups", "off.py", "        if not interface.groups:", "        if False:", REFUSALS, FACES),
+    # --- isolation
+    _m("no read proves the isolation", "isolation.py", "if seen.interfaces and not (open_now or taken_in or recorded_again or late):", "if True:", f"{FAULTS}::test_groups_that_never_read_right_are_no_success"),
+    _m("a change need not be accepted", "isolation.py", "return accepted and self._is_cut(interface)", "return self._is_cut(interface)", f"{FAULTS}::test_a_change_that_is_never_accepted_is_no_success_though_it_reads_right"),
+    _m("an accepted change need not be read", "isolation.py", "return accepted and self._is_cut(interface)", "return accepted", f"{FAULTS}::test_groups_that_never_read_right_are_no_success"),
+    _m("some interfaces are enough", "isolation.py", "open_now = [i for i in seen.interfaces if not self._is_done(i)]", "open_now = [] if any(map(self._is_done, seen.interfaces)) else list(seen.interfaces)", f"{FAULTS}::test_an_interface_that_is_opened_again_is_isolated_again", FAULTS),
+    _m("a refusal of one is no failure", "isolation.py", "            self.refused[interface] = error\n            return False\n", "            return True\n", f"{FAULTS}::test_a_refused_interface_fails_it_and_the_other_is_put_back"),
+    _m("an interface that appears is ignored", "isolation.py", "            self._change(todo)\n            todo = []\n            seen = self._read()\n", "            self._change(todo)\n            todo = []\n            seen = self._read()\n            seen = seen and Instance(seen.id, seen.state, tuple(i for i in seen.interfaces if i.id in self.goals), seen.tags)\n", f"{FAULTS}::test_an_interface_that_appears_meanwhile_is_recorded_and_isolated"),
+    _m("an interface that appears is not recorded", "isolation.py", "            more = recording.record_more(self.tools, seen, originals, self.plan)\n", "            more = None\n", f"{FAULTS}::test_an_interface_that_appears_meanwhile_is_recorded_and_isolated"),
+    _m("put back without looking for others", "isolation.py", "if seen is None or self.plan is None or not backup_tags.only_ours(seen, self.plan):\n            self._leave", "if seen is None or self.plan is None:\n            self._leave", f"{FAULTS}::test_nothing_is_put_back_after_another_fencer"),
+    _m("no look after the put back", "isolation.py", "return failed or self._check_put_back(goals)", "return failed", RACES),
+    _m("put back after an unknown outcome", "isolation.py", "if any(_may_have_taken(e) for e in self.failed.values()):", "if False:", f"{FAULTS}::test_an_unknown_outcome_is_left_isolated"),
+    _m("other fencers' tags are compared by key", "backup_tags.py", "return own(seen.tags, seen.id) == dict(written.tags)", "return own(seen.tags, seen.id).keys() == written.tags.keys()", TAGS),
+    _m("no other fencer is ever seen", "backup_tags.py", "return not read(instance).times <= self.times or not backups <= self.tags", "return False", TAGS),
+    _m("beside another fencer the record is not written again", "isolation.py", "if not self.claimed and self.known.is_news(seen):", "if False:", f"{FAULTS}::test_a_refused_second_fencer_does_not_undo_a_success"),
+    _m("what is isolated is opened again", "isolation.py", "if i.id in self.goals and not rules.cut(i.groups, policy)}", "if i.id in self.goals}", f"{UNTRACK}::test_what_is_isolated_is_never_opened_again"),
+    _m("what was untracked is left so", "isolation.py", "for i in interfaces if i not in self.refused})", "for i in interfaces if i not in self.refused and i not in self.untracked})", f"{UNTRACK}::test_untrack_all_then_isolate_all_then_read"),
+    _m("untracking need not be accepted", "isolation.py", "            if self._took(interface, error):\n                self.to_untrack.discard(interface)\n", "            self.to_untrack.discard(interface)\n            if self._took(interface, error):\n                pass\n", f"{UNTRACK}::test_an_interface_is_done_only_when_its_untracking_was_accepted"),
+    _m("what was opened is not set when time is short", "isolation.py", "            self.tools.ec2.use_reserve()  # what was opened", "            pass  # what was opened", "agent/test_deadline.py::test_an_untracking_that_never_answers_leaves_nothing_open"),
+    # --- on
+    _m("the tags are deleted first", "on.py", "    seen = _Restore(tools, first, goals).run()\n", "    _forget(tools, plug, leftovers)\n    seen = _Restore(tools, first, goals).run()\n", f"{ON}::test_one_refused_interface_keeps_all_tags"),
+    _m("tags are deleted by key only", "tags.py", '[{"Key": k, "Value": v} for k, v in tags.items()]\n        self._ec2.call("delete_tags"', '[{"Key": k} for k in tags]\n        self._ec2.call("delete_tags"', ON, RACES, "schedules"),
+    _m("all tags are deleted", "on.py", "leftovers = {**backup_tags.own(first.tags, plug),", "leftovers = {**first.tags,", f"{ON}::test_orphans_of_an_interrupted_life_are_removed"),
+    _m("an off that comes in between does not win", "on.py", "if self.known.is_news(seen):", "if False:", f"{RACES}::test_an_off_that_wins_is_isolated_again_through_throttling"),
+    _m("on is not read back", "on.py", "if set(wrong) <= set(self.refused):", "if True:", ON, RACES, "matrix"),
+    _m("a part restored is success", "on.py", "        if self.refused:\n", "        if False:\n", f"{ON}::test_one_refused_interface_keeps_all_tags"),
+    _m("isolated and no record is success", "on.py", "        raise messages.no_record(first.id)\n", "        return first, {}\n", f"{ON}::test_isolated_and_no_record_is_a_backup_error", f"{ON}::test_damaged_records_are_no_records"),
+    _m("nobody looks back", "on.py", " and _perhaps_beside_an_off(tools, first)", " and False", "schedules"),
+    # --- reading
+    _m("one page is all", "instances.py", 'token = reply.get("NextToken")', "token = None", f"{QUERIES}::test_list_shows_every_page"),
+    _m("interfaces in the order of the reply", "instances.py", 'sorted(raw.get("NetworkInterfaces", ()), key=_position)', 'list(raw.get("NetworkInterfaces", ()))', ON, FACES),
+    _m("secondary interfaces do not count", "instances.py", 'enumerate(raw.get("SecondaryInterfaces", ()),', "enumerate((),", FACES),
+    _m("what the SDK does not know does not count", "replies.py", "    if not any(sign in content for sign in SIGNS):", "    if True:", FACES),
+    _m("of several matches the first", "queries.py", "        if len(matched) > 1:", "        if False:", "agent/test_names.py"),
+    _m("monitor swallows errors", AGENT, "            queries.monitor(self.tools)\n", "            try:\n                queries.monitor(self.tools)\n            except FenceError:\n                pass\n", f"{QUERIES}::test_monitor_fails_when_fencing_would_fail"),
+    _m("monitor does not miss a group", "queries.py", "        raise messages.groups_missing(missing)", "        pass", f"{QUERIES}::test_monitor_fails_when_fencing_would_fail", f"{UNTRACK}::test_monitor_misses_the_untracking_group"),
+    # --- time
+    _m("no deadline", "deadline.py", "return max(0.0, self._ends - self._clock())", "return self.seconds", FAULTS, "matrix"),
+    _m("no watchdog", AGENT, "    timer.start()\n", "", "agent/test_deadline.py::test_a_machine_that_holds_it_up"),
+    _m("a call may take for ever", "deadline.py", "    thread.join(seconds)\n", "    thread.join()\n", "agent/test_identity.py", "agent/test_deadline.py"),
+    _m("passing errors fail at once", "ec2.py", "                if not error.passing:", "                if True:", f"{FAULTS}::test_passing_trouble_does_not_fail_it"),
+    _m("threads are waited for at the end", AGENT, "    logging.shutdown()\n    os._exit(code)", "    logging.shutdown()\n    [t.join() for t in threading.enumerate() if t.name.endswith('(run)')]\n    os._exit(code)", "agent/test_deadline.py::test_a_call_that_hangs_for_ever_does_not_hold_up_a_success"),
+    # --- options
+    _m("a boolean that cannot be read is dropped", "inputs.py", "            raise messages.bad_boolean(name, value)", "            pass", BAD, "agent/test_interface.py"),
+    _m("every boolean is true", "settings.py", "    if text in FALSE:\n        return False\n", "", BAD, "agent/test_interface.py"),
+    _m("white space belongs to a group", "settings.py", "parts = [p.strip() for p in text.split(separator)]", "parts = text.split(separator)", BAD, "agent/test_interface.py"),
+    _m("secg may be missing", "settings.py", 'if not secg and action in ("off", "status", "validate-all"):', "if False:", BAD, "agent/test_interface.py"),
+    _m("untrack_secg may be within secg", "settings.py", "        if found and found[0] in secg:", "        if False:", BAD, "agent/test_interface.py"),
+    _m("reboot means on", "settings.py", '        action = "off"\n', '        action = "on"\n', JOURNEY),
+    _m("secrets in the log", "logs.py", '        text = text.replace(secret, "***")', "        pass", "agent/test_logging.py", "agent/test_hangs.py"),
+)  # fmt: skip
