@@ -50,6 +50,20 @@ def test_the_tests_that_walk_a_path_exist(row):
         assert test in functions_of(file), name
 
 
+def test_every_promise_says_how_it_is_kept_and_is_attacked_by_tests_that_exist():
+    page = text(TOP / "doc" / "promises.md")
+    promises = page.split("\n## ")[1:]
+    assert [p[:2] for p in promises] == [f"{n}." for n in range(1, 9)]
+    for promise in promises:
+        assert "**Kept by** " in promise, promise
+        attacks = promise.split("**Attacked by** ")[1].split("\n\n")[0]
+        for name in re.split(r",\s+", attacks.strip()):
+            file, _, test = name.partition("::")
+            assert test in functions_of(file), name
+    for file in re.findall(r"(?:matrix|schedules|unit)/test_\w+\.py", page.split("\n## ")[0]):
+        assert (TOP / "tests" / file).exists(), file
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text(page)):
