@@ -4,11 +4,15 @@ import json
 from typing import Dict, FrozenSet
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aws_vpc_net import backup_tags, rules
 from aws_vpc_net.rules import Instance, Interface, Policy
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy machine")
 
 ID = "i-0123456789abcdef0"
 OTHER = "i-0fedcba9876543210"

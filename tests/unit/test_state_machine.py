@@ -26,7 +26,7 @@ from fencing_model import (
     as_wanted,
     finish,
 )
-from hypothesis import Phase, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -177,4 +177,5 @@ TestFences.settings = settings(
     derandomize="SEED" not in os.environ,
     phases=[Phase.generate],
     report_multiple_bugs=False,
+    suppress_health_check=[HealthCheck.too_slow],
 )
