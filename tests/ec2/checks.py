@@ -107,6 +107,16 @@ def resources_exist(backend: Any, ids: List[str]) -> None:
             raise ApiError(f"{code}.NotFound", _plural(what, [value]))
 
 
+def named_exist(backend: Any, call: Call) -> None:
+    """What a dry run finds out beside the permission: EC2 looks up what the call names, for its tags."""
+    instances_exist(backend, call.listing("InstanceId"))
+    if call.action in ("CreateTags", "DeleteTags"):
+        resources_exist(backend, call.listing("ResourceId"))
+    if call.action == "ModifyNetworkInterfaceAttribute":
+        interfaces_exist(backend, [call.params.get("NetworkInterfaceId", "")])
+        groups_exist(backend, call.listing("SecurityGroupId"))
+
+
 def _others(backend: Any) -> Set[str]:
     subnets = {sid for zone in backend.subnets.values() for sid in zone}
     return subnets | set(backend.vpcs) | set(backend.volumes)

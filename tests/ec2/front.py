@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
-from . import checks, pages
+from . import checks, pages, policy
 from .history import History
 from .keys import Keyring
 from .limits import Limits
@@ -76,10 +76,14 @@ class Front:
         if call.service not in ("ec2", "sts") or not self.moto.known(call.region):
             raise ApiError("AuthFailure", "Credential should be scoped to a valid region.", 401)
         self.limits.check(call)
-        self.keys.authorize(key, call, self.moto.account)
-        if call.flag("DryRun"):
-            raise ApiError("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
         with self.lock:
+            backend = self.moto.backend(call.region)
+            self.keys.authorize(
+                key, call, self.moto.account, lambda: policy.accesses(call, backend, self.moto.account)
+            )
+            if call.flag("DryRun"):
+                checks.named_exist(backend, call)
+                raise ApiError("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
             self.settle()
             reply = self._effect(call)
             call.took_effect = reply.status < 400

@@ -6,12 +6,13 @@ import hmac
 import re
 import time
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
+from .policy import Access, Policy
 from .wire import ApiError, Call, Request
 
 AUTHORIZATION = re.compile(
@@ -34,6 +35,8 @@ class AccessKey:
     """(action pattern, resource ID or None for every resource)."""
     allowed: Optional[List[str]] = None
     """Action patterns; None allows all."""
+    policy: Optional[Policy] = None
+    """A policy document, beside the others; None allows all."""
 
     def deny(self, action: str, resource: Optional[str] = None) -> None:
         """Denies e.g. "ec2:CreateTags" or "ec2:Describe*", on one resource ID only where given."""
@@ -43,15 +46,21 @@ class AccessKey:
         """Allows these action patterns and nothing else."""
         self.allowed = list(actions)
 
-    def permit_all(self) -> None:
-        """Takes all denials and limits back."""
-        self.denied.clear()
-        self.allowed = None
+    def attach(self, document: str) -> None:
+        """Allows what this policy document (JSON) allows, and nothing else."""
+        self.policy = Policy(document)
 
-    def may(self, call: Call) -> bool:
-        """Whether the key's permissions cover the call."""
+    def permit_all(self) -> None:
+        """Takes all denials, limits and policies back."""
+        self.denied.clear()
+        self.allowed = self.policy = None
+
+    def may(self, call: Call, accesses: Callable[[], List[Access]]) -> bool:
+        """Whether the key's permissions cover the call; `accesses` tells what it does, and to what."""
         name = f"{call.service}:{call.action}"
         if self.allowed is not None and not any(fnmatch.fnmatchcase(name, p) for p in self.allowed):
+            return False
+        if self.policy is not None and not all(self.policy.allows(access) for access in accesses()):
             return False
         values = set(call.params.values())
         return not any(
@@ -116,9 +125,9 @@ class Keyring:
         return key
 
     @staticmethod
-    def authorize(key: AccessKey, call: Call, account: str) -> None:
+    def authorize(key: AccessKey, call: Call, account: str, accesses: Callable[[], List[Access]]) -> None:
         """Raises UnauthorizedOperation where the key may not make the call."""
-        if key.may(call):
+        if key.may(call, accesses):
             return
         raise ApiError(
             "AccessDenied" if call.service == "sts" else "UnauthorizedOperation",

@@ -9,6 +9,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ from botocore.parsers import ResponseParserError  # noqa: E402
 from ec2.edit import secondary_interface  # noqa: E402
 
 TESTS = Path(__file__).resolve().parents[1]
+UNKNOWN = "i-0123456789abcdef0"
 BROKEN = (ConnectionClosedError, HTTPClientError, ResponseParserError, ResponseStreamingError)
 
 
@@ -530,6 +532,91 @@ def test_dry_runs_tell_permission_and_change_nothing(server, client, node, eni):
         server.key.deny(f"ec2:{action}")
         assert code_of(call) == "UnauthorizedOperation"
     assert server.snapshot() == before
+
+
+def test_a_dry_run_looks_up_what_it_names_after_the_permission(server, client, node, eni):
+    def modify(group):
+        return code_of(client.modify_network_interface_attribute, NetworkInterfaceId=eni, Groups=[group], DryRun=True)
+
+    assert code_of(client.stop_instances, InstanceIds=[UNKNOWN], DryRun=True) == "InvalidInstanceID.NotFound"
+    assert code_of(client.delete_tags, Resources=[UNKNOWN], DryRun=True) == "InvalidInstanceID.NotFound"
+    assert modify("sg-0123456789abcdef0") == "InvalidGroup.NotFound"
+    server.key.deny("ec2:*")
+    assert code_of(client.stop_instances, InstanceIds=[UNKNOWN], DryRun=True) == "UnauthorizedOperation"
+    assert modify("sg-0123456789abcdef0") == "UnauthorizedOperation"
+
+
+def policy(action, resource="*", effect="Allow", **conditions):
+    """A document of one statement; conditions as operator={key: values}, with _ for ':' in the operator."""
+    tests = {operator.replace("_", ":"): test for operator, test in conditions.items()}
+    statement = {"Effect": effect, "Action": action, "Resource": resource, "Condition": tests}
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+
+
+def test_a_policy_allows_what_it_says_and_nothing_else(server, client, node):
+    server.key.attach(policy(["ec2:Describe*", "ec2:createtags"], "*"))
+    client.describe_instances()
+    put(client, node, {"a": "b"})
+    assert code_of(client.delete_tags, Resources=[node]) == "UnauthorizedOperation"
+    server.key.attach(policy("ec2:*", "*", "Deny"))
+    assert code_of(client.describe_instances) == "UnauthorizedOperation"
+
+
+def test_a_policy_is_asked_for_every_resource_of_a_call(server, client, node, eni):
+    modify = partial(client.modify_network_interface_attribute, NetworkInterfaceId=eni)
+    arns = [f"arn:aws:ec2:{server.region}:{server.account}:{kind}/*" for kind in ("network-interface", "instance")]
+    app = server.world.groups["app"]
+    server.key.attach(policy("ec2:*", arns))
+    assert code_of(modify, Groups=[app]) == "UnauthorizedOperation"
+    assert code_of(client.describe_instances) == "UnauthorizedOperation"  # needs the resource "*"
+    server.key.attach(policy("ec2:*", [*arns, f"arn:aws:ec2:*:*:security-group/{app}"]))
+    modify(Groups=[app])
+    assert code_of(modify, Groups=[app, server.world.open]) == "UnauthorizedOperation"
+    server.key.attach(policy("ec2:*", arns[:1]))  # of an attached interface the instance counts
+    assert code_of(modify, Groups=[app]) == "UnauthorizedOperation"
+
+
+def test_conditions_on_tag_keys_hold_for_all_of_them_and_not_for_none(server, client, node):
+    keys = {"aws:TagKeys": ["lastfence", "Original_*"]}
+    server.key.attach(policy(["ec2:CreateTags", "ec2:DeleteTags"], "*", ForAllValues_StringLike=keys))
+    put(client, node, {"lastfence": "1", "Original_x": "y"})
+    assert code_of(put, client, node, {"lastfence": "1", "Name": "x"}) == "UnauthorizedOperation"
+    client.delete_tags(Resources=[node])  # all of nothing: every tag is gone
+    null = {"aws:TagKeys": "false"}
+    server.key.attach(policy("ec2:DeleteTags", "*", ForAllValues_StringLike=keys, Null=null))
+    assert code_of(client.delete_tags, Resources=[node]) == "UnauthorizedOperation"
+
+
+def test_conditions_on_tags_and_vpc_are_those_of_the_resource(server, client, node, eni):
+    server.key.attach(policy("ec2:StopInstances", "*", StringEquals={"aws:ResourceTag/cluster": "one"}))
+    assert code_of(client.stop_instances, InstanceIds=[node], DryRun=True) == "UnauthorizedOperation"
+    server.edit.put_tags(node, {"cluster": "two"})
+    assert code_of(client.stop_instances, InstanceIds=[node], DryRun=True) == "UnauthorizedOperation"
+    server.edit.put_tags(node, {"cluster": "one"})
+    assert code_of(client.stop_instances, InstanceIds=[node], DryRun=True) == "DryRunOperation"
+    other = [node, server.world.nodes["node2"]]
+    assert code_of(client.stop_instances, InstanceIds=other, DryRun=True) == "UnauthorizedOperation"
+    server.key.attach(policy("ec2:*", "*", ArnLike={"ec2:Vpc": f"*:vpc/{server.world.vpc}"}))
+    server.edit.detach(eni)
+    client.modify_network_interface_attribute(NetworkInterfaceId=eni, Groups=[server.world.open])
+    foreign = server.edit.add_vpc()["default"]
+    modify = partial(client.modify_network_interface_attribute, NetworkInterfaceId=eni, Groups=[foreign])
+    assert code_of(modify) == "UnauthorizedOperation"
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        policy("ec2:*", "*", Bool={"aws:SecureTransport": "true"}),
+        policy("ec2:*", "*", StringEquals={"aws:SourceVpc": "vpc-1"}),
+        policy("ec2:*", "*", "Maybe"),
+        '{"Version": "2008-10-17", "Statement": []}',
+        '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "NotAction": "x", "Resource": "*"}]}',
+    ],
+)
+def test_what_is_not_modelled_of_policies_is_refused(server, document):
+    with pytest.raises(ValueError, match="not"):
+        server.key.attach(document)
 
 
 def test_a_bucket_throttles_and_refills(server, client):
