@@ -71,12 +71,13 @@ from fencing import (
     show_docs,
 )
 
-from aws_vpc_net import inputs, off, on, queries
+from aws_vpc_net import inputs, off, on, preflight, queries
 from aws_vpc_net.deadline import Deadline
 from aws_vpc_net.ec2 import Stats
 from aws_vpc_net.errors import FenceError
-from aws_vpc_net.logs import LoggingManager
+from aws_vpc_net.logs import LoggingManager, clean
 from aws_vpc_net.settings import Settings
+from aws_vpc_net.target_checks import WARN
 from aws_vpc_net.toolbox import Toolbox, toolbox
 
 VERSION = "@VERSION@"
@@ -347,11 +348,21 @@ def _operate(options: Dict[str, Any], chosen: Settings) -> int:
             chosen = replace(chosen, plugs=queries.resolve(tools))
             tools = replace(tools, settings=chosen)
             options["--plug"] = options["--plug-separator"].join(chosen.plugs)
-        code = FenceAWSVPCNet(tools).run(options)
+        code = _preflight(tools) if chosen.preflight else FenceAWSVPCNet(tools).run(options)
         result = {0: "ok", 2: "off"}.get(code, "failed")
         return code
     finally:
         log.info(_summary(chosen, stats, result))
+
+
+def _preflight(tools: Toolbox) -> int:
+    """Every check, a line each, on stdout."""
+    lines = preflight.run(tools)
+    for line in lines:
+        print(clean(str(line)))
+    preflight.conclude(tools, lines)
+    print(messages.preflight_passed(len(lines), sum(line.level == WARN for line in lines)))
+    return 0
 
 
 # --- main ------------------------------------------------------------------------------------------------------
@@ -420,7 +431,7 @@ def _run(logs: LoggingManager) -> int:
     chosen = _settings(logs, options)
     checked = check_options(names, options, chosen)
     _configure_logging(logs, options, chosen)
-    if chosen.action == "validate-all":
+    if chosen.action == "validate-all" and not chosen.preflight:
         print(messages.options_valid())
         return 0
     return _operate(checked, chosen)

@@ -124,6 +124,31 @@ class Ec2:
             self.deadline.pause(pause * (3 if last.code in THROTTLED else 1))
         raise AssertionError("growing_pauses never ends")
 
+    def connect(self) -> None:
+        """Build the client, after which calls may be made from several threads.
+
+        Raises:
+            FenceError: of category region, authentication or validation.
+        """
+        self._connect()
+
+    @property
+    def region(self) -> str:
+        """The region that calls go to; after ``connect``."""
+        return str(self._client.meta.region_name)
+
+    @property
+    def sdk(self) -> str:
+        """Which SDK this is, in words; after ``connect``."""
+        import boto3
+
+        return f"boto3 {boto3.__version__}"
+
+    def knows(self, operation: str, parameter: str) -> bool:
+        """Does this SDK know the parameter of the API action? After ``connect``."""
+        shape = self._client.meta.service_model.operation_model(operation).input_shape
+        return parameter in shape.members
+
     def _attempt(self, operation: str, doing: Doing, params: Dict[str, Any]) -> Dict[str, Any]:
         limit = min(self._attempt_seconds, self.deadline.remaining())
         started = time.monotonic()

@@ -56,14 +56,18 @@ class InstanceOperations:
         self._ec2 = ec2
 
     def read(self, ids: Iterable[str]) -> Dict[str, Instance]:
-        """These instances, in one call; the unknown ones are missing.
+        """These instances, in one call; the unknown ones are missing."""
+        return {i: parse_instance(raw) for i, raw in self.described(ids).items()}
+
+    def described(self, ids: Iterable[str]) -> Dict[str, Mapping[str, Any]]:
+        """These instances as EC2 describes them.
 
         By filter, which finds what there is; by ID, one unknown instance would fail the call.
         """
         wanted = sorted(set(ids))
         doing = Doing(f"read instance {', '.join(wanted)}", Category.RETRIEVAL)
         pages = self._pages(doing, Filters=[{"Name": "instance-id", "Values": wanted}])
-        return {raw["InstanceId"]: parse_instance(raw) for page in pages for raw in page}
+        return {raw["InstanceId"]: raw for page in pages for raw in page}
 
     def listed(self, filters: Sequence[Tuple[str, Tuple[str, ...]]]) -> Iterator[Tuple[str, str, str]]:
         """(ID, Name tag, state) of every instance that matches, page by page."""

@@ -546,6 +546,138 @@ def monitor_without_secg() -> str:
     return "secg is not set: off and status will be refused"
 
 
+# --- preflight: what follows "level about: " in a line ---------------------------------------------------------
+
+
+def preflight_failed(plug: str, failed: Iterable[str]) -> FenceError:
+    what = list(failed)
+    return _invalid(f"fencing {plug} would fail: {_short('; '.join(what), 300)}; see the lines with FAIL")
+
+
+def preflight_passed(count: int, warnings: int) -> str:
+    return f"Success: {count} checks, none failed, {warnings} with a warning; nothing was changed"
+
+
+def depends_on(what: str) -> str:
+    return f"not checked: depends on {what}"
+
+
+def dry_run_ignored(doing: Doing) -> FenceError:
+    return FenceError(
+        doing.category,
+        f"a dry run to {doing.what} was not answered as one: it may have been done; check endpoint_url",
+    )
+
+
+def identity(account: Optional[str], region: str, own: Optional[str]) -> str:
+    known = [f"account {account}"] if account else []
+    known += [f"region {region}"] + ([f"this machine is {own}"] if own else [])
+    return ", ".join(known)
+
+
+def not_asked_for_self() -> str:
+    return "skip_race_check is set: no check for self-fencing and mutual fencing"
+
+
+def preflight_of_self() -> str:
+    return "this is the machine to be fenced: off is refused here, so run this on another node too"
+
+
+def without_poweroff() -> str:
+    return "has no effect without onfence_poweroff"
+
+
+def skip_unknown(sdk: str) -> str:
+    return f"{sdk} does not know it: the stop waits for the operating system; update boto3"
+
+
+def no_such_group(options: Iterable[str]) -> str:
+    return f"does not exist in this region and account; check {_list(options)}"
+
+
+def group_found(name: str, vpc: str, options: Iterable[str]) -> str:
+    return f"{name}, in {vpc}; for {_list(options)}"
+
+
+def groups_fit() -> str:
+    return "all can be used on its interfaces"
+
+
+def group_of_no_vpc(group: str) -> str:
+    return f"{group} of secg is of another VPC than all interfaces, and is left out; remove it from secg"
+
+
+def group_of_other_vpc(option: str, group: str, vpc: str) -> str:
+    return f"{group} of {option} cannot be used in {vpc}; name one of that VPC, or associate it"
+
+
+def lets_nothing_through() -> str:
+    return "no rules, so nothing is let through"
+
+
+def lets_through(found: Iterable[str], interfaces: Iterable[str]) -> str:
+    on = _list(interfaces)
+    return f"still lets through {'; '.join(found)}" + (f" (on {on})" if on else "")
+
+
+def no_isolation() -> str:
+    return "that is no isolation: delete these rules (EC2 gives new groups one for all traffic out)"
+
+
+def delete_rules() -> str:
+    return "delete rules that storage or peers can be reached by"
+
+
+def remains() -> str:
+    return "it stays when secg is removed: nothing in it may reach storage or peers"
+
+
+def gone_for_good() -> str:
+    return "terminated: it is off for good; put its successor into the configuration"
+
+
+def is_fenced_now(state: str) -> str:
+    return f"{state}, and isolated at this moment; run on, then check again"
+
+
+def interface_found(number: int, vpc: str, groups: Iterable[str]) -> str:
+    return f"number {number}, in {vpc}, with {_list(groups)}"
+
+
+def permitted(count: int) -> str:
+    return f"allowed ({count} dry runs)" if count > 1 else "allowed (dry run)"
+
+
+def refusals(texts: Iterable[str], count: int) -> str:
+    found = list(texts)
+    return found[0] + (f" ({len(found)} of {count} dry runs)" if count > 1 else "")
+
+
+def room(needed: int, free: int) -> str:
+    return f"the backup takes {needed} tags, {free} are free"
+
+
+def would_remove(found: Mapping[str, FrozenSet[str]]) -> str:
+    return "would take " + "; ".join(f"{_list(g)} from {i}" for i, g in sorted(found.items()))
+
+
+def would_survive(poweroff: bool) -> str:
+    until = " until the instance has stopped" if poweroff else " until they are idle for long"
+    return f"those that EC2 tracks survive off{until}; set untrack_secg to cut them"
+
+
+def would_be_cut(group: str, six: bool) -> str:
+    families = "IPv4 and IPv6" if six else "IPv4; no interface has IPv6"
+    return (
+        f"cut through {group}, which allows everything ({families}); but EC2 always tracks ICMP, and what goes "
+        "through load balancers (NLB), NAT gateways, PrivateLink, Network Firewall and the like"
+    )
+
+
+def untracks_not_all(group: str, lacking: Iterable[str]) -> str:
+    return f"would survive off: {group} does not allow {'; '.join(lacking)}; add these rules to it"
+
+
 def internal(error: str) -> str:
     return f"internal error: {error}; please report it with the debug file"
 

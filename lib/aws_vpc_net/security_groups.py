@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Callable, Dict, FrozenSet, Iterable, Mapping, Optional, Set
+from typing import Any, Callable, Dict, FrozenSet, Iterable, Mapping, Optional, Set
 
 from . import messages
 from .ec2 import Doing, Ec2, at_once
@@ -59,6 +59,17 @@ class SecurityGroupOperations:
             ApiError: it cannot be told, for want of permission or because the SDK knows no associations.
         """
         found = {g: {vpc} for g, vpc in self._vpc_of(groups).items()}
+        for group, vpcs in self.associated(found).items():
+            found[group] |= vpcs
+        return found
+
+    def associated(self, groups: Iterable[str]) -> Dict[str, Set[str]]:
+        """The VPCs that each of the groups is associated with, beside its own.
+
+        Raises:
+            ApiError: as ``vpcs``.
+        """
+        found: Dict[str, Set[str]] = {g: set() for g in groups}
         doing = Doing("look up VPC associations of security groups", Category.RETRIEVAL)
         given = [{"Name": "group-id", "Values": sorted(found)}]
         reply = self._ec2.call("describe_security_group_vpc_associations", doing, Filters=given)
@@ -67,8 +78,12 @@ class SecurityGroupOperations:
                 found[item["GroupId"]].add(item["VpcId"])
         return found
 
-    def _vpc_of(self, groups: Iterable[str]) -> Dict[str, str]:
+    def described(self, groups: Iterable[str]) -> Dict[str, Mapping[str, Any]]:
+        """Those of the groups that exist, as EC2 describes them, rules included."""
         wanted = sorted(set(groups))
         doing = Doing(f"look up security groups {', '.join(wanted)}", Category.RETRIEVAL)
         reply = self._ec2.call("describe_security_groups", doing, Filters=[{"Name": "group-id", "Values": wanted}])
-        return {g["GroupId"]: g.get("VpcId", "") for g in reply.get("SecurityGroups", ())}
+        return {g["GroupId"]: g for g in reply.get("SecurityGroups", ())}
+
+    def _vpc_of(self, groups: Iterable[str]) -> Dict[str, str]:
+        return {i: g.get("VpcId", "") for i, g in self.described(groups).items()}

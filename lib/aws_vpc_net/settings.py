@@ -65,6 +65,11 @@ class Settings:
         return self.action in ("on", "off")
 
     @property
+    def preflight(self) -> bool:
+        """Is it ``validate-all`` of real instances? Otherwise (no plug, or pcs's placeholder) it is offline."""
+        return self.action == "validate-all" and bool(self.plugs) and all(is_instance_id(p) for p in self.plugs)
+
+    @property
     def looks_up_names(self) -> bool:
         """Is there a plug that is no ID, and an action that has to know which instance it is?"""
         at_once = self.action == "on" and self.unfence_ignore_restore and not self.unfence_poweron

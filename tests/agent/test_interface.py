@@ -124,8 +124,8 @@ def test_help_names_every_option(agent):
         assert option in text
 
 
-@pytest.mark.parametrize("plug", [None, "placeholder", PLUG])
-def test_validate_all_is_offline(agent, ec2, plug):
+@pytest.mark.parametrize("plug", [None, "placeholder", "node1", f"node1,{PLUG}"])
+def test_validate_all_is_offline_without_an_instance_id(agent, ec2, plug):
     result = agent.pacemaker("validate-all", plug, secg=SECG)
     assert result.code == 0, result.err
     assert ec2.calls == []

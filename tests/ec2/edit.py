@@ -1,6 +1,6 @@
 """Changes to the world by the test itself: past the front, its checks, faults and records."""
 
-from typing import Any, Dict, Iterable, List, Optional, Sequence
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
 from . import world
 from .front import Front
@@ -58,6 +58,26 @@ class Edit:
         """Deletes a group, used or not."""
         with self._front.lock:
             self._backend().delete_security_group(group_id=group)
+
+    def add_rule(
+        self,
+        group: str,
+        cidr: str,
+        protocol: str = "-1",
+        ports: Optional[Tuple[int, int]] = None,
+        outbound: bool = False,
+    ) -> None:
+        """Lets a group let something through."""
+        with self._front.lock:
+            backend = self._backend()
+            add = backend.authorize_security_group_egress if outbound else backend.authorize_security_group_ingress
+            first, last = ports or (None, None)
+            peer = {"CidrIpv6" if ":" in cidr else "CidrIp": cidr}
+            add(group, protocol, None if first is None else str(first), None if last is None else str(last), [peer])
+
+    def ipv6(self, interface: str, *addresses: str) -> None:
+        """Gives an interface these IPv6 addresses."""
+        self._front.moto.backend().enis[interface].ipv6_addresses = list(addresses)
 
     def associate_group(self, group: str, vpc: str) -> None:
         """Lets a group be used in a VPC that is not its own."""

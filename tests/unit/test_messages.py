@@ -16,6 +16,7 @@ from aws_vpc_net.errors import Category, FenceError
 LIB = Path(messages.__file__).parent
 SECOND = FenceError(Category.PERMISSION, "cannot set the groups of eni-2: not permitted; allow ec2:Modify")
 SAMPLES: Dict[str, Any] = {
+    "account": "123456789012",
     "action": "off",
     "arguments": "['false']",
     "call": "CreateTags",
@@ -25,13 +26,16 @@ SAMPLES: Dict[str, Any] = {
     "cut": ["eni-1"],
     "doing": Doing("read instance i-0123456789abcdef0", Category.RETRIEVAL),
     "error": SECOND,
+    "failed": ["group sg-1", "permission ec2:CreateTags"],
     "expected": "1 or 0",
+    "found": ["in: tcp 22 from 10.0.0.0/16"],
     "free": 1,
     "group": "sg-0123456789abcdef0",
     "groups": frozenset(("sg-0123456789abcdef0",)),
     "interface": "eni-0123456789abcdef0",
     "interfaces": ["eni-2", "eni-1"],
     "known": ("on", "off"),
+    "lacking": ["out: all traffic to ::/0"],
     "last": "RequestLimitExceeded",
     "least": 1,
     "matched": ["i-2", "i-1"],
@@ -39,11 +43,13 @@ SAMPLES: Dict[str, Any] = {
     "most": 16,
     "name": "deadline",
     "needed": 3,
+    "number": 0,
     "numbering": {0: "eni-1", 1: "eni-2"},
     "numbers": [5],
     "operation": "describe_things",
     "option": "interface0-sg",
     "originals": {"eni-1": frozenset(("sg-1", "sg-2"))},
+    "options": ["secg"],
     "outcome": "no group was changed",
     "own": "i-0123456789abcdef0",
     "part": "nonsense",
@@ -53,16 +59,21 @@ SAMPLES: Dict[str, Any] = {
     "reason": "not permitted; allow ec2:CreateTags",
     "region": "eu west",
     "seconds": 45.0,
+    "sdk": "boto3 1.26.27",
+    "six": True,
     "state": "stopped",
     "tags": 3,
     "text": "Connect timeout on endpoint URL",
+    "texts": ["not permitted; allow ec2:CreateTags"] * 3,
     "time": 1732300000,
     "unknown": True,
     "value": "x" * 16384,
     "vpc": "vpc-0123456789abcdef0",
+    "warnings": 2,
     "what": "read instance i-0123456789abcdef0",
     "why": {"eni-2": SECOND, "eni-1": SECOND},
 }
+KINDS = {"Mapping[str, FrozenSet[str]]": {"eni-1": frozenset(("sg-1", "sg-2"))}}
 TEXTS = {"missing": "secret-key", "why": {"eni-1": "reads sg-1"}, "error": "ValueError: x"}
 CATALOGUE = {
     n: f
@@ -77,7 +88,7 @@ def said(function: Callable[..., Any]) -> Any:
     for name, parameter in inspect.signature(function).parameters.items():
         kind = str(parameter.annotation)
         text = (kind == "str" and not isinstance(SAMPLES[name], str)) or kind == "Mapping[str, str]"
-        given[name] = TEXTS[name] if text and name in TEXTS else SAMPLES[name]
+        given[name] = TEXTS[name] if text and name in TEXTS else KINDS.get(kind, SAMPLES[name])
     return function(**given)
 
 

@@ -1,0 +1,87 @@
+"""What a security group lets through, from a reply of DescribeSecurityGroups. Pure.
+
+EC2 does not track a flow whose rule allows 0.0.0.0/0 (::/0) while the other direction allows all to 0.0.0.0/0 (::/0).
+So a group untracks exactly if it has a rule for all traffic, both in and out, with these very ranges: two halves of
+the address space let as much through, and do not count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Iterable, Iterator, List, Mapping, Optional, Tuple
+
+ALL = "-1"
+ANYWHERE = {False: "0.0.0.0/0", True: "::/0"}  # by: is it IPv6
+ICMP = ("icmp", "icmpv6", "1", "58")
+NAMES = {"1": "icmp", "6": "tcp", "17": "udp", "58": "icmpv6"}
+PEERS = (
+    ("IpRanges", "CidrIp"),
+    ("Ipv6Ranges", "CidrIpv6"),
+    ("PrefixListIds", "PrefixListId"),
+    ("UserIdGroupPairs", "GroupId"),
+)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One thing that a group lets through; ``peer`` is a range, a prefix list, or a group."""
+
+    outbound: bool
+    protocol: str
+    first: Optional[int]
+    last: Optional[int]
+    peer: str
+
+    def __str__(self) -> str:
+        way = "out" if self.outbound else "in"
+        return f"{way}: {self._traffic()} {'to' if self.outbound else 'from'} {self.peer}"
+
+    def _traffic(self) -> str:
+        if self.protocol == ALL:
+            return "all traffic"
+        name = NAMES.get(self.protocol, self.protocol)
+        if self.first is None or self.first == -1:
+            return f"all {name}"
+        if self.protocol in ICMP:
+            return f"{name} type {self.first}" + ("" if self.last in (None, -1) else f" code {self.last}")
+        if (self.first, self.last) == (0, 65535):
+            return f"all {name}"
+        return f"{name} {self.first}" if self.first == self.last else f"{name} {self.first}-{self.last}"
+
+
+def read(group: Mapping[str, Any]) -> Tuple[Rule, ...]:
+    """The rules of a group, inbound ones first, in EC2's order."""
+    inbound = (r for p in group.get("IpPermissions", ()) for r in _rules(p, False))
+    outbound = (r for p in group.get("IpPermissionsEgress", ()) for r in _rules(p, True))
+    return (*inbound, *outbound)
+
+
+def _rules(permission: Mapping[str, Any], outbound: bool) -> Iterator[Rule]:
+    for holder, key in PEERS:
+        for peer in permission.get(holder, ()):
+            yield Rule(
+                outbound,
+                str(permission.get("IpProtocol", ALL)),
+                permission.get("FromPort"),
+                permission.get("ToPort"),
+                str(peer.get(key) or "?"),
+            )
+
+
+def all_of(rules: Iterable[Rule], outbound: bool, six: bool) -> bool:
+    """Is everything let through, in one direction, for IPv4 or IPv6?"""
+    return any(r.outbound == outbound and r.protocol == ALL and r.peer == ANYWHERE[six] for r in rules)
+
+
+def lacking(rules: Iterable[Rule], six: bool) -> List[str]:
+    """What is not let through of everything, in words; ``six``: IPv6 counts too. Empty: flows become untracked."""
+    found = list(rules)
+    families = (False, True) if six else (False,)
+    wanted = [Rule(outbound, ALL, None, None, ANYWHERE[f]) for f in families for outbound in (False, True)]
+    return [str(w) for w in wanted if not all_of(found, w.outbound, w.peer == ANYWHERE[True])]
+
+
+def opens_all(rules: Iterable[Rule]) -> bool:
+    """Does it let everything through in some direction? Then it isolates nothing."""
+    found = list(rules)
+    return any(all_of(found, outbound, six) for outbound in (False, True) for six in (False, True))

@@ -1,0 +1,196 @@
+"""validate-all of a real instance: would off, on and status work on it? A line a check; nothing is changed.
+
+Every check runs, whatever became of the others; one that hangs on another that failed says so. Calls that do not wait
+for each other are made at once. A check that could not be made is not passed: it FAILs.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+
+from . import backup_tags, group_rules, identity, messages, rules
+from .ec2 import at_once
+from .errors import FenceError
+from .instances import parse_instance
+from .target_checks import FAIL, OK, WARN, Line, Target, World
+from .toolbox import Toolbox
+
+
+def run(tools: Toolbox) -> List[Line]:
+    """All checks of all plugs."""
+    plugs = tools.settings.plugs
+    try:
+        tools.ec2.connect()
+    except FenceError as error:
+        return [Line(FAIL, "SDK", error.text), Line(WARN, "all other checks", messages.depends_on("SDK"))]
+    world = _read(tools, plugs)
+    lines = [_identity(tools, world), *_sdk(tools)]
+    targets = [Target(tools, world, plug) for plug in plugs]
+    for target in targets:
+        lines += target.itself()
+    lines += _groups(tools, world)
+    for target in targets:
+        lines += target.fit()
+    lines += _let_through(tools, world, targets)
+    lines += _permissions(tools, targets)
+    for target in targets:
+        lines += target.effects()
+    return lines
+
+
+def conclude(tools: Toolbox, lines: Sequence[Line]) -> None:
+    """
+    Raises:
+        FenceError: of category validation, if any check failed.
+    """
+    failed = [line.about for line in lines if line.level == FAIL]
+    if failed:
+        raise messages.preflight_failed(", ".join(tools.settings.plugs), list(dict.fromkeys(failed)))
+
+
+# --- reading ---------------------------------------------------------------------------------------------------
+
+
+def _results(work: List[Callable[[], Any]]) -> List[Any]:
+    """At once; an error of ours in the place of a result."""
+    results = at_once(work)
+    for result in results:
+        if isinstance(result, Exception) and not isinstance(result, FenceError):
+            raise result
+    return results
+
+
+def _split(result: Any, default: Any) -> Tuple[Any, Optional[FenceError]]:
+    return (default, result) if isinstance(result, FenceError) else (result, None)
+
+
+def _read(tools: Toolbox, plugs: Sequence[str]) -> World:
+    settings = tools.settings
+    named = tools.policy.harmful | {g for groups in settings.static.values() for g in groups}
+    look: Callable[[], Optional[str]] = (lambda: None) if settings.skip_race_check else identity.own_instance
+    found, known, own = _results(
+        [partial(tools.instances.described, plugs), partial(tools.groups.described, named), look]
+    )
+    instances, instances_error = _split(found, {})
+    groups, groups_error = _split(known, {})
+    seen = [parse_instance(raw) for raw in instances.values()]
+    attached = {g for i in seen for e in i.interfaces for g in e.groups}
+    vpcs = {e.vpc for i in seen for e in i.interfaces if e.groups}
+    foreign = {g for g, raw in groups.items() if g in named and vpcs - {raw.get("VpcId")}}
+    self_too = own is not None and own not in plugs
+    more, associations, self_found = _results(
+        [
+            partial(tools.groups.described, attached) if attached - set(groups) and groups_error is None else dict,
+            partial(tools.groups.associated, foreign) if foreign else dict,
+            partial(tools.instances.described, [str(own)]) if self_too else dict,
+        ]
+    )
+    others, others_error = _split(more, {})
+    associated, associated_error = _split(associations, {})
+    own_read, own_error = _split(self_found, {})
+    return World(
+        {**own_read, **instances},
+        instances_error,
+        {**others, **groups},
+        groups_error or others_error,
+        associated,
+        associated_error,
+        own,
+        own_error,
+    )
+
+
+# --- what is the same for all plugs ----------------------------------------------------------------------------
+
+
+def _identity(tools: Toolbox, world: World) -> Line:
+    """Who calls, from where. By what the replies show: a call to STS may need another endpoint and more time."""
+    owners = [e["OwnerId"] for raw in world.instances.values() for e in raw.get("NetworkInterfaces", ())]
+    known = messages.identity(owners[0] if owners else None, tools.ec2.region, world.own)
+    if tools.settings.skip_race_check:
+        return Line(OK, "identity", f"{known}; {messages.not_asked_for_self()}")
+    if world.own is None:
+        return Line(WARN, "identity", f"{known}; {messages.unknown_self()}")
+    if world.own in tools.settings.plugs:
+        return Line(WARN, "identity", f"{known}; {messages.preflight_of_self()}")
+    if world.own_error is not None:
+        return Line(FAIL, "identity", world.own_error.text)
+    own = world.instance(world.own)
+    if own and rules.is_fenced_fencer(own, backup_tags.read(own), tools.policy):
+        return Line(FAIL, "identity", messages.fenced_fencer(world.own).text)
+    return Line(OK, "identity", known)
+
+
+def _sdk(tools: Toolbox) -> List[Line]:
+    settings = tools.settings
+    lines = [Line(OK, "SDK", tools.ec2.sdk)]
+    if settings.skip_os_shutdown and not settings.onfence_poweroff:
+        lines.append(Line(WARN, "skip_os_shutdown", messages.without_poweroff()))
+    elif settings.skip_os_shutdown and not tools.ec2.knows("StopInstances", "SkipOsShutdown"):
+        lines.append(Line(WARN, "skip_os_shutdown", messages.skip_unknown(tools.ec2.sdk)))
+    return lines
+
+
+def _groups(tools: Toolbox, world: World) -> List[Line]:
+    """Every group that an option names exists."""
+    named: Dict[str, List[str]] = {}
+    untrack = tools.policy.untrack
+    options = [("secg", tools.policy.secg), ("untrack_secg", (untrack,) if untrack else ())]
+    options += [(f"interface{n}-sg", groups) for n, groups in sorted(tools.settings.static.items())]
+    for option, groups in options:
+        for group in groups:
+            named.setdefault(group, []).append(option)
+    if world.groups_error is not None:
+        return [Line(FAIL, "groups", world.groups_error.text)]
+    return [_group(world, group, by) for group, by in named.items()]
+
+
+def _group(world: World, group: str, options: Sequence[str]) -> Line:
+    raw = world.groups.get(group)
+    if raw is None:
+        return Line(FAIL, f"group {group}", messages.no_such_group(options))
+    return Line(OK, f"group {group}", messages.group_found(raw.get("GroupName", ""), raw.get("VpcId", ""), options))
+
+
+def _let_through(tools: Toolbox, world: World, targets: Iterable[Target]) -> List[Line]:
+    """What a fenced interface can still say and hear, group by group."""
+    where: Dict[str, List[str]] = {}
+    for target in targets:
+        for interface, groups in target.goals.items():
+            for group in sorted(groups):
+                where.setdefault(group, []).append(interface)
+    if not where and world.groups_error is None:
+        where = {g: [] for g in tools.policy.secg if tools.policy.keep_only}
+    if world.groups_error is not None:
+        return [Line(WARN, "what is still let through", messages.depends_on("groups"))]
+    return [_through(tools, world.groups[g], on) for g, on in where.items() if g in world.groups]
+
+
+def _through(tools: Toolbox, raw: Mapping[str, Any], interfaces: Sequence[str]) -> Line:
+    found = group_rules.read(raw)
+    about = f"isolation by {raw['GroupId']}"
+    if not found:
+        return Line(OK, about, messages.lets_nothing_through())
+    text = messages.lets_through([str(r) for r in found], interfaces)
+    if not tools.policy.keep_only:
+        return Line(WARN, about, f"{text}; {messages.remains()}")
+    if group_rules.opens_all(found):
+        return Line(FAIL, about, f"{text}; {messages.no_isolation()}")
+    return Line(WARN, about, f"{text}; {messages.delete_rules()}")
+
+
+def _permissions(tools: Toolbox, targets: Sequence[Target]) -> List[Line]:
+    """Every write by DryRun, all at once; the reads have shown by themselves."""
+    checks = [check for target in targets for check in target.dry_runs()]
+    results = _results([ask for _, ask in checks])
+    errors: Dict[str, List[str]] = {action: [] for action, _ in checks}
+    for (action, _), result in zip(checks, results):
+        if result is not None:
+            errors[action].append(result.text)
+    lines = [Line(WARN, "permissions", text) for t in targets for text in t.unchecked()]
+    for action, texts in errors.items():
+        count = sum(a == action for a, _ in checks)
+        text = messages.refusals(texts, count) if texts else messages.permitted(count)
+        lines.append(Line(FAIL if texts else OK, f"permission ec2:{action}", text))
+    return lines

@@ -1,0 +1,271 @@
+"""The checks of the preflight that look at one instance, and what all of them work on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
+
+from . import backup_tags, group_rules, messages, recording, rules
+from .dry_run import Check, DryRun
+from .errors import ApiError, FenceError
+from .instances import parse_instance
+from .rules import Groups, Instance, Interface
+from .toolbox import Toolbox
+
+OK, WARN, FAIL = "ok", "warn", "FAIL"
+SIX = ("Ipv6Addresses", "Ipv6Prefixes")  # what an interface with IPv6 has
+
+
+@dataclass(frozen=True)
+class Line:
+    """The result of one check: ``level``, what it is about, and what to know or do."""
+
+    level: str
+    about: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.level:<4} {self.about}: {self.text}"
+
+
+@dataclass(frozen=True)
+class World:
+    """What was read, once, for all plugs; an error in the place of what could not be read."""
+
+    instances: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    instances_error: Optional[FenceError] = None
+    groups: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    groups_error: Optional[FenceError] = None
+    associated: Mapping[str, Set[str]] = field(default_factory=dict)
+    associated_error: Optional[FenceError] = None
+    own: Optional[str] = None
+    own_error: Optional[FenceError] = None
+
+    def instance(self, plug: str) -> Optional[Instance]:
+        """As the actions see it."""
+        return parse_instance(self.instances[plug]) if plug in self.instances else None
+
+    def usable(self, group: str, vpc: str) -> bool:
+        """Can the group be used in the VPC? Of one that could not be looked up, nothing is said against it."""
+        if group not in self.groups:
+            return self.groups_error is not None
+        return self.groups[group].get("VpcId") == vpc or vpc in self.associated.get(group, ())
+
+
+class Target:
+    """The checks of one instance."""
+
+    def __init__(self, tools: Toolbox, world: World, plug: str) -> None:
+        self.tools = tools
+        self.policy = tools.policy
+        self.world = world
+        self.plug = plug
+        found = world.instance(plug)
+        self.instance = found if found and not found.terminated else None
+        self.interfaces: Sequence[Interface] = ()
+        self.originals: Mapping[str, Groups] = {}
+        self.goals: Mapping[str, Groups] = {}
+        if self.instance:
+            self.book = backup_tags.read(self.instance)
+            self.interfaces = [i for i in self.instance.interfaces if i.groups and not i.managed]
+            self.originals = rules.backup(self.instance, self.book, self.policy)
+            self.goals = {i.id: self._goal(i) for i in self.interfaces}
+
+    def _goal(self, interface: Interface) -> Groups:
+        found = rules.goal(interface.groups, self.policy, self.originals[interface.id])
+        if not self.policy.keep_only:
+            return found
+        return frozenset(g for g in found if self.world.usable(g, interface.vpc))
+
+    def itself(self) -> List[Line]:
+        """Is it there, does it run, can its interfaces be changed?"""
+        about = f"instance {self.plug}"
+        if self.instance is None:
+            return [Line(FAIL, about, self._missing()), Line(WARN, f"interfaces of {self.plug}", self._depends())]
+        state = self.instance.state
+        if state != "running" and not self.tools.settings.ignore_instance_state:
+            first = Line(FAIL, about, messages.not_running(self.plug, state).text)
+        elif rules.is_off(self.instance, self.book, self.policy):
+            first = Line(WARN, about, messages.is_fenced_now(state))
+        else:
+            first = Line(OK, about, state)
+        return [first, *self._interfaces(self.instance)]
+
+    def _missing(self) -> str:
+        if self.plug not in self.world.instances and self.world.instances_error:
+            return self.world.instances_error.text
+        if self.plug in self.world.instances:
+            return messages.gone_for_good()
+        return messages.unknown_instance(self.plug).text
+
+    def _depends(self) -> str:
+        return messages.depends_on(f"instance {self.plug}")
+
+    def _interfaces(self, instance: Instance) -> List[Line]:
+        if not instance.interfaces:
+            return [Line(FAIL, f"interfaces of {self.plug}", messages.no_interfaces(self.plug).text)]
+        lines = []
+        for i in instance.interfaces:
+            about = f"interface {i.id}"
+            if i.managed:
+                lines.append(Line(FAIL, about, messages.managed_interface(self.plug, i.id).text))
+            elif not i.groups:
+                lines.append(Line(FAIL, about, messages.interface_without_groups(self.plug, i.id).text))
+            else:
+                lines.append(Line(OK, about, messages.interface_found(i.number - 1, i.vpc, i.groups)))
+        return lines
+
+    def fit(self) -> List[Line]:
+        """Can each interface use the groups that it is to get?"""
+        if self.instance is None:
+            return [Line(WARN, f"groups for {self.plug}", self._depends())]
+        if self.world.groups_error is not None:
+            return [Line(WARN, f"groups for {self.plug}", messages.depends_on("groups"))]
+        lines = [*self._fit_secg(), *self._fit_others(), *self._static(self.instance)]
+        error = self.world.associated_error
+        if error is not None and (lines or len({i.vpc for i in self.interfaces}) > 1):
+            unknown = isinstance(error, ApiError) and error.code == "UnknownOperation"
+            lines.append(Line(WARN if unknown else FAIL, "VPC associations of groups", error.text))
+        return lines or [Line(OK, f"groups for {self.plug}", messages.groups_fit())]
+
+    def _fit_secg(self) -> List[Line]:
+        if not self.policy.keep_only:
+            return []
+        lines = []
+        for i in self.interfaces:
+            if not self.goals[i.id]:
+                text = messages.no_group_in_vpc(self.plug, i.id, i.vpc).text
+                lines.append(Line(FAIL, f"groups for {i.id}", text))
+        vpcs = {i.vpc for i in self.interfaces}
+        for group in self.policy.secg:
+            if group in self.world.groups and not any(self.world.usable(group, v) for v in vpcs):
+                lines.append(Line(WARN, f"groups for {self.plug}", messages.group_of_no_vpc(group)))
+        return lines
+
+    def _fit_others(self) -> List[Line]:
+        lines = []
+        for i in self.interfaces:
+            static = [(f"interface{i.number - 1}-sg", g) for g in self.tools.settings.static.get(i.number - 1, ())]
+            untrack = [("untrack_secg", self.policy.untrack)] if self.policy.untrack else []
+            for option, group in [*untrack, *static]:
+                if group in self.world.groups and not self.world.usable(group, i.vpc):
+                    text = messages.group_of_other_vpc(option, group, i.vpc)
+                    lines.append(Line(FAIL, f"groups for {i.id}", text))
+        return lines
+
+    def _static(self, instance: Instance) -> List[Line]:
+        """What ``on`` would say of ``interfaceN-sg``."""
+        static = self.tools.settings.static
+        numbering = {i.number - 1: i.id for i in instance.interfaces}
+        missing = [n for n in numbering if n not in static]
+        unused = [n for n in static if n not in numbering]
+        cut = [n for n in numbering if n in static and rules.cut(frozenset(static[n]), self.policy)]
+        lines = []
+        if static and missing:
+            text = messages.static_gap(self.plug, missing, numbering).text
+            lines.append(Line(FAIL, f"groups for {self.plug}", text))
+        if cut and (self.policy.keep_only or len(cut) == len(numbering)):
+            text = messages.static_isolates(f"interface{cut[0]}-sg").text
+            lines.append(Line(FAIL, f"groups for {self.plug}", text))
+        if unused:
+            lines.append(Line(WARN, f"groups for {self.plug}", messages.static_unused(self.plug, unused)))
+        return lines
+
+    # Permissions
+
+    def dry_runs(self) -> List[Check]:
+        """Every write that the options may ask for, as close to the real call as can be."""
+        dry = DryRun(self.tools.ec2)
+        if self.instance is None and self.world.instances_error is None:
+            return []
+        checks = dry.tags(self.plug, self._sample_tags())
+        for i in self.interfaces:
+            if self._known(self.goals[i.id]):
+                checks.append(dry.groups(i.id, self._known(self.goals[i.id])))
+        checks += [dry.groups(interface, groups) for interface, groups in self._other_groups()]
+        settings = self.tools.settings
+        if settings.onfence_poweroff:
+            skips = settings.skip_os_shutdown and self.tools.ec2.knows("StopInstances", "SkipOsShutdown")
+            checks.append(dry.stop(self.plug, **({"SkipOsShutdown": True} if skips else {})))
+        if settings.unfence_poweron:
+            checks.append(dry.start(self.plug))
+        return checks
+
+    def unchecked(self) -> List[str]:
+        """Why some permissions are not checked."""
+        if self.instance is None and self.world.instances_error is None:
+            return [self._depends()]
+        if not self.interfaces:
+            return [f"ec2:ModifyNetworkInterfaceAttribute {messages.depends_on(f'interfaces of {self.plug}')}"]
+        return []
+
+    def _known(self, groups: Iterable[str]) -> FrozenSet[str]:
+        if self.world.groups_error is not None:
+            return frozenset(groups)
+        return frozenset(g for g in groups if g in self.world.groups)
+
+    def _other_groups(self) -> List[Tuple[str, Groups]]:
+        """Those to pass through and those to go back to: each set once, as calls of this kind are scarce."""
+        found: Dict[Groups, str] = {}
+        for i in self.interfaces:
+            static = frozenset(self.tools.settings.static.get(i.number - 1, ()))
+            back = static or self.originals[i.id]
+            through = [frozenset((self.policy.untrack,))] if self.policy.untrack else []
+            for groups in [*through, back]:
+                known = self._known(groups)
+                if known and known != self.goals[i.id]:
+                    found.setdefault(known, i.id)
+        return [(interface, groups) for groups, interface in found.items()]
+
+    def _sample_tags(self) -> Dict[str, str]:
+        """Keys as ``off`` would write them: a policy may look at keys."""
+        return {backup_tags.LASTFENCE: "0", f"{backup_tags.PREFIX}{self.plug}_0_1_0": "{}"}
+
+    # What off would do
+
+    def effects(self) -> List[Line]:
+        """Room for the record, what would be removed, what would survive."""
+        if self.instance is None:
+            return [Line(WARN, f"tags, removal and connections of {self.plug}", self._depends())]
+        return [self._room(self.instance), *self._removal(self.instance), self._connections()]
+
+    def _room(self, instance: Instance) -> Line:
+        about = f"tags of {self.plug}"
+        try:
+            plan = recording.plan(self.tools, instance, self.originals)
+        except FenceError as error:
+            may = recording.may_be_missing(self.tools, instance)
+            return Line(WARN if may else FAIL, about, error.text)
+        used = sum(not k.startswith("aws:") for k in instance.tags)
+        return Line(OK, about, messages.room(len(plan.tags), backup_tags.TAG_LIMIT - used))
+
+    def _removal(self, instance: Instance) -> List[Line]:
+        if self.policy.keep_only:
+            return []
+        about = f"removal on {self.plug}"
+        lines = [
+            Line(FAIL, about, messages.nothing_left(self.plug, i.id, i.groups).text)
+            for i in self.interfaces
+            if not self.goals[i.id]
+        ]
+        if rules.something_to_remove(instance, self.policy):
+            where = {i.id: i.groups & self.policy.named for i in self.interfaces}
+            return lines or [Line(OK, about, messages.would_remove({k: v for k, v in where.items() if v}))]
+        if not rules.has_record(instance, self.book, self.policy):
+            lines.append(Line(FAIL, about, messages.nothing_to_remove(self.plug).text))
+        return lines
+
+    def _connections(self) -> Line:
+        about = f"established connections of {self.plug}"
+        untrack = self.policy.untrack
+        if untrack is None:
+            return Line(WARN, about, messages.would_survive(self.tools.settings.onfence_poweroff))
+        if untrack not in self.world.groups:
+            return Line(
+                WARN, about, messages.depends_on(f"group {untrack}" if not self.world.groups_error else "groups")
+            )
+        six = any(e.get(k) for e in self.world.instances[self.plug].get("NetworkInterfaces", ()) for k in SIX)
+        lacking = group_rules.lacking(group_rules.read(self.world.groups[untrack]), six)
+        if lacking:
+            return Line(FAIL, about, messages.untracks_not_all(untrack, lacking))
+        return Line(OK, about, messages.would_be_cut(untrack, six))

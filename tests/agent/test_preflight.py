@@ -1,0 +1,282 @@
+"""validate-all of a real instance: a line a check, all of them, and nothing is changed."""
+
+import re
+
+import pytest
+from ec2.edit import secondary_interface
+from ec2.faults import Delay, Garbage, Stall
+
+LINE = re.compile(r"(ok|warn|FAIL) +([^:]+(?:ec2:\w+)?): (.+)")
+WHOLE = {"onfence_poweroff": True, "unfence_poweron": True}
+
+
+@pytest.fixture
+def node(ec2):
+    return ec2.world.nodes["node1"]
+
+
+@pytest.fixture
+def eni(ec2):
+    return ec2.world.interfaces["node1"][0]
+
+
+def lines(result):
+    """(level, about, text) of every check; the last line on stdout tells that none failed, and is no check."""
+    found = [line for line in result.out.splitlines() if not line.startswith("Success: ")]
+    assert all(LINE.fullmatch(line) for line in found), result.out
+    return [LINE.fullmatch(line).groups() for line in found]
+
+
+def failed(result):
+    return [f"{about}: {text}" for level, about, text in lines(result) if level == "FAIL"]
+
+
+def harmless(ec2):
+    """Nothing but reads and dry runs has arrived."""
+    return all(c.reads or c.flag("DryRun") for c in ec2.calls) and not any(c.took_effect for c in ec2.writes())
+
+
+def test_a_good_configuration_passes_every_check_and_changes_nothing(agent, ec2, node, keep):
+    before = ec2.snapshot()
+    result = agent.command("validate-all", node, untrack_secg=ec2.world.open, **WHOLE, **keep)
+    assert (result.code, result.err) == (0, "")
+    assert {level for level, _, _ in lines(result)} == {"ok"}
+    assert result.out.splitlines()[-1].startswith("Success: ")
+    permissions = {about.split(":")[1] for _, about, _ in lines(result) if about.startswith("permission ")}
+    wanted = {"CreateTags", "DeleteTags", "ModifyNetworkInterfaceAttribute", "StopInstances", "StartInstances"}
+    assert permissions == wanted == {c.action for c in ec2.writes()}
+    assert harmless(ec2)
+    assert ec2.snapshot() == before
+
+
+def test_only_what_the_options_need_is_asked_for(agent, ec2, node, keep):
+    ec2.key.deny("ec2:St*")
+    ec2.key.deny("ec2:DescribeSecurityGroupVpcAssociations")
+    assert agent.command("validate-all", node, **keep).code == 0
+
+
+def broken_secg(ec2, node, eni, options):
+    options["secg"] += ",sg-0123456789abcdef0"
+
+
+def broken_untrack(ec2, node, eni, options):
+    options["untrack_secg"] = "sg-0123456789abcdef0"
+
+
+def foreign_secg(ec2, node, eni, options):
+    options["secg"] = ec2.edit.add_group("isolation2", ec2.edit.add_vpc()["vpc"])
+
+
+def foreign_untrack(ec2, node, eni, options):
+    options["untrack_secg"] = ec2.edit.add_group("open2", ec2.edit.add_vpc()["vpc"])
+
+
+def stopped(ec2, node, eni, options):
+    ec2.edit.set_state(node, "stopped")
+
+
+def terminated(ec2, node, eni, options):
+    ec2.edit.set_state(node, "terminated")
+
+
+def managed(ec2, node, eni, options):
+    ec2.edit.operator(eni, "eks.amazonaws.com")
+
+
+def secondary(ec2, node, eni, options):
+    ec2.edit.secondary_interfaces(node, [secondary_interface(5)])
+
+
+def no_room(ec2, node, eni, options):
+    ec2.edit.put_tags(node, {f"tag{n}": "x" for n in range(48)})
+
+
+def open_isolation(ec2, node, eni, options):
+    ec2.edit.add_rule(options["secg"], "0.0.0.0/0", outbound=True)
+
+
+def untrack_out_only(ec2, node, eni, options):
+    options["untrack_secg"] = ec2.world.groups["ssh"]
+
+
+def untrack_not_ipv6(ec2, node, eni, options):
+    options["untrack_secg"] = ec2.world.groups["ssh"]
+    ec2.edit.add_rule(ec2.world.groups["ssh"], "0.0.0.0/0")
+    ec2.edit.ipv6(eni, "2001:db8::5")
+
+
+def a_static_gap(ec2, node, eni, options):
+    options["interface1_sg"] = ec2.world.groups["app"]
+
+
+def static_isolates(ec2, node, eni, options):
+    options.update(interface0_sg=options["secg"], interface1_sg=ec2.world.groups["app"])
+
+
+def nothing_to_remove(ec2, node, eni, options):
+    options.update(secg=ec2.edit.add_group("typed-wrong"), invert_sg_removal=None)
+
+
+def nothing_left(ec2, node, eni, options):
+    options.update(secg=f"{ec2.world.groups['app']},{ec2.world.groups['ssh']}", invert_sg_removal=None)
+
+
+def a_refused_interface(ec2, node, eni, options):
+    ec2.key.deny("ec2:ModifyNetworkInterfaceAttribute", eni)
+
+
+def a_refused_group(ec2, node, eni, options):
+    ec2.key.deny("ec2:ModifyNetworkInterfaceAttribute", ec2.world.groups["db"])
+
+
+def no_groups_to_see(ec2, node, eni, options):
+    ec2.key.deny("ec2:DescribeSecurityGroups")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "wanted"),
+    [
+        (broken_secg, "group sg-0123456789abcdef0: does not exist .* check secg"),
+        (broken_untrack, "group sg-0123456789abcdef0: does not exist .* check untrack_secg"),
+        (foreign_secg, "groups for eni-.*: no group of secg can be used on"),
+        (foreign_untrack, "groups for eni-.* of untrack_secg cannot be used in vpc-"),
+        (stopped, "instance i-.* is not running but stopped; set ignore_instance_state"),
+        (terminated, "instance i-.*: terminated"),
+        (managed, "interface eni-.* is managed by AWS"),
+        (secondary, "interface sni-.* has no security groups"),
+        (no_room, "tags of i-.* room for 1 more tags, the backup needs 3"),
+        (open_isolation, "isolation by sg-.*: still lets through out: all traffic to 0.0.0.0/0 .* no isolation"),
+        (untrack_out_only, "established connections .* does not allow in: all traffic from 0.0.0.0/0"),
+        (untrack_not_ipv6, "established connections .* in: all traffic from ::/0; out: all traffic to ::/0"),
+        (a_static_gap, "groups for i-.* interface0-sg missing"),
+        (static_isolates, "groups for i-.*: interface0-sg holds groups that read as isolated"),
+        (nothing_to_remove, "removal on i-.* has nothing to remove"),
+        (nothing_left, "removal on i-.* would be left without a group"),
+        (a_refused_interface, "permission ec2:Modify.* cannot set the groups of eni-.*; allow ec2:Modify"),
+        (a_refused_group, "permission ec2:Modify.* cannot set the groups of eni-.*; allow ec2:Modify"),
+        (no_groups_to_see, "groups: .* allow ec2:DescribeSecurityGroups"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_what_would_fail_is_found_and_told(agent, ec2, node, eni, keep, spoil, wanted):
+    options = dict(keep)
+    spoil(ec2, node, eni, options)
+    before = ec2.snapshot()
+    result = agent.command("validate-all", node, **options)
+    assert result.code == 1
+    assert any(re.match(wanted, line) for line in failed(result)), result.out
+    assert result.last.startswith(f"ERROR: validation error: fencing {node} would fail: ")
+    assert len(result.lines) == 1
+    assert harmless(ec2)
+    assert ec2.snapshot() == before
+
+
+def test_what_a_fenced_node_can_still_do_is_told_rule_by_rule(agent, ec2, node, keep):
+    ec2.edit.add_rule(keep["secg"], "10.1.0.0/16", "tcp", (2049, 2049), outbound=True)
+    ec2.edit.add_rule(keep["secg"], "2001:db8::/32", "udp", (5404, 5406))
+    result = agent.command("validate-all", node, **keep)
+    assert result.code == 0
+    (text,) = [t for level, about, t in lines(result) if level == "warn" and about.startswith("isolation by ")]
+    assert "in: udp 5404-5406 from 2001:db8::/32; out: tcp 2049 to 10.1.0.0/16" in text
+
+
+def test_where_groups_are_removed_it_tells_what_the_others_let_through(agent, ec2, node, remove):
+    result = agent.command("validate-all", node, **remove)
+    assert result.code == 0, result.out
+    told = {about.split()[-1]: text for level, about, text in lines(result) if about.startswith("isolation by ")}
+    assert set(told) == {ec2.world.groups["ssh"], ec2.world.groups["db"]}
+    assert all("in: tcp 22 from 10.20.0.0/16; out: all traffic to 0.0.0.0/0" in text for text in told.values())
+
+
+def test_without_untracking_it_warns_that_connections_survive(agent, ec2, node, keep):
+    result = agent.command("validate-all", node, **keep)
+    assert result.code == 0
+    assert [about for level, about, _ in lines(result) if level == "warn"] == [f"established connections of {node}"]
+
+
+@pytest.mark.parametrize("action", ["DescribeInstances", "DescribeSecurityGroups", "CreateTags"])
+def test_the_others_run_though_one_fails(agent, ec2, node, keep, action):
+    ec2.key.deny("ec2:DeleteTags")
+    ec2.key.deny(f"ec2:{action}")
+    result = agent.command("validate-all", node, untrack_secg=ec2.world.open, **keep)
+    assert result.code == 1
+    assert {a for a in (action, "DeleteTags") if f"allow ec2:{a}" in " ".join(failed(result))} == {
+        action,
+        "DeleteTags",
+    }
+    dependent = [text for level, _, text in lines(result) if "not checked: depends on" in text]
+    assert bool(dependent) == action.startswith("Describe")
+
+
+def test_it_says_which_machine_and_whether_it_may_fence(agent, ec2, node, keep):
+    def identity(plug):
+        return next(
+            (level, text)
+            for level, about, text in lines(agent.command("validate-all", plug, **keep))
+            if about == "identity"
+        )
+
+    other = ec2.world.nodes["node3"]
+    level, text = identity(node)
+    assert (level, ec2.account in text, ec2.region in text, other in text) == ("ok", True, True, True)
+    assert identity(other)[0] == "warn"
+    assert agent.command("off", other, skip_race_check=True, **keep).code == 0
+    level, text = identity(node)
+    assert (level, "is fenced itself" in text) == ("FAIL", True)
+    agent.is_on(None)
+    level, text = identity(node)
+    assert (level, "cannot tell which instance" in text) == ("warn", True)
+
+
+def test_several_plugs_are_each_checked(agent, ec2, keep):
+    first, second = ec2.world.nodes["node1"], ec2.world.nodes["node2"]
+    ec2.edit.set_state(second, "stopped")
+    result = agent.command("validate-all", f"{first},{second}", **keep)
+    assert result.code == 1
+    assert [line.split(":")[0] for line in failed(result)] == [f"instance {second}"]
+
+
+def test_an_sdk_that_cannot_skip_the_guest_is_told(agent, ec2, node, keep):
+    result = agent.command("validate-all", node, onfence_poweroff=True, skip_os_shutdown="true", **keep)
+    assert result.code == 0
+    assert any(level == "warn" and about == "skip_os_shutdown" for level, about, _ in lines(result))
+
+
+def test_a_dry_run_that_is_carried_out_is_no_pass(agent, ec2, node, keep):
+    body = b'<DeleteTagsResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><return>true</return></DeleteTagsResponse>'
+    ec2.rules.add("DeleteTags", Garbage(body))
+    result = agent.command("validate-all", node, **keep)
+    assert result.code == 1
+    assert failed(result)[0].startswith("permission ec2:DeleteTags: a dry run")
+
+
+@pytest.mark.parametrize("lacking", ["credentials", "boto3", "instance"])
+def test_what_makes_every_call_fail_is_told_once_each(agent, ec2, node, keep, tmp_path, lacking):
+    if lacking == "credentials":
+        ec2.key.secret_key = "another"
+    if lacking == "boto3":
+        (tmp_path / "boto3.py").write_text("raise ImportError('not here')\n", encoding="ascii")
+        agent.env["PYTHONPATH"] = str(tmp_path)
+    plug = "i-0123456789abcdef0" if lacking == "instance" else node
+    result = agent.command("validate-all", plug, **keep)
+    assert result.code == 1
+    words = {"credentials": "AuthFailure", "boto3": "cannot import boto3", "instance": "no instance i-0"}
+    assert words[lacking] in " ".join(failed(result))
+    assert any("not checked: depends on" in text for _, _, text in lines(result))
+
+
+def test_it_takes_less_than_three_seconds_at_50_ms_a_call_and_15_interfaces(agent, ec2, keep):
+    app, ssh = ec2.world.groups["app"], ec2.world.groups["ssh"]
+    node = ec2.edit.add_instance("wide", [{"groups": [app, ssh]} for _ in range(15)])
+    ec2.rules.add(None, Delay(0.05), times=None)
+    result = agent.command("validate-all", node, untrack_secg=ec2.world.open, **WHOLE, **keep)
+    assert result.code == 0, result.out
+    assert result.seconds < 3
+
+
+def test_an_api_that_stalls_ends_it_in_time(agent, ec2, node, keep):
+    ec2.rules.add("DescribeSecurityGroups", Stall(), times=None)
+    result = agent.command("validate-all", node, api_timeout=1, deadline=5, **keep)
+    assert result.code == 1
+    assert result.seconds < 7
+    assert any(line.startswith("groups: ") for line in failed(result))
