@@ -1,0 +1,113 @@
+"""doc/iam-policy.json: exactly this lets every action pass; without any one permission, it is named beforehand."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from world_of import our_tags
+
+POLICY = Path(__file__).parents[2] / "doc" / "iam-policy.json"
+TAG = {"cluster": "one"}
+# What these do without is looked up in another way, or a warning: they fail no action of their own.
+ONLY_WARN = ("DeleteTags", "StopInstances", "DescribeSecurityGroups", "DescribeSecurityGroupVpcAssociations")
+LIMIT = 2048  # characters that a policy inline of a user, or of a session, may have
+
+
+def actions():
+    """Every action that the policy allows."""
+    found = []
+    for statement in json.loads(POLICY.read_text(encoding="utf-8"))["Statement"]:
+        some = statement["Action"]
+        found += [some] if isinstance(some, str) else some
+    return found
+
+
+def without(action):
+    """The policy without one action."""
+    document = json.loads(POLICY.read_text(encoding="utf-8"))
+    for statement in document["Statement"]:
+        some = statement["Action"]
+        statement["Action"] = [a for a in ([some] if isinstance(some, str) else some) if a != action]
+    return json.dumps(document)
+
+
+@pytest.fixture
+def node(ec2):
+    """An instance with an interface in each of two VPCs, tagged as the policy wants it."""
+    return ec2.edit.add_instance("two", two_vpcs(ec2), tags=TAG)
+
+
+def two_vpcs(ec2):
+    other = ec2.edit.add_vpc()
+    ec2.elsewhere = other["vpc"]
+    app = ec2.edit.add_group("app2", other["vpc"])
+    return [{"groups": [ec2.world.groups["app"]]}, {"groups": [app], "subnet": other["subnet"]}]
+
+
+@pytest.fixture
+def options(agent, ec2, node):
+    """Everything that asks for a permission."""
+    agent.env["PYTHONPATH"] = os.environ["BOTO3_NEWEST"]
+    isolation = ec2.edit.add_group("isolation2", ec2.elsewhere)
+    ec2.edit.associate_group(ec2.world.open, ec2.elsewhere)
+    return {
+        "secg": f"{ec2.world.isolation},{isolation}",
+        "invert_sg_removal": True,
+        "untrack_secg": ec2.world.open,
+        "onfence_poweroff": True,
+        "unfence_poweron": True,
+        "ignore_instance_state": True,
+        "verbose_level": 2,
+    }
+
+
+def test_it_lets_every_action_pass(agent, ec2, node, options):
+    ec2.key.attach(POLICY.read_text(encoding="utf-8"))
+    before = ec2.snapshot()
+    assert "FAIL" not in agent.command("validate-all", node, **options).out
+    for action, plug, code in [
+        ("monitor", None, 0), ("list", None, 0), ("list-status", None, 0), ("status", node, 0), ("off", "two", 0),
+        ("status", node, 2), ("off", node, 0), ("on", node, 0),
+    ]:  # fmt: skip
+        result = agent.command(action, plug, **options)
+        assert result.code == code, (action, result.err)
+        assert "UnauthorizedOperation" not in result.err
+    assert ec2.snapshot() == before
+    used = {f"ec2:{c.action}" for c in ec2.calls if c.took_effect}
+    assert used == set(actions()), "it allows more than is used, or something is not used here"
+
+
+@pytest.mark.parametrize("action", actions())
+def test_without_one_permission_the_preflight_and_the_action_name_it(agent, ec2, node, options, action):
+    ec2.key.attach(without(action))
+    before = ec2.snapshot()
+    found = agent.command("validate-all", node, **options)
+    assert found.code == 1
+    failed = [line for line in found.out.splitlines() if line.startswith("FAIL")]
+    assert any(f"allow {action}" in line for line in failed), found.out
+    assert ec2.snapshot() == before
+    results = [agent.command(a, node if a != "monitor" else None, **options) for a in ("monitor", "off", "on")]
+    assert any(f"allow {action}" in r.err for r in results), [r.err for r in results]
+    refused = [r for r in results if r.code == 1]
+    if action.split(":")[1] in ONLY_WARN:
+        assert refused == []
+    else:
+        assert all("permission error: " in r.last and f"allow {action}" in r.last for r in refused)
+        assert refused
+
+
+def test_it_is_no_wider_than_it_says(agent, ec2, node, options):
+    ec2.key.attach(POLICY.read_text(encoding="utf-8"))
+    stranger = ec2.world.nodes["node1"]
+    before = ec2.snapshot()
+    result = agent.command("off", stranger, **options)
+    assert result.code == 1
+    assert "permission error: " in result.last, "it has no tag cluster"
+    assert ec2.snapshot() == before
+    assert our_tags(ec2, stranger) == {}
+
+
+def test_it_fits_where_policies_are_short():
+    document = json.loads(POLICY.read_text(encoding="utf-8"))
+    assert len(json.dumps(document, separators=(",", ":"))) <= LIMIT
