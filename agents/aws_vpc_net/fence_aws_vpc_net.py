@@ -89,6 +89,7 @@ LONGDESC = (
     "brings them back with the action on. With onfence_poweroff it also stops the instance. "
     "It reports success only when EC2 accepted every change and a later read shows every interface isolated. "
     "The action reboot means off: the node stays cut off until on. "
+    "The action validate-all with the ID of an instance checks whether fencing it would work, and changes nothing. "
     "Credentials come from access_key and secret_key or from the SDK's own sources, such as the instance's role. "
     "Changing groups does not end established connections that EC2 tracks: they may survive until they are idle."
 )

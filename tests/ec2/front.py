@@ -1,5 +1,6 @@
 """The front: authenticates, refuses what EC2 refuses, then lets moto (or itself) do the work."""
 
+import re
 import threading
 import time
 from dataclasses import dataclass, field
@@ -7,7 +8,7 @@ from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 from . import checks, pages, policy
 from .history import History
-from .keys import Keyring
+from .keys import AccessKey, Keyring
 from .limits import Limits
 from .moto_app import Moto
 from .wire import ApiError, Call, Reply, Request, success_reply
@@ -92,7 +93,7 @@ class Front:
 
     def _effect(self, call: Call) -> Reply:
         if call.service == "sts":
-            return self._pass(call)
+            return self._sts(call)
         backend = self.moto.backend(call.region)
         own = self._own.get(call.action, lambda _backend, call: self._pass(call))
         if not call.reads or call.region != self.moto.region:
@@ -112,6 +113,17 @@ class Front:
                 raise
             text = f"The action {call.action} is not valid for this web service."
             raise ApiError("InvalidAction", text) from error
+
+    def _sts(self, call: Call) -> Reply:
+        """STS's answer; the keys in it are known from then on, and limited to the session's policy."""
+        reply = self._pass(call)
+        names = ("AccessKeyId", "SecretAccessKey", "SessionToken")
+        found = [m.group(1) for m in (re.search(f"<{n}>(.*?)</{n}>", reply.body.decode()) for n in names) if m]
+        if len(found) == len(names):
+            key = self.keys.add(AccessKey(found[0], found[1], found[2]))
+            if "Policy" in call.params:
+                key.attach(call.params["Policy"])
+        return reply
 
     def settle(self, all_of_them: bool = False) -> None:
         """Ends the transitions whose time is over, or all."""

@@ -1,8 +1,8 @@
 """IAM policy documents, as far as a policy for the agent needs them; what is not modelled is refused at loading.
 
 Modelled: Allow and Deny, wildcards in actions and ARNs, the operators in OPERATORS, and the condition keys that
-`accesses` fills in. Not modelled: policy variables, NotAction, NotResource, Principal, boundaries, session and
-organisation policies. Which resources an action is checked against is as in AWS's service authorization reference;
+`accesses` fills in. Not modelled: policy variables, NotAction, NotResource, Principal, boundaries, and policies
+of organisations. Which resources an action is checked against is as in AWS's service authorization reference;
 of an interface that is attached, the instance too, which the reference leaves open.
 """
 
