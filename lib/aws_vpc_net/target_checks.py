@@ -75,7 +75,8 @@ class Target:
         found = rules.goal(interface.groups, self.policy, self.originals[interface.id])
         if not self.policy.keep_only:
             return found
-        return frozenset(g for g in found if self.world.usable(g, interface.vpc))
+        usable = frozenset(g for g in found if self.world.usable(g, interface.vpc))
+        return usable or (found if self.world.associated_error else usable)
 
     def itself(self) -> List[Line]:
         """Is it there, does it run, can its interfaces be changed?"""
@@ -123,7 +124,7 @@ class Target:
             return [Line(WARN, f"groups for {self.plug}", messages.depends_on("groups"))]
         lines = [*self._fit_secg(), *self._fit_others(), *self._static(self.instance)]
         error = self.world.associated_error
-        if error is not None and (lines or len({i.vpc for i in self.interfaces}) > 1):
+        if error is not None:  # asked for only where a group is of another VPC than an interface
             unknown = isinstance(error, ApiError) and error.code == "UnknownOperation"
             lines.append(Line(WARN if unknown else FAIL, "VPC associations of groups", error.text))
         return lines or [Line(OK, f"groups for {self.plug}", messages.groups_fit())]
@@ -133,7 +134,7 @@ class Target:
             return []
         lines = []
         for i in self.interfaces:
-            if not self.goals[i.id]:
+            if not any(self.world.usable(g, i.vpc) for g in self.policy.secg):
                 text = messages.no_group_in_vpc(self.plug, i.id, i.vpc).text
                 lines.append(Line(FAIL, f"groups for {i.id}", text))
         vpcs = {i.vpc for i in self.interfaces}

@@ -19,7 +19,10 @@ SETTLE = 3.0
 CLEAN_UP_SECONDS = 900.0
 MOST_ERRORS = 5
 """So often in a row a look may fail while clearing away."""
-LATER = ("DependencyViolation", "InvalidNetworkInterface.InUse", "OperationNotPermitted", "RequestLimitExceeded")
+LATER = ("DependencyViolation", "InvalidParameterValue", "OperationNotPermitted", "RequestLimitExceeded")
+"""What EC2 says of things that others still hang on."""
+SOON = 30.0
+"""Seconds in which what was just made comes to be known to other calls."""
 Say = Callable[[str], None]
 
 
@@ -43,8 +46,12 @@ class Bed:
         self.say(f"making a VPC in {zone}, three {kind} of {image}")
         self.vpc = self.ec2.create_vpc(CidrBlock=CIDR, TagSpecifications=self._tags("vpc"))["Vpc"]["VpcId"]
         self.ec2.get_waiter("vpc_available").wait(VpcIds=[self.vpc])
-        subnet = self.ec2.create_subnet(
-            VpcId=self.vpc, CidrBlock=CIDR, AvailabilityZone=zone, TagSpecifications=self._tags("subnet")
+        subnet = self._soon(
+            "create_subnet",
+            VpcId=self.vpc,
+            CidrBlock=CIDR,
+            AvailabilityZone=zone,
+            TagSpecifications=self._tags("subnet"),
         )
         self.subnet = subnet["Subnet"]["SubnetId"]
         for name in ("isolation", "open", "app"):
@@ -54,6 +61,17 @@ class Bed:
         self.ec2.get_waiter("instance_running").wait(
             InstanceIds=list(self.nodes.values()), WaiterConfig={"Delay": 3, "MaxAttempts": 100}
         )
+
+    def _soon(self, operation: str, **params: Any) -> Any:
+        """Make a call on something that was just made: EC2 may not know it yet."""
+        end = time.monotonic() + SOON
+        while True:
+            try:
+                return getattr(self.ec2, operation)(**params)
+            except ClientError as error:
+                if "NotFound" not in error.response["Error"]["Code"] or time.monotonic() > end:
+                    raise
+            time.sleep(1)
 
     def _tags(self, *kinds: str, **tags: str) -> List[Dict[str, Any]]:
         given = [{"Key": k, "Value": v} for k, v in {TAG: self.run_id, **tags}.items()]
@@ -86,7 +104,8 @@ class Bed:
         return str(found[-1]["ImageId"])
 
     def _group(self, name: str) -> str:
-        reply = self.ec2.create_security_group(
+        reply = self._soon(
+            "create_security_group",
             GroupName=f"{self.run_id}-{name}",
             Description=f"fence_aws_vpc_net acceptance: {name}",
             VpcId=self.vpc,
@@ -96,13 +115,13 @@ class Bed:
         everybody = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
         six = {"IpProtocol": "-1", "Ipv6Ranges": [{"CidrIpv6": "::/0"}]}
         if name == "isolation":
-            self.ec2.revoke_security_group_egress(GroupId=group, IpPermissions=[everybody])
+            self._soon("revoke_security_group_egress", GroupId=group, IpPermissions=[everybody])
         elif name == "open":
-            self.ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[everybody, six])
-            self.ec2.authorize_security_group_egress(GroupId=group, IpPermissions=[six])
+            self._soon("authorize_security_group_ingress", GroupId=group, IpPermissions=[everybody, six])
+            self._soon("authorize_security_group_egress", GroupId=group, IpPermissions=[six])
         else:
             inside = {"IpProtocol": "tcp", "FromPort": PORT, "ToPort": PORT, "IpRanges": [{"CidrIp": CIDR}]}
-            self.ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[inside])
+            self._soon("authorize_security_group_ingress", GroupId=group, IpPermissions=[inside])
         return group
 
     def _launch(self, name: str, address: str, kind: str, image: str) -> str:
@@ -113,7 +132,8 @@ class Bed:
             interface.update(SubnetId=self.subnet, Groups=[self.groups["app"]], DeleteOnTermination=True)
         other = {"node1": NODES["node2"], "node2": NODES["node1"]}.get(name)
         program = {"UserData": user_data(address, other)} if other else {}
-        reply = self.ec2.run_instances(
+        reply = self._soon(
+            "run_instances",
             ImageId=image,
             InstanceType=kind,
             MinCount=1,

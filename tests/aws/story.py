@@ -46,7 +46,14 @@ class Story:
             self.report.chapter(title)
             try:
                 step(self)
-            except (ClientError, BotoCoreError, subprocess.SubprocessError, RuntimeError, OSError) as error:
+            except (
+                ClientError,
+                BotoCoreError,
+                subprocess.SubprocessError,
+                RuntimeError,
+                OSError,
+                LookupError,
+            ) as error:
                 self.report.row("the step itself", f"{type(error).__name__}: {error}", False)
 
     def expect(self, run: Run, what: str, code: int, more: str = "") -> None:
