@@ -98,6 +98,7 @@ def test_interrupted_in_the_middle_it_leaves_the_account_as_it_was(ec2, world, s
     assert process.returncode == 130, out + err
     assert "interrupted" in err
     assert "| left behind | nothing |" in out
+    assert out.endswith("\n1 NOT as it should be.\n"), "a run that was cut short has shown nothing"
     assert [c.action for c in ec2.calls].count("CreateVpc") == 1
     assert world() == before
 

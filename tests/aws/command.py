@@ -170,7 +170,8 @@ def main() -> int:
         say(f"cannot go on: {error}")
     finally:
         gone = clear(bed, interrupted=not ended)
-        report.chapter("Clearing away")
+        report.chapter("The end")
+        report.row("the run", "came to its end" if ended else "did not come to its end", ended)
         report.row("left behind", "nothing" if gone else "see above", gone)
         print(report)
     if not ended:
