@@ -1,7 +1,7 @@
 """validate-all of a real instance: would off, on and status work on it? A line a check; nothing is changed.
 
 Every check runs, whatever became of the others; one that hangs on another that failed says so. Calls that do not wait
-for each other are made at once. A check that could not be made is not passed: it FAILs.
+for each other are made at once. What could not be looked up is not passed: it FAILs.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def run(tools: Toolbox) -> List[Line]:
 
 
 def conclude(tools: Toolbox, lines: Sequence[Line]) -> None:
-    """
+    """The end of it.
+
     Raises:
         FenceError: of category validation, if any check failed.
     """
@@ -106,7 +107,7 @@ def _read(tools: Toolbox, plugs: Sequence[str]) -> World:
 
 def _identity(tools: Toolbox, world: World) -> Line:
     """Who calls, from where. By what the replies show: a call to STS may need another endpoint and more time."""
-    owners = [e["OwnerId"] for raw in world.instances.values() for e in raw.get("NetworkInterfaces", ())]
+    owners = [e.get("OwnerId") for raw in world.instances.values() for e in raw.get("NetworkInterfaces", ())]
     known = messages.identity(owners[0] if owners else None, tools.ec2.region, world.own)
     if tools.settings.skip_race_check:
         return Line(OK, "identity", f"{known}; {messages.not_asked_for_self()}")

@@ -254,6 +254,17 @@ def test_a_group_of_another_vpc_passes_only_if_it_is_seen_to_be_associated(agent
     assert agent.command("validate-all", node, **options).code == (sdk == "BOTO3_OLDEST")
 
 
+def test_a_fenced_node_is_told_as_such_and_fails_nothing(agent, ec2, node, mode):
+    options = {**mode, "untrack_secg": ec2.world.open}
+    assert agent.command("off", node, **options).code == 0
+    before = ec2.snapshot()
+    result = agent.command("validate-all", node, **options)
+    assert result.code == 0, result.out
+    assert any("isolated at this moment" in text for _, about, text in lines(result) if about == f"instance {node}")
+    assert ec2.snapshot() == before
+    assert agent.command("on", node, **options).code == 0
+
+
 def test_several_plugs_are_each_checked(agent, ec2, keep):
     first, second = ec2.world.nodes["node1"], ec2.world.nodes["node2"]
     ec2.edit.set_state(second, "stopped")
