@@ -75,7 +75,7 @@ from aws_vpc_net import inputs, off, on, preflight, queries
 from aws_vpc_net.deadline import Deadline
 from aws_vpc_net.ec2 import Stats
 from aws_vpc_net.errors import FenceError
-from aws_vpc_net.logs import LoggingManager, clean
+from aws_vpc_net.logs import LoggingManager, clean, never_show
 from aws_vpc_net.settings import Settings
 from aws_vpc_net.target_checks import WARN
 from aws_vpc_net.toolbox import Toolbox, toolbox
@@ -98,7 +98,8 @@ VENDOR = "https://github.com/ClusterLabs/fence-agents/"
 FIELD_OPTIONS = ["port", "no_password", "region", "access_key", "secret_key", "secg", "skip_race_check"]
 HYPHENED = ["invert-sg-removal", "unfence-ignore-restore", "onfence-poweroff", "ignore-tag-write-failure"]
 HYPHENED += ["ignore-instance-state", *(f"interface{n}-sg" for n in range(settings.STATIC_INTERFACES))]
-NEW_OPTIONS = ["untrack_secg", "skip_os_shutdown", "unfence_poweron", "endpoint_url", "api_timeout", "deadline"]
+NEW_OPTIONS = ["untrack_secg", "skip_os_shutdown", "unfence_poweron", "profile", "endpoint_url", "proxy"]
+NEW_OPTIONS += ["api_timeout", "deadline"]
 
 log = logging.getLogger("fence_aws_vpc_net")
 
@@ -181,6 +182,9 @@ def define_new_opts() -> List[str]:
     )  # fmt: skip
     _define("unfence_poweron", "", "", "The action on also starts a stopped instance, after its groups are back", 38)
     _define(
+        "profile", ":", "name", "Profile of the shared AWS configuration, instead of access_key and secret_key", 39
+    )
+    _define(
         "endpoint_url",
         ":",
         "url",
@@ -188,13 +192,18 @@ def define_new_opts() -> List[str]:
         40,
     )
     _define(
-        "api_timeout", ":", "seconds", "Seconds to connect, and for each reply, of one API call", 41,
+        "proxy", ":", "url",
+        "http(s)://[user:password@]host:port of a proxy for the EC2 API, and for STS and SSO; not for the instance "
+        "metadata service", 41,
+    )  # fmt: skip
+    _define(
+        "api_timeout", ":", "seconds", "Seconds to connect, and for each reply, of one API call", 42,
         type="second", default="5",
     )  # fmt: skip
     _define(
         "deadline", ":", "seconds",
         "Seconds for a whole off or on, after which the agent ends by itself; keep it below Pacemaker's "
-        "pcmk_off_timeout and pcmk_reboot_timeout (12 seconds for the actions that only read)", 42,
+        "pcmk_off_timeout and pcmk_reboot_timeout (12 seconds for the actions that only read)", 43,
         type="second", default="45",
     )  # fmt: skip
     return [*FIELD_OPTIONS, *HYPHENED, "filter", "boto3_debug", *NEW_OPTIONS]
@@ -375,7 +384,7 @@ def _settings(logs: LoggingManager, options: Dict[str, Any]) -> Settings:
     if unused:
         raise messages.unused_arguments(unused[0].partition(":")[2].strip())
     chosen = settings.parse(options)
-    logs.keep_secret(chosen.secret_key, os.environ.get("AWS_SECRET_ACCESS_KEY"), os.environ.get("AWS_SESSION_TOKEN"))
+    never_show(*chosen.secrets, os.environ.get("AWS_SECRET_ACCESS_KEY"), os.environ.get("AWS_SESSION_TOKEN"))
     return chosen
 
 

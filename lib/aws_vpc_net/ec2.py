@@ -8,13 +8,14 @@ obeys the SDK's limits. Whoever abandons a change treats its outcome as unknown.
 from __future__ import annotations
 
 import logging
+import re
 import socket
 import threading
 import time
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Optional
 
-from . import identity, messages, replies
+from . import identity, logs, messages, replies
 from .deadline import Deadline, bounded, growing_pauses
 from .errors import ApiError, Category
 from .settings import Settings
@@ -36,7 +37,20 @@ PASSING = frozenset(
 )
 NO_SUCH_INSTANCE = frozenset(("InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed"))
 # What an SSL error says when trying again cannot help.
-UNTRUSTED = ("certificate verify failed", "CERTIFICATE_VERIFY_FAILED", "No such file", "WRONG_VERSION_NUMBER")
+UNTRUSTED = (
+    "certificate verify failed",
+    "doesn't match",
+    "CERTIFICATE_VERIFY_FAILED",
+    "No such file",
+    "WRONG_VERSION_NUMBER",
+)
+# The SDK's errors that say that it has no credentials; not every version has them all.
+NO_CREDENTIALS = (
+    "NoCredentialsError PartialCredentialsError CredentialRetrievalError MetadataRetrievalError SSOError LoginError "
+    "TokenRetrievalError NoAuthTokenError RefreshWithMFAUnsupportedError InvalidConfigError ConfigNotFound "
+    "InfiniteLoopConfigError UnknownCredentialError ProfileNotFound".split()
+)
+PROXY_REFUSES = re.compile(r"Tunnel connection failed: (40[37][\w ]*)")
 CONNECTIONS = 16  # calls at once
 RESERVE_SECONDS = 5.0
 
@@ -172,15 +186,22 @@ class Ec2:
         from botocore.parsers import ResponseParserError
 
         if isinstance(error, sdk.ClientError):
+            if error.operation_name != call:  # what the SDK calls for credentials, as STS's AssumeRole
+                return _credentials_error(dict(error.response), doing, error.operation_name)
             return _client_error(dict(error.response), doing, call)
         code = type(error).__name__
-        if isinstance(error, (sdk.NoCredentialsError, sdk.PartialCredentialsError, sdk.CredentialRetrievalError)):
+        if isinstance(error, EOFError):  # an MFA code is asked for, and nobody is there
+            return messages.no_one_to_ask(doing, call, code)
+        if isinstance(error, tuple(getattr(sdk, name) for name in NO_CREDENTIALS if hasattr(sdk, name))):
             return messages.sdk_error(Category.AUTHENTICATION, doing, call, code, str(error))
         if isinstance(error, sdk.ParamValidationError):
             return messages.sdk_error(doing.category, doing, call, code, str(error))
         if isinstance(error, sdk.SSLError) and any(sign in str(error) for sign in UNTRUSTED):
             return messages.untrusted(doing, call, code, str(error))
-        if isinstance(error, sdk.EndpointConnectionError) and _unknown_host(error):
+        refusal = PROXY_REFUSES.search(str(getattr(error, "kwargs", {}).get("error")))
+        if isinstance(error, sdk.ProxyConnectionError) and refusal:
+            return messages.proxy_refuses(doing, call, code, refusal[1])
+        if isinstance(error, (sdk.EndpointConnectionError, sdk.ProxyConnectionError)) and _unknown_host(error):
             return messages.unknown_host(doing, call, code, str(error))
         passing = (sdk.HTTPClientError, sdk.ConnectionError, sdk.IncompleteReadError, ResponseParserError)
         if isinstance(error, passing):
@@ -190,10 +211,20 @@ class Ec2:
         raise error
 
     def _connect(self) -> None:
-        """Build the client; not safe from several threads, so callers make their first call alone."""
-        if self._client is None:
-            self._client = _client(self._settings)
-            self._client.meta.events.register("after-call.ec2.DescribeInstances", replies.complete)
+        """Build the client; not safe from several threads, so callers make their first call alone.
+
+        The SDK looks for credentials meanwhile, which may ask IMDS or run a program: bounded like a call.
+        """
+        if self._client is not None:
+            return
+        done, result = bounded(lambda: _client(self._settings), self.deadline.remaining())
+        if not done:
+            raise messages.no_answer("set up the AWS SDK and its credentials", self.deadline.seconds, None)
+        if isinstance(result, BaseException):
+            raise result
+        result.meta.events.register("after-call.ec2.DescribeInstances", replies.complete)
+        result.meta.events.register_last("request-created.ec2", _hide_token)
+        self._client = result
 
 
 def _client_error(response: Dict[str, Any], doing: Doing, call: str) -> ApiError:
@@ -209,6 +240,20 @@ def _client_error(response: Dict[str, Any], doing: Doing, call: str) -> ApiError
     if code in PASSING or status >= 500:
         return messages.passing_error(doing, call, code, text, unknown=True)
     return messages.refused(doing, call, code, text)
+
+
+def _credentials_error(response: Dict[str, Any], doing: Doing, call: str) -> ApiError:
+    code = str(response.get("Error", {}).get("Code", ""))
+    text = str(response.get("Error", {}).get("Message", ""))
+    status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    passing = code in THROTTLED or code in PASSING or status == 429 or status >= 500
+    return messages.no_credentials(doing, call, code, text, passing=passing)
+
+
+def _hide_token(request: Any, **_more: Any) -> None:
+    """A session token that goes out with a request does not come back in a log."""
+    token = request.headers.get("X-Amz-Security-Token")
+    logs.never_show(token.decode() if isinstance(token, bytes) else token)
 
 
 def _unknown_host(error: BaseException) -> bool:
@@ -231,6 +276,7 @@ def _client(settings: Settings) -> Any:
     """
     try:
         import boto3.session
+        import botocore.session
         from botocore import exceptions as sdk
         from botocore.config import Config
     except ImportError as error:
@@ -240,13 +286,26 @@ def _client(settings: Settings) -> Any:
         read_timeout=settings.api_seconds,
         retries={"mode": "standard", "total_max_attempts": 1},
         max_pool_connections=CONNECTIONS,
+        proxies={"http": settings.proxy, "https": settings.proxy} if settings.proxy else None,
     )
+    identity.without_proxy()
     try:
-        session = boto3.session.Session(settings.access_key, settings.secret_key, None, settings.region)
+        core = botocore.session.get_session()
+        # For the SDK's own clients too, which ask STS or SSO for credentials.
+        core.set_default_client_config(config)
+        if core.get_config_variable("metadata_service_num_attempts") == 1:  # a hiccup of IMDS is not "no credentials"
+            core.set_config_variable("metadata_service_num_attempts", 2)
+        session = boto3.session.Session(
+            aws_access_key_id=settings.access_key,
+            aws_secret_access_key=settings.secret_key,
+            region_name=settings.region,
+            botocore_session=core,
+            profile_name=settings.profile,
+        )
         region = session.region_name or identity.region()
         if region is None:
             raise messages.no_region()
-        return session.client("ec2", region_name=region, endpoint_url=settings.endpoint_url, config=config)
+        return session.client("ec2", region_name=region, endpoint_url=settings.endpoint_url)
     except (sdk.InvalidRegionError, sdk.NoRegionError) as error:
         raise messages.bad_region(str(error)) from error
     except (sdk.BotoCoreError, ValueError, OSError) as error:

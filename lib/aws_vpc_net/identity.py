@@ -9,6 +9,7 @@ import logging
 import os
 import re
 from typing import Optional
+from urllib.parse import urlsplit
 
 from .deadline import bounded
 
@@ -34,6 +35,14 @@ def own_instance() -> Optional[str]:
 def region() -> Optional[str]:
     """The region of the machine that the agent runs on; None if it cannot be told."""
     return _from_imds("placement/region", _REGION)
+
+
+def without_proxy() -> None:
+    """Keep the SDK from asking IMDS through a proxy of the environment: the answer would be the proxy's own role."""
+    host = urlsplit(os.environ.get(IMDS_VARIABLE, IMDS)).hostname or ""
+    given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+    if given != "*":
+        os.environ["no_proxy"] = f"{given},{host}" if given else host
 
 
 def _from_dmi() -> Optional[str]:

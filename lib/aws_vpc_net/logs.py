@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import logging
 import os
 import re
 import stat
 import sys
-from typing import Iterable, List, Optional
+from typing import List, Optional
+from urllib.parse import quote, quote_plus
+from xml.sax.saxutils import escape
 
 FORMAT = "%(asctime)-15s %(levelname)s: %(message)s"
 BOTO3_LOG = "/var/log/fence_aws_vpc_boto3.log"
@@ -20,29 +24,46 @@ _READ_BY_PACEMAKER = (
     (re.compile(r"time(?=out)", re.I), "time-"),
     (re.compile(r"\bun(supported|recogni[sz]ed) action\b", re.I), "unknown action"),
 )
-# A name that tells a secret (header, parameter, XML element, option), and its value up to where it can end.
+# A name that tells a secret (header, parameter, XML element, JSON key, option).
 _NAMES = (
     r"(?:x-)?(?:amz|aws)[-_](?:ec2[-_]metadata[-_]token|security[-_]token|signature|sso[-_]bearer[-_]token)"
-    r"|signature|authorization|bearer|samlassertion|clientsecret|passwd|password|passphrase"
-    r"|[a-z_-]*secret[a-z_-]*key|(?:aws_?)?(?:session|security|identity|webidentity|access)_?token|\btoken"
+    r"|signature|samlassertion|clientsecret|passwd|password|passphrase"
+    r"|[a-z_-]{0,40}secret[a-z_-]{0,40}key|(?:aws_?)?(?:session|security|identity|webidentity|access|refresh|id)_?token"
+    r"|\btoken"
 )
+# What stands around a value, also where it was quoted or encoded once more: as repr, JSON, XML or in a URL.
+_QUOTE = r"(?:\\[nrt]|[\\'\"\s]|&quot;|&#39;|%22|%5c)*"
+_BETWEEN = rf"(?:{_QUOTE}(?:[:=>]|%3[ade]|&gt;){_QUOTE}(?:b['\"])?|['\"]\s*,\s*b?['\"])"
+_VALUE = r"(?:\\*/|(?!&quot;|&lt;|%3c|%26|%22)[^'\"&\s,)}<\\])+"
 _SECRETS = (
-    re.compile(rf"<({_NAMES})>[^<]*", re.I),
-    re.compile(rf"({_NAMES})(['\"]?\s*(?:[:=,>]|%3[ad])\s*(?:b?['\"])?(?:bearer\s+)?)([^'\"&\s,)}}<]+)", re.I),
-    re.compile(r"(://[^/\s:@]*:)[^\s@]+(?=@)"),
-    re.compile(r"(bearer\s+)[^'\"\s,]+", re.I),
+    re.compile(r"(\b(?:bearer|basic|negotiate)(?:\s|%20|\+)+)[^'\"\s,\\]+", re.I),
+    re.compile(rf"((?:{_NAMES}|authorization){_BETWEEN}){_VALUE}", re.I),
+    re.compile(r"(://[^/\s:@'\"]{0,99}:)[^\s'\"]{1,300}(?=@)"),
+    re.compile(r"(://)[^/\s:@'\"]{1,300}(?=@)"),
+    re.compile(r"(%3a%2f%2f)[^\s'\"&]{1,300}(?=%40)", re.I),
     re.compile(r"(Ignoring unknown option '[^=']*=).*"),
 )
-_SHOWN = (r"<\1>***", r"\1\2***", r"\1***", r"\1***", r"\1...'")
+
+_known: List[str] = []  # secrets, in every form in which they may turn up; the longest first
 
 
-def clean(text: str, secrets: Iterable[str] = ()) -> str:
-    """One line without control characters, secrets, or words that Pacemaker would take for another result."""
+def never_show(*secrets: Optional[str]) -> None:
+    """From now on show none of these, nor what quoting and encoding make of them; what is very short is no secret."""
+    found = set(_known)
     for secret in secrets:
+        if secret and len(secret) > 3:
+            found |= {secret, quote(secret), quote(secret, safe=""), quote_plus(secret), escape(secret)}
+            found |= {repr(secret)[1:-1], json.dumps(secret)[1:-1], base64.b64encode(secret.encode()).decode()}
+    _known[:] = sorted(found, key=len, reverse=True)
+
+
+def clean(text: str) -> str:
+    """One line without control characters, secrets, or words that Pacemaker would take for another result."""
+    for secret in _known:
         text = text.replace(secret, "***")
     text = "".join(c if c.isprintable() else " " for c in text.strip())
-    for pattern, shown in zip(_SECRETS, _SHOWN):
-        text = pattern.sub(shown, text)
+    for pattern in _SECRETS:
+        text = pattern.sub(r"\1***", text)
     for pattern, word in _READ_BY_PACEMAKER:
         text = pattern.sub(word, text)
     return text
@@ -51,12 +72,8 @@ def clean(text: str, secrets: Iterable[str] = ()) -> str:
 class _Clean(logging.Formatter):
     """Formats a record as one clean line, tracebacks included."""
 
-    def __init__(self, form: str, secrets: List[str]) -> None:
-        super().__init__(form)
-        self._secrets = secrets
-
     def format(self, record: logging.LogRecord) -> str:
-        return clean(super().format(record), self._secrets)
+        return clean(super().format(record))
 
 
 class LoggingManager:
@@ -69,7 +86,6 @@ class LoggingManager:
     def __init__(self, syslog: logging.Handler) -> None:
         self._syslog = syslog
         self._held: List[logging.LogRecord] = []
-        self._secrets: List[str] = []
         self._root = logging.getLogger()
         self._root.addFilter(self._hold)
         self._configured = False
@@ -77,10 +93,6 @@ class LoggingManager:
     def _hold(self, record: logging.LogRecord) -> bool:
         self._held.append(record)
         return False
-
-    def keep_secret(self, *secrets: Optional[str]) -> None:
-        """Never show these."""
-        self._secrets.extend(s for s in secrets if s and len(s) > 3)
 
     def take_errors(self) -> List[str]:
         """The errors held back so far, which are then not said: the caller words them."""
@@ -133,7 +145,7 @@ class LoggingManager:
         """
         path = os.environ.get(BOTO3_LOG_VARIABLE, BOTO3_LOG)
         handler = _private_file(path)
-        handler.setFormatter(_Clean(FORMAT, self._secrets))
+        handler.setFormatter(_Clean(FORMAT))
         for name in SDK:
             logger = logging.getLogger(name)
             logger.setLevel(logging.DEBUG)
@@ -141,7 +153,7 @@ class LoggingManager:
         return path
 
     def _add(self, handler: logging.Handler, form: str, level: int) -> None:
-        handler.setFormatter(_Clean(form, self._secrets))
+        handler.setFormatter(_Clean(form))
         handler.setLevel(level)
         self._root.addHandler(handler)
 

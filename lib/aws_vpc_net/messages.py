@@ -111,6 +111,17 @@ def bad_endpoint() -> FenceError:
     return _invalid("endpoint_url is not an http(s)://host[:port][/path] without user, query or fragment")
 
 
+def bad_proxy() -> FenceError:
+    return _invalid(
+        "proxy is not an http(s)://host:port, with user:password@ before the host where it asks for them; "
+        "ASCII only, and percent-encoded what means something in a URL"
+    )
+
+
+def profile_and_keys() -> FenceError:
+    return _invalid("profile and access-key are both set, two sources of credentials; leave one out")
+
+
 def unknown_action(action: str, known: Iterable[str]) -> FenceError:
     return _invalid(f"action {_short(action)} is unknown; one of {', '.join(known)}")
 
@@ -185,7 +196,7 @@ def untrusted(doing: Doing, call: str, code: str, text: str) -> ApiError:
 def unknown_host(doing: Doing, call: str, code: str, text: str) -> ApiError:
     return ApiError(
         Category.REGION,
-        f"cannot {doing.what}: {text}: no such host; check region and endpoint_url",
+        f"cannot {doing.what}: {text}: no such host; check region, endpoint_url and proxy",
         call=call,
         code=code,
     )
@@ -215,6 +226,21 @@ def not_permitted(doing: Doing, call: str, code: str) -> ApiError:
 def not_authenticated(doing: Doing, call: str, code: str, text: str) -> ApiError:
     reason = f"cannot {doing.what}: {call}: {code}: {text}; check the credentials and this machine's clock"
     return ApiError(Category.AUTHENTICATION, reason, call=call, code=code)
+
+
+def no_credentials(doing: Doing, call: str, code: str, text: str, *, passing: bool) -> ApiError:
+    reason = f"cannot {doing.what}: no credentials: {call}: {code}: {text}; check the profile, its role and its keys"
+    return ApiError(Category.AUTHENTICATION, reason, call=call, code=code, passing=passing)
+
+
+def no_one_to_ask(doing: Doing, call: str, code: str) -> ApiError:
+    text = f"cannot {doing.what}: the credentials need input, as an MFA code, and there is nobody to ask; use a role"
+    return ApiError(Category.AUTHENTICATION, text, call=call, code=code)
+
+
+def proxy_refuses(doing: Doing, call: str, code: str, text: str) -> ApiError:
+    reason = f"cannot {doing.what}: {call}: the proxy refuses: {text}; check proxy, its user and its password"
+    return ApiError(doing.category, reason, call=call, code=code)
 
 
 def passing_error(doing: Doing, call: str, code: str, text: str, *, unknown: bool) -> ApiError:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from dataclasses import dataclass, field
 from typing import Dict, Iterable, List, Mapping, Optional, Tuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from . import messages
 from .rules import Policy
@@ -44,8 +45,10 @@ class Settings:
     policy: Policy = Policy()
     region: Optional[str] = None
     access_key: Optional[str] = None
-    secret_key: Optional[str] = None
+    secret_key: Optional[str] = field(default=None, repr=False)
+    profile: Optional[str] = None
     endpoint_url: Optional[str] = None
+    proxy: Optional[str] = field(default=None, repr=False)
     skip_race_check: bool = False
     unfence_ignore_restore: bool = False
     onfence_poweroff: bool = False
@@ -74,6 +77,11 @@ class Settings:
         """Is there a plug that is no ID, and an action that has to know which instance it is?"""
         at_once = self.action == "on" and self.unfence_ignore_restore and not self.unfence_poweron
         return not at_once and any(not is_instance_id(p) for p in self.plugs)
+
+    @property
+    def secrets(self) -> Tuple[str, ...]:
+        """What must never be shown, in the forms that it takes on its way."""
+        return tuple(s for s in (self.secret_key, *(userinfo_forms(self.proxy) if self.proxy else ())) if s)
 
     @property
     def seconds(self) -> float:
@@ -219,6 +227,9 @@ def parse(options: Mapping[str, object]) -> Settings:
     access, secret = p.text("access-key"), p.text("secret-key")
     if (access is None) != (secret is None):
         raise messages.half_key_pair("secret-key" if secret is None else "access-key")
+    profile = p.text("profile")
+    if profile and access:
+        raise messages.profile_and_keys()
     static = {n: p.groups(f"interface{n}-sg") for n in range(STATIC_INTERFACES)}
     for n, groups in static.items():
         if len(groups) > MOST_GROUPS:
@@ -230,7 +241,9 @@ def parse(options: Mapping[str, object]) -> Settings:
         region=_region(p.text("region")),
         access_key=access,
         secret_key=secret,
+        profile=profile,
         endpoint_url=_endpoint(p.text("endpoint-url")),
+        proxy=_proxy(p.text("proxy")),
         skip_race_check=p.flag("skip-race-check"),
         unfence_ignore_restore=p.flag("unfence-ignore-restore"),
         onfence_poweroff=p.flag("onfence-poweroff"),
@@ -263,3 +276,30 @@ def _endpoint(url: Optional[str]) -> Optional[str]:
     if not good or not re.fullmatch(r"[^\s?#@]+", url):
         raise messages.bad_endpoint()
     return url
+
+
+def _proxy(url: Optional[str]) -> Optional[str]:
+    """With or without user:password, percent-encoded where they hold what has a meaning in a URL."""
+    if url is None:
+        return None
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and parts.path in ("", "/")
+    except ValueError:
+        good = False
+    # The SDK sends no others than ASCII characters to a proxy.
+    if not good or not re.fullmatch(r"[a-z]+://[!-~]+", url) or not re.fullmatch(r"[ -~]*", unquote(url)):
+        raise messages.bad_proxy()
+    if re.search(r"[?#\\]", url) or url.count("@") > 1:
+        raise messages.bad_proxy()
+    return url
+
+
+def userinfo_forms(url: str) -> Tuple[str, ...]:
+    """The credentials in a URL: user:password and password, as written, decoded, and as HTTP's Basic sends them."""
+    userinfo, at, _ = urlsplit(url).netloc.rpartition("@")
+    if not at:
+        return ()
+    written = (userinfo, userinfo.partition(":")[2])
+    decoded = tuple(unquote(part) for part in written)
+    return tuple(dict.fromkeys((*written, *decoded, base64.b64encode(decoded[0].encode()).decode())))

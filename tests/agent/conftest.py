@@ -116,3 +116,26 @@ def remove(ec2: Ec2Server) -> Dict[str, Any]:
 def mode(request: pytest.FixtureRequest, keep: Dict[str, Any], remove: Dict[str, Any]) -> Dict[str, Any]:
     """Each of the two."""
     return keep if request.param == "keep" else remove
+
+
+# The C library's syslog, into a file: the text as it was handed over, and a NUL.
+SYSLOG = """
+import os, syslog
+def note(priority, text):
+    with open(os.environ["SYSLOG_FILE"], "a", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        file.write(text + chr(0))
+syslog.syslog = note
+"""
+
+
+@pytest.fixture
+def syslog(agent: Agent, tmp_path: Path) -> Path:
+    """A file with what the agent says to syslog."""
+    folder = tmp_path / "with syslog"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(SYSLOG, encoding="ascii")
+    file = folder / "said"
+    file.touch()
+    known = agent.env.get("PYTHONPATH", "")
+    agent.env.update(SYSLOG_FILE=str(file), PYTHONPATH=f"{folder}:{known}" if known else str(folder))
+    return file

@@ -19,6 +19,7 @@ from .faults import (
 )
 from .imds import Imds
 from .keys import AccessKey
+from .proxy import Proxy
 from .server import Ec2Server
 from .wire import Call
 from .world import World
@@ -34,6 +35,7 @@ __all__ = [
     "Hook",
     "Imds",
     "LoseReply",
+    "Proxy",
     "Reset",
     "ServerError",
     "Stall",

@@ -1,0 +1,432 @@
+"""Every way to credentials and to the API, with every boto3; and none of their secrets in any output."""
+
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import socket
+from urllib.parse import quote, quote_plus
+
+import pytest
+from ec2 import AccessKey, Error, Imds, Proxy, ServerError, Stall
+from ec2.proxy import certificate
+from ec2.transport import Transport
+from ec2.wire import Reply
+
+from aws_vpc_net import settings
+from aws_vpc_net.errors import FenceError
+
+NAMES = (
+    "*.eu-central-1.amazonaws.com",
+    "*.us-east-1.amazonaws.com",
+    "*.amazonaws.com",
+    "*.sso.eu-central-1.amazonaws.com",
+    "*.eu-central-1.api.aws",
+)
+HOSTS = [f"{name}:443" for name in ("ec2.eu-central-1.amazonaws.com", "sts.eu-central-1.amazonaws.com")]
+HOSTS.append("sts.amazonaws.com:443")  # where older SDKs ask
+PORTAL = "portal.sso.eu-central-1.amazonaws.com:443"
+EXPIRES = "2036-01-01T00:00:00Z"
+PASSWORD = "p@ss/w:rd+&%'#?"
+
+
+@pytest.fixture(scope="session")
+def pem(tmp_path_factory):
+    return certificate(tmp_path_factory.mktemp("tls"), *NAMES)
+
+
+def use(agent, which):
+    """The agent with this boto3."""
+    if which != "distribution":
+        known = agent.env.get("PYTHONPATH")
+        folder = os.environ[f"BOTO3_{which.upper()}"]
+        agent.env["PYTHONPATH"] = f"{known}:{folder}" if known else folder
+
+
+@pytest.fixture
+def proxy(ec2, pem):
+    with Proxy(pem, "squid", PASSWORD) as running:
+        emulator = ("127.0.0.1", ec2.port)
+        running.routes = dict.fromkeys([*HOSTS, f"127.0.0.1:{ec2.port}"], emulator)
+        yield running
+
+
+@pytest.fixture
+def behind(agent, proxy, pem):
+    """The agent where only a proxy leads to AWS, whose names it uses; returns what the proxy was asked for."""
+    agent.env["AWS_CA_BUNDLE"] = str(pem)
+    agent.options.update(endpoint_url=None, proxy=proxy.url)
+    return proxy.asked
+
+
+def no_keys(agent):
+    agent.options.update(access_key=None, secret_key=None)
+
+
+def files(agent, config="", credentials=""):
+    """The shared files, in the agent's home."""
+    no_keys(agent)
+    folder = agent.folder / ".aws"
+    folder.mkdir()
+    (folder / "config").write_text(config, encoding="utf-8")
+    (folder / "credentials").write_text(credentials, encoding="utf-8")
+
+
+def pair(key):
+    return f"aws_access_key_id={key.access_key}\naws_secret_access_key={key.secret_key}\n"
+
+
+def temporary(ec2):
+    """Temporary credentials as AWS makes them."""
+    token = "FwoGZXIvYXdzEJr//////////wEaDEXAMPLE+token/of=many==kinds"
+    return ec2.keys.add(AccessKey("ASIATEMPORARY0000001", "temporary/secret+key000000000000000000000", token))
+
+
+# --- the ways: each sets the agent up, and yields the secrets that are in play ---------------------------------
+
+
+@contextlib.contextmanager
+def environment(agent, ec2):
+    key = temporary(ec2)
+    no_keys(agent)
+    agent.env.update(AWS_ACCESS_KEY_ID=key.access_key, AWS_SECRET_ACCESS_KEY=key.secret_key)
+    agent.env["AWS_SESSION_TOKEN"] = key.session_token
+    yield [key.secret_key, key.session_token]
+
+
+@contextlib.contextmanager
+def options(agent, ec2):
+    yield [ec2.key.secret_key]
+
+
+@contextlib.contextmanager
+def shared_file(agent, ec2):
+    key = temporary(ec2)
+    files(agent, credentials=f"[default]\n{pair(key)}aws_session_token={key.session_token}\n")
+    yield [key.secret_key, key.session_token]
+
+
+@contextlib.contextmanager
+def profile_of_the_file(agent, ec2):
+    files(agent, credentials=f"[default]\n{pair(AccessKey('AKIAWRONG', 'wrong'))}[cluster]\n{pair(ec2.key)}")
+    agent.options["profile"] = "cluster"
+    yield [ec2.key.secret_key]
+
+
+def chain(agent, ec2):
+    """Profile b's role is taken with the role of a, which is taken with keys of the file."""
+    role = f"arn:aws:iam::{ec2.account}:role"
+    profiles = (
+        f"[profile a]\nrole_arn={role}/a\nsource_profile=base\n[profile b]\nrole_arn={role}/b\nsource_profile=a\n"
+    )
+    files(agent, profiles, f"[base]\n{pair(ec2.key)}")
+    agent.options["profile"] = "b"
+
+
+def assumed(ec2):
+    """What STS gave out."""
+    return [key for name, key in ec2.keys._keys.items() if name not in (ec2.key.access_key, "ASIATEMPORARY0000001")]
+
+
+@contextlib.contextmanager
+def roles(agent, ec2):
+    chain(agent, ec2)
+    secrets = [ec2.key.secret_key]
+    yield secrets
+    first, second = assumed(ec2)
+    assert [c.key_id for c in ec2.calls] == [ec2.key.access_key, first.access_key, second.access_key]
+    secrets += [s for key in (first, second) for s in (key.secret_key, key.session_token)]
+
+
+@contextlib.contextmanager
+def instance_role_of(agent, ec2, mode):
+    """IMDS with credentials, in this mode, and proxies in the environment that are not for it."""
+    key = temporary(ec2)
+    no_keys(agent)
+    agent.env.pop("AWS_EC2_METADATA_DISABLED", None)
+    with Imds(ec2.world.nodes["node3"], ec2.region) as imds:
+        imds.mode = mode
+        imds.credentials(key.access_key, key.secret_key, key.session_token, EXPIRES)
+        agent.env["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = imds.endpoint + "/"  # older SDKs want it so
+        agent.env["http_proxy"] = "http://127.0.0.1:9"
+        yield imds, [key.secret_key, key.session_token]
+
+
+@contextlib.contextmanager
+def instance_role(agent, ec2):
+    with instance_role_of(agent, ec2, "ok") as (imds, secrets):
+        yield secrets
+        assert "GET /latest/meta-data/iam/security-credentials/fence" in imds.paths
+        secrets += imds.tokens
+
+
+@contextlib.contextmanager
+def single_sign_on(agent, ec2):
+    """A portal that gives role credentials for the access token of a log-in, which is on disk."""
+    key = temporary(ec2)
+    start = "https://example.awsapps.com/start"
+    lines = (
+        "sso_region=eu-central-1",
+        f"sso_start_url={start}",
+        f"sso_account_id={ec2.account}",
+        "sso_role_name=fence",
+    )
+    files(agent, "[profile people]\n" + "\n".join(lines) + "\n")
+    agent.options["profile"] = "people"
+    cache = agent.folder / ".aws" / "sso" / "cache"
+    cache.mkdir(parents=True)
+    token = "eyJlbmMiOiJBMjU2R0NNIiwidGFnIjoiLEXAMPLEaccessToken"
+    cached = {"startUrl": start, "region": "eu-central-1", "accessToken": token, "expiresAt": EXPIRES}
+    (cache / f"{hashlib.sha1(start.encode()).hexdigest()}.json").write_text(json.dumps(cached), encoding="ascii")
+
+    def answer(request, send):
+        if request.headers["x-amz-sso_bearer_token"] != token:
+            send(Reply(401, b'{"code": "UnauthorizedException", "message": "Session token not found or invalid"}'))
+            return
+        names = ("accessKeyId", "secretAccessKey", "sessionToken")
+        given = dict(zip(names, (key.access_key, key.secret_key, key.session_token)))
+        send(Reply(200, json.dumps({"roleCredentials": {**given, "expiration": 2082758400000}}).encode()))
+
+    portal = Transport(answer)
+    portal.start()
+    agent.portal = ("127.0.0.1", portal.server_address[1])
+    try:
+        yield [key.secret_key, key.session_token, token]
+    finally:
+        portal.stop()
+
+
+WAYS = [options, environment, shared_file, profile_of_the_file, roles, instance_role, single_sign_on]
+OTHER_SDKS = [environment, roles, instance_role, single_sign_on]  # where versions differ
+
+
+def forms(secret):
+    """A secret, and what encodings make of it."""
+    raw = secret.encode()
+    encoded = {quote(secret), quote(secret, safe=""), quote_plus(secret), base64.b64encode(raw).decode()}
+    return {
+        secret,
+        repr(secret)[1:-1],
+        json.dumps(secret)[1:-1],
+        json.dumps(secret).replace("/", "\\/")[1:-1],
+    } | encoded
+
+
+def proves_a_way(agent, ec2, proxy, syslog, keep, way):
+    debug, log = (agent.folder / name for name in ("debug", "boto3.log"))
+    agent.env["FENCE_AWS_VPC_NET_BOTO3_LOG"] = str(log)
+    given = {**keep, "boto3_debug": "1", "debug_file": debug, "verbose_level": 3}
+    with way(agent, ec2) as secrets:
+        proxy.routes[PORTAL] = getattr(agent, "portal", None)
+        result = agent.pacemaker("status", ec2.world.nodes["node1"], **given)
+        assert result.code == 0, result.err
+    assert "CONNECT ec2.eu-central-1.amazonaws.com:443" in proxy.asked
+    texts = [result.out, result.err, *(path.read_text("utf-8") for path in (debug, log, syslog))]
+    assert [len(t) > 200 for t in texts[1:]] == [True] * 4
+    assert "***" in texts[3], "what the SDK logs is nothing to be proud of"
+    secrets += [PASSWORD, f"{proxy.user}:{PASSWORD}"]
+    assert [s for s in secrets for form in forms(s) for text in texts if form in text] == []
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+def test_a_way_to_credentials_works_through_a_proxy_and_tells_no_secret(agent, ec2, behind, proxy, syslog, keep, way):
+    proves_a_way(agent, ec2, proxy, syslog, keep, way)
+
+
+@pytest.mark.parametrize("way", OTHER_SDKS, ids=lambda way: way.__name__)
+@pytest.mark.parametrize("which", ["oldest", "newest"])
+def test_so_with_other_boto3(agent, ec2, behind, proxy, syslog, keep, way, which):
+    use(agent, which)
+    proves_a_way(agent, ec2, proxy, syslog, keep, way)
+
+
+# --- what goes wrong on the way --------------------------------------------------------------------------------
+
+
+def refused(agent, ec2, keep, **options):
+    """The last line of an off that fails, tells no password, and changes nothing."""
+    before = ec2.snapshot()
+    given = {**keep, "verbose_level": 3, "deadline": 4, **options}
+    result = agent.pacemaker("off", ec2.world.nodes["node1"], **given)
+    assert result.code == 1
+    assert ec2.snapshot() == before
+    assert [form for form in forms(PASSWORD) if form in result.err] == []
+    assert result.seconds < given["deadline"] + 2
+    return result.last
+
+
+def test_a_proxy_is_used_for_http_too(agent, ec2, proxy, keep):
+    assert agent.command("status", ec2.world.nodes["node1"], proxy=proxy.url, **keep).code == 0
+    assert proxy.asked == [f"http://127.0.0.1:{ec2.port}"]
+
+
+@pytest.mark.parametrize("which", ["distribution", "newest"])
+def test_a_proxy_that_is_dead_ends_by_the_deadline(agent, ec2, behind, proxy, keep, which):
+    use(agent, which)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = proxy.url.replace(str(proxy.port), str(free.getsockname()[1]))
+        last = refused(agent, ec2, keep, proxy=url, deadline=5)
+    assert last.startswith("ERROR: deadline error: gave up after 5 s: read")
+    assert "Failed to connect to proxy" in last
+
+
+def test_a_proxy_that_never_answers_ends_by_the_deadline(agent, ec2, behind, proxy, keep):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = proxy.url.replace(str(proxy.port), str(silent.getsockname()[1]))
+        last = refused(agent, ec2, keep, proxy=url, deadline=3, api_timeout=1)
+    assert last.startswith("ERROR: deadline error: gave up after 3 s")
+
+
+@pytest.mark.parametrize("which", ["distribution", "oldest", "newest"])
+def test_a_proxy_that_wants_another_password_is_told_at_once(agent, ec2, behind, proxy, keep, which):
+    use(agent, which)
+    proxy.basic = "other"
+    assert "DescribeInstances: the proxy refuses: 407 Proxy Authentication Required" in refused(agent, ec2, keep)
+
+
+def test_a_proxy_that_does_not_lead_there_is_told_at_once(agent, ec2, behind, proxy, keep):
+    proxy.routes.clear()
+    assert "DescribeInstances: the proxy refuses: 403 Forbidden" in refused(agent, ec2, keep)
+
+
+def test_a_proxy_without_a_name_server_entry_is_told_at_once(agent, ec2, behind, keep):
+    assert "no such host; check region, endpoint_url and proxy" in refused(
+        agent, ec2, keep, proxy=f"http://squid:{quote(PASSWORD, safe='')}@no-such-host.invalid:3128"
+    )
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    ["{}", "squid:{}@proxy:3128", "ftp://squid:{}@proxy:3128", "http://squid:{}@", "http://squid:{}@proxy:99999",
+     "http://squid:{}@proxy:0", "http://squid:{}@proxy:3128/path", "http://squid:p/{}@proxy:3128",
+     "http://squid:p@{}@proxy:3128", "http://squid:{}@proxy:3128?x", "http://squid:{}#@proxy",
+     "http://squid:{} @proxy",
+     "http://squid:ä{}@proxy:3128", "http://squid:%c3%a4{}@proxy:3128", "http://squid:%0a{}@proxy:3128"],
+)  # fmt: skip
+def test_a_malformed_proxy_is_refused_and_not_shown(proxy):
+    with pytest.raises(FenceError) as raised:
+        settings.parse({"--action": "monitor", "--proxy": proxy.format("HIDE-ME")})
+    assert str(raised.value).startswith("validation error: proxy is not an http(s)://host:port, with user:password@")
+    assert "HIDE" not in str(raised.value)
+
+
+def test_a_malformed_proxy_changes_nothing(agent, ec2, keep):
+    last = refused(agent, ec2, keep, proxy="http://squid:HIDE-ME#@proxy:3128")
+    assert last.startswith("ERROR: validation error: proxy is not")
+    assert "HIDE" not in last
+
+
+def test_a_profile_that_does_not_exist_is_told(agent, ec2, keep):
+    files(agent, "[profile other]\n")
+    assert "The config profile (nobody) could not be found" in refused(agent, ec2, keep, profile="nobody")
+
+
+def test_a_profile_and_keys_are_two_sources(agent, ec2, keep):
+    last = refused(agent, ec2, keep, profile="cluster")
+    assert last == (
+        "ERROR: validation error: profile and access-key are both set, two sources of credentials; leave one out"
+    )
+
+
+def test_a_profile_goes_before_keys_of_the_environment(agent, ec2, keep):
+    files(agent, credentials=f"[cluster]\n{pair(ec2.key)}")
+    agent.env.update(AWS_ACCESS_KEY_ID="AKIAWRONG", AWS_SECRET_ACCESS_KEY="wrong")
+    assert agent.command("status", ec2.world.nodes["node1"], profile="cluster", **keep).code == 0
+
+
+def test_a_role_that_may_not_be_assumed_is_told_at_once(agent, ec2, behind, keep):
+    chain(agent, ec2)
+    ec2.key.deny("sts:AssumeRole")
+    last = refused(agent, ec2, keep)
+    assert last.startswith("ERROR: authentication error: ")
+    assert "no credentials: AssumeRole: AccessDenied" in last
+
+
+def test_an_sts_that_fails_for_a_moment_is_asked_again(agent, ec2, behind, keep):
+    chain(agent, ec2)
+    ec2.rules.add("AssumeRole", ServerError())
+    ec2.rules.add("AssumeRole", Error("Throttling", "Rate exceeded"), nth=2)
+    assert agent.command("status", ec2.world.nodes["node1"], **keep).code == 0
+
+
+@pytest.mark.parametrize("which", ["distribution", "newest"])
+def test_an_sts_that_stalls_ends_by_the_deadline(agent, ec2, behind, keep, which):
+    use(agent, which)
+    chain(agent, ec2)
+    ec2.rules.add("AssumeRole", Stall(), times=None)
+    last = refused(agent, ec2, keep, deadline=5, api_timeout=1)
+    assert last.startswith("ERROR: deadline error: gave up after 5 s: read")
+
+
+def test_a_program_for_credentials_that_hangs_ends_by_the_deadline(agent, ec2, keep):
+    files(agent, "[profile cluster]\ncredential_process = sleep 6\n")
+    last = refused(agent, ec2, keep, profile="cluster", deadline=3)
+    assert last.startswith("ERROR: deadline error: gave up after 3 s: set up the AWS SDK and its credentials")
+
+
+def test_a_log_in_that_has_expired_is_told_at_once(agent, ec2, behind, proxy, keep):
+    with single_sign_on(agent, ec2):
+        proxy.routes[PORTAL] = agent.portal
+        for path in (agent.folder / ".aws" / "sso" / "cache").iterdir():
+            path.write_text(path.read_text().replace("EXAMPLE", "OUTDATED"), encoding="ascii")
+        assert refused(agent, ec2, keep).startswith("ERROR: authentication error: ")
+
+
+def test_a_code_that_nobody_can_enter_is_told(agent, ec2, behind, keep):
+    chain(agent, ec2)
+    with (agent.folder / ".aws" / "config").open("a") as file:
+        file.write("mfa_serial=arn:aws:iam::1:mfa/x\n")
+    agent.env["AGENT_RUNNER"] = "setsid -w"
+    last = refused(agent, ec2, keep)
+    assert "the credentials need input, as an MFA code" in last
+
+
+@pytest.mark.parametrize("mode", ["black hole", "404", "garbage", "reset"])
+def test_an_imds_without_credentials_is_told(agent, ec2, keep, mode):
+    with instance_role_of(agent, ec2, mode):
+        last = refused(agent, ec2, keep, deadline=12)
+    assert last.startswith("ERROR: authentication error: ")
+
+
+# --- FIPS and dual-stack: the SDK's own settings, as far as the SDK knows them ------------------------------------
+
+REGION = "eu-central-1"
+PLAIN = f"ec2.{REGION}.amazonaws.com"
+FIPS, DUAL = {"AWS_USE_FIPS_ENDPOINT": "true"}, {"AWS_USE_DUALSTACK_ENDPOINT": "true"}
+ENDPOINTS = [({}, PLAIN), (FIPS, f"ec2-fips.{REGION}.amazonaws.com"), (DUAL, f"ec2.{REGION}.api.aws")]
+ENDPOINTS.append(({**FIPS, **DUAL}, f"ec2-fips.{REGION}.api.aws"))
+
+
+def asked_for(agent, ec2, proxy, keep):
+    """The host of the first call; the proxy lets nobody through."""
+    proxy.routes.clear()
+    refused(agent, ec2, keep)
+    return proxy.asked[0].replace("CONNECT ", "").replace(":443", "")
+
+
+@pytest.mark.parametrize("env,host", ENDPOINTS, ids=lambda value: "+".join(value) if isinstance(value, dict) else "")
+def test_the_endpoint_is_the_one_that_the_sdk_is_set_to(agent, ec2, behind, proxy, keep, env, host):
+    agent.env.update(env)
+    assert asked_for(agent, ec2, proxy, keep) == host
+
+
+@pytest.mark.parametrize("which,host", [("newest", f"ec2-fips.{REGION}.api.aws"), ("oldest", PLAIN)])
+def test_an_old_sdk_knows_no_such_setting_and_works_on(agent, ec2, behind, proxy, keep, which, host):
+    use(agent, which)
+    agent.env.update({**FIPS, **DUAL})
+    assert asked_for(agent, ec2, proxy, keep) == host
+
+
+def test_the_configuration_file_chooses_the_endpoint_too(agent, ec2, behind, proxy, keep):
+    files(agent, "[profile c]\nuse_fips_endpoint=true\nuse_dualstack_endpoint=true\n", f"[c]\n{pair(ec2.key)}")
+    agent.options["profile"] = "c"
+    assert asked_for(agent, ec2, proxy, keep) == f"ec2-fips.{REGION}.api.aws"
+
+
+@pytest.mark.parametrize("which", ["distribution", "newest"])
+def test_an_endpoint_that_is_named_is_used_whatever_else_is_set(agent, ec2, keep, which):
+    use(agent, which)
+    agent.env.update({**FIPS, **DUAL})
+    assert agent.command("status", ec2.world.nodes["node1"], **keep).code == 0
