@@ -27,11 +27,11 @@ export PYTHONDONTWRITEBYTECODE=1
 ### Packages
 
 _debian_packages="fence-agents python3 python3-boto3 python3-requests python3-venv
-    autoconf automake make pkg-config xsltproc libxml2-utils"
+    autoconf automake make pkg-config xsltproc libxml2-utils logrotate"
 _fedora_packages="fence-agents-common python3 python3-boto3 python3-requests python3-pip
-    autoconf automake make pkgconf-pkg-config libxslt libxml2 diffutils"
+    autoconf automake make pkgconf-pkg-config libxslt libxml2 diffutils logrotate"
 _suse_packages="fence-agents python3 python3-boto3 python3-requests python3-pip
-    autoconf automake make pkg-config libxslt-tools libxml2-tools diffutils"
+    autoconf automake make pkg-config libxslt-tools libxml2-tools diffutils logrotate"
 
 _has_deb() { [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) == installed ]]; }
 _has_rpm() { rpm -q --quiet --whatprovides "$1" 2>/dev/null; }

@@ -2,9 +2,13 @@
 
 import os
 import re
+import shutil
 import stat
+import subprocess
+from pathlib import Path
 
 import pytest
+from ec2 import Error
 
 
 def off(agent, ec2, keep, **options):
@@ -102,7 +106,44 @@ def test_a_boto3_log_that_cannot_be_written_disturbs_nothing(agent, ec2, keep):
     assert any("no SDK debug log" in line for line in result.lines)
 
 
-def test_a_name_cannot_forge_a_line(agent, ec2, keep):
-    ec2.edit.put_tags(ec2.world.nodes["node1"], {"Name": "x\n2026-01-01 00:00:00,000 ERROR: forged"})
-    result = agent.raw(*agent.arguments("list"), "-vv")
-    assert all(not line.startswith("ERROR: forged") for line in result.lines)
+FORGED = "x\r\n2026-01-01 00:00:00,000 ERROR: forged\x1b[31m\x9b\u2028\u202e"
+
+
+@pytest.mark.parametrize("where", ["tag", "error"])
+def test_what_ec2_says_cannot_forge_a_line(agent, ec2, keep, syslog, tmp_path, where):
+    """On stderr, in syslog, in the debug file and in the SDK's; names in lists included."""
+    debug, sdk = tmp_path / "debug", tmp_path / "boto3.log"
+    agent.env["FENCE_AWS_VPC_NET_BOTO3_LOG"] = str(sdk)
+    node = ec2.world.nodes["node1"]
+    ec2.edit.put_tags(node, {"Name": FORGED.replace("\x1b", "").replace("\x9b", "")})
+    if where == "error":
+        ec2.rules.add("CreateTags", Error("Weird", FORGED.replace("\x1b", "\x85").replace("\x9b", "")))
+    given = {**keep, "verbose_level": 3, "debug_file": debug, "boto3_debug": "1"}
+    texts = [(r.err, r.out) for r in (agent.pacemaker("off", node, **given), agent.pacemaker("list", **given))]
+    lines = [line for pair in texts for text in pair for line in text.split("\n") if line]
+    lines += [line for path in (debug, sdk) for line in path.read_text("utf-8").split("\n") if line]
+    lines += [line for line in syslog.read_text("utf-8").split("\0") if line]
+    assert sum("forged" in line for line in lines) > 3
+    assert [line for line in lines if line.startswith(("2026-01-01", "ERROR: forged"))] == []
+    assert [line for line in lines if not line.isprintable()] == []
+
+
+def test_the_debug_log_of_the_sdk_is_rotated_and_stays_private(agent, ec2, keep, tmp_path):
+    """By the installed file for logrotate, with its folder replaced."""
+    logrotate = shutil.which("logrotate", path="/usr/sbin:/sbin:/usr/bin:/bin")
+    installed = Path(os.environ["AGENT"]).parents[1] / "etc" / "logrotate.d" / "fence_aws_vpc_net"
+    text = installed.read_text(encoding="ascii")
+    assert text.count("/var/log/fence_aws_vpc_boto3.log {") == 1
+    log, conf = tmp_path / "fence_aws_vpc_boto3.log", tmp_path / "conf"
+    conf.write_text(text.replace("/var/log/", f"{tmp_path}/"), encoding="ascii")
+    conf.chmod(0o644)
+    agent.env["FENCE_AWS_VPC_NET_BOTO3_LOG"] = str(log)
+    for _ in range(2):
+        assert agent.command("monitor", boto3_debug="1", **keep).code == 0
+        command = [logrotate, "--force", "--state", tmp_path / "state", conf]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert not log.exists()
+    kept = sorted(path for path in tmp_path.iterdir() if path.name.startswith(log.name))
+    assert [path.suffix for path in kept] == [".1", ".gz"]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in kept} == {0o600}
