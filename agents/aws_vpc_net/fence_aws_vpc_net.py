@@ -71,7 +71,7 @@ from fencing import (
     show_docs,
 )
 
-from aws_vpc_net import inputs, off, on, preflight, queries
+from aws_vpc_net import inputs, metrics, off, on, preflight, queries
 from aws_vpc_net.deadline import Deadline
 from aws_vpc_net.ec2 import Stats
 from aws_vpc_net.errors import FenceError
@@ -99,7 +99,7 @@ FIELD_OPTIONS = ["port", "no_password", "region", "access_key", "secret_key", "s
 HYPHENED = ["invert-sg-removal", "unfence-ignore-restore", "onfence-poweroff", "ignore-tag-write-failure"]
 HYPHENED += ["ignore-instance-state", *(f"interface{n}-sg" for n in range(settings.STATIC_INTERFACES))]
 NEW_OPTIONS = ["untrack_secg", "skip_os_shutdown", "unfence_poweron", "profile", "endpoint_url", "proxy"]
-NEW_OPTIONS += ["api_timeout", "deadline"]
+NEW_OPTIONS += ["api_timeout", "deadline", "metrics_file"]
 
 log = logging.getLogger("fence_aws_vpc_net")
 
@@ -205,6 +205,10 @@ def define_new_opts() -> List[str]:
         "Seconds for a whole off or on, after which the agent ends by itself; keep it below Pacemaker's "
         "pcmk_off_timeout and pcmk_reboot_timeout (12 seconds for the actions that only read)", 43,
         type="second", default="45",
+    )  # fmt: skip
+    _define(
+        "metrics_file", ":", "path",
+        "Prometheus textfile to update after each operation, for node_exporter: absolute path of a .prom file", 44,
     )  # fmt: skip
     return [*FIELD_OPTIONS, *HYPHENED, "filter", "boto3_debug", *NEW_OPTIONS]
 
@@ -342,6 +346,19 @@ def _summary(chosen: Settings, stats: Stats, result: str) -> str:
     return "summary " + " ".join(f"{k}={v}" for k, v in fields.items())
 
 
+def _tell_metrics(chosen: Settings, stats: Stats, result: str, ends: float) -> None:
+    """Update the metrics; before the watchdog barks, which would make a success a failure."""
+    if not chosen.metrics_file:
+        return
+    error = sys.exc_info()[1]
+    category = error.category if isinstance(error, FenceError) else None
+    seconds = time.monotonic() - STARTED
+    run = metrics.Run(chosen.action, result, category, seconds, stats, VERSION)
+    warning = metrics.update(chosen.metrics_file, run, ends + WATCHDOG_SECONDS / 2 - seconds)
+    if warning:
+        log.warning(warning)
+
+
 def _operate(options: Dict[str, Any], chosen: Settings) -> int:
     stats = Stats()
     result = "failed"
@@ -349,7 +366,8 @@ def _operate(options: Dict[str, Any], chosen: Settings) -> int:
         int(options["--power-wait"]) * len(chosen.plugs) if chosen.changes else 0
     )  # the library's, after each plug
     delay = int(options["--delay"]) if chosen.action == "off" else 0
-    watch(chosen.action, chosen.seconds + waits + delay)
+    ends = chosen.seconds + waits + delay
+    watch(chosen.action, ends)
     try:
         run_delay(options)
         began = waits + (time.monotonic() if delay else STARTED)
@@ -363,6 +381,7 @@ def _operate(options: Dict[str, Any], chosen: Settings) -> int:
         return code
     finally:
         log.info(_summary(chosen, stats, result))
+        _tell_metrics(chosen, stats, result, ends)
 
 
 def _preflight(tools: Toolbox) -> int:

@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from . import identity, logs, messages, replies
 from .deadline import Deadline, bounded, growing_pauses
@@ -57,7 +57,12 @@ RESERVE_SECONDS = 5.0
 
 @dataclass
 class Stats:
-    """What an operation did; for the summary line."""
+    """What an operation did; for the summary line (the numbers) and the metrics.
+
+    Attributes:
+        attempts: each attempt at a call: API action, error code or "", seconds.
+        lengths: characters of each tag's value that was written.
+    """
 
     api_calls: int = 0
     retries: int = 0
@@ -65,6 +70,8 @@ class Stats:
     interfaces_changed: int = 0
     tags_written: int = 0
     chunks: int = 0
+    attempts: List[Tuple[str, str, float]] = field(default_factory=list)
+    lengths: List[int] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def add(self, **counts: int) -> None:
@@ -170,12 +177,14 @@ class Ec2:
         done, result = bounded(lambda: getattr(self._client, operation)(**params), limit)
         log.debug("%s %s took %.3f s", operation, params, time.monotonic() - started)
         name = self._client.meta.method_to_api_mapping[operation]
+        error: Optional[ApiError] = None
         if not done:
-            raise messages.slow_call(doing, name, limit)
-        if isinstance(result, BaseException):
+            error = messages.slow_call(doing, name, limit)
+        elif isinstance(result, BaseException):
             error = self._error(result, doing, name)
-            if error.code in THROTTLED:
-                self.stats.add(throttles=1)
+        self.stats.attempts.append((name, error.code or "none" if error else "", time.monotonic() - started))
+        if error:
+            self.stats.add(throttles=int(error.code in THROTTLED))
             raise error from result
         reply: Dict[str, Any] = result
         return reply

@@ -144,6 +144,18 @@ def debug_file_warning(path: str, reason: str) -> str:
     return f"no SDK debug log: cannot write {path}: {reason}"
 
 
+def metrics_not_updated(path: str, reason: str) -> str:
+    return f"metrics_file {_short(path)} was not updated: {reason}"
+
+
+def metrics_not_collected(path: str) -> str:
+    return f"metrics_file {_short(path)} does not end with .prom: node_exporter will not read it"
+
+
+def metrics_dropped(path: str, count: int) -> str:
+    return f"metrics_file {_short(path)} had {count} lines that make no sense; they are gone"
+
+
 def options_valid() -> str:
     return "Success: the options are valid"
 

@@ -60,6 +60,7 @@ class Settings:
     api_seconds: float = 5.0
     deadline: float = 45.0
     boto3_debug: bool = False
+    metrics_file: Optional[str] = None
     warnings: Tuple[str, ...] = ()
 
     @property
@@ -159,6 +160,16 @@ class _Parser:
             return ()
         return self.items("plug", self.text("plug") or "", separator)
 
+    def metrics(self) -> Optional[str]:
+        """An absolute path, or a warning: no value of it may keep a node from being fenced."""
+        path = self.text("metrics-file")
+        if path and (not path.startswith("/") or path.endswith("/")):
+            self.warnings.append(messages.metrics_not_updated(path, "it is not the absolute path of a file"))
+            return None
+        if path and not path.endswith(".prom"):
+            self.warnings.append(messages.metrics_not_collected(path))
+        return path
+
     def filters(self) -> Tuple[Tuple[str, Tuple[str, ...]], ...]:
         if "--filter" not in self.options:
             return ()
@@ -255,6 +266,7 @@ def parse(options: Mapping[str, object]) -> Settings:
         api_seconds=float(seconds("api-timeout", options.get("--api-timeout", "5"), 1)),
         deadline=float(seconds("deadline", options.get("--deadline", "45"), 2)),
         boto3_debug=boolean("boto3_debug", p.text("boto3_debug") or "false"),
+        metrics_file=p.metrics(),
         warnings=tuple(p.warnings),
     )
 

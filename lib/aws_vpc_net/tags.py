@@ -21,6 +21,7 @@ class TagOperations:
         given = [{"Key": k, "Value": v} for k, v in tags.items()]
         self._ec2.call("create_tags", doing, Resources=[instance], Tags=given)
         self._ec2.stats.add(tags_written=len(tags), chunks=sum(k != LASTFENCE for k in tags))
+        self._ec2.stats.lengths.extend(len(value) for value in tags.values())
 
     def delete(self, instance: str, tags: Mapping[str, str]) -> None:
         """Delete these tags where they still hold these values: what another fencer wrote since then stays."""

@@ -13,7 +13,7 @@ LAYERS = [
     {"errors"},
     {"messages"},
     {"rules", "group_rules", "backup_tags", "settings", "inputs", "replies", "deadline", "logs"},
-    {"ec2", "identity", "instances", "security_groups", "tags", "dry_run", "toolbox"},
+    {"ec2", "identity", "instances", "security_groups", "tags", "dry_run", "toolbox", "metrics"},
     {"recording"},
     {"isolation", "target_checks"},
     {"off", "on", "queries", "preflight"},

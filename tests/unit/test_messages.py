@@ -53,6 +53,7 @@ SAMPLES: Dict[str, Any] = {
     "outcome": "no group was changed",
     "own": "i-0123456789abcdef0",
     "part": "nonsense",
+    "passing": False,
     "path": "/nowhere/x",
     "plug": "i-0123456789abcdef0",
     "poweroff": True,

@@ -1,0 +1,310 @@
+"""What operations did, as a file for the textfile collector of Prometheus' node_exporter.
+
+Counters add up over runs: each run reads the file, adds what it did, and replaces it, under a lock. Nothing here may
+disturb fencing: the file is small, the waits are short, and whatever goes wrong is a warning. A file that is not ours
+is left alone. It is not synced to the disk: what a crash can cost is counts, and a sync can take seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import math
+import os
+import re
+import stat
+import time
+from dataclasses import dataclass
+from typing import Dict, Iterable, Iterator, Mapping, NamedTuple, Optional, Tuple
+
+from . import messages
+from .deadline import bounded
+from .ec2 import Stats
+from .errors import Category
+
+PREFIX = "fence_aws_vpc_net_"
+MARK = "# Written by fence_aws_vpc_net, whose counters add up over runs. Delete it to begin anew.\n"
+LOCK_SECONDS = 1.0
+WHOLE_SECONDS = 1.5
+LARGEST = 1 << 18  # bytes of a file that is read
+MOST_CODES = 100  # kinds of API errors; the others are counted together
+MOST_VALUE = 1e15
+
+ACTIONS = ("off", "on", "status", "monitor", "list", "list-status")
+RESULTS = ("ok", "off", "failed")
+BUCKETS = ("0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10", "+Inf")  # seconds
+TAG_CALLS = {"CreateTags": "write", "DeleteTags": "delete"}
+GROUP_CALL = "ModifyNetworkInterfaceAttribute"
+
+Labels = Tuple[str, ...]
+Samples = Dict[Tuple[str, Labels], float]  # (name without the prefix, values of its labels) -> value
+
+
+class Family(NamedTuple):
+    """A metric; a histogram's and a summary's samples have names of their own."""
+
+    kind: str
+    labels: Labels
+    help: str
+
+
+FAMILIES: Mapping[str, Family] = {
+    "operations_total": Family("counter", ("action", "result"), "Operations; off is the result of a status."),
+    "operation_failures_total": Family("counter", ("action", "category"), "Failed operations by category of error."),
+    "tag_operations_total": Family("counter", ("operation", "result"), "Attempts to write or delete tags."),
+    "security_group_changes_total": Family("counter", ("result",), "Attempts to set an interface's groups."),
+    "api_call_duration_seconds": Family("histogram", ("call",), "Duration of attempts at a call of the EC2 API."),
+    "api_errors_total": Family("counter", ("call", "code"), "Failed attempts at a call, by EC2's or the SDK's code."),
+    "api_retries_total": Family("counter", (), "Attempts at a call that were repeated."),
+    "api_throttles_total": Family("counter", (), "Attempts at a call that EC2 throttled."),
+    "tags_written_total": Family("counter", (), "Tags written."),
+    "backup_chunks_total": Family("counter", (), "Chunks of backups written, each a tag."),
+    "tag_value_characters": Family("summary", (), "Length of the values of tags written; EC2 allows 256."),
+    "last_operation_timestamp_seconds": Family("gauge", ("action",), "When the last operation ended."),
+    "last_success_timestamp_seconds": Family("gauge", ("action",), "When the last operation that succeeded ended."),
+    "last_operation_success": Family("gauge", ("action",), "Did the last operation succeed?"),
+    "last_operation_duration_seconds": Family("gauge", ("action",), "How long the last operation took."),
+    "last_operation_api_calls": Family("gauge", ("action",), "Attempts at calls of the last operation."),
+    "last_operation_interfaces_changed": Family("gauge", ("action",), "Changes of groups by the last operation."),
+    "info": Family("gauge", ("version",), "The agent's version."),
+}
+_PARTS = {"histogram": ("_bucket", "_sum", "_count"), "summary": ("_sum", "_count")}
+_LABEL = r'([a-z]+)="([\w.+-]{1,64})"'
+_LINE = re.compile(rf"{PREFIX}([a-z_]+)(?:\{{({_LABEL}(?:,{_LABEL})*)\}})? (\S{{1,32}})")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is told of an operation."""
+
+    action: str
+    result: str
+    category: Optional[Category]
+    seconds: float
+    stats: Stats
+    version: str
+
+
+def update(path: str, run: Run, seconds: float) -> Optional[str]:
+    """Add an operation to the file, within so many seconds; a warning, if that was not done. Raises nothing."""
+    if seconds <= 0:
+        return messages.metrics_not_updated(path, "no time is left")
+    done, result = bounded(lambda: _update(path, run), min(seconds, WHOLE_SECONDS))
+    if not done:
+        return messages.metrics_not_updated(path, "its file system is too slow")
+    if isinstance(result, OSError):
+        return messages.metrics_not_updated(path, result.strerror or str(result))
+    if isinstance(result, BaseException):
+        return messages.metrics_not_updated(path, f"{type(result).__name__}: {result}")
+    dropped: int = result
+    return messages.metrics_dropped(path, dropped) if dropped else None
+
+
+def _update(path: str, run: Run) -> int:
+    """The number of lines of the file that could not be read and are gone."""
+    folder, name = os.path.split(path)
+    with _locked(os.path.join(folder, f".{name}.lock")):
+        samples, dropped = parse(_read(path))
+        add(samples, run, time.time())
+        _replace(path, os.path.join(folder, f".{name}.tmp"), render(samples))
+    return dropped
+
+
+# --- the file --------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _locked(path: str) -> Iterator[None]:
+    """Hold the lock, whose file stays: one that is deleted could be held by two."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        ends = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > ends:
+                    raise
+                time.sleep(0.02)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _read(path: str) -> str:
+    """The text of the file; "" if there is none.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is not one of ours.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return ""
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("it is not a regular file")
+        data = file.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        raise ValueError("it is too large; delete it")
+    if data and not data.startswith(MARK.encode()):
+        raise ValueError("it was not written by this agent; delete it or name another")
+    return data.decode("utf-8", "replace")
+
+
+def _replace(path: str, temporary: str, text: str) -> None:
+    """In one step, so that nobody reads a part. A left-over of a run that was killed is overwritten."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    descriptor = os.open(temporary, flags, 0o644)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            os.fchmod(descriptor, 0o644)  # node_exporter is another user, whatever the umask
+            file.write(text)
+        os.rename(temporary, path)
+    except OSError:
+        os.unlink(temporary)
+        raise
+
+
+# --- its text (pure) -------------------------------------------------------------------------------------------
+
+
+def _family(name: str) -> Optional[str]:
+    """The family of a sample's name."""
+    if name in FAMILIES:
+        return name if FAMILIES[name].kind not in _PARTS else None
+    base, _, part = name.rpartition("_")
+    return base if base in FAMILIES and f"_{part}" in _PARTS.get(FAMILIES[base].kind, ()) else None
+
+
+def _labels(name: str, family: Family) -> Labels:
+    return (*family.labels, "le") if name.endswith("_bucket") else family.labels
+
+
+def parse(text: str) -> Tuple[Samples, int]:
+    """The samples of a file of ours, and the number of lines that are none."""
+    samples: Samples = {}
+    dropped = 0
+    for line in text.splitlines():
+        if line and not line.startswith("#"):
+            found = _sample(line)
+            if found:
+                samples[found[0]] = found[1]
+            dropped += not found
+    return samples, dropped
+
+
+def _sample(line: str) -> Optional[Tuple[Tuple[str, Labels], float]]:
+    match = _LINE.fullmatch(line)
+    family = _family(match[1]) if match else None
+    if not match or not family:
+        return None
+    pairs = re.findall(_LABEL, match[2] or "")
+    if tuple(name for name, _ in pairs) != _labels(match[1], FAMILIES[family]):
+        return None
+    try:
+        value = float(match[match.lastindex or 0])
+    except ValueError:
+        return None
+    good = math.isfinite(value) and 0 <= value <= MOST_VALUE
+    return ((match[1], tuple(value for _, value in pairs)), value) if good else None
+
+
+def add(samples: Samples, run: Run, now: float) -> None:
+    """Add an operation that ended now (Unix time) to the samples."""
+    _start(samples)
+    _count(samples, "operations_total", run.action, run.result)
+    if run.category:
+        _count(samples, "operation_failures_total", run.action, run.category.value)
+    for call, code, seconds in list(run.stats.attempts):
+        _attempt(samples, call, code, seconds)
+    stats = run.stats
+    _count(samples, "api_retries_total", by=stats.retries)
+    _count(samples, "api_throttles_total", by=stats.throttles)
+    _count(samples, "tags_written_total", by=stats.tags_written)
+    _count(samples, "backup_chunks_total", by=stats.chunks)
+    _count(samples, "tag_value_characters_sum", by=sum(stats.lengths))
+    _count(samples, "tag_value_characters_count", by=len(stats.lengths))
+    _last(samples, run, now)
+
+
+def _start(samples: Samples) -> None:
+    """Counters that alerts look at begin with 0: what begins with 1 shows no increase."""
+    for action in ACTIONS:
+        for result in RESULTS:
+            _count(samples, "operations_total", action, result, by=0)
+    for result in ("ok", "failed"):
+        _count(samples, "security_group_changes_total", result, by=0)
+        for operation in TAG_CALLS.values():
+            _count(samples, "tag_operations_total", operation, result, by=0)
+
+
+def _attempt(samples: Samples, call: str, code: str, seconds: float) -> None:
+    result = "failed" if code else "ok"
+    if call in TAG_CALLS:
+        _count(samples, "tag_operations_total", TAG_CALLS[call], result)
+    if call == GROUP_CALL:
+        _count(samples, "security_group_changes_total", result)
+    for bound in BUCKETS:
+        _count(samples, "api_call_duration_seconds_bucket", call, bound, by=int(seconds <= float(bound)))
+    _count(samples, "api_call_duration_seconds_sum", call, by=seconds)
+    _count(samples, "api_call_duration_seconds_count", call)
+    if code:
+        _count(samples, "api_errors_total", call, _code(samples, call, code))
+
+
+def _code(samples: Samples, call: str, code: str) -> str:
+    """The code; "other" where it is a strange one, or one too many."""
+    known = {labels for name, labels in samples if name == "api_errors_total"}
+    fits = re.fullmatch(r"[\w.+-]{1,64}", code, re.ASCII)
+    return code if fits and ((call, code) in known or len(known) < MOST_CODES) else "other"
+
+
+def _last(samples: Samples, run: Run, now: float) -> None:
+    success = run.result != "failed"
+    values = {
+        "timestamp_seconds": now,
+        "success": float(success),
+        "duration_seconds": run.seconds,
+        "api_calls": run.stats.api_calls,
+        "interfaces_changed": run.stats.interfaces_changed,
+    }
+    for name, value in values.items():
+        samples[f"last_operation_{name}", (run.action,)] = value
+    if success:
+        samples["last_success_timestamp_seconds", (run.action,)] = now
+    for key in [k for k in samples if k[0] == "info"]:
+        del samples[key]
+    samples["info", (run.version,)] = 1
+
+
+def _count(samples: Samples, name: str, *labels: str, by: float = 1) -> None:
+    samples[name, labels] = samples.get((name, labels), 0) + by
+
+
+def render(samples: Samples) -> str:
+    """The file's text, by family."""
+    return MARK + "".join(_rendered(samples))
+
+
+def _rendered(samples: Samples) -> Iterator[str]:
+    for family, (kind, _, text) in FAMILIES.items():
+        own = sorted(((k, v) for k, v in samples.items() if _family(k[0]) == family), key=_order)
+        if own:
+            yield f"# HELP {PREFIX}{family} {text}\n# TYPE {PREFIX}{family} {kind}\n"
+        for (name, values), value in own:
+            pairs = ",".join(f'{k}="{v}"' for k, v in zip(_labels(name, FAMILIES[family]), values))
+            shown = str(int(value)) if value == int(value) else repr(round(value, 6))
+            yield f"{PREFIX}{name}{f'{{{pairs}}}' if pairs else ''} {shown}\n"
+
+
+def _order(sample: Tuple[Tuple[str, Labels], float]) -> Tuple[Iterable[str], str, float]:
+    """Together what belongs together; a histogram's buckets from low to high."""
+    (name, values), _ = sample
+    bound = float(values[-1]) if name.endswith("_bucket") else math.inf
+    return (values[:-1] if name.endswith("_bucket") else values, name, bound)

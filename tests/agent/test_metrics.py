@@ -1,0 +1,178 @@
+"""metrics_file: what operations did, for Prometheus; and nothing about it disturbs fencing."""
+
+import fcntl
+import os
+import resource
+import stat
+import subprocess
+import time
+
+import pytest
+from ec2 import Throttle
+from prometheus_client.parser import text_string_to_metric_families
+from world_of import is_cut
+
+MARK = "# Written by fence_aws_vpc_net"
+
+
+@pytest.fixture
+def path(agent, tmp_path):
+    folder = tmp_path / "textfile"
+    folder.mkdir()
+    agent.options["metrics_file"] = folder / "fence.prom"
+    return folder / "fence.prom"
+
+
+@pytest.fixture
+def node(ec2):
+    return ec2.world.nodes["node1"]
+
+
+def values(path):
+    """As Prometheus reads it."""
+    return {
+        (sample.name.replace("fence_aws_vpc_net_", ""), *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(path.read_text(encoding="ascii"))
+        for sample in family.samples
+    }
+
+
+def fences(agent, ec2, node, keep, **options):
+    """An off that succeeds all the same; its warnings about the metrics."""
+    result = agent.pacemaker("off", node, **{**keep, **options})
+    assert result.code == 0, result.err
+    assert is_cut(ec2, node, keep)
+    assert result.seconds < 15
+    return [line for line in result.lines if "metrics_file" in line]
+
+
+def test_operations_add_up(agent, ec2, keep, path, node):
+    os.umask(0o077)
+    ec2.rules.add("CreateTags", Throttle())
+    for action, code in (("monitor", 0), ("off", 0), ("status", 2), ("on", 0), ("status", 0)):
+        assert agent.command(action, None if action == "monitor" else node, **keep).code == code
+    assert agent.command("off", "i-0000000000000dead", **keep).code == 1
+    found = values(path)
+    expected = {
+        ("operations_total", "off", "ok"): 1,
+        ("operations_total", "off", "failed"): 1,
+        ("operations_total", "on", "ok"): 1,
+        ("operations_total", "status", "ok"): 1,
+        ("operations_total", "status", "off"): 1,
+        ("operations_total", "monitor", "ok"): 1,
+        ("operation_failures_total", "off", "instance"): 1,
+        ("security_group_changes_total", "ok"): 4,
+        ("tag_operations_total", "write", "ok"): 1,
+        ("tag_operations_total", "write", "failed"): 1,
+        ("tag_operations_total", "delete", "ok"): 1,
+        ("api_errors_total", "CreateTags", "RequestLimitExceeded"): 1,
+        ("api_throttles_total",): 1,
+        ("api_retries_total",): 1,
+        ("tags_written_total",): 3,
+        ("backup_chunks_total",): 2,
+        ("last_operation_success", "off"): 0,
+        ("last_operation_success", "on"): 1,
+        ("last_operation_interfaces_changed", "on"): 2,
+        ("api_call_duration_seconds_count", "DescribeInstances"): len(ec2.calls_of("DescribeInstances")),
+    }
+    assert found.items() >= expected.items()
+    assert time.time() - found["last_operation_timestamp_seconds", "off"] < 60
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert sorted(p.name for p in path.parent.iterdir()) == [".fence.prom.lock", "fence.prom"]
+
+
+def test_no_run_is_lost_where_many_write_at_once(agent, ec2, keep, path):
+    running = [agent.start(*agent.arguments("monitor", **keep)) for _ in range(5)]
+    said = [process.communicate(timeout=40)[1] for process in running]
+    assert not any("metrics_file" in text for text in said)
+    assert sum(v for k, v in values(path).items() if k[:2] == ("operations_total", "monitor")) == 5
+
+
+def test_a_lock_that_somebody_holds_is_not_waited_for_long(agent, ec2, keep, path, node):
+    with (path.parent / ".fence.prom.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        (warning,) = fences(agent, ec2, node, keep)
+    assert "was not updated" in warning
+    assert not path.exists()
+
+
+def foreign(path):
+    path.write_text("root:x:0:0:root:/root:/bin/bash\n", encoding="ascii")
+
+
+def huge(path):
+    path.write_text(f"{MARK}, whose counters add up over runs. Delete it to begin anew.\n", encoding="ascii")
+    os.truncate(path, 1 << 34)
+
+
+def link(path):
+    (path.parent / "target").write_text("precious", encoding="ascii")
+    path.symlink_to("target")
+
+
+def locked(path):
+    (path.parent / ".fence.prom.lock").symlink_to(path.parent / "elsewhere")
+
+
+def no_folder(path):
+    path.parent.rmdir()
+
+
+IN_THE_WAY = [foreign, huge, link, locked, no_folder, os.mkfifo, lambda path: path.mkdir()]
+NAMES = ["foreign", "huge", "link", "locked", "no folder", "pipe", "folder"]
+
+
+@pytest.mark.parametrize("make", IN_THE_WAY, ids=NAMES)
+def test_what_is_in_the_way_is_a_warning_and_stays_as_it_is(agent, ec2, keep, path, node, make):
+    make(path)
+    before = os.lstat(path) if os.path.lexists(path) else None
+    (warning,) = fences(agent, ec2, node, keep)
+    assert warning.startswith("WARNING: metrics_file ")
+    assert "was not updated: " in warning
+    after = os.lstat(path) if os.path.lexists(path) else None
+    assert (before and (before.st_ino, before.st_size, before.st_mtime)) == (
+        after and (after.st_ino, after.st_size, after.st_mtime)
+    )
+
+
+def test_a_disk_that_is_full_leaves_the_old_file(agent, ec2, keep, path, node):
+    agent.command("monitor", **keep)
+    before = path.read_bytes()
+    no_room = (resource.RLIMIT_FSIZE, (0, 0))
+    command = [os.environ["AGENT"], *agent.arguments("off", node, **keep)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=agent.env, timeout=30, check=False,
+        preexec_fn=lambda: resource.setrlimit(*no_room),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "was not updated: File too large" in done.stderr
+    assert path.read_bytes() == before
+    assert sorted(p.name for p in path.parent.iterdir()) == [".fence.prom.lock", "fence.prom"]
+
+
+def test_lines_that_make_no_sense_cost_only_themselves(agent, ec2, keep, path, node):
+    agent.command("monitor", **keep)
+    with path.open("ab") as file:
+        file.write(b'fence_aws_vpc_net_tags_written_total{x="\xff\n\0\0nonsense\n' + b"x" * 100000)
+    (warning,) = fences(agent, ec2, node, keep)
+    assert "had 3 lines that make no sense" in warning
+    assert values(path)["operations_total", "monitor", "ok"] == 1
+    assert values(path)["operations_total", "off", "ok"] == 1
+
+
+@pytest.mark.parametrize("name", ["fence.prom", "textfile/", "."])
+def test_a_path_that_is_not_absolute_is_a_warning(agent, ec2, keep, node, name):
+    (warning,) = fences(agent, ec2, node, keep, metrics_file=name)
+    assert "it is not the absolute path of a file" in warning
+
+
+def test_an_ending_that_node_exporter_ignores_is_told(agent, ec2, keep, node, tmp_path):
+    (warning,) = fences(agent, ec2, node, keep, metrics_file=tmp_path / "metrics")
+    assert "does not end with .prom" in warning
+    assert (tmp_path / "metrics").exists()
+
+
+def test_a_left_over_of_a_run_that_was_killed_is_replaced(agent, ec2, keep, path):
+    (path.parent / ".fence.prom.tmp").write_text("half", encoding="ascii")
+    assert agent.command("monitor", **keep).code == 0
+    assert sorted(p.name for p in path.parent.iterdir()) == [".fence.prom.lock", "fence.prom"]

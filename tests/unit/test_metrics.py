@@ -1,0 +1,124 @@
+"""The text of the metrics: read by Prometheus' own parser, added up, and nothing foreign in it."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from aws_vpc_net import metrics
+from aws_vpc_net.ec2 import Stats
+from aws_vpc_net.errors import Category
+
+ALERTS = Path(__file__).parents[2] / "doc" / "alerts.yml"
+
+
+def run(action="off", result="ok", category=None, attempts=(), **stats):
+    return metrics.Run(action, result, category, 1.25, Stats(attempts=list(attempts), **stats), "0.1.0")
+
+
+def values(text):
+    """{sample with its labels: value} by Prometheus' parser."""
+    return {
+        (sample.name.replace(metrics.PREFIX, ""), *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def after(*runs, text=""):
+    for one in runs:
+        samples, _ = metrics.parse(text)
+        metrics.add(samples, one, 1800000000.0)
+        text = metrics.render(samples)
+    return text
+
+
+DENIED = ("CreateTags", "UnauthorizedOperation", 0.04)
+FAILED = run("off", "failed", Category.PERMISSION, [("DescribeInstances", "", 0.2), DENIED])
+TWO = [("CreateTags", "", 0.3), ("ModifyNetworkInterfaceAttribute", "", 7.0)]
+DONE = run(attempts=TWO, lengths=[100, 254], chunks=1, tags_written=2)
+
+
+def test_counters_add_up_and_gauges_tell_the_last():
+    found = values(after(FAILED, DONE, DONE))
+    expected = {
+        ("operations_total", "off", "ok"): 2,
+        ("operations_total", "off", "failed"): 1,
+        ("operations_total", "on", "failed"): 0,
+        ("operation_failures_total", "off", "permission"): 1,
+        ("tag_operations_total", "write", "ok"): 2,
+        ("tag_operations_total", "write", "failed"): 1,
+        ("security_group_changes_total", "ok"): 2,
+        ("api_errors_total", "CreateTags", "UnauthorizedOperation"): 1,
+        ("api_call_duration_seconds_bucket", "CreateTags", "0.05"): 1,
+        ("api_call_duration_seconds_bucket", "CreateTags", "0.5"): 3,
+        ("api_call_duration_seconds_bucket", "ModifyNetworkInterfaceAttribute", "5"): 0,
+        ("api_call_duration_seconds_bucket", "ModifyNetworkInterfaceAttribute", "+Inf"): 2,
+        ("api_call_duration_seconds_count", "CreateTags"): 3,
+        ("api_call_duration_seconds_sum", "CreateTags"): 0.64,
+        ("tags_written_total",): 4,
+        ("backup_chunks_total",): 2,
+        ("tag_value_characters_sum",): 708,
+        ("tag_value_characters_count",): 4,
+        ("last_operation_success", "off"): 1,
+        ("last_operation_duration_seconds", "off"): 1.25,
+        ("last_success_timestamp_seconds", "off"): 1800000000,
+        ("info", "0.1.0"): 1,
+    }
+    assert found.items() >= expected.items()
+
+
+def test_every_family_has_its_kind_and_help_as_prometheus_reads_them():
+    families = {f.name: f for f in text_string_to_metric_families(after(FAILED, DONE))}
+    for name, family in metrics.FAMILIES.items():
+        known = families[metrics.PREFIX + (name[: -len("_total")] if family.kind == "counter" else name)]
+        assert (known.type, known.documentation) == (family.kind, family.help)
+
+
+def test_what_is_written_is_read_back_the_same():
+    text = after(FAILED, DONE)
+    assert metrics.parse(text)[1] == 0
+    assert metrics.render(metrics.parse(text)[0]) == text
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["nonsense", "up 1", "OURS_unknown_total 1", "OURS_tags_written_total NaN", "OURS_tags_written_total -1",
+     "OURS_tags_written_total 1e300", "OURS_tags_written_total 1 1800000000", 'OURS_tags_written_total{x="1"} 1',
+     'OURS_operations_total{action="off"} 1', "OURS_tags_written_total",
+     'OURS_operations_total{result="ok",action="off"} 1', "OURS_api_call_duration_seconds 1",
+     'OURS_api_errors_total{call="a",code="x\\"y"} 1', "OURS_tag_value_characters_bucket 1"],
+)  # fmt: skip
+def test_a_line_that_makes_no_sense_is_dropped(line):
+    text = after(DONE)
+    samples, dropped = metrics.parse(text + line.replace("OURS_", metrics.PREFIX))
+    assert dropped == 1
+    assert metrics.render(samples) == text
+
+
+def test_codes_from_outside_stay_few_and_plain():
+    strange = ['x"} 1\nup 1', "ä", "x" * 65, *(f"Code{n}" for n in range(500))]
+    text = after(run(attempts=[("CreateTags", code, 0.1) for code in strange]))
+    found = {k: v for k, v in values(text).items() if k[0] == "api_errors_total"}
+    assert len(found) == metrics.MOST_CODES
+    assert found["api_errors_total", "CreateTags", "other"] == len(strange) - (metrics.MOST_CODES - 1)
+    assert len(text) < metrics.LARGEST / 4
+
+
+def test_the_alerts_ask_for_what_there_is():
+    """Shape, and names and labels of metrics."""
+    (group,) = yaml.safe_load(ALERTS.read_text(encoding="utf-8"))["groups"]
+    samples = metrics.parse(after(FAILED, run("monitor"), DONE))[0]
+    names = {metrics.PREFIX + name for name, _ in samples}
+    for rule in group["rules"]:
+        assert set(rule) <= {"alert", "expr", "for", "labels", "annotations"}
+        assert rule["annotations"]["summary"]
+        assert rule["labels"]["severity"] in ("warning", "critical")
+        used = re.findall(rf"({metrics.PREFIX}\w+)(?:\{{([^}}]*)\}})?", rule["expr"])
+        assert used
+        for name, labels in used:
+            assert name in names
+            for label, value in re.findall(r'(\w+)="([^"]*)"', labels):
+                assert value in {"action": metrics.ACTIONS, "result": metrics.RESULTS}[label]
