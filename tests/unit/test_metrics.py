@@ -1,6 +1,7 @@
 """The text of the metrics: read by Prometheus' own parser, added up, and nothing foreign in it."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,15 @@ def test_a_line_that_makes_no_sense_is_dropped(line):
     samples, dropped = metrics.parse(text + line.replace("OURS_", metrics.PREFIX))
     assert dropped == 1
     assert metrics.render(samples) == text
+
+
+def test_no_update_is_lost_where_many_write_at_once(tmp_path):
+    path = str(tmp_path / "fence.prom")
+    with ThreadPoolExecutor(8) as pool:
+        warnings = list(pool.map(lambda _: metrics.update(path, DONE, 1.5), range(80)))
+    written = warnings.count(None)
+    assert written > 20
+    assert values(Path(path).read_text("ascii"))["operations_total", "off", "ok"] == written
 
 
 def test_codes_from_outside_stay_few_and_plain():
