@@ -14,7 +14,7 @@ from pathlib import Path
 from queue import Queue
 from typing import List, Optional, Sequence
 
-from mutants import MUTANTS, Mutant
+from mutation.mutants import MUTANTS, Mutant
 
 TOP = Path(__file__).resolve().parents[2]
 BUILD = TOP / "build" / "mutation"
@@ -52,6 +52,7 @@ class Tree:
             "HYPOTHESIS_STORAGE_DIRECTORY": str(self.top / "hypothesis"),
             "PYTHONDONTWRITEBYTECODE": "1",
         }
+        self.env.pop("PYTHONPATH", None)
 
     def holds(self, mutant: Optional[Mutant]) -> None:
         """Put the product's sources here, one of them broken, and make the agent of them."""

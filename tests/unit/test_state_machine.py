@@ -10,7 +10,10 @@ from __future__ import annotations
 import os
 from typing import Any, List, Tuple
 
-from fencing_model import (
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from unit.fencing_model import (
     APP,
     DB,
     ID,
@@ -26,9 +29,6 @@ from fencing_model import (
     as_wanted,
     finish,
 )
-from hypothesis import HealthCheck, Phase, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from aws_vpc_net import backup_tags, rules
 
