@@ -169,6 +169,8 @@ def test_nothing_is_put_back_after_another_fencer(agent, ec2, keep):
     assert "partial error" in result.last
     assert "another fencer" in result.last
     assert groups(ec2, node)[first] == [ec2.world.isolation]
+    changes = ec2.calls_of("ModifyNetworkInterfaceAttribute")
+    assert {tuple(c.listing("SecurityGroupId")) for c in changes} == {(ec2.world.isolation,)}, "not even for a moment"
 
 
 def test_an_unknown_outcome_is_left_isolated(agent, ec2, keep):
@@ -215,8 +217,9 @@ def test_an_interface_that_appears_meanwhile_is_recorded_and_isolated(agent, ec2
     assert any("appeared meanwhile" in line for line in result.lines)
     assert len(groups(ec2, node)) == 3
     assert is_cut(ec2, node, mode)
+    new = (set(groups(ec2, node)) - set(ec2.world.interfaces["node1"])).pop()
     assert agent.command("on", node, **mode).code == 0
-    assert sorted(groups_of_new) in groups(ec2, node).values()
+    assert groups(ec2, node)[new] == sorted(groups_of_new)
     assert our_tags(ec2, node) == {}
 
 
