@@ -218,6 +218,7 @@ def test_an_interface_that_appears_meanwhile_is_recorded_and_isolated(agent, ec2
     assert len(groups(ec2, node)) == 3
     assert is_cut(ec2, node, mode)
     new = (set(groups(ec2, node)) - set(ec2.world.interfaces["node1"])).pop()
+    assert next(c.action for c in ec2.writes() if new in str(c.params)) == "CreateTags"
     assert agent.command("on", node, **mode).code == 0
     assert groups(ec2, node)[new] == sorted(groups_of_new)
     assert our_tags(ec2, node) == {}

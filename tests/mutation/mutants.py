@@ -119,7 +119,7 @@ MUTANTS = (
     _m("nobody looks back", "on.py", " and _perhaps_beside_an_off(tools, first)", " and False", "schedules/test_schedules.py::test_a_fencer_beside_one_that_unfences"),
     # --- reading
     _m("one page is all", "instances.py", 'token = reply.get("NextToken")', "token = None", f"{QUERIES}::test_list_shows_every_page"),
-    _m("interfaces in the order of the reply", "instances.py", 'sorted(raw.get("NetworkInterfaces", ()), key=_position)', 'list(raw.get("NetworkInterfaces", ()))', f"{FACES}::test_static_groups_count_by_rank_where_device_indexes_have_gaps"),
+    _m("interfaces in the order of the reply", "instances.py", 'sorted(raw.get("NetworkInterfaces", ()), key=_position)', 'list(raw.get("NetworkInterfaces", ()))', "unit/test_instances.py"),
     _m("secondary interfaces do not count", "instances.py", 'enumerate(raw.get("SecondaryInterfaces", ()),', "enumerate((),", f"{FACES}::test_a_secondary_interface_is_never_isolated_whatever_the_sdk_knows"),
     _m("what the SDK does not know does not count", "replies.py", "    if not any(sign in content for sign in SIGNS):", "    if True:", f"{FACES}::test_a_secondary_interface_is_never_isolated_whatever_the_sdk_knows"),
     _m("of several matches the first", "queries.py", "        if len(matched) > 1:", "        if False:", "agent/test_names.py::test_several_matches_are_refused_and_listed"),
@@ -127,7 +127,7 @@ MUTANTS = (
     _m("monitor does not miss a group", "queries.py", "        raise messages.groups_missing(missing)", "        pass", f"{UNTRACK}::test_monitor_misses_the_untracking_group"),
     # --- time
     _m("no deadline", "deadline.py", "return max(0.0, self._ends - self._clock())", "return self.seconds", f"{FAULTS}::test_tags_that_are_accepted_but_never_seen_isolate_nothing", "agent/test_deadline.py"),
-    _m("no watchdog", AGENT, "    timer.start()\n", "", "agent/test_deadline.py::test_a_machine_that_holds_it_up"),
+    _m("no watchdog", AGENT, "    timer.start()\n", "", "agent/test_deadline.py::test_a_library_that_is_never_loaded_ends_it_before_it_knows_its_options"),
     _m("a call may take for ever", "deadline.py", "    thread.join(seconds)\n", "    thread.join()\n", "agent/test_deadline.py::test_a_call_that_hangs_for_ever_does_not_hold_up_a_success"),
     _m("passing errors fail at once", "ec2.py", "                if not error.passing:", "                if True:", f"{FAULTS}::test_passing_trouble_does_not_fail_it"),
     _m("threads are waited for at the end", AGENT, "    logging.shutdown()\n    os._exit(code)", "    logging.shutdown()\n    [t.join() for t in threading.enumerate() if t.name.endswith('(run)')]\n    os._exit(code)", "agent/test_deadline.py::test_a_call_that_hangs_for_ever_does_not_hold_up_a_success"),
@@ -136,7 +136,7 @@ MUTANTS = (
     _m("every boolean is true", "settings.py", "    if text in FALSE:\n        return False\n", "", "agent/test_interface.py::test_a_flag_may_say_its_value_on_the_command_line", "agent/test_interface.py::test_both_spellings_are_read"),
     _m("white space belongs to a group", "settings.py", "parts = [p.strip() for p in text.split(separator)]", "parts = text.split(separator)", "agent/test_interface.py::test_white_space_and_empty_elements_in_lists"),
     _m("secg may be missing", "settings.py", 'if not secg and action in ("off", "status", "validate-all"):', "if False:", "agent/test_interface.py::test_bad_input_is_one_clear_line_and_no_call", BAD),
-    _m("untrack_secg may be within secg", "settings.py", "        if found and found[0] in secg:", "        if False:", "agent/test_interface.py::test_bad_input_is_one_clear_line_and_no_call", BAD),
+    _m("untrack_secg may be within secg", "settings.py", "        if found and found[0] in secg:", "        if False:", f"{BAD}::test_a_mistake_is_one_clear_line_and_changes_nothing[untracking-group-within-secg]"),
     _m("reboot means on", "settings.py", '        action = "off"\n', '        action = "on"\n', f"{JOURNEY}::test_off_isolates_and_on_brings_back_exactly", JOURNEY),
-    _m("secrets in the log", "logs.py", '        text = text.replace(secret, "***")', "        pass", "agent/test_logging.py::test_no_secret_reaches_a_log"),
+    _m("secrets in the log", "logs.py", '        text = text.replace(secret, "***")', "        pass", "unit/test_logs.py"),
 )  # fmt: skip

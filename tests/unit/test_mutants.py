@@ -27,4 +27,5 @@ def test_the_tests_that_should_notice_exist(mutant):
     for test in mutant.tests:
         path, _, name = test.partition("::")
         assert (TOP / "tests" / path).exists(), test
+        name = name.partition("[")[0]
         assert not name or f"def {name}(" in (TOP / "tests" / path).read_text(encoding="utf-8"), test
