@@ -211,7 +211,9 @@ class Ec2:
         if isinstance(error, sdk.ProxyConnectionError) and refusal:
             return messages.proxy_refuses(doing, call, code, refusal[1])
         if isinstance(error, (sdk.EndpointConnectionError, sdk.ProxyConnectionError)) and _unknown_host(error):
-            return messages.unknown_host(doing, call, code, str(error))
+            through_proxy = isinstance(error, sdk.ProxyConnectionError)
+            option = "proxy" if through_proxy else "region and endpoint_url"
+            return messages.unknown_host(doing, call, code, str(error), option)
         passing = (sdk.HTTPClientError, sdk.ConnectionError, sdk.IncompleteReadError, ResponseParserError)
         if isinstance(error, passing):
             return messages.broken_connection(doing, call, code, str(error))

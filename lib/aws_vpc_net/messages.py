@@ -205,10 +205,10 @@ def untrusted(doing: Doing, call: str, code: str, text: str) -> ApiError:
     return ApiError(doing.category, f"cannot {doing.what}: {call}: {text}; {hint}", call=call, code=code)
 
 
-def unknown_host(doing: Doing, call: str, code: str, text: str) -> ApiError:
+def unknown_host(doing: Doing, call: str, code: str, text: str, option: str) -> ApiError:
     return ApiError(
         Category.REGION,
-        f"cannot {doing.what}: {text}: no such host; check region, endpoint_url and proxy",
+        f"cannot {doing.what}: {text}: no such host; check {option}",
         call=call,
         code=code,
     )

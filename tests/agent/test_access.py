@@ -291,10 +291,10 @@ def test_a_proxy_that_does_not_lead_there_is_told_at_once(agent, ec2, behind, pr
     assert "DescribeInstances: the proxy refuses: 403 Forbidden" in refused(agent, ec2, keep)
 
 
-def test_a_proxy_without_a_name_server_entry_is_told_at_once(agent, ec2, behind, keep):
-    assert "no such host; check region, endpoint_url and proxy" in refused(
-        agent, ec2, keep, proxy=f"http://squid:{quote(PASSWORD, safe='')}@no-such-host.invalid:3128"
-    )
+def test_a_proxy_that_has_no_address_is_told_at_once(agent, ec2, behind, proxy, keep):
+    """The network device is not there: "no such host", said without asking a name server."""
+    url = proxy.url.replace("127.0.0.1", "[fe80::1%25nowhere]")
+    assert "no such host; check proxy" in refused(agent, ec2, keep, proxy=url)
 
 
 @pytest.mark.parametrize(
