@@ -1,16 +1,22 @@
-"""What the tests counted (numbers among their properties), in one line before pytest's own closing line."""
+"""What tests measured is shown before pytest's closing line: record_property("measured", text)."""
 
-from collections import Counter
+from typing import Any
 
 import pytest
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    counts: Counter = Counter()
-    for reports in terminalreporter.stats.values():
-        for report in reports:
-            if getattr(report, "when", None) == "teardown":
-                counts.update({k: v for k, v in report.user_properties if isinstance(v, int)})
-    if counts:
-        terminalreporter.section("counted")
-        terminalreporter.write_line(", ".join(f"{v} {k}" for k, v in counts.items()))
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """One line for each."""
+    reports = [r for some in terminalreporter.stats.values() for r in some if hasattr(r, "user_properties")]
+    lines = [
+        f"{report.nodeid.split('::')[-1].split('@')[0]}: {text}"
+        for report in reports
+        if report.when == "call"
+        for name, text in report.user_properties
+        if name == "measured"
+    ]
+    if lines:
+        terminalreporter.section("measured")
+        for line in lines:
+            terminalreporter.line(line)

@@ -1,6 +1,7 @@
 # Sourced (bash) by tests/check and tests/demo: everything that they need on a fresh machine.
 #
 #   need_packages         installs what is missing of the distribution's packages; needs root only then
+#   need_cluster_packages the same for the test cluster (tests/cluster); without root it only says what is missing
 #   make_venv             build/venv: what the tests run on (tests/requirements.txt)
 #   make_boto3 oldest     build/boto3-oldest: the oldest boto3 that the agent supports
 #   make_boto3 newest     build/boto3-newest: the newest there is
@@ -43,27 +44,95 @@ _install_deb() {
 _install_dnf() { dnf install -y -q --setopt=install_weak_deps=False "$@"; }
 _install_zypper() { zypper --non-interactive --quiet install --no-recommends "$@"; }
 
-need_packages() {
-    local wanted has install package missing=()
+# _missing KIND: those of _<distribution>_KIND that are not installed go to $missing, the command that installs to $install.
+_missing() {
+    local family has package list
     if command -v apt-get >/dev/null; then
-        wanted=$_debian_packages has=_has_deb install=_install_deb
+        family=debian has=_has_deb install=_install_deb
     elif command -v dnf >/dev/null; then
-        wanted=$_fedora_packages has=_has_rpm install=_install_dnf
+        family=fedora has=_has_rpm install=_install_dnf
     elif command -v zypper >/dev/null; then
-        wanted=$_suse_packages has=_has_rpm install=_install_zypper
+        family=suse has=_has_rpm install=_install_zypper
     else
         die "neither apt-get nor dnf nor zypper here: install by hand what tests/setup.sh lists for Debian"
     fi
-    for package in $wanted; do
+    list=_${family}_$1 missing=()
+    for package in ${!list}; do
         $has "$package" || missing+=("$package")
     done
-    [[ ${#missing[@]} -gt 0 ]] || return 0
-    [[ $(id -u) == 0 ]] || die "packages are missing; install them, or run this as root once: ${missing[*]}"
+}
+
+_install_missing() {
     mkdir -p "$build/log"
-    $install "${missing[@]}" </dev/null >"$build/log/packages" 2>&1 || {
-        tail -n 20 "$build/log/packages" >&2
+    $install "${missing[@]}" </dev/null >"$build/log/$1" 2>&1 || {
+        tail -n 20 "$build/log/$1" >&2
         die "could not install: ${missing[*]}"
     }
+}
+
+need_packages() {
+    local install missing
+    _missing packages
+    [[ ${#missing[@]} -gt 0 ]] || return 0
+    [[ $(id -u) == 0 ]] || die "packages are missing; install them, or run this as root once: ${missing[*]}"
+    _install_missing packages
+}
+
+### What the test cluster needs, with daemons that must not start here
+
+_debian_cluster="corosync pacemaker pacemaker-cli-utils pcs resource-agents nftables iproute2 conntrack util-linux"
+_fedora_cluster="corosync pacemaker pacemaker-cli pcs resource-agents nftables iproute conntrack-tools util-linux"
+_suse_cluster="corosync pacemaker pacemaker-cli pcs resource-agents nftables iproute2 conntrack-tools util-linux"
+_daemons="corosync pacemaker pcsd"
+_policy=/usr/sbin/policy-rc.d
+
+# Those that run in this machine's own network; the ones of test clusters are in others.
+_running_daemons() {
+    local comm name
+    for comm in /proc/[0-9]*/comm; do
+        { read -r name <"$comm"; } 2>/dev/null || continue
+        case $name in
+            corosync | pacemakerd) [[ ! ${comm%comm}ns/net -ef /proc/self/ns/net ]] || echo "$name" ;;
+        esac
+    done | sort -u | paste -sd ' '
+}
+
+_forbid_daemons() {
+    _allow_daemons   # what an interrupted run may have left
+    [[ -d /usr/sbin ]] || return 0
+    [[ ! -e $_policy && ! -L $_policy ]] || mv "$_policy" "$_policy.fence_aws_vpc_net"
+    printf '#!/bin/sh\n# fence_aws_vpc_net: no daemon is started while packages for its test cluster are installed\nexit 101\n' \
+        >"$_policy"
+    chmod 755 "$_policy"
+}
+
+_allow_daemons() {
+    ! grep -qs '^# fence_aws_vpc_net: ' "$_policy" || rm -f "$_policy"
+    [[ ! -e $_policy.fence_aws_vpc_net && ! -L $_policy.fence_aws_vpc_net ]] || mv "$_policy.fence_aws_vpc_net" "$_policy"
+}
+
+# Debian starts daemons when it installs them, unless policy-rc.d says no; and it enables them for the next boot.
+_install_cluster() (
+    trap _allow_daemons EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
+    _forbid_daemons
+    _install_missing packages-cluster
+    # shellcheck disable=SC2086  # a list
+    ! command -v systemctl >/dev/null || systemctl --quiet disable $_daemons >/dev/null 2>&1 || true
+)
+
+need_cluster_packages() {
+    local install missing running
+    running=$(_running_daemons)
+    [[ -z $running ]] || die "a cluster runs on this machine ($running): no test cluster is started beside it"
+    _missing cluster
+    [[ ${#missing[@]} -gt 0 ]] || return 0
+    if [[ $(id -u) != 0 ]]; then
+        echo "not root, so the test cluster is left out; its packages are missing: ${missing[*]}"
+        return 0
+    fi
+    _install_cluster
 }
 
 ### What comes from PyPI

@@ -217,6 +217,10 @@ class Rules:
         with self._lock:
             self._rules = []
 
+    def any(self) -> bool:
+        """Whether there are rules."""
+        return bool(self._rules)
+
     def take(self, call: Call) -> List[Fault]:
         """The faults that happen to this call."""
         with self._lock:

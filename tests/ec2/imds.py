@@ -20,7 +20,9 @@ class Imds:
     `mode`: "ok"; "black hole" accepts and never answers; "404"; "garbage"; "reset".
     """
 
-    def __init__(self, instance: str, region: str, role: str = "fence", port: int = 0) -> None:
+    def __init__(
+        self, instance: str, region: str, role: str = "fence", port: int = 0, host: str = "127.0.0.1"
+    ) -> None:
         self.role = role
         self.mode = "ok"
         self.paths: List[str] = []
@@ -31,7 +33,7 @@ class Imds:
             "/latest/meta-data/placement/region": region,
             "/latest/meta-data/placement/availability-zone": region + "a",
         }
-        self._transport = Transport(self._answer, port)
+        self._transport = Transport(self._answer, port, host=host)
 
     @property
     def endpoint(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, List, Optional, Type
 
 from .edit import Edit
 from .faults import Fault, Rules
+from .filtering import Filtered, filtering
 from .front import Config, Front
 from .history import Lag, Staleness
 from .keys import AccessKey, Keyring, scope_of
@@ -36,6 +37,9 @@ class Ec2Server:
         self.limits = Limits()
         self.rules = Rules()
         self.calls: List[Call] = []
+        self.watchers: List[Callable[[Call], object]] = []
+        """Called after each change that took effect, before its reply is sent; kept by reset."""
+        self._doors: List[Transport] = []
         self._moto = Moto(self.account, region)
         self._front = Front(self._moto, self.keys, self.limits)
         self.edit = Edit(self._front, lambda: self.world)
@@ -58,7 +62,14 @@ class Ec2Server:
         error: Optional[BaseException],
         trace: Optional[TracebackType],
     ) -> None:
-        self._transport.stop()
+        for transport in (self._transport, *self._doors):
+            transport.stop()
+
+    def listen(self, host: str, port: int) -> None:
+        """Serves on one more address, of the network namespace that the calling thread is in."""
+        door = Transport(self._answer, port, host=host)
+        self._doors.append(door)
+        door.start()
 
     def _fresh(self) -> World:
         with self._front.lock:
@@ -77,7 +88,8 @@ class Ec2Server:
 
         Open connections are closed, which ends the calls that are stalled or trickle.
         """
-        self._transport.hang_up()
+        for transport in (self._transport, *self._doors):
+            transport.hang_up()
         self.world = self._fresh()
         with self._record:
             self.calls = []
@@ -178,6 +190,11 @@ class Ec2Server:
         with self._front.lock:
             return sorted(group.id for group in self._moto.backend().enis[interface]._group_set)
 
+    def filtering(self) -> List[Filtered]:
+        """What the groups of each attached interface let through, as of now."""
+        with self._front.lock:
+            return filtering(self._moto.backend())
+
     def calls_of(self, *actions: str) -> List[Call]:
         """The calls of these actions so far, in order of arrival."""
         with self._record:
@@ -207,6 +224,9 @@ class Ec2Server:
             for fault in faults:
                 fault.before(call)
             reply = self._front.answer(call, request)
+            if call.took_effect and not call.reads:
+                for watcher in self.watchers:
+                    watcher(call)
         except ApiError as error:
             reply = error_reply(error, call.service)
         except Abort:

@@ -1,4 +1,7 @@
-"""The sockets: HTTP/1.1 with keep-alive on 127.0.0.1, and replies that go wrong on purpose."""
+"""The sockets: HTTP/1.1 with keep-alive, and replies that go wrong on purpose.
+
+They listen on 127.0.0.1; on another address only in a network namespace of the tests.
+"""
 
 import contextlib
 import select
@@ -100,8 +103,8 @@ class Transport(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 128
 
-    def __init__(self, answer: Answer, port: int = 0, handler: Any = Handler) -> None:
-        super().__init__(("127.0.0.1", port), handler)
+    def __init__(self, answer: Answer, port: int = 0, handler: Any = Handler, host: str = "127.0.0.1") -> None:
+        super().__init__((host, port), handler)
         self.answer = answer
         self.closing = threading.Event()
         self._open: Set[socket.socket] = set()
@@ -110,7 +113,7 @@ class Transport(ThreadingHTTPServer):
     @property
     def endpoint(self) -> str:
         """http://127.0.0.1:port"""
-        return f"http://127.0.0.1:{self.server_address[1]}"
+        return f"http://{self.server_address[0]!s}:{self.server_address[1]}"
 
     def start(self) -> None:
         """Serves in a thread."""

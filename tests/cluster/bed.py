@@ -1,0 +1,284 @@
+"""The whole: the cluster and its AWS, up, down, and back to health."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Dict, List, Optional, Sequence, Type
+
+from ec2.imds import Imds
+from ec2.server import Ec2Server
+
+from . import config, host, names
+from .cloud import API, API_PORT, STORAGE, STORAGE_PORT, Cloud
+from .dataplane import DataPlane
+from .fabric import Fabric
+from .node import Node
+from .observe import FenceEvent, View, view
+from .shell import LIMIT, Failed, run, wait
+from .storage import Storage
+from .timing import Fencing, fencing_of
+
+TOP = Path(__file__).parents[2]
+BEDS = TOP / "build" / "cluster"
+UP_LIMIT = 90.0  # seconds for a cluster to form, on a busy machine
+DEVICE, WRITER = "fence-vpc", "writer"
+
+
+class Bed:
+    """A cluster of two or three nodes; a context manager.
+
+    The fence device is fence-vpc; a resource named writer writes to the storage host all the time.
+    """
+
+    def __init__(self, size: int = 3, options: Sequence[str] = (), untrack: bool = True) -> None:
+        self.agent = Path(os.environ["AGENT"])
+        self.prefix = names.new_prefix()
+        self.folder = BEDS / self.prefix
+        self.names = [f"node{number}" for number in range(1, size + 1)]
+        self._options, self._untrack = list(options), untrack
+        self._closing = contextlib.ExitStack()
+        self.nodes: Dict[str, Node] = {}
+        self.trail: List[str] = []
+        """What the bed did and saw, with seconds; for the log of a scenario."""
+
+    # Life
+
+    def __enter__(self) -> "Bed":
+        host.must_be_free()
+        names.remove_leftovers(BEDS)
+        try:
+            self._up()
+        except BaseException:
+            self._closing.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        self._closing.close()
+
+    def _up(self) -> None:
+        self.folder.mkdir(parents=True)
+        self._closing.callback(shutil.rmtree, self.folder, ignore_errors=True)
+        self.ec2 = self._closing.enter_context(Ec2Server())
+        self.cloud = Cloud(self.ec2, self.names)
+        self.fabric = Fabric(self.prefix)
+        self._closing.callback(self.fabric.down)
+        self._lay_network()
+        self._cib = self._make_cib()
+        self.boot_all()
+
+    def _lay_network(self) -> None:
+        self.fabric.up()
+        self.fabric.add("aws", API)
+        self.fabric.add("storage", STORAGE)
+        self.plane = DataPlane(self.ec2, self.fabric)
+        self.plane.start()
+        self.fabric.socket_in("aws", lambda: self.ec2.listen(API, API_PORT))
+        eth1 = {machine.addresses[1]: name for name, machine in self.cloud.machines.items()}
+        self._closing.callback(self._power_off)
+        self.storage: Storage = self.fabric.socket_in("storage", lambda: Storage(eth1))
+        self._closing.callback(self.storage.close)
+        for name, machine in self.cloud.machines.items():
+            self.nodes[name] = Node(machine, self.folder / name, self.fabric)
+            self.nodes[name].attach()
+            metadata: Imds = self.fabric.socket_in(name, lambda m=machine: self.cloud.imds(m))  # type: ignore[misc]
+            self._closing.enter_context(metadata)
+
+    # Configuration
+
+    @property
+    def host_map(self) -> str:
+        """pcmk_host_map, node to instance ID."""
+        return ";".join(f"{name}:{machine.instance}" for name, machine in self.cloud.machines.items())
+
+    @property
+    def device_options(self) -> List[str]:
+        """The options of fence-vpc, as pcs takes them."""
+        cloud = self.cloud
+        options = [f"endpoint_url=http://{API}:{API_PORT}", f"secg={cloud.isolation}", "invert_sg_removal=1"]
+        if self._untrack:
+            options.append(f"untrack_secg={cloud.open}")
+        return [*options, "pcmk_off_timeout=120", "pcmk_reboot_timeout=120", *self._options]
+
+    def _make_cib(self) -> str:
+        """Made by pcs, in a mount namespace where it finds the agents as on a node."""
+        first = self.nodes[self.names[0]]
+        first.prepare({}, self.agent)
+        file = self.folder / "cib.xml"
+        file.write_text(run("cibadmin", "--empty"), encoding="utf-8")
+        create = ("stonith", "create", DEVICE, "fence_aws_vpc_net", f"pcmk_host_map={self.host_map}")
+        target = f"target={STORAGE}:{STORAGE_PORT}"
+        for command in (
+            ("property", "set", "dc-deadtime=2s", "stonith-watchdog-timeout=0", "--force"),
+            (*create, *self.device_options, "op", "monitor", "interval=60s"),
+            ("resource", "create", WRITER, "ocf:bed:writer", target, "op", "monitor", "interval=10s"),
+        ):
+            run(*host.with_agents_of(first.folder), "pcs", "-f", str(file), *command)
+        return file.read_text(encoding="utf-8")
+
+    # Up and healthy
+
+    def boot_all(self) -> None:
+        """Starts all nodes from scratch, and waits until they are one healthy cluster."""
+        began = time.monotonic()
+        files = config.files([node.machine for node in self.nodes.values()], self._cib)
+        self._power_off()
+        for node in self.nodes.values():
+            node.prepare(files, self.agent)
+            node.boot()
+        self.settle()
+        self._first = self._configuration()
+        self.note(f"{len(self.nodes)} nodes online after {time.monotonic() - began:.1f} s")
+
+    def settle(self, limit: float = UP_LIMIT) -> None:
+        """Waits until all is healthy and Pacemaker has nothing left to do: a fencing waits for a running monitor."""
+        wait("all nodes are online and the writer writes", self.healthy, limit)
+        next(iter(self.nodes.values())).command("crm_resource", "--wait", "--timeout=60s")
+
+    def _power_off(self) -> None:
+        for node in self.nodes.values():
+            node.power_off()
+        wait("all nodes are off", lambda: all(node.is_gone() for node in self.nodes.values()), 30, 0.02)
+
+    def view(self, of: str = "") -> Optional[View]:
+        """What a node says (by default the first that answers)."""
+        for name in [of] if of else self.names:
+            found = view(self.nodes[name])
+            if found is not None:
+                return found
+        return None
+
+    def healthy(self) -> bool:
+        """Every node says that all are online, the writer writes on one, and the device is started."""
+        views = [view(node) for node in self.nodes.values()]
+        return all(v is not None and _is_healthy(v, self.names) for v in views) and len(self.storage.active()) == 1
+
+    def writer_on(self) -> str:
+        """The node that writes now."""
+        wait("one node writes", lambda: len(self.storage.active()) == 1, 10)
+        return self.storage.active()[0]
+
+    def renew(self) -> None:
+        """Healthy, configured as in the beginning, without a history: by little where little is amiss."""
+        as_before = not self.ec2.rules.any() and all(self.cloud.pristine(name) for name in self.names)
+        if as_before and self.healthy() and self._configuration() == self._first:
+            self.settle()
+            self.nodes[self.names[0]].command("stonith_admin", "--cleanup", "--history", "*")
+        else:
+            self.recover()
+
+    def _configuration(self) -> str:
+        """The CIB's configuration but for what Pacemaker writes there by itself."""
+        parts = ("resources", "constraints", "fencing-topology")
+        query = [self.nodes[self.names[0]].command("cibadmin", "-Q", "-o", part, check=False) for part in parts]
+        return "".join(query)
+
+    def recover(self) -> None:
+        """Whatever happened: no faults, links mended, original groups, and all nodes in one new cluster."""
+        self.ec2.rules.clear()
+        self.ec2.key.permit_all()
+        self.fabric.join()
+        self.cloud.restore()
+        self.plane.follow()
+        self.boot_all()
+
+    # What scenarios do
+
+    def others(self, *names_: str) -> List[str]:
+        """The nodes beside these."""
+        return [name for name in self.names if name not in names_]
+
+    def pcs(self, *words: str) -> str:
+        """Runs pcs on the first node that has power."""
+        return next(n for n in self.nodes.values() if n.running).command("pcs", *words)
+
+    def fence(self, target: str, by: str = "") -> None:
+        """stonith_admin --fence, asked for on another node."""
+        self.nodes[by or self.others(target)[0]].command("stonith_admin", "--fence", target, limit=100)
+
+    def unfence(self, target: str, by: str = "") -> None:
+        """stonith_admin --unfence, likewise."""
+        self.nodes[by or self.others(target)[0]].command("stonith_admin", "--unfence", target, limit=100)
+
+    def restart(self, target: str) -> None:
+        """A power cycle."""
+        self.nodes[target].power_off()
+        self.nodes[target].boot()
+
+    def bring_back(self, target: str) -> float:
+        """As the README says: restart, unfence, wait for the node to rejoin. Seconds from unfencing to rejoined."""
+        self.restart(target)
+        began = time.monotonic()
+        self.unfence(target)
+        self.settle()
+        return time.monotonic() - began
+
+    def fenced(self, target: str, seen_by: Sequence[str] = (), limit: float = LIMIT) -> FenceEvent:
+        """Waits until a node says that the target was fenced."""
+
+        def look() -> List[FenceEvent]:
+            views = [view(self.nodes[name]) for name in seen_by or self.others(target)]
+            return [event for v in views if v is not None for event in v.fences(target)]
+
+        return wait(f"{target} is fenced", look, limit)[0]
+
+    def moved(self, away_from: str, limit: float = LIMIT) -> str:
+        """Waits until another node writes, and returns its name."""
+
+        def look() -> List[str]:
+            return [name for name in self.storage.active() if name != away_from]
+
+        return wait(f"the writer runs elsewhere than on {away_from}", look, limit)[0]
+
+    def agent_on(self, node: str, action: str, target: str, *more: str) -> "subprocess.CompletedProcess[str]":
+        """The installed agent by hand, on a node, with the device's options."""
+        own = [f"--{o.replace('_', '-')}" for o in self.device_options if not o.startswith("pcmk_")]
+        words = ["--invert-sg-removal" if o == "--invert-sg-removal=1" else o for o in own]
+        plug = self.cloud.machines[target].instance
+        return self.nodes[node].result(self.agent.name, "-o", action, "-n", plug, "-v", *words, *more)
+
+    def fencing(self, target: str) -> Fencing:
+        """How long the last fencing of a node took, by the fencer's log and the emulator's record."""
+        logs = [node.log() for node in self.nodes.values()]
+        return fencing_of(target, logs, self.ec2.calls)
+
+    # Words
+
+    def note(self, text: str) -> None:
+        """Keeps a line, with the time."""
+        self.trail.append(f"{time.monotonic():.2f} {text}")
+
+    def save_logs(self, folder: Path) -> None:
+        """The logs of all nodes, the calls to EC2, and what the bed did."""
+        shutil.rmtree(folder, ignore_errors=True)
+        for name in self.nodes:
+            source, target = self.folder / name / "var/log", folder / name
+            target.mkdir(parents=True)
+            for log in ("pacemaker/pacemaker.log", "corosync/corosync.log", "corosync-stderr.log"):
+                with contextlib.suppress(OSError):
+                    shutil.copy(source / log, target)
+        calls = [
+            f"{c.at:.3f} {c.ended or 0:.3f} {c.action} {c.status} {c.error} {c.outcome} {c.params}"
+            for c in self.ec2.calls
+        ]
+        (folder / "ec2-calls").write_text("\n".join(calls) + "\n", encoding="utf-8")
+        (folder / "trail").write_text("\n".join(self.trail) + "\n", encoding="utf-8")
+
+
+def _is_healthy(seen: View, names_: Sequence[str]) -> bool:
+    running = seen.running
+    return (
+        seen.online == sorted(names_)
+        and len(running.get(WRITER, [])) == 1
+        and len(running.get(DEVICE, [])) == 1
+        and not seen.failed.get(DEVICE)
+    )
+
+
+__all__ = ["Bed", "Failed"]

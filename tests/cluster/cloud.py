@@ -1,0 +1,139 @@
+"""What the cluster's AWS holds: two subnets, the groups, an instance with two interfaces for each node."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any, Dict, List, Sequence, Tuple
+
+import boto3
+from ec2.imds import Imds
+from ec2.server import Ec2Server
+
+API_PORT = 8000
+STORAGE_PORT = 3260
+METADATA = "169.254.169.254"
+STORAGE_SUBNET = "10.20.1.0/24"
+API = "10.20.0.2"  # .1 to .3 of a subnet are reserved by AWS: no instance gets them
+STORAGE = "10.20.1.2"
+VPC = "10.20.0.0/16"
+OUR_TAGS = ("lastfence", "Original_SG_Backup_")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A node as EC2 knows it. eth0 carries corosync and the API, eth1 the storage traffic."""
+
+    name: str
+    instance: str
+    interfaces: Tuple[str, str]
+    addresses: Tuple[str, str]
+
+
+class Cloud:
+    """The emulator, set up for a cluster."""
+
+    def __init__(self, ec2: Ec2Server, nodes: Sequence[str]) -> None:
+        self.ec2 = ec2
+        for instance in ec2.world.nodes.values():
+            ec2.edit.set_state(instance, "terminated")
+        self._client = boto3.client("ec2", **ec2.client_kwargs())
+        self.groups = self._make_groups()
+        self.machines = self._launch(nodes)
+        self.original = self.interfaces()
+
+    @property
+    def isolation(self) -> str:
+        """The group without rules."""
+        return self.ec2.world.isolation
+
+    @property
+    def open(self) -> str:
+        """The group that allows everything."""
+        return self.ec2.world.open
+
+    def _make_groups(self) -> Dict[str, str]:
+        made = {name: self._group(name) for name in ("base", "cluster", "storage")}
+        own = {"UserIdGroupPairs": [{"GroupId": made["cluster"]}]}
+        self._permit(made["base"], "icmp", -1, VPC, both=True)
+        self._client.authorize_security_group_ingress(
+            GroupId=made["cluster"], IpPermissions=[{"IpProtocol": "-1", **own}]
+        )
+        self._client.authorize_security_group_egress(
+            GroupId=made["cluster"], IpPermissions=[{"IpProtocol": "-1", **own}]
+        )
+        self._permit(made["cluster"], "tcp", API_PORT, f"{API}/32")
+        self._permit(made["storage"], "tcp", STORAGE_PORT, f"{STORAGE}/32")
+        return made
+
+    def _group(self, name: str) -> str:
+        made = self._client.create_security_group(GroupName=name, Description=name, VpcId=self.ec2.world.vpc)
+        everything = [{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]
+        self._client.revoke_security_group_egress(GroupId=made["GroupId"], IpPermissions=everything)
+        return str(made["GroupId"])
+
+    def _permit(self, group: str, protocol: str, port: int, cidr: str, both: bool = False) -> None:
+        what: List[Dict[str, Any]] = [
+            {"IpProtocol": protocol, "FromPort": port, "ToPort": port, "IpRanges": [{"CidrIp": cidr}]}
+        ]
+        self._client.authorize_security_group_egress(GroupId=group, IpPermissions=what)
+        if both:
+            self._client.authorize_security_group_ingress(GroupId=group, IpPermissions=what)
+
+    def _launch(self, nodes: Sequence[str]) -> Dict[str, Machine]:
+        world = self.ec2.world
+        zone = self.ec2.region + "a"
+        made = self._client.create_subnet(VpcId=world.vpc, CidrBlock=STORAGE_SUBNET, AvailabilityZone=zone)
+        wanted = [
+            {"groups": [self.groups["cluster"], self.groups["base"]]},
+            {"groups": [self.groups["storage"], self.groups["base"]], "subnet": made["Subnet"]["SubnetId"]},
+        ]
+        ids = {name: self.ec2.edit.add_instance(name, wanted) for name in nodes}
+        addresses = {i.interface: i.address for i in self.ec2.filtering()}
+        machines = {}
+        for name, instance in ids.items():
+            first, second = self._attached(instance)
+            machines[name] = Machine(name, instance, (first, second), (addresses[first], addresses[second]))
+        return machines
+
+    def _attached(self, instance: str) -> Tuple[str, str]:
+        reply = self._client.describe_instances(InstanceIds=[instance])
+        nics = reply["Reservations"][0]["Instances"][0]["NetworkInterfaces"]
+        first, second = sorted(nics, key=lambda nic: int(nic["Attachment"]["DeviceIndex"]))
+        return str(first["NetworkInterfaceId"]), str(second["NetworkInterfaceId"])
+
+    def imds(self, machine: Machine) -> Imds:
+        """The instance metadata service of a node, to be made in its network: identity, region, credentials."""
+        service = Imds(machine.instance, self.ec2.region, port=80, host=METADATA)
+        later = datetime.now(timezone.utc) + timedelta(hours=12)
+        self.ec2.keys.add(self.ec2.key)
+        token = self.ec2.key.session_token or ""
+        service.credentials(
+            self.ec2.key.access_key, self.ec2.key.secret_key, token, later.strftime("%Y-%m-%dT%H:%M:%SZ")
+        )
+        return service
+
+    # Looking, and putting back
+
+    def interfaces(self) -> Dict[str, Dict[str, List[str]]]:
+        """Node to interface to groups."""
+        now = self.ec2.snapshot()
+        return {name: now[machine.instance]["interfaces"] for name, machine in self.machines.items()}
+
+    def tags(self, node: str) -> Dict[str, str]:
+        """The agent's tags of a node."""
+        tags = self.ec2.snapshot()[self.machines[node].instance]["tags"]
+        return {key: value for key, value in tags.items() if key.startswith(OUR_TAGS)}
+
+    def isolated(self, node: str) -> bool:
+        """Whether all interfaces of a node have the isolation group only."""
+        return all(groups == [self.isolation] for groups in self.interfaces()[node].values())
+
+    def pristine(self, node: str) -> bool:
+        """Original groups on every interface, and no tags of the agent."""
+        return self.interfaces()[node] == self.original[node] and not self.tags(node)
+
+    def restore(self) -> None:
+        """Original groups, no tags, past the API: between two tests."""
+        for name in self.machines:
+            for interface, groups in self.original[name].items():
+                self.ec2.edit.set_groups(interface, groups)
+            self.ec2.edit.put_tags(self.machines[name].instance, dict.fromkeys(self.tags(name)))

@@ -1,0 +1,107 @@
+"""A network of its own: a bridge in a namespace, and hosts in namespaces that hang on it.
+
+br_netfilter passes bridged IPv4 through the forward hook of the `ip` family in the bridge's namespace, with
+connection tracking.
+"""
+
+import ctypes
+import os
+import threading
+from typing import Callable, Dict, List, Sequence, TypeVar
+
+from . import names
+from .shell import Failed, run
+
+T = TypeVar("T")
+_CLONE_NEWNET = 0x40000000
+BITS = 24  # of the subnets
+
+
+def namespaces_work() -> bool:
+    """Whether this process may make network namespaces (and mount, which nodes need)."""
+    return run("unshare", "--mount", "--net", "--pid", "--fork", "sh", "-c", "echo yes", check=False) == "yes\n"
+
+
+class Fabric:
+    """The bridge and its hosts. Links are named eth0, eth1, … inside hosts."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.switch = f"{prefix}-switch"
+        self.links: Dict[str, List[str]] = {}
+        """Host to the names of its links on the bridge."""
+
+    def up(self) -> None:
+        """Makes the bridge."""
+        run("ip", "netns", "add", self.switch)
+        self._ip(self.switch, "link set lo up", "link add br0 type bridge forward_delay 0 mcast_snooping 0")
+        self._ip(self.switch, "link set br0 up")
+        self.inside(self.switch, "sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1")
+        self.inside(self.switch, "sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=1")
+
+    def down(self) -> None:
+        """Deletes all namespaces of the bed."""
+        names.remove(self.prefix)
+
+    def namespace(self, host: str) -> str:
+        """The name of a host's namespace."""
+        return f"{self.prefix}-{host}"
+
+    def add(self, host: str, *addresses: str, local: Sequence[str] = ()) -> None:
+        """Makes a host with a link for each address; `local` ones are only its own."""
+        space = self.namespace(host)
+        run("ip", "netns", "add", space)
+        self.inside(space, "sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1")
+        self._ip(space, "link set lo up", *(f"address add {a}/32 dev lo" for a in local))
+        self.links[host] = [f"{host}.{number}" for number in range(len(addresses))]
+        for number, address in enumerate(addresses):
+            here, there = self.links[host][number], f"eth{number}"
+            self._ip(self.switch, f"link add {here} type veth peer name {there} netns {space}")
+            self._ip(self.switch, f"link set {here} master br0 up")
+            self._ip(space, f"address add {address}/{BITS} dev {there}", f"link set {there} up")
+
+    def set_link(self, host: str, number: int, up: bool) -> None:
+        """Cuts a link, or mends it."""
+        self._ip(self.switch, f"link set {self.links[host][number]} {'up' if up else 'down'}")
+
+    def split(self, some: Sequence[str], others: Sequence[str]) -> None:
+        """Lets nothing pass between these addresses and those."""
+        one, two = (f"{{ {', '.join(side)} }}" for side in (some, others))
+        rules = f"ip saddr {one} ip daddr {two} drop\nip saddr {two} ip daddr {one} drop"
+        chain = f"chain c {{ type filter hook forward priority 0;\n{rules}\n}}"
+        self.nft(f"add table bridge split\ndelete table bridge split\ntable bridge split {{ {chain}\n}}")
+
+    def join(self) -> None:
+        """Ends the split."""
+        self.nft("add table bridge split\ndelete table bridge split")
+
+    def nft(self, text: str) -> None:
+        """Gives the bridge rules, all at once."""
+        self.inside(self.switch, "nft", "-f", "-", stdin=text)
+
+    def inside(self, namespace: str, *command: str, stdin: str = "", check: bool = True) -> str:
+        """Runs a command in a network namespace."""
+        return run("nsenter", f"--net={names.NETNS / namespace}", *command, stdin=stdin, check=check)
+
+    def socket_in(self, host: str, make: Callable[[], T]) -> T:
+        """What `make` returns when called in a host's network: sockets stay in the network they were made in."""
+        results: List[T] = []
+
+        def enter() -> None:
+            space = os.open(names.NETNS / self.namespace(host), os.O_RDONLY)
+            try:
+                if ctypes.CDLL(None, use_errno=True).setns(space, _CLONE_NEWNET):
+                    raise OSError(ctypes.get_errno(), "setns")
+            finally:
+                os.close(space)
+            results.append(make())
+
+        thread = threading.Thread(target=enter)
+        thread.start()
+        thread.join()
+        if not results:
+            raise Failed(f"no socket in the network of {host}")
+        return results[0]
+
+    def _ip(self, namespace: str, *lines: str) -> None:
+        run("ip", "-n", namespace, "-batch", "-", stdin="\n".join(lines) + "\n")

@@ -1,0 +1,42 @@
+"""A node fails: it is fenced through the agent, and what ran there runs elsewhere."""
+
+import time
+
+import pytest
+
+from .shell import wait
+
+BEYOND = 2.0  # seconds from the fence request to done that are not EC2's
+
+
+def cut_link(bed, node):
+    bed.fabric.set_link(node, 0, False)
+
+
+def kill_corosync(bed, node):
+    bed.nodes[node].kill("corosync")
+
+
+def power_failure(bed, node):
+    bed.nodes[node].power_off()
+
+
+@pytest.mark.parametrize("cause", [cut_link, kill_corosync, power_failure], ids=lambda cause: cause.__name__)
+def test_a_node_that_fails_is_fenced_and_its_resource_runs_elsewhere(bed, measured, cause):
+    victim = bed.writer_on()
+    began = time.monotonic()
+    cause(bed, victim)
+    event = bed.fenced(victim)
+    fenced = time.monotonic()
+    heir = bed.moved(victim)
+    measured(f"fenced after {fenced - began:.1f} s, writer on {heir} after {time.monotonic() - began:.1f} s")
+    assert bed.cloud.isolated(victim)
+    assert (event.target, event.status) == (victim, "success")
+    assert event.delegate in bed.others(victim)
+    assert event.origin in bed.others(victim)
+    spans = bed.storage.spans(began)
+    assert [name for name, _, _ in spans] in ([victim, heir], [heir]), "never two writers at once"
+    fencing = bed.fencing(victim)
+    measured(str(fencing))
+    assert fencing.beyond <= BEYOND
+    wait("the survivors are healthy", lambda: bed.view(heir).online == bed.others(victim), 20)
