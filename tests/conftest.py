@@ -8,7 +8,7 @@ import pytest
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """One line for each."""
-    reports = [r for some in terminalreporter.stats.values() for r in some if hasattr(r, "user_properties")]
+    reports = [r for some in terminalreporter.stats.values() for r in some if isinstance(r, pytest.TestReport)]
     lines = [
         f"{report.nodeid.split('::')[-1].split('@')[0]}: {text}"
         for report in reports

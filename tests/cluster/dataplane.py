@@ -82,10 +82,10 @@ class DataPlane:
             self._before = now
             for interface in changed:
                 if interface.untracked:
-                    self._cut(interface.address)
+                    self.forget(interface.address)
 
-    def _cut(self, address: str) -> None:
-        """Forgets the connections of an interface, so that the rules decide on their next packets."""
+    def forget(self, address: str) -> None:
+        """Ends the tracking of an interface's connections, so that the rules decide on their next packets."""
         for protocol in ("tcp", "udp"):
             for side in ("--orig-src", "--orig-dst"):
                 command = ("conntrack", "-D", "-p", protocol, side, address)

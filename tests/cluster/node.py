@@ -29,6 +29,11 @@ FOLDERS = (
     "usr/sbin",
     "usr/lib/ocf/resource.d",
 )
+DAEMONS = (
+    "corosync",
+    "pacemakerd",
+    *(f"pacemaker-{name}" for name in "based fenced execd attrd schedulerd controld".split()),
+)
 PRIORITY = -10  # a node has a machine of its own: other tests on this one are not to slow it down
 CLEAN = ("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/run/home", "LC_ALL=C.UTF-8")
 """Environment variables of the caller, such as AWS_CA_BUNDLE, outrank a node's own settings."""
@@ -148,6 +153,12 @@ class Node:
         """kill -9 of the node's processes of this name."""
         for pid in self.pids(program):
             os.kill(pid, signal.SIGKILL)
+
+    def hang(self) -> None:
+        """Stops the cluster daemons where they stand; all else on the node goes on."""
+        for program in DAEMONS:
+            for pid in self.pids(program):
+                os.kill(pid, signal.SIGSTOP)
 
     def pids(self, program: str) -> "list[int]":
         """The host's pids of the node's processes of this name."""

@@ -17,11 +17,15 @@ def kill_corosync(bed, node):
     bed.nodes[node].kill("corosync")
 
 
+def hang(bed, node):
+    bed.nodes[node].hang()
+
+
 def power_failure(bed, node):
     bed.nodes[node].power_off()
 
 
-@pytest.mark.parametrize("cause", [cut_link, kill_corosync, power_failure], ids=lambda cause: cause.__name__)
+@pytest.mark.parametrize("cause", [cut_link, kill_corosync, hang, power_failure], ids=lambda cause: cause.__name__)
 def test_a_node_that_fails_is_fenced_and_its_resource_runs_elsewhere(bed, measured, cause):
     victim = bed.writer_on()
     began = time.monotonic()
@@ -36,6 +40,9 @@ def test_a_node_that_fails_is_fenced_and_its_resource_runs_elsewhere(bed, measur
     assert event.origin in bed.others(victim)
     spans = bed.storage.spans(began)
     assert [name for name, _, _ in spans] in ([victim, heir], [heir]), "never two writers at once"
+    if cause in (kill_corosync, hang):
+        assert [name for name, _, _ in spans] == [victim, heir]
+        measured(f"{spans[1][1] - spans[0][2]:.2f} s between the last byte of {victim} and the first of {heir}")
     fencing = bed.fencing(victim)
     measured(str(fencing))
     assert fencing.beyond <= BEYOND

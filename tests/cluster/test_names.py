@@ -1,20 +1,14 @@
-"""How Pacemaker finds the instance of a node: pcmk_host_map, or the instances' Name tags."""
-
-import pytest
+"""How Pacemaker finds the instance of a node: pcmk_host_map (all other scenarios), or the instances' Name tags."""
 
 
-@pytest.mark.parametrize("way", ["pcmk_host_map", "Name tags", "pcmk_host_list"])
-def test_a_node_is_found_and_fenced_by(bed, measured, way):
-    if way == "Name tags":
-        bed.pcs("stonith", "update", "fence-vpc", "pcmk_host_map=")
-    elif way == "pcmk_host_list":
-        bed.pcs("stonith", "update", "fence-vpc", "pcmk_host_map=", f"pcmk_host_list={','.join(bed.names)}")
+def test_without_a_host_map_a_node_is_found_by_its_name_tag(bed, measured):
+    bed.pcs("stonith", "update", "fence-vpc", "pcmk_host_map=")
     victim = bed.writer_on()
-    listed = bed.nodes[bed.others(victim)[0]].command("stonith_admin", "--list", victim)
-    assert "fence-vpc" in listed
+    by = bed.others(victim)[0]
+    assert "fence-vpc" in bed.nodes[by].command("stonith_admin", "--list", victim)
     bed.fence(victim)
     assert bed.cloud.isolated(victim)
     assert [name for name in bed.others(victim) if not bed.cloud.pristine(name)] == []
-    measured(f"{way}: {bed.fencing(victim)}")
+    measured(str(bed.fencing(victim)))
     bed.bring_back(victim)
     assert bed.cloud.pristine(victim)

@@ -34,15 +34,3 @@ def test_by_the_agent_by_hand(bed, measured):
     measured(f"rejoined {time.monotonic() - began:.1f} s after on")
     assert bed.agent_on(by, "status", victim).returncode == 0
     assert all(bed.cloud.pristine(name) for name in bed.names)
-
-
-def test_a_node_unfences_itself_by_nothing(bed):
-    """It has lost the API with everything else, so a fenced node cannot open itself."""
-    victim = bed.writer_on()
-    by = bed.others(victim)[0]
-    assert bed.agent_on(by, "off", victim).returncode == 0
-    tags = bed.cloud.tags(victim)
-    result = bed.agent_on(victim, "on", victim, "--deadline=6")
-    assert result.returncode == 1
-    assert bed.cloud.isolated(victim)
-    assert bed.cloud.tags(victim) == tags
