@@ -154,6 +154,14 @@ class Bed:
                 return found
         return None
 
+    def failed_actions(self) -> str:
+        """What Pacemaker shows as failed resource actions."""
+        for node in self.nodes.values():
+            done = node.result("crm_mon", "-1", "--include=none,failures", limit=10) if node.running else None
+            if done is not None and done.returncode == 0:
+                return done.stdout
+        return ""
+
     def healthy(self) -> bool:
         """Every node says that all are online, the writer writes on one, and the device is started."""
         views = [view(node) for node in self.nodes.values()]

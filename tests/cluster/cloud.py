@@ -11,9 +11,10 @@ from ec2.server import Ec2Server
 API_PORT = 8000
 STORAGE_PORT = 3260
 METADATA = "169.254.169.254"
-STORAGE_SUBNET = "10.20.1.0/24"
+STORAGE_PREFIX = "10.20.1"
+STORAGE_SUBNET = f"{STORAGE_PREFIX}.0/24"
 API = "10.20.0.2"  # .1 to .3 of a subnet are reserved by AWS: no instance gets them
-STORAGE = "10.20.1.2"
+STORAGE = f"{STORAGE_PREFIX}.2"
 VPC = "10.20.0.0/16"
 OUR_TAGS = ("lastfence", "Original_SG_Backup_")
 
@@ -82,17 +83,22 @@ class Cloud:
         world = self.ec2.world
         zone = self.ec2.region + "a"
         made = self._client.create_subnet(VpcId=world.vpc, CidrBlock=STORAGE_SUBNET, AvailabilityZone=zone)
-        wanted = [
-            {"groups": [self.groups["cluster"], self.groups["base"]]},
-            {"groups": [self.groups["storage"], self.groups["base"]], "subnet": made["Subnet"]["SubnetId"]},
-        ]
-        ids = {name: self.ec2.edit.add_instance(name, wanted) for name in nodes}
+        eth0 = [{"groups": [self.groups["cluster"], self.groups["base"]]}]
+        ids = {name: self.ec2.edit.add_instance(name, eth0) for name in nodes}
+        for number, instance in enumerate(ids.values(), 11):
+            self._attach(instance, made["Subnet"]["SubnetId"], f"{STORAGE_PREFIX}.{number}")
         addresses = {i.interface: i.address for i in self.ec2.filtering()}
         machines = {}
         for name, instance in ids.items():
             first, second = self._attached(instance)
             machines[name] = Machine(name, instance, (first, second), (addresses[first], addresses[second]))
         return machines
+
+    def _attach(self, instance: str, subnet: str, address: str) -> None:
+        groups = [self.groups["storage"], self.groups["base"]]
+        made = self._client.create_network_interface(SubnetId=subnet, Groups=groups, PrivateIpAddress=address)
+        interface = made["NetworkInterface"]["NetworkInterfaceId"]
+        self._client.attach_network_interface(InstanceId=instance, NetworkInterfaceId=interface, DeviceIndex=1)
 
     def _attached(self, instance: str) -> Tuple[str, str]:
         reply = self._client.describe_instances(InstanceIds=[instance])

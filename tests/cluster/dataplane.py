@@ -8,6 +8,7 @@ https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/security-group-connection-tr
 One entry of the kernel's connection tracking stands for both ends of a connection; EC2 tracks at each interface.
 """
 
+import re
 import threading
 from typing import Dict, Iterable, List
 
@@ -90,6 +91,13 @@ class DataPlane:
             for side in ("--orig-src", "--orig-dst"):
                 command = ("conntrack", "-D", "-p", protocol, side, address)
                 self._fabric.inside(self._fabric.switch, *command, check=False)  # 1: there are none
+
+    def dropped(self, address: str) -> int:
+        """Packets from and to an address that the groups did not let through, since groups changed last."""
+        number = [i.address for i in self._before.values()].index(address)
+        chains = [("nft", "list", "chain", "ip", "groups", _chain(number, egress)) for egress in (False, True)]
+        text = "".join(self._fabric.inside(self._fabric.switch, *chain) for chain in chains)
+        return sum(int(n) for n in re.findall(r"counter packets (\d+) bytes \d+ drop", text))
 
     def connections(self, address: str) -> List[str]:
         """What the kernel tracks of an address, one connection a line."""

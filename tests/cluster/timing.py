@@ -67,3 +67,14 @@ def _times(pattern: str, target: str, logs: Sequence[str]) -> List[float]:
             year = datetime.now().year
             found.append(datetime.strptime(f"{year} {match['time']}", "%Y %b %d %H:%M:%S.%f").timestamp())
     return found
+
+
+def reports(target: str, logs: Sequence[str]) -> List[float]:
+    """When agents were seen to have fenced a node, time.time()."""
+    return sorted(_times(_DONE, target, logs))
+
+
+def failures(target: str, logs: Sequence[str]) -> int:
+    """How many runs of the agent against a node failed."""
+    pattern = rf"Operation '(?:off|reboot)' \[\d+\] targeting {re.escape(target)} using \S+ returned [^0]"
+    return sum(len(re.findall(pattern, log)) for log in logs)

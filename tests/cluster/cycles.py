@@ -1,0 +1,96 @@
+"""Fencing and unfencing again and again on one cluster: does anything leak?"""
+
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Tuple
+
+from .bed import Bed
+from .shell import wait
+
+COLUMNS = "fence", "move", "rejoin", "rss KiB", "files open", "processes", "files", "tags"
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """One cycle. What is counted is of the first node, which is never fenced, after the cycle."""
+
+    fenced: float
+    """Seconds that stonith_admin --fence took."""
+    moved: float
+    """Seconds until the writer wrote on another node, from the request."""
+    rejoined: float
+    """Seconds from unfencing until all was healthy."""
+    memory: int
+    """Resident memory of pacemaker-fenced, KiB."""
+    descriptors: int
+    """Files that pacemaker-fenced has open."""
+    processes: int
+    files: int
+    """In /run and /dev/shm."""
+    tags: int
+    """Of the agent, on all nodes."""
+
+    def __str__(self) -> str:
+        seconds = (f"{s:.1f} s" for s in (self.fenced, self.moved, self.rejoined))
+        counts = (str(n) for n in (self.memory, self.descriptors, self.processes, self.files, self.tags))
+        return "".join(f"{text:>11}" for text in (*seconds, *counts))
+
+
+def heading() -> str:
+    """Over the lines of cycles."""
+    return "".join(f"{text:>11}" for text in COLUMNS)
+
+
+def cycle(bed: Bed) -> Cycle:
+    """Fences the node of the writer (the second, if the writer is on the first), and brings it back."""
+    watcher = bed.names[0]
+    victim = bed.writer_on() if bed.writer_on() != watcher else bed.names[1]
+    began = time.monotonic()
+    bed.fence(victim, by=watcher)
+    fenced = time.monotonic() - began
+    wait("another node writes", lambda: bed.storage.active() and victim not in bed.storage.active())
+    moved = time.monotonic() - began
+    rejoined = bed.bring_back(victim)
+    bed.nodes[watcher].command("stonith_admin", "--cleanup", "--history", "*")
+    tags = sum(len(bed.cloud.tags(name)) for name in bed.names)
+    memory, descriptors, processes, files = _counts(bed, watcher)
+    return Cycle(fenced, moved, rejoined, memory, descriptors, processes, files, tags)
+
+
+def _counts(bed: Bed, watcher: str) -> Tuple[int, int, int, int]:
+    node = bed.nodes[watcher]
+    fencer = Path("/proc", str(node.pids("pacemaker-fenced")[0]))
+    status = (fencer / "status").read_text(encoding="ascii")
+    memory = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
+    files = node.command("find", "/run", "/dev/shm", "-type", "f").splitlines()
+    # pid 1 is at its pause, and what counts is here; ps itself is not counted twice.
+    processes = node.command("sh", "-c", "ls -d /proc/[0-9]* | wc -l")
+    return memory, len(list((fencer / "fd").iterdir())), int(processes), len(files)
+
+
+def main() -> int:
+    """python -m cluster.cycles NUMBER"""
+    number = int(sys.argv[1])
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    began = time.monotonic()
+    with Bed() as bed:
+        print(f"{len(bed.names)} nodes are up after {time.monotonic() - began:.1f} s", flush=True)
+        print("cycle " + heading(), flush=True)
+        done = []
+        for count in range(1, number + 1):
+            done.append(cycle(bed))
+            print(f"{count:>5} {done[-1]}", flush=True)
+    first, last = done[0], done[-1]
+    print(f"memory of pacemaker-fenced: {first.memory} KiB after the first cycle, {last.memory} KiB after the last")
+    for name in ("fenced", "moved", "rejoined"):
+        values = sorted(getattr(c, name) for c in done)
+        print(f"{name}: median {values[len(values) // 2]:.1f} s, least {values[0]:.1f} s, most {values[-1]:.1f} s")
+    print(f"{number} cycles in {time.monotonic() - began:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,199 @@
+"""The story that ./tests/demo --cluster tells: a real cluster loses a node, fences it, and gets it back."""
+
+import os
+import re
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, Callable, Dict, List, Optional
+
+import terminal
+from stage import Failed, must
+
+if TYPE_CHECKING:
+    from cluster.bed import Bed
+
+LOOK = 0.1  # seconds between looks
+LIMIT = 60  # seconds for each step
+CALLS = {
+    "CreateTags": "writes the record",
+    "DeleteTags": "deletes the record",
+    "ModifyNetworkInterfaceAttribute": "sets groups",
+}
+LOGGED = (
+    (r"Node (\S+) state is now lost", "pacemaker-fenced misses {0}"),
+    (r"Requesting peer fencing \(\w+\) targeting (\S+)", "a fencing of {0} is asked for"),
+    (r"Requesting that (\S+) perform '(\w+)' action targeting (\S+)", "{0} is to do it, with fence_aws_vpc_net"),
+    (r"Operation '(\w+)' \[\d+\] targeting (\S+) using (\S+) returned 0", "{2}: '{0}' of {1} succeeded"),
+    (r"Node (\S+) state is now member", "pacemaker-fenced sees {0} again"),
+)
+
+
+class Timeline:
+    """Events of the network, of EC2 and of Pacemaker, as they come, with the seconds since a cause."""
+
+    def __init__(self, bed: "Bed", victim: str) -> None:
+        self.bed = bed
+        self.victim = victim
+        self.witness = bed.others(victim)[0]
+        self.seen_calls = len(bed.ec2.calls)
+        self.seen_log: Dict[str, int] = {name: len(node.log()) for name, node in bed.nodes.items()}
+        self.told: List[str] = []
+        self.began = time.monotonic()
+
+    def tell(self, text: str, at: Optional[float] = None, colour: str = "") -> None:
+        """A line, once."""
+        if text in self.told:
+            return
+        self.told.append(text)
+        seconds = (at or time.monotonic()) - self.began
+        terminal.say(f"{seconds:6.1f} s  {terminal.paint(text, colour) if colour else text}")
+
+    def until(self, done: Callable[[], object]) -> None:
+        """Tells what happens until something has."""
+        end = time.monotonic() + LIMIT
+        while True:
+            answer = done()
+            self._calls()
+            self._logs()
+            if answer:
+                return
+            must(time.monotonic() < end, f"not within {LIMIT} s")
+            time.sleep(LOOK)
+
+    def _calls(self) -> None:
+        calls = self.bed.ec2.calls[self.seen_calls :]
+        self.seen_calls += len(calls)
+        names = {group: name for name, group in {**self.bed.ec2.world.groups, **self.bed.cloud.groups}.items()}
+        for call in calls:
+            if call.action in CALLS and call.error is None:
+                groups = ", ".join(sorted(names.get(g, g) for g in call.listing("SecurityGroupId")))
+                what = f": {groups} on {call.params.get('NetworkInterfaceId')}" if groups else ""
+                self.tell(f"EC2: {call.action} {CALLS[call.action]}{what}", call.at, "dim")
+
+    def _logs(self) -> None:
+        for name, node in self.bed.nodes.items():
+            if name == self.victim:
+                continue
+            text = node.log()[self.seen_log[name] :]
+            self.seen_log[name] += text.rfind("\n") + 1
+            for line in text.splitlines() if "pacemaker-fenced" in text else ():
+                for pattern, words in LOGGED:
+                    match = re.search(pattern, line) if "pacemaker-fenced" in line else None
+                    if match:
+                        self.tell(f"Pacemaker: {words.format(*match.groups())}", colour="cyan")
+
+
+def status(bed: "Bed") -> None:
+    """pcs status, without what says nothing here."""
+    terminal.command(["pcs status"])
+    name = next(n for n in bed.names if bed.nodes[n].running)
+    text = bed.nodes[name].command("pcs", "status", "--full")
+    for line in text.split("Migration Summary")[0].splitlines():
+        if line.strip() and not line.startswith("Status of pacemakerd"):
+            terminal.say(terminal.paint(line, "dim"), 4)
+
+
+def fenced(bed: "Bed") -> str:
+    """The link of the node that writes is cut; others fence it; the writer goes on elsewhere."""
+    victim = bed.writer_on()
+    terminal.heading(f"2. The link of {victim} is cut, on which the nodes see each other; its storage traffic is not")
+    line = Timeline(bed, victim)
+    bed.fabric.set_link(victim, 0, False)
+    line.tell(f"eth0 of {victim} is down", colour="yellow")
+    line.until(lambda: any(bed.storage.active()) and victim not in bed.storage.active(0.3))
+    spans = bed.storage.spans(line.began)
+    if spans and spans[0][0] == victim:
+        line.tell(f"Storage: the last byte of {victim} has arrived", spans[0][2], "yellow")
+    heir = spans[-1][0]
+    line.tell(f"Storage: {heir} writes now", spans[-1][1], "green")
+    must(sorted({name for name, _, _ in spans}) in (sorted({victim, heir}), [heir]), "more than two nodes wrote")
+    must(len(spans) <= 2, "two nodes wrote at once")
+    event = bed.fenced(victim, limit=LIMIT)
+    terminal.say()
+    terminal.say(f"Fenced: {event.target}, by {event.delegate}, for {event.origin}, at {event.completed}")
+    must(bed.cloud.isolated(victim), f"{victim} is not isolated")
+    return victim
+
+
+def nowhere(bed: "Bed", victim: str) -> None:
+    """The link is mended; the groups keep the node out."""
+    terminal.heading(f"3. The link of {victim} is mended; it still runs, and its packets go nowhere")
+    addresses = bed.nodes[victim].machine.addresses
+    bed.fabric.set_link(victim, 0, True)
+    before = bed.storage.bytes_of(victim)
+    dropped = [bed.plane.dropped(a) for a in addresses]
+    seconds = 4.0
+    time.sleep(seconds)
+    lost = sum(bed.plane.dropped(a) for a in addresses) - sum(dropped)
+    terminal.say(f"in {seconds:g} s: {lost} packets of {victim} dropped, 0 bytes at the storage host")
+    must(lost > 0, f"{victim} sends nothing, which proves nothing")
+    must(bed.storage.bytes_of(victim) == before, f"bytes of {victim} arrived")
+    status(bed)
+
+
+def back(bed: "Bed", victim: str) -> None:
+    """Restarted, unfenced, rejoined."""
+    terminal.heading(f"4. {victim} is restarted and unfenced")
+    line = Timeline(bed, victim)
+    bed.restart(victim)
+    line.tell(f"{victim} was restarted; it is still cut off")
+    terminal.command([f"stonith_admin --unfence {victim}"])
+    bed.unfence(victim)
+    line.tell("stonith_admin: done")
+    line.until(bed.healthy)
+    line.tell(f"{victim} is online again", colour="green")
+    must(all(bed.cloud.pristine(name) for name in bed.names), "original groups are missing, or tags are left")
+    terminal.say(f"{victim} has its original groups; no tags are left")
+    status(bed)
+
+
+def tell() -> None:
+    """The whole story."""
+    from cluster.bed import Bed
+
+    began = time.monotonic()
+    terminal.say("Real corosync and Pacemaker in network namespaces; EC2 is the emulator of tests/ec2; its groups", 0)
+    terminal.say("are nftables rules on the nodes' links. See doc/cluster.md for what that shows, and what not.", 0)
+    terminal.heading("1. Three nodes; the fence device, and a resource that writes to a storage host all the time")
+    with Bed() as bed:
+        terminal.say(f"up {time.monotonic() - began:.1f} s after the start; {bed.writer_on()} writes")
+        status(bed)
+        victim = fenced(bed)
+        nowhere(bed, victim)
+        back(bed, victim)
+    terminal.say()
+    text = f"All steps did what they should, in {time.monotonic() - began:.1f} s; nothing is left of the cluster."
+    terminal.say(terminal.paint(text, "green"), 0)
+
+
+def main() -> int:
+    """The exit code."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.default_int_handler)
+    try:
+        from cluster import host
+
+        reason = host.reason_against()
+        if reason:
+            terminal.say(f"demo: {reason}", 0)
+            return 1
+        tell()
+    except Failed as reason:
+        terminal.say(terminal.paint(f"demo: failed: {reason}", "red"), 0)
+        return 1
+    except AssertionError as reason:  # of the bed
+        terminal.say(terminal.paint(f"demo: failed: {reason}", "red"), 0)
+        return 1
+    except KeyboardInterrupt:
+        print("demo: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever read along has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
