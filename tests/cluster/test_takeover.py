@@ -8,8 +8,13 @@ from .shell import wait
 
 
 def test_another_node_completes_the_fencing_and_unfencing_restores_the_originals(bed, measured):
-    """At its worst moment: one interface isolated, the other still open for everybody."""
+    """At its worst moment: one interface isolated, the other still open for everybody.
+
+    Pacemaker waits 1.2 times pcmk_reboot_timeout for the dead fencer's answer before it asks another node.
+    """
     bed.pcs("property", "set", "no-quorum-policy=ignore")  # the last node is alone, and has to act
+    bed.pcs("stonith", "update", "fence-vpc", "pcmk_reboot_timeout=15", "deadline=10")
+    bed.settle()
     seen = bed.view()
     fencer = seen.running["fence-vpc"][0]
     victim = next(name for name in bed.others(fencer) if name != bed.writer_on())

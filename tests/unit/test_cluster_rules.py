@@ -1,0 +1,58 @@
+"""The pure parts of the test cluster: security groups as nftables rules, times from logs."""
+
+from cluster.dataplane import compiled
+from cluster.timing import covered, failures, reports
+from ec2.filtering import Filtered, Permission
+
+ALL = (Permission(False, "-1", (-1, -1), "0.0.0.0/0", ""), Permission(True, "-1", (-1, -1), "0.0.0.0/0", ""))
+LOG = (
+    "Nov 25 07:29:10.274 node1 pacemaker-fenced    [35] (log_async_result) \tnotice: Operation 'reboot' [178] "
+    "targeting node2 using fence-vpc returned {} | call 8\n"
+)
+
+
+def interface(number, *permissions, groups=("sg-1",)):
+    return Filtered(f"eni-{number}", f"i-{number}", f"10.0.0.{number}", groups, permissions)
+
+
+def chain(text, name):
+    return text.split(f"chain {name} {{\n")[1].split("\n}")[0].splitlines()
+
+
+def test_a_group_without_rules_lets_nothing_begin():
+    text = compiled([interface(1)])
+    assert chain(text, "in_0") == chain(text, "out_0") == ["counter drop"]
+
+
+def test_a_rule_names_protocol_ports_and_whom():
+    text = compiled([interface(1, Permission(True, "tcp", (80, 90), "10.1.0.0/16", ""))])
+    assert chain(text, "out_0") == ["ip daddr { 10.1.0.0/16 } tcp dport 80-90 return", "counter drop"]
+    assert chain(text, "in_0") == ["counter drop"]
+
+
+def test_a_group_as_source_means_the_interfaces_that_have_it_now():
+    own = Permission(False, "-1", (-1, -1), "", "sg-1")
+    text = compiled([interface(1, own), interface(2, own), interface(3, groups=("sg-2",))])
+    assert chain(text, "in_0")[0] == "ip saddr { 10.0.0.1, 10.0.0.2 } return"
+    assert chain(text, "in_2") == ["counter drop"]
+
+
+def test_untracked_is_what_lets_everything_in_and_out():
+    assert interface(1, *ALL).untracked
+    assert not interface(1, ALL[0]).untracked
+    assert not interface(1, ALL[1], Permission(False, "tcp", (1, 65535), "0.0.0.0/0", "")).untracked
+
+
+def test_tracked_connections_pass_before_any_rule_is_asked():
+    assert chain(compiled([interface(1)]), "forward")[1] == "ct state established,related accept"
+
+
+def test_the_time_of_calls_side_by_side_counts_once():
+    assert covered([(1.0, 2.0), (1.5, 3.0), (4.0, 5.0), (4.2, 4.4)]) == 3.0
+
+
+def test_a_log_tells_success_from_failure():
+    log = LOG.format(0) + LOG.format(1) + LOG.format(1)
+    assert len(reports("node2", [log])) == 1
+    assert failures("node2", [log]) == 2
+    assert reports("node1", [log]) == []
