@@ -57,7 +57,7 @@ def test_pcs_takes_every_documented_form_of_every_parameter(node, parameters, de
 
 def test_describe_shows_each_option_once_with_a_text(node, parameters):
     lines = node.command("pcs", "stonith", "describe", "fence_aws_vpc_net").splitlines()
-    shown = lines[lines.index("Stonith options:") + 1 :]
+    shown = lines[lines.index("Stonith options:") + 1 : lines.index("Default operations:")]
     options = [line.strip().split(":", 1) for line in shown if line.startswith("  ") and not line.startswith("   ")]
     names = [name.split(" ")[0] for name, *_ in options]
     assert len(names) == len(set(names))
