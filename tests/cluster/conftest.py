@@ -13,6 +13,7 @@ LOGS = TOP / "build" / "log" / "cluster"
 Measured = Callable[[str], None]
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
     """Clusters do not run side by side: they would take each other's time."""
     for item in items:

@@ -27,8 +27,11 @@ def namespaces(prefix: str) -> List[str]:
 
 def processes_in(namespace: str) -> List[int]:
     """The processes whose network is this namespace."""
-    wanted = (NETNS / namespace).stat().st_ino
-    found = []
+    found: List[int] = []
+    try:
+        wanted = (NETNS / namespace).stat().st_ino
+    except FileNotFoundError:
+        return found
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if (process / "ns" / "net").stat().st_ino == wanted:
@@ -42,7 +45,7 @@ def remove(prefix: str) -> None:
         for pid in processes_in(namespace):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, 9)
-        run("ip", "netns", "delete", namespace)
+        run("ip", "netns", "delete", namespace, check=False)  # its own run may be at it too
 
 
 def remove_leftovers(folder: Path) -> None:
