@@ -1,8 +1,23 @@
-"""What tests measured is shown before pytest's closing line: record_property("measured", text)."""
+"""Which tests go to which process, and what they measured: record_property("measured", text)."""
 
 from typing import Any
 
 import pytest
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: Any, log: Any) -> Any:
+    """One after the other for each process, but the tests of the cluster together, as they share one.
+
+    xdist's own way, the mark xdist_group, has no effect with pytest 9.2.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "cluster" if nodeid.startswith("tests/cluster/") else nodeid
+
+    return Scheduling(config, log)
 
 
 @pytest.hookimpl(trylast=True)
@@ -10,7 +25,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     """One line for each."""
     reports = [r for some in terminalreporter.stats.values() for r in some if isinstance(r, pytest.TestReport)]
     lines = [
-        f"{report.nodeid.split('::')[-1].split('@')[0]}: {text}"
+        f"{report.nodeid.split('::')[-1]}: {text}"
         for report in reports
         if report.when == "call"
         for name, text in report.user_properties

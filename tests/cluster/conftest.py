@@ -1,4 +1,4 @@
-"""One cluster of three nodes for all scenarios of a worker; xdist gives all of them to one worker."""
+"""One cluster of three nodes for all scenarios; tests/conftest.py sends all of them to one process."""
 
 from pathlib import Path
 from typing import Any, Callable, Generator, Iterator, List
@@ -13,12 +13,10 @@ LOGS = TOP / "build" / "log" / "cluster"
 Measured = Callable[[str], None]
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
-    """Clusters do not run side by side: they would take each other's time."""
+    """A scenario may take longer than other tests."""
     for item in items:
         if HERE in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("cluster"))
             item.add_marker(pytest.mark.timeout(400))
 
 
