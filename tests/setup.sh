@@ -83,7 +83,6 @@ need_packages() {
 _debian_cluster="corosync pacemaker pacemaker-cli-utils pcs resource-agents nftables iproute2 conntrack util-linux"
 _fedora_cluster="corosync pacemaker pacemaker-cli pcs resource-agents nftables iproute conntrack-tools util-linux"
 _suse_cluster="corosync pacemaker pacemaker-cli pcs resource-agents nftables iproute2 conntrack-tools util-linux"
-_daemons="corosync pacemaker pcsd"
 _policy=/usr/sbin/policy-rc.d
 
 # Those that run in this machine's own network; the ones of test clusters are in others.
@@ -99,7 +98,6 @@ _running_daemons() {
 
 _forbid_daemons() {
     _allow_daemons   # what an interrupted run may have left
-    [[ -d /usr/sbin ]] || return 0
     [[ ! -e $_policy && ! -L $_policy ]] || mv "$_policy" "$_policy.fence_aws_vpc_net"
     printf '#!/bin/sh\n# fence_aws_vpc_net: no daemon is started while packages for its test cluster are installed\nexit 101\n' \
         >"$_policy"
@@ -116,11 +114,22 @@ _install_cluster() (
     trap _allow_daemons EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
-    _forbid_daemons
+    [[ $install != _install_deb ]] || _forbid_daemons
     _install_missing packages-cluster
-    # shellcheck disable=SC2086  # a list
-    ! command -v systemctl >/dev/null || systemctl --quiet disable $_daemons >/dev/null 2>&1 || true
+    _disable_new_daemons
 )
+
+# Only what was not there before: whether the others start is not our affair.
+_disable_new_daemons() {
+    local package
+    command -v systemctl >/dev/null || return 0
+    for package in "${missing[@]}"; do
+        case $package in
+            corosync | pacemaker) systemctl --quiet disable "$package" >/dev/null 2>&1 || true ;;
+            pcs) systemctl --quiet disable pcsd >/dev/null 2>&1 || true ;;
+        esac
+    done
+}
 
 need_cluster_packages() {
     local install missing running

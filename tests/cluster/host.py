@@ -25,7 +25,7 @@ def reason_against() -> Optional[str]:
 
 
 def must_be_free() -> None:
-    """Raises Failed beside a corosync or Pacemaker of the machine itself."""
+    """Raises Failed beside a corosync or Pacemaker of the machine itself. tests/setup.sh looks before it installs."""
     running = host_daemons()
     if running:
         raise Failed(f"{running} runs on this machine: no test cluster beside it")
