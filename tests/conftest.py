@@ -1,5 +1,6 @@
-"""Which tests go to which process, and what they measured: record_property("measured", text)."""
+"""Which tests go to which process, what they measured (record_property("measured", text)), and what they counted."""
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -22,16 +23,18 @@ def pytest_xdist_make_scheduler(config: Any, log: Any) -> Any:
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """One line for each."""
+    """A line for each measurement, and one for all counts: properties that are numbers."""
     reports = [r for some in terminalreporter.stats.values() for r in some if isinstance(r, pytest.TestReport)]
-    lines = [
-        f"{report.nodeid.split('::')[-1]}: {text}"
-        for report in reports
-        if report.when == "call"
-        for name, text in report.user_properties
-        if name == "measured"
-    ]
+    counts: Counter = Counter()
+    lines = []
+    for report in reports:
+        found = report.user_properties if report.when == "teardown" else ()
+        counts.update({name: value for name, value in found if isinstance(value, int)})
+        lines += [f"{report.nodeid.split('::')[-1]}: {text}" for name, text in found if name == "measured"]
     if lines:
         terminalreporter.section("measured")
         for line in lines:
             terminalreporter.line(line)
+    if counts:
+        terminalreporter.section("counted")
+        terminalreporter.line(", ".join(f"{count} {what}" for what, count in counts.items()))
