@@ -74,7 +74,7 @@ class Isolation:
                 late = self.tools.deadline.remaining() > self.opening_until
                 if seen.interfaces and not (open_now or taken_in or recorded_again or late):
                     return
-                todo = self._next(open_now, seen)
+                todo = [] if taken_in else self._next(open_now, seen)  # they were just set, all of them
             self.tools.deadline.pause(pause)
             if self.tools.deadline.passed:
                 raise messages.not_isolated(self.id, self._why(open_now))

@@ -212,9 +212,10 @@ def test_an_interface_that_appears_meanwhile_is_recorded_and_isolated(agent, ec2
     ec2.rules.add(
         "ModifyNetworkInterfaceAttribute", Hook(lambda call: ec2.edit.attach(node, groups_of_new, 5), late=True)
     )
-    result = agent.command("off", node, **mode)
+    result = agent.command("off", node, verbose=True, **mode)
     assert result.code == 0, result.err
     assert any("appeared meanwhile" in line for line in result.lines)
+    assert not any("not alone at work" in line for line in result.lines)
     assert len(groups(ec2, node)) == 3
     assert is_cut(ec2, node, mode)
     new = (set(groups(ec2, node)) - set(ec2.world.interfaces["node1"])).pop()
