@@ -183,7 +183,7 @@ class Bed:
 
     def _configuration(self) -> str:
         """The CIB's configuration but for what Pacemaker writes there by itself."""
-        parts = ("resources", "constraints", "fencing-topology")
+        parts = ("crm_config", "resources", "constraints", "fencing-topology")
         query = [self.nodes[self.names[0]].command("cibadmin", "-Q", "-o", part, check=False) for part in parts]
         return "".join(query)
 

@@ -14,7 +14,7 @@ def test_five_cycles_in_a_row_leak_nothing(bed, measured):
         assert all(bed.cloud.pristine(name) for name in bed.names)
     first, last = done[0], done[-1]
     assert [c.tags for c in done] == [0] * CYCLES
-    assert last.processes <= first.processes + 1
-    assert last.descriptors <= first.descriptors + 1
+    assert last.processes <= first.processes + 3
+    assert last.descriptors <= first.descriptors + 3
     assert last.files <= first.files
     assert last.memory <= first.memory * 1.2 + 500

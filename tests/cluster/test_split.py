@@ -21,12 +21,13 @@ def split(bed, *some):
 
 
 def wrote_after_a_report(bed, since):
-    """(node, seconds) of bytes that arrived from a node after a fencing of it was reported as done."""
+    """(node, seconds) of bytes that arrived from a node after a fencing of it, since then, was reported as done."""
     offset = time.time() - time.monotonic()
     done = {name: reports(name, [node.log() for node in bed.nodes.values()]) for name in bed.names}
-    first = {name: min(t - offset for t in times) for name, times in done.items() if times}
+    since_then = {name: [t - offset for t in times if t - offset >= since] for name, times in done.items()}
+    first = {name: min(times) for name, times in since_then.items() if times}
     late = [(w.node, w.at - first[w.node]) for w in bed.storage.writes if w.node in first and w.at > first[w.node]]
-    assert first or not since, "no fencing was reported"
+    assert first, "no fencing was reported"
     return late
 
 
