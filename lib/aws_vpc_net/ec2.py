@@ -182,7 +182,8 @@ class Ec2:
             error = messages.slow_call(doing, name, limit)
         elif isinstance(result, BaseException):
             error = self._error(result, doing, name)
-        self.stats.attempts.append((name, error.code or "none" if error else "", time.monotonic() - started))
+        if not params.get("DryRun"):  # which changes nothing, and succeeds by an error
+            self.stats.attempts.append((name, error.code or "none" if error else "", time.monotonic() - started))
         if error:
             self.stats.add(throttles=int(error.code in THROTTLED))
             raise error from result
@@ -299,8 +300,8 @@ def _client(settings: Settings) -> Any:
         max_pool_connections=CONNECTIONS,
         proxies={"http": settings.proxy, "https": settings.proxy} if settings.proxy else None,
     )
-    identity.without_proxy()
     try:
+        identity.without_proxy()
         core = botocore.session.get_session()
         # For the SDK's own clients too, which ask STS or SSO for credentials.
         core.set_default_client_config(config)

@@ -37,7 +37,7 @@ def check_stdin(text: str, booleans: Iterable[str]) -> None:
         FenceError: naming the first that cannot.
     """
     known = {name.replace("-", "_") for name in booleans}
-    for line in text.splitlines():
+    for line in text.split("\n"):  # as the library does
         name, equals, value = line.strip().partition("=")
         value = re.sub(r'^"(.*)"$', r"\1", value)
         if name.replace("-", "_") in known and not (equals and value.lower() in TRUE + FALSE):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
+from . import messages
 from .ec2 import Doing, Ec2
 from .errors import Category
 from .rules import Instance, Interface
@@ -112,3 +113,4 @@ class InstanceOperations:
             token = reply.get("NextToken")
             if not token:
                 return
+        raise messages.too_many_pages(doing.what, MOST_PAGES)

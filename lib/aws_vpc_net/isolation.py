@@ -15,7 +15,7 @@ from .deadline import growing_pauses
 from .errors import ApiError, Category, FenceError
 from .recording import Recorded
 from .rules import Groups, Instance, Interface
-from .toolbox import Toolbox
+from .toolbox import READ_AGAIN_SECONDS, Toolbox
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,9 @@ class Isolation:
         self.plans = [recorded.plan] if recorded.plan else []  # any of them will do
         self.rewritten: Optional[float] = None  # seconds left when a lacking record was written again
         self.lacking = False  # the latest read shows no record of ours, and none was written since
+        self.unwritable = False  # the latest attempt to write it again failed
+        self.recorded_for: Optional[Instance] = None  # the read that it was made for
+        self.gone: Set[str] = set()  # not accepted, and not shown by the latest read
         self.written: Dict[str, str] = dict(recorded.written)
         self.known = recorded.known.and_seen(target)
         self.first_times = backup_tags.read(target).times
@@ -68,11 +71,11 @@ class Isolation:
                 if seen.terminated:
                     log.info(messages.already_terminated(seen.id))
                     return
+                undecided = self._keep_record(seen)  # before what may end it here
                 taken_in = self._take_in_new(seen)
                 open_now = [i for i in seen.interfaces if not self._is_done(i)]
-                recorded_again = self._keep_record(seen)
-                late = self.tools.deadline.remaining() > self.opening_until
-                if seen.interfaces and not (open_now or taken_in or recorded_again or late):
+                late = self.tools.deadline.remaining() > self.opening_until or self._newly_gone(seen)
+                if seen.interfaces and not (open_now or taken_in or undecided or late):
                     return
                 todo = [] if taken_in else self._next(open_now, seen)  # they were just set, all of them
             self.tools.deadline.pause(pause)
@@ -87,24 +90,33 @@ class Isolation:
         Whoever opened it, an ``on``, has read the older one and is about to delete it.
 
         Nothing is set again behind a read that shows no record of ours: an ``on`` may have deleted it. It is written
-        first.
+        first, and if that fails nothing is set.
         """
         again = [i.id for i in open_now if i.id not in self.accepted or i.id in self.to_untrack]
         reopened = [i.id for i in open_now if i.id not in again]
         twice = [i for i in reopened if i in self.read_open]
         self.read_open = set(reopened)
         under_it = self.plan is not None and any(self.accepted[i] == self.plan.time for i in reopened)
-        if under_it or (self.lacking and (again or twice)):
-            self._record_again(seen)
+        if (under_it or (self.lacking and (again or twice))) and not self._record_again(seen):
+            return []
         return again if under_it else again + twice
 
     def _is_done(self, interface: Interface) -> bool:
         accepted = interface.id in self.accepted and interface.id not in self.to_untrack
         return accepted and self._is_cut(interface)
 
+    def _newly_gone(self, seen: Instance) -> bool:
+        """Is this the first read that lacks an interface whose change was not accepted? It may be behind."""
+        shown = {i.id for i in seen.interfaces}
+        gone = {i for i in self.goals if i not in shown and i not in self.accepted}
+        new, self.gone = gone - self.gone, gone
+        return bool(new)
+
     def _why(self, open_now: List[Interface]) -> Dict[str, str]:
         why = {i.id: f"reads {', '.join(sorted(i.groups))}" for i in open_now}
         why.update({i: e.text for i, e in self.failed.items() if i in why or not why})
+        if self.lacking:
+            why["its record"] = "cannot be written again" if self.unwritable else "no read shows it"
         return why or {"interfaces": "no read showed them"}
 
     def _read(self) -> Optional[Instance]:
@@ -201,7 +213,7 @@ class Isolation:
     # Other fencers, other interfaces
 
     def _keep_record(self, seen: Instance) -> bool:
-        """Write the record again where it has to be; was it? A read then decides.
+        """Write the record again where it has to be; must another read decide?
 
         If reads lack it: an ``on`` that came in between has deleted it, or they are merely behind. It is written
         again at once, as until then the originals may be nowhere; and every MISSING_SECONDS as long as it is lacking.
@@ -209,40 +221,51 @@ class Isolation:
         If another fencer wrote a record of its own: that one may be refused and put back what it changed. It does so
         only while no record but its own stands. Once is enough: whoever records after this read has a proving read
         that shows our isolation, and that is what it would put back to.
+
+        Where it cannot be written that is a warning, which holds the originals: what reads cut is isolated.
         """
         if self.plan is None:
             return False
         self.lacking = not any(recording.proven(plan, seen) for plan in self.plans)
         if not self.claimed and self.known.is_news(seen):
             self.claimed = True
-            return self._record_again(seen)
+            self._record_again(seen)
+            return True
         if not self.lacking:
             self.rewritten = None
             return False
         now = self.tools.deadline.remaining()
         if self.rewritten is None or self.rewritten - now >= recording.MISSING_SECONDS:
             self.rewritten = now
-            return self._record_again(seen)
-        return True
+            self._record_again(seen)
+            return True
+        return not self.unwritable
 
     def _record_again(self, seen: Instance) -> bool:
-        """Write what we know of the originals under a new time; False if that failed."""
+        """Write what we know of the originals under a new time, once for each read; False if that failed."""
+        if self.recorded_for is not seen:
+            self.recorded_for = seen
+            self.unwritable = not self._write_again(seen)
+        return not self.unwritable
+
+    def _write_again(self, seen: Instance) -> bool:
         others = recording.others(seen, self.written)
         better = rules.better_backup(self.originals, seen, others, self.tools.policy, self.first_times)
         self.originals = better or self.originals
         attached = {i.id for i in seen.interfaces}
         try:
             originals = {i: g for i, g in self.originals.items() if i in attached}
-            self.plan = recording.plan(self.tools, seen, originals, least=max(self.known.times, default=0) + 1)
-            self.tools.tags.write(self.id, self.plan.tags)
+            plan = recording.plan(self.tools, seen, originals, least=max(self.known.times, default=0) + 1)
+            self.tools.tags.write(self.id, plan.tags)
         except FenceError as error:
             log.warning(messages.claim_failed(self.id, error.text, self.originals))
             return False
         self.lacking = False
-        self.written.update(self.plan.tags)
-        self.plans.append(self.plan)
-        self.known = self.known.and_seen(seen).and_written(self.plan)
-        log.info(messages.claimed(self.id, self.plan.time))
+        self.plan = plan
+        self.written.update(plan.tags)
+        self.plans.append(plan)
+        self.known = self.known.and_seen(seen).and_written(plan)
+        log.info(messages.claimed(self.id, plan.time))
         return True
 
     def _take_in_new(self, seen: Instance) -> bool:
@@ -279,49 +302,72 @@ class Isolation:
         if not self.touched:
             raise messages.refused_all(self.id, self.refused, category)
         self.tools.ec2.use_reserve()
-        if any(_may_have_taken(e) for e in self.failed.values()):
-            reason: Optional[str] = "the outcome of a change is unknown"
-            self._leave_no_untracking()
-        else:
-            reason = self._put_back()
+        try:
+            seen = self._read()
+        except FenceError as error:
+            if self.tools.policy.untrack is not None:
+                log.warning(messages.left_untracking(self.id, error.text))
+            raise messages.refused_left(self.id, self.refused, self.touched, error.text) from error
+        reason = self._why_left(seen)
+        if seen is not None and reason is None:
+            reason = self._put_back(seen)
+        elif seen is not None:
+            self._leave(seen)
         if reason:
             raise messages.refused_left(self.id, self.refused, self.touched, reason)
         raise messages.refused_put_back(self.id, self.refused, category)
 
-    def _put_back(self) -> Optional[str]:
-        """Undo our changes; why not, if not: while any record but ours stands, its fencer may report success."""
-        try:
-            seen = self._read()
-        except FenceError as error:
-            return error.text
-        if seen is None or self.plan is None or not backup_tags.only_ours(seen, self.plan):
-            self._leave_no_untracking()
-            return "another fencer may have fenced it, as another record stands beside ours"
-        now = {i.id for i in seen.interfaces}
-        goals = {
-            i: self.before[i] for i in self.touched if i in now and self.before.get(i) not in (None, self.goals[i])
-        }
-        errors = self.tools.groups.set_groups(goals, Category.MODIFICATION)
-        failed = next((e.text for e in errors.values() if e is not None), None)
-        return failed or self._check_put_back(goals)
+    def _why_left(self, seen: Optional[Instance]) -> Optional[str]:
+        """Why our changes are not undone; None if they are: while any record but ours stands, nobody may."""
+        if any(_may_have_taken(e) for e in self.failed.values()):
+            return "the outcome of a change is unknown"
+        if seen is None or self.plan is None:
+            return "no read shows it" if seen is None else "there is no record, so another fencer may have fenced it"
+        if backup_tags.only_ours(seen, self.plan):
+            return None
+        if not backup_tags.own(seen.tags, seen.id):
+            return "an on came in between"
+        return "another fencer may have fenced it, as another record stands beside ours"
 
-    def _leave_no_untracking(self) -> None:
-        """What could not be isolated and is open to everybody gets back the groups that it had, in any case."""
-        try:
-            seen = self._read()
-        except FenceError as error:
-            log.warning(messages.left_untracking(self.id, error.text))
-            return
-        policy = self.tools.policy
-        still = [i for i in seen.interfaces if rules.between_steps(i.groups, policy)] if seen else []
-        ours = self.touched - set(self.accepted)
-        goals = {i.id: self.before[i.id] for i in still if i.id in ours and i.id in self.before}
-        for failure in self.tools.groups.set_groups(goals, Category.MODIFICATION).values():
-            if failure is not None:
-                log.warning(messages.left_untracking(self.id, failure.text))
+    def _leave(self, seen: Instance) -> None:
+        """What stays cut must not be without a record, which an ``on`` may have deleted. And what we left open to
+        everybody is isolated, or gets back the groups that it had if EC2 refused that, in any case."""
+        if self.plan is not None and not any(recording.proven(plan, seen) for plan in self.plans):
+            self._record_again(seen)
+        still = {i.id for i in seen.interfaces if rules.between_steps(i.groups, self.tools.policy)}
+        ours = still & set(self.untracked) - set(self.accepted)
+        goals = {i: self._earlier(i) if i in self.refused else self.goals[i] for i in ours}
+        for pause in growing_pauses(0.1, 1.0):
+            errors = self.tools.groups.set_groups(goals, Category.MODIFICATION)
+            failed = {i: e for i, e in errors.items() if e is not None}
+            goals = {i: goals[i] for i, e in failed.items() if not _for_good(e) and not self.tools.deadline.passed}
+            for interface in sorted(set(failed) - set(goals)):
+                log.warning(messages.left_untracking(self.id, failed[interface].text))
+            if not goals:
+                return
+            self.tools.deadline.pause(pause)
+
+    def _earlier(self, interface: str) -> Groups:
+        """Where to put it back to: what it had in the read that proved the record; never to what is open to all."""
+        before = self.before[interface]
+        return self.originals[interface] if rules.between_steps(before, self.tools.policy) else before
+
+    def _put_back(self, seen: Instance) -> Optional[str]:
+        """Undo our changes, and look at what became of it, whatever EC2 answered; why not, if not."""
+        now = {i.id for i in seen.interfaces}
+        goals = {i: self._earlier(i) for i in self.touched & now if self._earlier(i) != self.goals[i]}
+        errors = self.tools.groups.set_groups(goals, Category.MODIFICATION)
+        undone = self._check_put_back(goals)
+        if undone is None:
+            self.touched -= {i for i, error in errors.items() if error is None}
+        return undone or next((e.text for e in errors.values() if e is not None), None)
 
     def _check_put_back(self, goals: Mapping[str, Groups]) -> Optional[str]:
-        """Another fencer may have come between the last read and the change: then what we opened is cut again."""
+        """Another fencer may have come between the last read and the change: then what we opened is cut again.
+
+        But not behind a read without any record: an ``on`` has brought it back, or the read is behind.
+        """
+        blank = 0.0
         for pause in growing_pauses(0.1, 1.0):
             try:
                 seen = self._read()
@@ -329,14 +375,20 @@ class Isolation:
                 return error.text
             if seen is not None and self.plan is not None and backup_tags.only_ours(seen, self.plan):
                 return None
-            open_now = {i.id for i in seen.interfaces if not self._is_cut(i)} if seen else set(goals)
-            if seen is not None and not open_now & set(goals):
-                break
-            self.tools.groups.set_groups({i: self.goals[i] for i in goals if i in open_now}, Category.MODIFICATION)
+            if seen is not None and not backup_tags.own(seen.tags, seen.id):
+                blank += pause
+                if blank >= READ_AGAIN_SECONDS or self.tools.deadline.passed:
+                    return None
+            else:
+                open_now = {i.id for i in seen.interfaces if not self._is_cut(i)} if seen else set(goals)
+                if not open_now & set(goals):
+                    return "another fencer came meanwhile"
+                again = {i: self.goals[i] for i in goals if i in open_now}
+                self.tools.groups.set_groups(again, Category.MODIFICATION)
             if self.tools.deadline.passed:
                 return "another fencer came meanwhile, and what had been put back was NOT cut again"
             self.tools.deadline.pause(pause)
-        return "another fencer came meanwhile"
+        raise AssertionError("growing_pauses never ends")
 
     def _is_cut(self, interface: Interface) -> bool:
         return rules.cut(interface.groups, self.tools.policy)

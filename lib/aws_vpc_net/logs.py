@@ -41,7 +41,7 @@ _SECRETS = (
     re.compile(r"(://[^/\s:@'\"]{0,99}:)[^\s'\"]{1,300}(?=@)"),
     re.compile(r"(://)[^/\s:@'\"]{1,300}(?=@)"),
     re.compile(r"(%3a%2f%2f)[^\s'\"&]{1,300}(?=%40)", re.I),
-    re.compile(r"(Ignoring unknown option '[^=']*=).*"),
+    re.compile(r"(Ignoring unknown option '[\w-]*).*"),
 )
 
 _known: List[str] = []  # secrets, in every form in which they may turn up; the longest first
@@ -52,8 +52,9 @@ def never_show(*secrets: Optional[str]) -> None:
     found = set(_known)
     for secret in secrets:
         if secret and len(secret) > 3:
-            found |= {secret, quote(secret), quote(secret, safe=""), quote_plus(secret), escape(secret)}
-            found |= {repr(secret)[1:-1], json.dumps(secret)[1:-1], base64.b64encode(secret.encode()).decode()}
+            data = secret.encode(errors="surrogateescape")  # what the environment holds may be no text
+            found |= {secret, quote(data), quote(data, safe=""), quote_plus(data), escape(secret)}
+            found |= {repr(secret)[1:-1], json.dumps(secret)[1:-1], base64.b64encode(data).decode()}
     _known[:] = sorted(found, key=len, reverse=True)
 
 
@@ -100,9 +101,11 @@ class LoggingManager:
         self._held = [r for r in self._held if r.levelno < logging.ERROR]
         return [r.getMessage().strip() for r in errors]
 
-    def held(self) -> List[str]:
-        """The messages held back so far."""
-        return [r.getMessage().strip() for r in self._held]
+    def take(self, start: str) -> int:
+        """How many of the messages held back so far begin so; they are then not said."""
+        kept = [r for r in self._held if not r.getMessage().strip().startswith(start)]
+        taken, self._held = len(self._held) - len(kept), kept
+        return taken
 
     def configure(self, verbose: int = 0, quiet: bool = False, debug_file: Optional[str] = None) -> None:
         """Put the final handlers in place of whatever is there, and say what was held back.

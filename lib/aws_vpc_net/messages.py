@@ -126,10 +126,9 @@ def unknown_action(action: str, known: Iterable[str]) -> FenceError:
     return _invalid(f"action {_short(action)} is unknown; one of {', '.join(known)}")
 
 
-def unused_arguments(arguments: str) -> FenceError:
-    return _invalid(
-        f"unused arguments {_short(arguments)}; a flag takes its value as --flag=true or --flag=false; {HELP}"
-    )
+def unused_arguments() -> FenceError:
+    """Without them: one may be a secret that was put in the wrong place."""
+    return _invalid(f"unused arguments; an option takes its value as --flag=true or --flag=false; {HELP}")
 
 
 def library_refused(text: str) -> FenceError:
@@ -269,6 +268,12 @@ def no_answer(what: str, seconds: float, last: Optional[str]) -> FenceError:
     return FenceError(
         Category.DEADLINE,
         f"gave up after {seconds:g} s: {what}{reason}; check the way to the API, then repeat",
+    )
+
+
+def too_many_pages(what: str, pages: int) -> FenceError:
+    return FenceError(
+        Category.RETRIEVAL, f"cannot {what}: EC2 has more than {pages} pages of them; narrow the list by filter"
     )
 
 

@@ -69,7 +69,7 @@ FAMILIES: Mapping[str, Family] = {
     "info": Family("gauge", ("version",), "The agent's version."),
 }
 _PARTS = {"histogram": ("_bucket", "_sum", "_count"), "summary": ("_sum", "_count")}
-_LABEL = r'([a-z]+)="([\w.+-]{1,64})"'
+_LABEL = r'([a-z]+)="([a-zA-Z0-9_.+-]{1,64})"'
 _LINE = re.compile(rf"{PREFIX}([a-z_]+)(?:\{{({_LABEL}(?:,{_LABEL})*)\}})? (\S{{1,32}})")
 
 

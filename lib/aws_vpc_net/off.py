@@ -105,6 +105,8 @@ def _goals(tools: Toolbox, target: Instance, originals: Mapping[str, Groups]) ->
     except ApiError as error:
         log.debug("%s", error.text)
         return goals
+    for group in (g for g in policy.secg if g not in usable):
+        log.warning(messages.group_dropped(target.id, group))
     for interface in target.interfaces:
         goals[interface.id] = frozenset(g for g in policy.secg if interface.vpc in usable.get(g, ()))
         if not goals[interface.id]:

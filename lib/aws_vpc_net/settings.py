@@ -9,6 +9,7 @@ from typing import Dict, Iterable, List, Mapping, Optional, Tuple
 from urllib.parse import unquote, urlsplit
 
 from . import messages
+from .errors import FenceError
 from .rules import Policy
 
 TRUE = ("1", "yes", "on", "true")
@@ -77,7 +78,8 @@ class Settings:
     def looks_up_names(self) -> bool:
         """Is there a plug that is no ID, and an action that has to know which instance it is?"""
         at_once = self.action == "on" and self.unfence_ignore_restore and not self.unfence_poweron
-        return not at_once and any(not is_instance_id(p) for p in self.plugs)
+        needed = self.changes or self.action == "status"
+        return needed and not at_once and any(not is_instance_id(p) for p in self.plugs)
 
     @property
     def secrets(self) -> Tuple[str, ...]:
@@ -162,7 +164,11 @@ class _Parser:
 
     def metrics(self) -> Optional[str]:
         """An absolute path, or a warning: no value of it may keep a node from being fenced."""
-        path = self.text("metrics-file")
+        try:
+            path = self.text("metrics-file")
+        except FenceError as error:
+            self.warnings.append(error.text)
+            return None
         if path and (not path.startswith("/") or path.endswith("/")):
             self.warnings.append(messages.metrics_not_updated(path, "it is not the absolute path of a file"))
             return None

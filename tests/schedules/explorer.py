@@ -9,7 +9,7 @@ import random
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any, Callable, Dict, FrozenSet, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, FrozenSet, Iterator, List, Mapping, Optional, Sequence, Tuple
 from unittest import mock
 
 from greenlet import greenlet
@@ -25,7 +25,7 @@ from aws_vpc_net.settings import Settings
 from aws_vpc_net.tags import TagOperations
 from aws_vpc_net.toolbox import Toolbox
 
-from .memory import APP, E0, ID, ISO, OPEN, ORIGINALS, Memory
+from .memory import APP, E0, ID, ISO, OPEN, ORIGINALS, Memory, failing
 
 CALLS = (
     "describe_instances",
@@ -67,6 +67,9 @@ class Actor:
     stale: Dict[int, Tuple[int, int]] = field(default_factory=dict)  # n-th call -> changes of (tags, groups) behind
     skew: int = 0  # seconds that its clock is off
     denied: Tuple[str, ...] = ()  # interfaces that it may not change
+    fails: Mapping[int, str] = field(
+        default_factory=dict
+    )  # n-th change of groups -> throttled, or lost (it took effect)
     swapped: bool = False  # reads show it the interfaces in another order
     edit: FrozenSet[str] = frozenset()  # the groups that the operator sets
 
@@ -172,7 +175,11 @@ class Run:
                     self.reads[actor.name].append(Read(len(self.steps), *self._shown(*back)))
                 self.steps.append((actor.name, operation))
                 self.trace.append(_brief(params))
-                reply = self.memory.perform(actor.name, operation, doing, params, back)
+                fault = self._fault(actor, operation)
+                if fault != "throttled":
+                    reply = self.memory.perform(actor.name, operation, doing, params, back)
+                if fault:
+                    raise failing(doing, operation, fault)
             if dies:
                 self._dead[actor.name] = True
                 self._main.switch()  # for ever
@@ -181,6 +188,11 @@ class Run:
         self._asked[actor.name] = effect
         self._main.switch()
         return self._asked.pop(actor.name)()
+
+    def _fault(self, actor: Actor, operation: str) -> Optional[str]:
+        if operation != "modify_network_interface_attribute":
+            return None
+        return actor.fails.get(sum(step == (actor.name, operation) for step in self.steps))
 
     # The schedule
 

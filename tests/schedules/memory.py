@@ -71,8 +71,10 @@ class Memory:
         return {"Reservations": [{"Instances": [instance]}]}
 
 
-def lost(doing: Doing, operation: str) -> ApiError:
-    """The reply of a call never arrives."""
+def failing(doing: Doing, operation: str, how: str) -> ApiError:
+    """The call is throttled, or its reply never arrives."""
+    if how == "throttled":
+        return messages.passing_error(doing, operation, "RequestLimitExceeded", "slow down", unknown=False)
     return messages.broken_connection(doing, operation, "ConnectionClosedError", "the connection was closed")
 
 

@@ -182,6 +182,28 @@ def test_one_of_two_fencers_is_refused_an_interface(mode, skew):
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("state", ["fenced", "open"])
+def test_a_fencer_that_is_refused_an_interface_beside_one_that_unfences(mode, state):
+    """What stays cut must not be without a record, and what is put back must not be cut again without one."""
+    memory = fenced(mode) if state == "fenced" else None
+    for actors in (
+        (Actor("A", "off", denied=(E1,)), Actor("B", "on")),
+        (Actor("A", "off"), Actor("B", "on", denied=(E1,))),
+    ):
+        check(every_order(mode, actors, switches=2, memory=memory))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("how", ["throttled", "lost"])
+@pytest.mark.parametrize("call", range(1, 7))
+def test_one_of_two_fencers_is_refused_an_interface_and_a_change_fails(mode, how, call):
+    """Whatever became of a put back: the other one's success stands."""
+    for limited, other in (({call: how}, {}), ({}, {call: how})):
+        actors = (Actor("A", "off", denied=(E1,), fails=limited), Actor("B", "off", fails=other))
+        check(every_order(mode, actors, switches=2), all_succeed("B"))
+
+
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("effect", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("others", [("off",), ("on",)], ids=["off", "on"])
 @pytest.mark.parametrize("action", ["off", "on"])
