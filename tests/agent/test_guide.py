@@ -1,0 +1,156 @@
+"""The operators' pages, followed to the letter: each page's commands in order, on the emulator; the AWS CLI is the real one.
+
+What needs AWS itself is given to the AWS CLI too, which checks commands, options and queries and calls nobody.
+"""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Dict, List
+
+import boto3
+import pytest
+from pages import DOC, Block, blocks, operators_blocks, path
+from world_of import groups, our_tags
+
+EXAMPLE = "0123456789abcdef"
+NEEDED = {"run": ["guide.md", "operate.md"], "aws": ["guide.md", "iam.md"]}
+
+
+@pytest.fixture
+def examples(ec2) -> Dict[str, str]:
+    """ID in the documents -> ID in the emulator."""
+    world = ec2.world
+    ids = {f"i-{EXAMPLE}{n}": world.nodes[f"node{n + 1}"] for n in range(3)}
+    ids.update({f"eni-{EXAMPLE}{n}": world.interfaces["node1"][n] for n in range(2)})
+    for number, name in enumerate(("isolation", "open", "app", "db", "ssh")):
+        ids[f"sg-{EXAMPLE}{number}"] = world.groups[name]
+    ids[f"vpc-{EXAMPLE}0"] = world.vpc
+    bare = {k[3:]: v[3:] for k, v in ids.items() if k.startswith("sg-")}  # as the tags hold them
+    return {**ids, **bare}
+
+
+def swapped(text: str, names: Dict[str, str]) -> str:
+    known = sorted(names, key=len, reverse=True)
+    return re.sub("|".join(map(re.escape, known)), lambda found: names[found[0]], text)
+
+
+class Shell:
+    """bash, where aws and fence_aws_vpc_net reach the emulator."""
+
+    def __init__(self, agent, ec2, examples: Dict[str, str], folder: Path) -> None:
+        self.examples, self.folder = examples, folder
+        tools = folder / "tools"
+        tools.mkdir()
+        cli = Path(sys.executable).parent / "aws"
+        self._program(tools / "aws", f'exec {shlex.quote(str(cli))} "$@"')
+        reach = f'case " $* " in *\' -o \'*) set -- "$@" --endpoint-url={ec2.endpoint} ;; esac\n'
+        self._program(tools / "fence_aws_vpc_net", f'{reach}exec {shlex.quote(os.environ["AGENT"])} "$@"')
+        known = {**agent.env, **ec2.environment(), "AWS_PAGER": ""}
+        self.env = {**known, "PATH": f"{tools}:{agent.env['PATH']}"}
+
+    @staticmethod
+    def _program(file: Path, text: str) -> None:
+        file.write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
+        file.chmod(0o755)
+
+    def run(self, commands: str) -> str:
+        """What they print on stdout, in the IDs of the documents; each has to succeed."""
+        text = f"set -euo pipefail\n{swapped(commands, self.examples)}"
+        done = subprocess.run(
+            ["bash", "-c", text],
+            env=self.env,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+        assert done.returncode == 0, f"{commands}\n{done.stdout}{done.stderr}"
+        return swapped(done.stdout, {v: k for k, v in self.examples.items()})
+
+
+@pytest.fixture
+def shell(agent, ec2, examples, tmp_path) -> Shell:
+    folder = tmp_path / "shell"
+    folder.mkdir()
+    return Shell(agent, ec2, examples, folder)
+
+
+def alike(text: str) -> List[str]:
+    """Its lines, with times and measured numbers as #."""
+    return [re.sub(r"\b\d{10}\b|\b\d+\.\d+\b", "#", line.rstrip()) for line in text.strip().splitlines()]
+
+
+@pytest.mark.parametrize("page", ["README.md", "guide.md", "operate.md", "iam.md", "migration.md"])
+def test_commands_of_a_page_do_what_it_says(shell, page):
+    found: List[Block] = list(blocks(path(page)))
+    for number, block in enumerate(found):
+        if (block.language, block.mark) != ("sh", "run"):
+            continue
+        printed = shell.run(block.text)
+        after = found[number + 1] if number + 1 < len(found) else None
+        if after and after.mark == "output":
+            assert alike(printed) == alike(after.text), str(block)
+
+
+def test_pages_have_commands_to_run():
+    for mark, pages in NEEDED.items():
+        assert {b.page for b in operators_blocks(mark)} >= set(pages)
+
+
+@pytest.mark.parametrize("block", operators_blocks("aws"), ids=str)
+def test_commands_for_aws_are_such_as_the_aws_cli_takes(shell, block):
+    shell.env.update(AWS_ENDPOINT_URL="http://127.0.0.1:9")  # nobody is asked
+    commands = re.findall(r"\baws (?:[^\n\\)|>]|\\\n)+", block.text)
+    assert commands, f"{block}: no command of the AWS CLI"
+    for command in commands:
+        shell.folder = DOC
+        shell.run(f"{command.strip()} --generate-cli-skeleton output")
+
+
+# --- recovery by hand ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fenced(agent, ec2, shell, keep) -> str:
+    """node1, isolated, with the tags that the page shows, and no others of ours."""
+    node = ec2.world.nodes["node1"]
+    assert agent.command("off", node, **keep).code == 0
+    client = boto3.client("ec2", **ec2.client_kwargs())
+    client.delete_tags(Resources=[node], Tags=[{"Key": key} for key in our_tags(ec2, node)])
+    tags = [dict(zip(("Key", "Value"), swapped(line, shell.examples).split("\t"))) for line in tags_of_the_page()]
+    client.create_tags(Resources=[node], Tags=tags)
+    return node
+
+
+def tags_of_the_page() -> List[str]:
+    return next(b.text for b in blocks(DOC / "operate.md") if b.mark == "tags").splitlines()
+
+
+@pytest.fixture
+def originals(ec2) -> Dict[str, List[str]]:
+    """Groups of node1's interfaces before anything happened."""
+    found: Dict[str, List[str]] = groups(ec2, ec2.world.nodes["node1"])
+    return found
+
+
+def test_recovery_by_hand_works_as_it_is_written(originals, fenced, shell, ec2, agent, keep):
+    assert agent.command("status", fenced, **keep).code == 2
+    read, restore, look, delete = operators_blocks("recovery")
+    assert sorted(shell.run(read.text).splitlines()) == sorted(tags_of_the_page())
+    shell.run(restore.text)
+    looked = shell.run(look.text).splitlines()
+    assert [line.split("\t")[0] for line in looked] == [f"eni-{EXAMPLE}{n}" for n in range(2)]
+    assert groups(ec2, fenced) == originals
+    shell.run(delete.text)
+    assert ec2.snapshot()[fenced]["tags"] == {"Name": "node1"}
+
+
+def test_the_agent_reads_the_tags_of_the_page_likewise(originals, fenced, ec2, agent, keep):
+    assert agent.command("on", fenced, **keep).code == 0
+    assert groups(ec2, fenced) == originals
+    assert our_tags(ec2, fenced) == {}

@@ -1,0 +1,49 @@
+"""The documents: their text, their blocks of code, and the IDs that stand in them as examples."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Iterator, List
+
+TOP = Path(__file__).parents[2]
+DOC = TOP / "doc"
+PAGES = [TOP / "README.md", *sorted(DOC.glob("*.md"))]
+OPERATORS = ("README.md", "guide.md", "operate.md", "messages.md", "iam.md", "migration.md", "SECURITY.md")
+"""Pages for operators: each block of commands in them says how it is tested, or what it needs."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page."""
+
+    page: str
+    line: int
+    language: str
+    mark: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}"
+
+
+def text(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def path(page: str) -> Path:
+    """README.md, or a page of doc/."""
+    return TOP / page if page == "README.md" else DOC / page
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    """In order. ```language mark"""
+    fence = re.compile(r"^```(\S*)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+    for found in fence.finditer(text(page)):
+        line = text(page)[: found.start()].count("\n") + 1
+        yield Block(page.name, line, found[1], found[2] or "", found[3])
+
+
+def operators_blocks(*marks: str) -> List[Block]:
+    """Blocks of commands in the pages for operators, with one of these marks, or all."""
+    found = [b for page in OPERATORS if path(page).exists() for b in blocks(path(page)) if b.language == "sh"]
+    return [b for b in found if not marks or b.mark in marks]
