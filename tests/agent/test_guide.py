@@ -1,4 +1,4 @@
-"""The operators' pages, followed to the letter: each page's commands in order, on the emulator; the AWS CLI is the real one.
+"""The operators' pages, followed to the letter, page by page, on the emulator; the AWS CLI is the real one.
 
 What needs AWS itself is given to the AWS CLI too, which checks commands, options and queries and calls nobody.
 """
@@ -13,11 +13,11 @@ from typing import Dict, List
 
 import boto3
 import pytest
-from pages import DOC, Block, blocks, operators_blocks, path
+from pages import DOC, TOP, Block, blocks, operators_blocks, path
 from world_of import groups, our_tags
 
 EXAMPLE = "0123456789abcdef"
-NEEDED = {"run": ["guide.md", "operate.md"], "aws": ["guide.md", "iam.md"]}
+NEEDED = {"run": {"README.md", "guide.md", "operate.md", "iam.md", "migration.md"}, "aws": {"guide.md", "iam.md"}}
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def alike(text: str) -> List[str]:
     return [re.sub(r"\b\d{10}\b|\b\d+\.\d+\b", "#", line.rstrip()) for line in text.strip().splitlines()]
 
 
-@pytest.mark.parametrize("page", ["README.md", "guide.md", "operate.md", "iam.md", "migration.md"])
+@pytest.mark.parametrize("page", sorted(NEEDED["run"]))
 def test_commands_of_a_page_do_what_it_says(shell, page):
     found: List[Block] = list(blocks(path(page)))
     for number, block in enumerate(found):
@@ -99,7 +99,7 @@ def test_commands_of_a_page_do_what_it_says(shell, page):
 
 def test_pages_have_commands_to_run():
     for mark, pages in NEEDED.items():
-        assert {b.page for b in operators_blocks(mark)} >= set(pages)
+        assert {b.page for b in operators_blocks(mark)} == pages
 
 
 @pytest.mark.parametrize("block", operators_blocks("aws"), ids=str)
@@ -110,6 +110,18 @@ def test_commands_for_aws_are_such_as_the_aws_cli_takes(shell, block):
     for command in commands:
         shell.folder = DOC
         shell.run(f"{command.strip()} --generate-cli-skeleton output")
+
+
+def test_the_demo_prints_what_the_readme_shows(tmp_path):
+    shown = next(b for b in blocks(path("README.md")) if b.mark == "demo")
+    env = {**os.environ, "PYTHONPATH": str(TOP / "tests"), "SCRATCH": str(tmp_path)}
+    story = [sys.executable, str(TOP / "tests" / "demo.d" / "story.py")]
+    done = subprocess.run(story, env=env, capture_output=True, text=True, timeout=100, check=True)
+
+    def masked(text: str) -> List[str]:
+        return [re.sub(r"(?<=-)[0-9a-f]{17}|[0-9]+\.[0-9]+|[0-9]{5,}", "#", line) for line in text.splitlines()]
+
+    assert set(masked(shown.text)) - {"…"} <= set(masked(done.stdout))
 
 
 # --- recovery by hand ------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ def path(page: str) -> Path:
 
 def blocks(page: Path) -> Iterator[Block]:
     """In order. ```language mark"""
-    fence = re.compile(r"^```(\S*)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+    fence = re.compile(r"^ *```(\S*)(?: (\S+))?\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
     for found in fence.finditer(text(page)):
         line = text(page)[: found.start()].count("\n") + 1
         yield Block(page.name, line, found[1], found[2] or "", found[3])

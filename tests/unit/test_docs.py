@@ -1,31 +1,40 @@
-"""What the documents name exists: tests, files, options, modules."""
+"""What the documents name exists, and is as they say: tests, files, links, options, messages, modules."""
 
 import ast
 import json
 import re
+import shlex
+import unicodedata
 from pathlib import Path
-from typing import List, Set
+from typing import Dict, List, Set
 from xml.etree import ElementTree
 
+import hcl2
 import pytest
+from pages import DOC, OPERATORS, PAGES, TOP, Block, blocks, operators_blocks, path, text
+from test_messages import CATALOGUE, said
 
-TOP = Path(__file__).parents[2]
-PAGES = [TOP / "README.md", *sorted((TOP / "doc").glob("*.md"))]
+from aws_vpc_net.errors import FenceError
+
 PATHS = {"Success paths": 3, "Failure paths": 6}  # as many as the design document has
+MARKS = {"run", "aws", "cluster", "host", "checkout", "recovery"}
+PACEMAKER = set(  # options of a device that are Pacemaker's own
+    "pcmk_host_map pcmk_delay_max pcmk_delay_base pcmk_action_limit pcmk_reboot_action "
+    "pcmk_reboot_timeout pcmk_reboot_retries pcmk_off_timeout pcmk_off_retries".split()
+)
+CLUSTER_COMMANDS = {"pcs", "stonith_admin", "crm_mon", "journalctl"}
+METADATA = TOP / "tests" / "metadata" / "fence_aws_vpc_net.xml"
 
 
-def text(page: Path) -> str:
-    return page.read_text(encoding="utf-8")
-
-
-def cells(line: str) -> List[str]:
-    return [cell.strip() for cell in line.strip("|").split("|")]
+def table(page: Path) -> List[List[str]]:
+    """The rows of all tables of a page."""
+    lines = [line for line in text(page).splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if not line.startswith("|---")]
 
 
 def rows() -> List[List[str]]:
     """The rows of all tables of the page of paths, without their heads."""
-    lines = [line for line in text(TOP / "doc" / "design-paths.md").splitlines() if line.startswith("|")]
-    return [cells(line) for line in lines if not line.startswith(("|---", "| step |"))]
+    return [row for row in table(DOC / "design-paths.md") if row[0] != "step"]
 
 
 def functions_of(file: str) -> Set[str]:
@@ -33,8 +42,15 @@ def functions_of(file: str) -> Set[str]:
     return {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
 
 
+def known_options() -> Set[str]:
+    return {str(p.get("name")) for p in ElementTree.parse(METADATA).iter("parameter") if not p.get("deprecated")}
+
+
+# --- tests that are named --------------------------------------------------------------------------------------
+
+
 def test_every_path_of_the_design_has_its_table():
-    page = text(TOP / "doc" / "design-paths.md")
+    page = text(DOC / "design-paths.md")
     for title, count in PATHS.items():
         chapter = page.split(f"## {title}\n")[1].split("\n## ")[0]
         sections = re.split(r"^### ", chapter, flags=re.MULTILINE)[1:]
@@ -51,7 +67,7 @@ def test_the_tests_that_walk_a_path_exist(row):
 
 
 def test_every_promise_says_how_it_is_kept_and_is_attacked_by_tests_that_exist():
-    page = text(TOP / "doc" / "promises.md")
+    page = text(DOC / "promises.md")
     promises = page.split("\n## ")[1:]
     assert [p[:2] for p in promises] == [f"{n}." for n in range(1, 9)]
     for promise in promises:
@@ -60,36 +76,172 @@ def test_every_promise_says_how_it_is_kept_and_is_attacked_by_tests_that_exist()
         for name in re.split(r",\s+", attacks.strip()):
             file, _, test = name.partition("::")
             assert test in functions_of(file), name
-    for file in re.findall(r"(?:matrix|schedules|unit)/test_\w+\.py", page.split("\n## ")[0]):
-        assert (TOP / "tests" / file).exists(), file
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page):
-    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text(page)):
-        assert (page.parent / target).exists(), target
+def test_tests_that_a_page_names_exist(page):
+    """tests/agent/test_x.py, agent/test_x.py, agent/test_x.py::test_y"""
+    named = r"\b(?:tests/)?((?:agent|unit|matrix|schedules|cluster)/test_\w+\.py)(?:::(test_\w+))?"
+    for file, test in re.findall(named, text(page)):
+        assert (TOP / "tests" / file).exists(), file
+        assert not test or test in functions_of(file), f"{file}::{test}"
+
+
+# --- links -----------------------------------------------------------------------------------------------------
+
+
+def anchors(page: Path) -> Set[str]:
+    """Of the headings, as GitHub makes them."""
+    bare = re.sub(r"^```.*?^```$", "", text(page), flags=re.MULTILINE | re.DOTALL)
+    found: List[str] = []
+    for heading in re.findall(r"^#+ +(.+?) *$", bare, re.MULTILINE):
+        words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
+        kept = "".join(c for c in words if c in "-_ " or unicodedata.category(c)[0] in "LN")
+        found.append(kept.replace(" ", "-"))
+    return {f"{name}-{found[:n].count(name)}" if name in found[:n] else name for n, name in enumerate(found)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_anchors_lead_somewhere(page):
+    bare = re.sub(r"^```.*?^```$", "", text(page), flags=re.MULTILINE | re.DOTALL)
+    for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", bare):
+        there = (page.parent / target) if target else page
+        assert there.exists(), target
+        assert not anchor or anchor in anchors(there), f"{target}#{anchor}"
+
+
+# --- commands and configuration --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("block", operators_blocks(), ids=str)
+def test_every_block_of_commands_says_what_it_needs(block):
+    assert block.mark in MARKS
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_every_block_for_operators_has_a_language(name):
+    assert [str(b) for b in blocks(path(name)) if not b.language] == []
+
+
+def commands(block: Block) -> List[List[str]]:
+    return [shlex.split(line, comments=True) for line in block.text.replace("\\\n", " ").splitlines() if line.strip()]
+
+
+@pytest.mark.parametrize("block", operators_blocks("cluster"), ids=str)
+def test_devices_have_options_that_exist(block):
+    for words in commands(block):
+        assert words[0] in CLUSTER_COMMANDS, words
+        if words[:2] != ["pcs", "stonith"] or words[2] not in ("create", "update"):
+            continue
+        ours = words[2] == "update" or words[4] == "fence_aws_vpc_net"
+        given = words[4 if words[2] == "update" else 5 :]
+        given = given[: given.index("op")] if "op" in given else given
+        names = [w.partition("=")[0] for w in given]
+        assert names
+        assert set(names) <= PACEMAKER | (known_options() if ours else {"region"}), words
+
+
+def test_options_in_the_texts_exist():
+    """`option` and `option=value`, in the pages for operators."""
+    known = known_options() | PACEMAKER
+    hyphened = {name.replace("_", "-") for name in known}
+    for name in OPERATORS:
+        for option in re.findall(r"`([a-z][a-z0-9]*(?:_[a-z0-9]+)+)=[^`]*`", text(path(name))):
+            assert option in known, f"{name}: {option}"
+        for option in re.findall(r"(?<=[ `])--([a-z0-9]+(?:-[a-z0-9]+)*)=", commands_of_the_agent(name)):
+            assert option in hyphened, f"{name}: --{option}"
+
+
+def commands_of_the_agent(name: str) -> str:
+    lines = text(path(name)).replace("\\\n", " ").splitlines()
+    return "\n".join(line for line in lines if "fence_aws_vpc_net -o" in line)
 
 
 def test_new_options_are_named_where_users_look():
-    metadata = ElementTree.parse(TOP / "tests" / "metadata" / "fence_aws_vpc_net.xml")
     field = json.loads(text(TOP / "tests" / "metadata" / "field-interface.json"))
-    new = {str(p.get("name")) for p in metadata.iter("parameter")} - {p["name"] for p in field["parameters"]}
+    new = {str(p.get("name")) for p in ElementTree.parse(METADATA).iter("parameter")}
+    new -= {p["name"] for p in field["parameters"]}
     assert "untrack_secg" in new
     for page in ("CHANGELOG.md", "migration.md"):
-        assert {n for n in new if f"`{n}`" not in text(TOP / "doc" / page)} == set(), page
+        assert {n for n in new if f"`{n}`" not in text(DOC / page)} == set(), page
 
 
-def test_the_readme_configures_with_options_that_exist():
-    metadata = ElementTree.parse(TOP / "tests" / "metadata" / "fence_aws_vpc_net.xml")
-    known = {p.get("name") for p in metadata.iter("parameter") if not p.get("deprecated")}
-    command = re.search(r"pcs stonith create .*?```", text(TOP / "README.md"), re.DOTALL)
-    assert command
-    options = {o for o in re.findall(r"(\w+)=", command[0]) if not o.startswith("pcmk_")} - {"interval"}
-    assert "secg" in options
-    assert options <= known
+def test_every_option_of_ours_is_in_the_guide():
+    library = {
+        "action",
+        "port",
+        "plug",
+        "quiet",
+        "verbose",
+        "verbose_level",
+        "debug",
+        "debug_file",
+        "version",
+        "help",
+    }
+    library |= {"plug_separator", "separator", "delay", "disable_timeout", "login_timeout", "power_timeout"}
+    library |= {"power_wait", "shell_timeout", "stonith_status_sleep", "retry_on"}
+    ours = {n for n in known_options() - library if not re.fullmatch(r"interface\d+_sg", n)}
+    pages = "".join(text(DOC / name) for name in ("guide.md", "operate.md"))
+    assert {n for n in ours if not re.search(rf"`{n}[`=]", pages)} == set()
+
+
+def test_terraform_is_such_as_terraform_reads():
+    found = [b for page in PAGES for b in blocks(page) if b.language == "terraform"]
+    assert len(found) >= 3
+    for block in found:
+        assert hcl2.loads(block.text)["resource"], str(block)
+    with pytest.raises(Exception, match=r"(?i)unexpected|token"):
+        hcl2.loads(found[0].text.replace("{", "[", 1))
+
+
+def test_json_and_yaml_are_such():
+    for block in (b for page in PAGES for b in blocks(page) if b.language == "json"):
+        json.loads(block.text)
+
+
+def test_timeouts_are_worked_out_right():
+    chapter = text(DOC / "guide.md").split("\n## 4. Timeouts\n")[1].split("\n## ")[0]
+    lines = [[int(n) for n in re.findall(r"\d+", line)] for line in re.findall(r"^\| \d.*", chapter, re.MULTILINE)]
+    assert len(lines) == 3
+    for deadline, ends, again, choose in lines:
+        assert ends == deadline + 2
+        assert again - 1 < ends / 0.7 <= again
+        assert choose >= 2 * (deadline + 2) + 12
+
+
+# --- messages --------------------------------------------------------------------------------------------------
+
+
+def described() -> Dict[str, str]:
+    """Name of a message -> its text on the page, … for what differs."""
+    found = [row for row in table(DOC / "messages.md") if len(row) == 3 and row[0].startswith("`")]
+    assert len({row[2] for row in found}) == len(found)
+    return {row[2]: row[0].strip("`") for row in found}
+
+
+def test_every_message_is_described_and_no_other():
+    assert set(described()) == set(CATALOGUE)
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_a_message_is_described_as_it_is_said(name):
+    message = said(CATALOGUE[name])
+    shown = message.text if isinstance(message, FenceError) else str(message)
+    pattern = ".*".join(re.escape(part) for part in described()[name].split("…"))
+    assert re.fullmatch(pattern, shown), shown
+
+
+def test_every_category_is_described():
+    assert {said(f).category.value for f in CATALOGUE.values() if isinstance(said(f), FenceError)} <= {
+        name.strip() for row in table(DOC / "messages.md") if len(row) == 2 for name in row[0].split(",")
+    }
+
+
+# --- for contributors ------------------------------------------------------------------------------------------
 
 
 def test_the_architecture_names_every_module():
-    page = text(TOP / "doc" / "architecture.md")
+    page = text(DOC / "architecture.md")
     modules = {p.stem for p in (TOP / "lib" / "aws_vpc_net").glob("*.py")} - {"__init__"}
     assert {m for m in modules if f"`{m}`" not in page} == set()
