@@ -84,15 +84,22 @@ from aws_vpc_net.toolbox import Toolbox, toolbox
 VERSION = "@VERSION@"
 
 SHORTDESC = "Fence agent for AWS VPC: isolates an instance by its security groups"
+# Paragraphs for the manual page; pcs shows it as one.
 LONGDESC = (
     "fence_aws_vpc_net is a network fencing agent for instances on AWS. It cuts a node off by changing the "
     "security groups of all its network interfaces, remembers the original groups in tags of the instance, and "
-    "brings them back with the action on. With onfence_poweroff it also stops the instance. "
-    "It reports success only when EC2 accepted every change and a later read shows every interface isolated. "
-    "The action reboot means off: the node stays cut off until on. "
-    "The action validate-all with the ID of an instance checks whether fencing it would work, and changes nothing. "
-    "Credentials come from access_key and secret_key or from the SDK's own sources, such as the instance's role. "
-    "Changing groups does not end established connections that EC2 tracks: they may survive until they are idle."
+    "brings them back with the action on. With onfence_poweroff it also stops the instance. It reports success "
+    "only when EC2 accepted every change and a later read shows every interface isolated.\n\n"
+    "The action reboot means off: the node stays cut off until somebody has restarted it and runs on. The action "
+    "validate-all with the ID of an instance checks whether fencing it would work, and changes nothing. "
+    "Credentials come from the SDK's own sources, such as the instance's role, from profile, or from access_key "
+    "and secret_key.\n\n"
+    "Recommended: secg names a security group without any rules, inbound or outbound, and invert_sg_removal=1 "
+    "makes it the only one that a fenced interface keeps. Set ignore_instance_state=1 for unattended recovery, and "
+    "pcmk_off_timeout and pcmk_reboot_timeout to 120.\n\n"
+    "Changing groups does not end established connections that EC2 tracks: a fenced node may go on writing over "
+    "them for days, unless untrack_secg or onfence_poweroff is set. EBS volumes do not pass through security "
+    "groups: where they are the shared storage, use onfence_poweroff or power fencing."
 )
 VENDOR = "https://github.com/ClusterLabs/fence-agents/"
 
@@ -126,90 +133,123 @@ def _define(key: str, getopt: str, value: str, text: str, order: int, **more: st
 
 def define_new_opts() -> List[str]:
     """Add the agent's options to the library's; returns the names of all that it takes."""
-    text = "Instance ID of the node, or its Name tag, private DNS name or primary private IP; or several"
-    all_opt["port"].update(help=f"{'-n, --plug=[id]':<30} {text}", shortdesc=text)
-    _define("region", "r:", "region", "AWS region. Default: the SDK's own sources, then this machine's region", 2)
-    _define(
-        "access_key",
-        "a:",
-        "key",
-        "Access key ID. Default: the SDK's own sources, e.g. the instance's role",
-        3,
+    text = (
+        "Instance ID of the node; or its Name tag, private DNS name or primary private IP, which must match "
+        "exactly one instance; or several, comma-separated. An ID is safest."
     )
-    _define("secret_key", "s:", "key", "Secret access key; needed if, and only if, access_key is given", 4)
+    all_opt["port"].update(help=f"{'-n, --plug=[id]':<30} {text}", shortdesc=text)
+    _define(
+        "region", "r:", "region",
+        "AWS region. Default: the SDK's own sources, then this machine's region, which takes time to ask for", 2,
+    )  # fmt: skip
+    _define(
+        "access_key", "a:", "key",
+        "Access key ID; needs secret_key, excludes profile. Default: the SDK's own sources, e.g. the instance's "
+        "role", 3,
+    )  # fmt: skip
+    _define(
+        "secret_key", "s:", "key",
+        "Secret access key; needed if, and only if, access_key is given. Whoever reads the cluster's configuration "
+        "reads it", 4,
+    )  # fmt: skip
     _define(
         "secg", ":", "sg,...",
         "Security groups to remove from every interface, comma-separated; with invert_sg_removal the only ones to "
-        "keep. Required for off and status", 5,
+        "keep. Required for off and status. An interface that removal would leave without a group makes off fail", 5,
     )  # fmt: skip
-    _define("skip_race_check", "", "", "Do not check for self-fencing and mutual fencing", 6)
-    _define("invert-sg-removal", "", "", "Keep only the groups of secg on the interfaces, remove all others", 7)
-    _define("unfence-ignore-restore", "", "", "The action on succeeds and restores nothing", 8)
     _define(
-        "filter",
-        ":",
-        "key=value",
-        "Instances to list, and to look names up among: key=value[,value]; several with ';'",
-        9,
-    )
+        "skip_race_check", "", "",
+        "Do not check for self-fencing and mutual fencing. Default: check. A node may then cut itself off", 6,
+    )  # fmt: skip
     _define(
-        "boto3_debug", "b:", "bool", "Write the AWS SDK's debug log to /var/log/fence_aws_vpc_boto3.log", 10,
+        "invert-sg-removal", "", "",
+        "Keep only the groups of secg on the interfaces, remove all others. Default: remove those of secg. "
+        "Recommended, with a group without rules", 7,
+    )  # fmt: skip
+    _define(
+        "unfence-ignore-restore", "", "",
+        "The action on succeeds and restores nothing: the node stays isolated though the cluster takes it for "
+        "unfenced. Default: restore", 8,
+    )  # fmt: skip
+    _define(
+        "filter", ":", "key=value",
+        "Instances to list, and to look names up among: key=value[,value]; several with ';'. Default: all of the "
+        "region. An instance ID is not looked up, so it is not limited by this", 9,
+    )  # fmt: skip
+    _define(
+        "boto3_debug", "b:", "bool",
+        "Write the AWS SDK's debug log, without secrets, to /var/log/fence_aws_vpc_boto3.log. It is long", 10,
         default="False",
     )  # fmt: skip
-    _define("onfence-poweroff", "", "", "Also stop the instance, by force, after it is isolated", 11)
     _define(
-        "ignore-tag-write-failure", "", "",
-        "Isolate even where the original groups cannot be saved in tags: on may then have nothing to restore", 12,
+        "onfence-poweroff", "", "",
+        "Also stop the instance, by force, after it is isolated. Default: it runs on. Memory and instance store "
+        "are lost; a stop that fails is a warning only", 11,
     )  # fmt: skip
     _define(
-        "ignore-instance-state",
-        "",
-        "",
-        "Fence whatever state EC2 says the instance is in, not only running",
-        13,
-    )
+        "ignore-tag-write-failure", "", "",
+        "Isolate even where the original groups cannot be saved in tags: on may then have nothing to restore. "
+        "Default: fail, with nothing changed", 12,
+    )  # fmt: skip
+    _define(
+        "ignore-instance-state", "", "",
+        "Fence whatever state EC2 says the instance is in. Default: only running ones, so that a node that was "
+        "stopped cannot be fenced, and its services are not recovered. A stopped one starts isolated", 13,
+    )  # fmt: skip
     for n in range(settings.STATIC_INTERFACES):
-        text = f"Groups to set on interface {n} (by network card, device index) on on, instead of those in tags"
+        text = (
+            f"Groups to set on interface {n} (by network card, device index) with the action on. Default: those in "
+            "tags. Every interface needs one, if one is given"
+        )
         _define(f"interface{n}-sg", ":", "sg,...", text, 14 + n)
     _define(
         "untrack_secg", ":", "sg",
-        "Security group that allows everything, in and out: interfaces pass through it on their way to isolation, so "
-        "that established connections are cut too. It opens the node for one round trip", 36,
+        "Security group that allows everything, in and out: interfaces pass through it on their way to isolation, "
+        "so that established connections are cut too. Default: none, and they may live on. It opens the node to "
+        "everybody for one round trip", 36,
     )  # fmt: skip
     _define(
         "skip_os_shutdown", ":", "bool",
-        "With onfence_poweroff: stop the instance without waiting for its operating system, where supported", 37,
+        "With onfence_poweroff: stop the instance without waiting for its operating system, where EC2 and boto3 "
+        "support that. Its file systems are not unmounted", 37,
         default="false",
     )  # fmt: skip
-    _define("unfence_poweron", "", "", "The action on also starts a stopped instance, after its groups are back", 38)
     _define(
-        "profile", ":", "name", "Profile of the shared AWS configuration, instead of access_key and secret_key", 39
-    )
+        "unfence_poweron", "", "",
+        "The action on also starts a stopped instance, after its groups are back, and fails if that fails. "
+        "Default: it stays stopped", 38,
+    )  # fmt: skip
     _define(
-        "endpoint_url",
-        ":",
-        "url",
-        "URL of the EC2 API, e.g. of a VPC endpoint. Default: the region's own",
-        40,
-    )
+        "profile", ":", "name",
+        "Profile of the shared AWS configuration, instead of access_key and secret_key. Default: none. Pacemaker "
+        "runs the agent as root: it is root's. One that asks for an MFA code fails", 39,
+    )  # fmt: skip
+    _define(
+        "endpoint_url", ":", "url",
+        "URL of the EC2 API, e.g. of a VPC endpoint. Default: the region's own. It is not used for STS, which a "
+        "profile may need", 40,
+    )  # fmt: skip
     _define(
         "proxy", ":", "url",
         "http(s)://[user:password@]host:port of a proxy for the EC2 API, and for STS and SSO; not for the instance "
-        "metadata service", 41,
+        "metadata service. Default: none. Fencing then depends on it", 41,
     )  # fmt: skip
     _define(
-        "api_timeout", ":", "seconds", "Seconds to connect, and for each reply, of one API call", 42,
+        "api_timeout", ":", "seconds",
+        "Seconds to connect, and for each reply, of one API call. Keep it well below deadline, so that a call can be "
+        "repeated", 42,
         type="second", default="5",
     )  # fmt: skip
     _define(
         "deadline", ":", "seconds",
         "Seconds for a whole off or on, after which the agent ends by itself; keep it below Pacemaker's "
-        "pcmk_off_timeout and pcmk_reboot_timeout (12 seconds for the actions that only read)", 43,
+        "pcmk_off_timeout and pcmk_reboot_timeout, or it is killed (12 seconds for the actions that only read)", 43,
         type="second", default="45",
     )  # fmt: skip
     _define(
         "metrics_file", ":", "path",
-        "Prometheus textfile to update after each operation, for node_exporter: absolute path of a .prom file", 44,
+        "Prometheus textfile to update after each operation, for node_exporter: absolute path of a .prom file. "
+        "Default: none. If it cannot be written, that is a warning", 44,
     )  # fmt: skip
     return [*FIELD_OPTIONS, *HYPHENED, "filter", "boto3_debug", *NEW_OPTIONS]
 

@@ -1,4 +1,4 @@
-"""The operators' pages, followed to the letter, page by page, on the emulator; the AWS CLI is the real one.
+"""The operators' pages, followed to the letter, on the emulator, with the real AWS CLI; and the manual page.
 
 What needs AWS itself is given to the AWS CLI too, which checks commands, options and queries and calls nobody.
 """
@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Dict, List
+from xml.etree import ElementTree
 
 import boto3
 import pytest
@@ -122,6 +123,43 @@ def test_the_demo_prints_what_the_readme_shows(tmp_path):
         return [re.sub(r"(?<=-)[0-9a-f]{17}|[0-9]+\.[0-9]+|[0-9]{5,}", "#", line) for line in text.splitlines()]
 
     assert set(masked(shown.text)) - {"…"} <= set(masked(done.stdout))
+
+
+# --- the manual page -------------------------------------------------------------------------------------------
+
+SECTIONS = (
+    "NAME|DESCRIPTION|PARAMETERS|ACTIONS|STDIN PARAMETERS|WHAT THE ACTIONS DO|EXIT STATUS|TIME|TAGS|FILES|ENVIRONMENT|"
+    "EXAMPLES|NOTES|SEE ALSO"
+).split("|")
+
+
+@pytest.fixture
+def manual() -> str:
+    """The installed page."""
+    page = Path(os.environ["AGENT"]).parents[1] / "share" / "man" / "man8" / "fence_aws_vpc_net.8"
+    return page.read_text(encoding="utf-8")
+
+
+def test_the_manual_page_has_every_section_and_option(manual):
+    assert re.findall(r"^\.SH (.+)$", manual, re.MULTILINE) == SECTIONS
+    for option in ElementTree.parse(TOP / "tests" / "metadata" / "fence_aws_vpc_net.xml").iter("parameter"):
+        if not option.get("deprecated"):
+            assert f".B {option.get('name')}\n" in manual
+
+
+def test_the_manual_page_shows_the_commands_of_the_readme(manual):
+    plain = manual.replace("\\-", "-").replace("\\e\n", "\\\n")
+    assert next(b.text for b in blocks(path("README.md")) if b.mark == "cluster") in plain
+    shown = re.findall(r"^fence_aws_vpc_net -o (\S+) -n", plain, re.MULTILINE)
+    assert shown == ["validate-all", "status", "on"]
+
+
+def test_nothing_in_the_texts_is_a_request_of_roff(manual):
+    """The texts of the metadata go into the page as they are."""
+    body = manual.split(".SH PARAMETERS")[1].split(".SH WHAT THE ACTIONS DO")[0]
+    lines = [line for line in body.splitlines() if line[:1] in (".", "'")]
+    assert {line.split(" ")[0] for line in lines} <= {".TP", ".B", ".SH", "."}
+    assert "\\" not in re.sub(r"\\f[BP]", "", body)
 
 
 # --- recovery by hand ------------------------------------------------------------------------------------------
