@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 import boto3
 import pytest
-from pages import DOC, TOP, Block, blocks, operators_blocks, path
+from unit.pages import DOC, TOP, blocks, operators_blocks, path
 from world_of import groups, our_tags
 
 EXAMPLE = "0123456789abcdef"
@@ -88,7 +88,7 @@ def alike(text: str) -> List[str]:
 
 @pytest.mark.parametrize("page", sorted(NEEDED["run"]))
 def test_commands_of_a_page_do_what_it_says(shell, page):
-    found: List[Block] = list(blocks(path(page)))
+    found = list(blocks(path(page)))
     for number, block in enumerate(found):
         if (block.language, block.mark) != ("sh", "run"):
             continue

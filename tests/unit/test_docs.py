@@ -11,8 +11,9 @@ from xml.etree import ElementTree
 
 import hcl2
 import pytest
-from pages import DOC, OPERATORS, PAGES, TOP, Block, blocks, operators_blocks, path, text
-from test_messages import CATALOGUE, said
+from unit.pages import DOC, OPERATORS, PAGES, TOP, Block, blocks, operators_blocks, path, text
+from unit.test_imports import LAYERS, imports
+from unit.test_messages import CATALOGUE, said
 
 from aws_vpc_net.errors import FenceError
 
@@ -245,3 +246,27 @@ def test_the_architecture_names_every_module():
     page = text(DOC / "architecture.md")
     modules = {p.stem for p in (TOP / "lib" / "aws_vpc_net").glob("*.py")} - {"__init__"}
     assert {m for m in modules if f"`{m}`" not in page} == set()
+
+
+def test_the_picture_of_imports_is_as_they_are():
+    """Each box imports from those to the right of it, and from itself."""
+    picture = next(b.text for b in blocks(DOC / "architecture.md") if b.text.startswith("flowchart"))
+    boxes = [set(found.split(", ")) for found in re.findall(r'\["([^"]+)"\]', picture)]
+    assert boxes.pop(0) == {"fence_aws_vpc_net"}
+    own = set().union(*boxes)
+    assert own == set().union(*LAYERS)
+    for number, box in enumerate(boxes):
+        reached = set().union(*boxes[number:])
+        assert {m: imports(m) & own - reached for m in box if imports(m) & own - reached} == {}
+
+
+def test_the_invariants_are_those_that_are_promised():
+    listed = re.findall(r"^\d\. (.+)$", text(DOC / "architecture.md").split("## What must hold")[1], re.MULTILINE)
+    promised = re.findall(r"^## \d\. ", text(DOC / "promises.md"), re.MULTILINE)
+    assert len(listed) == len(promised)
+
+
+def test_decisions_are_numbered_and_name_what_was_not_chosen():
+    records = text(DOC / "decisions.md").split("\n## ")[1:]
+    assert [r.split(".")[0] for r in records] == [str(n) for n in range(1, len(records) + 1)]
+    assert [r for r in records[:-1] if "**Instead of**" not in r] == []
