@@ -18,7 +18,6 @@ SECOND = FenceError(Category.PERMISSION, "cannot set the groups of eni-2: not pe
 SAMPLES: Dict[str, Any] = {
     "account": "123456789012",
     "action": "off",
-    "arguments": "['false']",
     "call": "CreateTags",
     "category": Category.MODIFICATION,
     "code": "AuthFailure",
@@ -52,6 +51,7 @@ SAMPLES: Dict[str, Any] = {
     "options": ["secg"],
     "outcome": "no group was changed",
     "own": "i-0123456789abcdef0",
+    "pages": 1000,
     "part": "nonsense",
     "passing": False,
     "path": "/nowhere/x",
