@@ -19,9 +19,9 @@ sys.path.extend(p for p in ("@AWSVPCNETDIR@", "@FENCEAGENTSLIBDIR@", "@BOTO3DIR@
 import os
 import select
 import threading
-from typing import Any, Dict, List, NoReturn, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, NoReturn, Optional, Tuple
 
-from aws_vpc_net import messages, settings
+from aws_vpc_net import inputs, messages
 
 WATCHDOG_SECONDS = 1.0  # after the deadline; the operation itself ends before it
 
@@ -54,13 +54,11 @@ def unwatch() -> None:
         _watchdogs.pop().cancel()
 
 
-watch("loading the modules", settings.READING_SECONDS)  # those that follow may be on a disk that hangs
+watch("loading the modules", inputs.READING_SECONDS)  # those that follow may be on a disk that hangs
 
 import io
 import logging
 import re
-import traceback
-from dataclasses import replace
 
 from fencing import (
     SyslogLibHandler,
@@ -72,14 +70,15 @@ from fencing import (
     show_docs,
 )
 
-from aws_vpc_net import inputs, metrics, off, on, preflight, queries
-from aws_vpc_net.deadline import Deadline
-from aws_vpc_net.ec2 import Stats
 from aws_vpc_net.errors import FenceError
 from aws_vpc_net.logs import LoggingManager, clean, never_show
-from aws_vpc_net.settings import Settings
-from aws_vpc_net.target_checks import WARN
-from aws_vpc_net.toolbox import Toolbox, toolbox
+
+# All else is imported by what uses it: start-up is most of the time of a run, and metadata needs little of it.
+if TYPE_CHECKING:
+    from aws_vpc_net import off
+    from aws_vpc_net.ec2 import Stats
+    from aws_vpc_net.settings import Settings
+    from aws_vpc_net.toolbox import Toolbox
 
 VERSION = "@VERSION@"
 
@@ -105,7 +104,7 @@ VENDOR = "https://github.com/ClusterLabs/fence-agents/"
 
 FIELD_OPTIONS = ["port", "no_password", "region", "access_key", "secret_key", "secg", "skip_race_check"]
 HYPHENED = ["invert-sg-removal", "unfence-ignore-restore", "onfence-poweroff", "ignore-tag-write-failure"]
-HYPHENED += ["ignore-instance-state", *(f"interface{n}-sg" for n in range(settings.STATIC_INTERFACES))]
+HYPHENED += ["ignore-instance-state", *(f"interface{n}-sg" for n in range(inputs.STATIC_INTERFACES))]
 NEW_OPTIONS = ["untrack_secg", "skip_os_shutdown", "unfence_poweron", "profile", "endpoint_url", "proxy"]
 NEW_OPTIONS += ["api_timeout", "deadline", "metrics_file"]
 
@@ -196,7 +195,7 @@ def define_new_opts() -> List[str]:
         "Fence whatever state EC2 says the instance is in. Default: only running ones, so that a node that was "
         "stopped cannot be fenced, and its services are not recovered. A stopped one starts isolated", 13,
     )  # fmt: skip
-    for n in range(settings.STATIC_INTERFACES):
+    for n in range(inputs.STATIC_INTERFACES):
         text = (
             f"Groups to set on interface {n} (by network card, device index) with the action on. Default: those in "
             "tags. Every interface needs one, if one is given"
@@ -268,7 +267,7 @@ def _long_options(names: List[str]) -> Dict[str, bool]:
         "separator",
     ]
     known = [all_opt[n] for n in [*names, *general] if "longopt" in all_opt[n]]
-    seconds = [all_opt[n.replace("-", "_")] for n in (*settings.SECONDS, "retry-on", "disable-timeout")]
+    seconds = [all_opt[n.replace("-", "_")] for n in (*inputs.SECONDS, "retry-on", "disable-timeout")]
     return {o["longopt"]: not o["getopt"].endswith(":") for o in [*known, *seconds]}
 
 
@@ -287,7 +286,7 @@ def read_input(names: List[str]) -> Dict[str, Any]:
         text = inputs.decode_stdin(_patiently_read(inputs.STDIN_LIMIT + 1))
         inputs.check_stdin(text, booleans)
         sys.stdin = io.StringIO(text)
-    watch("reading the options", settings.READING_SECONDS)
+    watch("reading the options", inputs.READING_SECONDS)
     found: Dict[str, Any] = process_input(names)
     return found
 
@@ -336,9 +335,13 @@ class FenceAWSVPCNet:
         if action == "on":
             return "off"
         if action == "off":
+            from aws_vpc_net import off
+
             if not self._fences:
                 self._fences = {f.target.id: f for f in off.prepare(self.tools, self._plugs)}
             return "on"
+        from aws_vpc_net import queries
+
         if not self._off:
             self._off = queries.status(self.tools, self._plugs)
         return "off" if self._off[options["--plug"]] else "on"
@@ -348,11 +351,15 @@ class FenceAWSVPCNet:
         if options["--action"] == "off":
             self._fence(options["--plug"])
         else:
+            from aws_vpc_net import on
+
             on.run(self.tools, options["--plug"])
         return True
 
     def _fence(self, plug: str) -> None:
         """Isolate; after the last one, or the first that fails, stop those that are isolated."""
+        from aws_vpc_net import off
+
         try:
             off.run(self.tools, self._fences[plug])
             self._isolated.append(plug)
@@ -365,10 +372,14 @@ class FenceAWSVPCNet:
     def _power_off(self) -> None:
         running = [p for p in self._isolated if not self._fences[p].target.terminated]
         if self.tools.settings.onfence_poweroff and running:
+            from aws_vpc_net import off
+
             off.power_off(self.tools, running)
 
     def get_nodes_list(self, _connection: Any, options: Dict[str, Any]) -> Dict[str, Tuple[str, str]]:
         """For list and list-status; under monitor the check that fencing would work, and no list."""
+        from aws_vpc_net import queries
+
         if options.get("--original-action") == "monitor":
             queries.monitor(self.tools)
             return {}
@@ -400,6 +411,8 @@ def _tell_metrics(chosen: Settings, stats: Stats, result: str, ends: float) -> N
     """Update the metrics; before the watchdog barks, which would make a success a failure."""
     if not chosen.metrics_file:
         return
+    from aws_vpc_net import metrics
+
     error = sys.exc_info()[1]
     category = error.category if isinstance(error, FenceError) else None
     seconds = time.monotonic() - STARTED
@@ -410,6 +423,12 @@ def _tell_metrics(chosen: Settings, stats: Stats, result: str, ends: float) -> N
 
 
 def _operate(options: Dict[str, Any], chosen: Settings) -> int:
+    from aws_vpc_net.deadline import Deadline
+    from aws_vpc_net.ec2 import Stats
+    from aws_vpc_net.toolbox import toolbox
+
+    if chosen.metrics_file:  # now: nothing that is loaded later may spoil a success
+        from aws_vpc_net import metrics  # noqa: F401
     stats = Stats()
     result = "failed"
     wait = int(options["--power-wait"]) if chosen.changes else 0  # the library's, after each plug
@@ -423,6 +442,10 @@ def _operate(options: Dict[str, Any], chosen: Settings) -> int:
         began = STARTED + delay + wait * max(0, len(chosen.plugs) - 1)
         tools = toolbox(chosen, Deadline(chosen.seconds, began), stats)
         if chosen.looks_up_names:
+            from dataclasses import replace
+
+            from aws_vpc_net import queries
+
             chosen = replace(chosen, plugs=queries.resolve(tools))
             tools = replace(tools, settings=chosen)
             options["--plug"] = options["--plug-separator"].join(chosen.plugs)
@@ -436,6 +459,9 @@ def _operate(options: Dict[str, Any], chosen: Settings) -> int:
 
 def _preflight(tools: Toolbox) -> int:
     """Every check, a line each, on stdout."""
+    from aws_vpc_net import preflight
+    from aws_vpc_net.target_checks import WARN
+
     lines = preflight.run(tools)
     for line in lines:
         print(clean(str(line)))
@@ -449,6 +475,8 @@ def _preflight(tools: Toolbox) -> int:
 
 def _settings(logs: LoggingManager, options: Dict[str, Any]) -> Settings:
     """Ours of the options, and the logging that they ask for."""
+    from aws_vpc_net import settings
+
     if logs.take("Unused arguments"):
         raise messages.unused_arguments()
     chosen = settings.parse(options)
@@ -458,14 +486,14 @@ def _settings(logs: LoggingManager, options: Dict[str, Any]) -> Settings:
 
 def _verbosity(options: Dict[str, Any]) -> int:
     level = str(options.get("--verbose-level", 0))
-    if settings.boolean("verbose", options.get("--verbose", "0")):
+    if inputs.boolean("verbose", options.get("--verbose", "0")):
         return max(1, int(level) if level.isdigit() else 1)
     return int(level) if level.isdigit() else 0
 
 
 def _configure_logging(logs: LoggingManager, options: Dict[str, Any], chosen: Settings) -> None:
     path = options.get("--debug-file")
-    quiet = settings.boolean("quiet", options.get("--quiet", "0"))
+    quiet = inputs.boolean("quiet", options.get("--quiet", "0"))
     try:
         logs.configure(_verbosity(options), quiet, path)
     except OSError as error:
@@ -481,7 +509,7 @@ def _configure_logging(logs: LoggingManager, options: Dict[str, Any], chosen: Se
 
 def _asks_for_documentation(options: Dict[str, Any]) -> Optional[str]:
     for flag in ("--help", "--version"):
-        if settings.boolean(flag, options.get(flag, "0")):
+        if inputs.boolean(flag, options.get(flag, "0")):
             return flag
     action = str(options.get("--action", "")).lower()
     return action if action in ("metadata", "meta-data", "manpage") else None
@@ -530,6 +558,8 @@ def main() -> int:
     except KeyboardInterrupt:
         text = messages.interrupted()
     except Exception as error:  # noqa: BLE001 - a bug must not end in a traceback, nor in another exit code
+        import traceback
+
         log.debug(traceback.format_exc())
         text = messages.internal(f"{type(error).__name__}: {error}")
     logs.ensure_configured()

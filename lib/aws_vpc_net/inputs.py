@@ -1,7 +1,8 @@
 """What arrives on the command line or on stdin, looked at before the ``fencing`` library does.
 
 The library drops a boolean that it cannot read with a mere warning, refuses ``--flag=false``, and takes the word
-after a flag for nothing: each of these would do the opposite of what an operator wrote. Pure.
+after a flag for nothing: each of these would do the opposite of what an operator wrote. Pure; and as it is needed
+for the documentation too, it imports next to nothing.
 """
 
 from __future__ import annotations
@@ -10,8 +11,12 @@ import re
 from typing import Iterable, List, Mapping
 
 from . import messages
-from .settings import FALSE, TRUE
 
+TRUE = ("1", "yes", "on", "true")
+FALSE = ("0", "no", "off", "false")
+SECONDS = ("delay", "login-timeout", "power-timeout", "power-wait", "shell-timeout", "stonith-status-sleep")
+STATIC_INTERFACES = 16
+READING_SECONDS = 12.0  # for the actions that change nothing
 STDIN_LIMIT = 1 << 20  # bytes; Pacemaker sends a few hundred
 
 
@@ -42,6 +47,16 @@ def check_stdin(text: str, booleans: Iterable[str]) -> None:
         value = re.sub(r'^"(.*)"$', r"\1", value)
         if name.replace("-", "_") in known and not (equals and value.lower() in TRUE + FALSE):
             raise messages.bad_boolean(name, value)
+
+
+def boolean(name: str, value: object) -> bool:
+    """A boolean as the ``fencing`` library hands it over; a bare flag of the command line is ""."""
+    text = str(value).strip().lower()
+    if text in FALSE:
+        return False
+    if text in TRUE or text == "":
+        return True
+    raise messages.bad_boolean(name, str(value))
 
 
 def arguments(given: List[str], options: Mapping[str, bool]) -> List[str]:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import logging
 import os
 import re
 import stat
 import sys
-from typing import List, Optional
-from urllib.parse import quote, quote_plus
-from xml.sax.saxutils import escape
+from functools import cache
+from typing import List, Optional, Tuple
 
 FORMAT = "%(asctime)-15s %(levelname)s: %(message)s"
 BOTO3_LOG = "/var/log/fence_aws_vpc_boto3.log"
@@ -20,9 +17,9 @@ SDK = ("boto3", "botocore", "urllib3", "s3transfer")
 
 # Pacemaker reads these words on an agent's stderr as another result than "failed".
 _READ_BY_PACEMAKER = (
-    (re.compile(r"timed[\s-]*out", re.I), "took too long"),
-    (re.compile(r"time(?=out)", re.I), "time-"),
-    (re.compile(r"\bun(supported|recogni[sz]ed) action\b", re.I), "unknown action"),
+    (r"(?i)timed[\s-]*out", "took too long"),
+    (r"(?i)time(?=out)", "time-"),
+    (r"(?i)\bun(supported|recogni[sz]ed) action\b", "unknown action"),
 )
 # A name that tells a secret (header, parameter, XML element, JSON key, option).
 _NAMES = (
@@ -36,12 +33,12 @@ _QUOTE = r"(?:\\[nrt]|[\\'\"\s]|&quot;|&#39;|%22|%5c)*"
 _BETWEEN = rf"(?:{_QUOTE}(?:[:=>]|%3[ade]|&gt;){_QUOTE}(?:b['\"])?|['\"]\s*,\s*b?['\"])"
 _VALUE = r"(?:\\*/|(?!&quot;|&lt;|%3c|%26|%22)[^'\"&\s,)}<\\])+"
 _SECRETS = (
-    re.compile(r"(\b(?:bearer|basic|negotiate)(?:\s|%20|\+)+)[^'\"\s,\\]+", re.I),
-    re.compile(rf"((?:{_NAMES}|authorization){_BETWEEN}){_VALUE}", re.I),
-    re.compile(r"(://[^/\s:@'\"]{0,99}:)[^\s'\"]{1,300}(?=@)"),
-    re.compile(r"(://)[^/\s:@'\"]{1,300}(?=@)"),
-    re.compile(r"(%3a%2f%2f)[^\s'\"&]{1,300}(?=%40)", re.I),
-    re.compile(r"(Ignoring unknown option '[\w-]*).*"),
+    r"(?i)(\b(?:bearer|basic|negotiate)(?:\s|%20|\+)+)[^'\"\s,\\]+",
+    rf"(?i)((?:{_NAMES}|authorization){_BETWEEN}){_VALUE}",
+    r"(://[^/\s:@'\"]{0,99}:)[^\s'\"]{1,300}(?=@)",
+    r"(://)[^/\s:@'\"]{1,300}(?=@)",
+    r"(?i)(%3a%2f%2f)[^\s'\"&]{1,300}(?=%40)",
+    r"(Ignoring unknown option '[\w-]*).*",
 )
 
 _known: List[str] = []  # secrets, in every form in which they may turn up; the longest first
@@ -49,13 +46,25 @@ _known: List[str] = []  # secrets, in every form in which they may turn up; the 
 
 def never_show(*secrets: Optional[str]) -> None:
     """From now on show none of these, nor what quoting and encoding make of them; what is very short is no secret."""
+    import base64
+    import json
+    from html import escape
+    from urllib.parse import quote, quote_plus
+
     found = set(_known)
     for secret in secrets:
         if secret and len(secret) > 3:
             data = secret.encode(errors="surrogateescape")  # what the environment holds may be no text
-            found |= {secret, quote(data), quote(data, safe=""), quote_plus(data), escape(secret)}
+            found |= {secret, quote(data), quote(data, safe=""), quote_plus(data), escape(secret, quote=False)}
             found |= {repr(secret)[1:-1], json.dumps(secret)[1:-1], base64.b64encode(data).decode()}
     _known[:] = sorted(found, key=len, reverse=True)
+
+
+@cache
+def _patterns() -> List[Tuple[re.Pattern[str], str]]:
+    """What to replace, and by what; made when first needed, as it takes some milliseconds."""
+    pairs = [*((secret, r"\1***") for secret in _SECRETS), *_READ_BY_PACEMAKER]
+    return [(re.compile(pattern), word) for pattern, word in pairs]
 
 
 def clean(text: str) -> str:
@@ -63,9 +72,7 @@ def clean(text: str) -> str:
     for secret in _known:
         text = text.replace(secret, "***")
     text = "".join(c if c.isprintable() else " " for c in text.strip())
-    for pattern in _SECRETS:
-        text = pattern.sub(r"\1***", text)
-    for pattern, word in _READ_BY_PACEMAKER:
+    for pattern, word in _patterns():
         text = pattern.sub(word, text)
     return text
 

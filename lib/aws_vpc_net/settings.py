@@ -10,10 +10,9 @@ from urllib.parse import unquote, urlsplit
 
 from . import messages
 from .errors import FenceError
+from .inputs import READING_SECONDS, SECONDS, STATIC_INTERFACES, boolean
 from .rules import Policy
 
-TRUE = ("1", "yes", "on", "true")
-FALSE = ("0", "no", "off", "false")
 ACTIONS = (
     "on",
     "off",
@@ -26,10 +25,7 @@ ACTIONS = (
     "manpage",
     "validate-all",
 )
-SECONDS = ("delay", "login-timeout", "power-timeout", "power-wait", "shell-timeout", "stonith-status-sleep")
-STATIC_INTERFACES = 16
 MOST_GROUPS = 16  # on an interface, whatever the account's quota
-READING_SECONDS = 12.0  # for the actions that change nothing
 MOST_SECONDS = 86400
 
 _GROUP = re.compile(r"sg-(?:[0-9a-f]{8}|[0-9a-f]{17})")
@@ -90,16 +86,6 @@ class Settings:
     def seconds(self) -> float:
         """The whole operation's time."""
         return self.deadline if self.changes else min(self.deadline, READING_SECONDS)
-
-
-def boolean(name: str, value: object) -> bool:
-    """A boolean as the ``fencing`` library hands it over; a bare flag of the command line is ""."""
-    text = str(value).strip().lower()
-    if text in FALSE:
-        return False
-    if text in TRUE or text == "":
-        return True
-    raise messages.bad_boolean(name, str(value))
 
 
 def seconds(name: str, value: object, least: int) -> int:

@@ -23,3 +23,12 @@ def test_off_status_on_list_monitor(agent, ec2, mode, which):
     ec2.edit.set_state(node, "running")
     assert agent.pacemaker("on", node, **mode).code == 0
     assert ec2.snapshot() == before
+
+
+def test_a_pyopenssl_that_does_not_fit_is_never_loaded(agent, ec2, keep, tmp_path):
+    """Older SDKs import it where it is installed, and fail with it where a newer cryptography is beside it."""
+    folder = tmp_path / "OpenSSL"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("raise AttributeError('does not fit')\n", "ascii")
+    agent.env["PYTHONPATH"] = str(tmp_path)
+    assert agent.command("status", ec2.world.nodes["node1"], **keep).code == 0

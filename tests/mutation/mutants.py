@@ -136,7 +136,7 @@ MUTANTS = (
     _m("threads are waited for at the end", AGENT, "    logging.shutdown()\n    os._exit(code)", "    logging.shutdown()\n    [t.join() for t in threading.enumerate() if t.name.endswith('(run)')]\n    os._exit(code)", "agent/test_deadline.py::test_a_call_that_hangs_for_ever_does_not_hold_up_a_success"),
     # --- options
     _m("a boolean that cannot be read is dropped", "inputs.py", "            raise messages.bad_boolean(name, value)", "            pass", "agent/test_interface.py::test_a_boolean_that_cannot_be_read_is_refused_for_every_action"),
-    _m("every boolean is true", "settings.py", "    if text in FALSE:\n        return False\n", "", "agent/test_interface.py::test_a_flag_may_say_its_value_on_the_command_line", "agent/test_interface.py::test_both_spellings_are_read"),
+    _m("every boolean is true", "inputs.py", "    if text in FALSE:\n        return False\n", "", "agent/test_interface.py::test_a_flag_may_say_its_value_on_the_command_line", "agent/test_interface.py::test_both_spellings_are_read"),
     _m("white space belongs to a group", "settings.py", "parts = [p.strip() for p in text.split(separator)]", "parts = text.split(separator)", "agent/test_interface.py::test_white_space_and_empty_elements_in_lists"),
     _m("secg may be missing", "settings.py", 'if not secg and action in ("off", "status", "validate-all"):', "if False:", "agent/test_interface.py::test_bad_input_is_one_clear_line_and_no_call", BAD),
     _m("untrack_secg may be within secg", "settings.py", "        if found and found[0] in secg:", "        if False:", f"{BAD}::test_a_mistake_is_one_clear_line_and_changes_nothing[untracking-group-within-secg]"),
