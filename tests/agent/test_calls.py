@@ -1,0 +1,126 @@
+"""How many API calls an operation makes, exactly: doc/performance.md states these numbers."""
+
+import os
+from collections import Counter
+
+import pytest
+
+READ, TAG, SET, UNTAG, STOP, START = (
+    "DescribeInstances",
+    "CreateTags",
+    "ModifyNetworkInterfaceAttribute",
+    "DeleteTags",
+    "StopInstances",
+    "StartInstances",
+)
+GROUPS, ASSOCIATIONS = "DescribeSecurityGroups", "DescribeSecurityGroupVpcAssociations"
+OFF = Counter({READ: 3, TAG: 1})  # and one change for each interface
+ON = Counter({READ: 2, UNTAG: 1})
+
+
+@pytest.fixture
+def calls(agent, ec2, keep):
+    """The calls of one run of the agent, which must end well."""
+
+    def run(action, plug, code=0, **options):
+        done = len(ec2.calls)
+        result = agent.command(action, plug, **{**keep, **options})
+        assert result.code == code, result
+        return Counter(c.action for c in ec2.calls[done:])
+
+    return run
+
+
+@pytest.fixture
+def node(ec2):
+    """It has two interfaces."""
+    return ec2.world.nodes["node1"]
+
+
+@pytest.fixture
+def newest(agent):
+    """With the newest boto3."""
+    agent.env["PYTHONPATH"] = os.environ["BOTO3_NEWEST"]
+
+
+def changes(count):
+    return Counter({SET: count})
+
+
+@pytest.mark.parametrize("count", [1, 15])
+def test_status_takes_1_off_4_and_on_3_and_one_for_each_interface(calls, ec2, count):
+    groups = [ec2.world.groups["app"], ec2.world.groups["db"]]
+    node = ec2.edit.add_instance("other", [{"groups": groups}] * count)
+    assert calls("status", node) == {READ: 1}
+    assert calls("off", node) == OFF + changes(count)
+    assert calls("status", node, code=2) == {READ: 1}
+    assert calls("on", node) == ON + changes(count)
+
+
+def test_a_repeated_off_adds_nothing_and_a_look_back_to_on(calls, node):
+    """Of several records, one may be of an off that is still at work."""
+    for _ in range(2):
+        assert calls("off", node) == OFF + changes(2)
+    assert calls("on", node) == ON + changes(2) + Counter({READ: 1})
+
+
+def test_untracking_adds_a_change_for_each_interface(calls, ec2, node):
+    assert calls("off", node, untrack_secg=ec2.world.open) == OFF + changes(2 + 2)
+    assert calls("on", node, untrack_secg=ec2.world.open) == ON + changes(2)
+
+
+def test_power_off_adds_1_and_another_where_the_guest_cannot_be_skipped(calls, ec2, node, newest):
+    assert calls("off", node, onfence_poweroff=True) == OFF + changes(2) + Counter({STOP: 1})
+    ec2.config.skip_os_shutdown = "refuse"
+    options = {"onfence_poweroff": True, "skip_os_shutdown": "true"}
+    assert calls("off", ec2.world.nodes["node2"], **options) == OFF + changes(2) + Counter({STOP: 2})
+
+
+def test_power_on_adds_3_and_1_where_it_runs_already(calls, ec2, node):
+    assert calls("off", node, onfence_poweroff=True)
+    assert calls("on", node, unfence_poweron=True) == ON + changes(2) + Counter({READ: 2, START: 1})
+    assert calls("on", node, unfence_poweron=True) == Counter({READ: 2})
+
+
+@pytest.fixture
+def two_vpcs(ec2):
+    """A node with an interface in each: (the node, what isolates it, what can be removed)."""
+    world, there = ec2.world, ec2.edit.add_vpc()
+    isolation, app, db = (ec2.edit.add_group(name, there["vpc"]) for name in ("isolation2", "app2", "db2"))
+    here = {"groups": [world.groups["app"], world.groups["db"]]}
+    node = ec2.edit.add_instance("both", [here, {"groups": [app, db], "subnet": there["subnet"]}])
+    return node, f"{world.isolation},{isolation}", f"{world.groups['app']},{app}"
+
+
+def test_several_vpcs_add_2_where_groups_are_kept(calls, two_vpcs, newest):
+    node, keep, remove = two_vpcs
+    assert calls("off", node, secg=keep) == OFF + changes(2) + Counter({GROUPS: 1, ASSOCIATIONS: 1})
+    assert calls("status", node, code=2, secg=keep) == {READ: 1}
+    assert calls("on", node, secg=keep) == ON + changes(2)
+    assert calls("off", node, secg=remove, invert_sg_removal=None) == OFF + changes(2)
+
+
+def test_several_vpcs_add_1_and_a_refused_change_each_where_the_sdk_knows_no_associations(calls, agent, two_vpcs):
+    agent.env["PYTHONPATH"] = os.environ["BOTO3_OLDEST"]
+    node, keep, _ = two_vpcs
+    assert calls("off", node, secg=keep) == OFF + changes(2 + 2) + Counter({GROUPS: 1})
+
+
+def test_a_name_adds_3(calls):
+    assert calls("status", "node1") == {READ: 3 + 1}
+    assert calls("off", "node1") == OFF + changes(2) + Counter({READ: 3})
+
+
+def test_a_further_plug_adds_3_to_off_and_its_interfaces_and_none_to_status(calls, ec2):
+    both = f"{ec2.world.nodes['node1']},{ec2.world.nodes['node2']}"
+    assert calls("status", both) == {READ: 1}
+    assert calls("off", both) == OFF + changes(2 + 2) + Counter({READ: 2, TAG: 1})
+
+
+def test_monitor_takes_2_and_a_list_one_for_each_page(calls, ec2, agent):
+    for n in range(30):
+        ec2.edit.add_instance(f"other{n}")
+    ec2.config.page_limit = 11  # of 33
+    assert calls("monitor", None, untrack_secg=ec2.world.open) == {READ: 1, GROUPS: 1}
+    assert calls("list", None) == {READ: 3}
+    assert {c.params["MaxResults"] for c in ec2.calls_of(READ)} == {"5", "1000"}
