@@ -46,19 +46,18 @@ class Limits:
             self._buckets.append((action, bucket))
         return bucket
 
-    def like_ec2(self) -> None:
-        """The defaults of an account and region; the buckets of each action are its own."""
-        for action in (
-            "DescribeInstances",
-            "DescribeSecurityGroups",
-            "DescribeNetworkInterfaces",
-            "DescribeTags",
-        ):
-            self.add(action, 100, 20)
-        self.add("ModifyNetworkInterfaceAttribute", 100, 5)
-        self.add("CreateTags", 100, 10)
-        self.add("DeleteTags", 100, 10)
-        self.add("StopInstances", 50, 5)
+    def like_ec2(self, share: float = 1.0) -> None:
+        """The defaults of an account and region, or this share of them; the buckets of each action are its own."""
+        describe = ("DescribeInstances", "DescribeSecurityGroups", "DescribeNetworkInterfaces", "DescribeTags")
+        buckets = {
+            **dict.fromkeys(describe, (100, 20)),
+            "ModifyNetworkInterfaceAttribute": (100, 5),
+            "CreateTags": (100, 10),
+            "DeleteTags": (100, 10),
+            "StopInstances": (50, 5),
+        }
+        for action, (size, refill) in buckets.items():
+            self.add(action, size * share, refill * share)
 
     def clear(self) -> None:
         """Takes all limits away."""
