@@ -11,11 +11,12 @@ import gc
 import logging
 import re
 import socket
+import ssl
 import sys
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, FrozenSet, List, Optional, Tuple
 
 from . import identity, logs, messages, replies
 from .deadline import Deadline, bounded, growing_pauses
@@ -299,12 +300,26 @@ def _client(settings: Settings) -> Any:
         gc.enable()
 
 
+class _Context(ssl.SSLContext):
+    """Loads trusted certificates once, not for each connection: to read those of a system takes 20 ms."""
+
+    loaded: FrozenSet[Tuple[Any, ...]] = frozenset()
+
+    def load_verify_locations(self, cafile: Any = None, capath: Any = None, cadata: Any = None) -> None:
+        """As its parent; what was loaded well before is there already."""
+        given = (cafile, capath, cadata)
+        if given not in self.loaded:
+            super().load_verify_locations(*given)
+            self.loaded |= {given}
+
+
 def _new_client(settings: Settings) -> Any:
     # Older SDKs import pyOpenSSL where it is installed, and use Python's own TLS all the same. That takes a tenth of
     # the time of a run, and fails where it does not fit the cryptography beside it.
     sys.modules.setdefault("urllib3.contrib.pyopenssl", None)  # type: ignore[arg-type]
     try:
         import boto3.session
+        import botocore.httpsession
         import botocore.session
         from botocore import exceptions as sdk
         from botocore.config import Config
@@ -317,6 +332,7 @@ def _new_client(settings: Settings) -> Any:
         max_pool_connections=CONNECTIONS,
         proxies={"http": settings.proxy, "https": settings.proxy} if settings.proxy else None,
     )
+    botocore.httpsession.SSLContext = _Context
     try:
         identity.without_proxy()
         core = botocore.session.get_session()

@@ -45,7 +45,7 @@ def groups() -> List[Group]:
             steps = ("status", "off", "on") if count == 1 else ("off", "on")
             found.append(Group(f" of {count} at {delay * 1000:.0f} ms", steps, delay, count))
     for count in (1, 15):
-        found.append(Group(f" of {count} at 50 ms, HTTPS", ("off",), 0.05, count, scheme="https"))
+        found.append(Group(f" of {count} at 50 ms, HTTPS", ("off", "on"), 0.05, count, scheme="https"))
     for size in (10, 1000, 10000):
         found.append(Group(f" in {size:,}", ("monitor",), 0.05, account=size))
         found.append(Group(f" of {size:,}", ("list",), 0.05, account=size))

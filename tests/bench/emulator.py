@@ -2,7 +2,6 @@
 
 import multiprocessing
 import re
-import ssl
 import tempfile
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -60,21 +59,11 @@ class Service:
 
     def __init__(self, server: Any, folder: Path) -> None:
         from ec2.proxy import certificate
-        from ec2.transport import Transport
+        from ec2.transport import TlsTransport
 
         self.server = server
         self.pem = certificate(folder, "localhost")
-        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        tls.load_cert_chain(self.pem)
-
-        class Tls(Transport):
-            """The same EC2, by HTTPS; hands are shaken in the connection's own thread."""
-
-            def get_request(self) -> Any:
-                plain, address = super().get_request()
-                return tls.wrap_socket(plain, server_side=True, do_handshake_on_connect=False), address
-
-        self.tls = Tls(server._answer)
+        self.tls = TlsTransport(server._answer, self.pem)
         self.tls.start()
         self.account = 0
         self._canned: Dict[str, bytes] = {}
@@ -86,7 +75,7 @@ class Service:
         server = self.server
         return {
             "http": server.endpoint,
-            "https": f"https://localhost:{self.tls.server_address[1]}",
+            "https": self.tls.endpoint,
             "pem": self.pem.read_text(encoding="ascii"),
             "region": server.region,
             "access_key": server.key.access_key,

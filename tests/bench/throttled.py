@@ -6,7 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, List, Tuple
 
-NODES, INTERFACES, SHARE, DEADLINE = 30, 2, 0.5, 45.0
+NODES, INTERFACES, SHARE, DEADLINE = 30, 3, 0.5, 45.0
 
 
 def fence(made: Any, node: str) -> Tuple[int, float, str]:

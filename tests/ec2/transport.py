@@ -6,12 +6,14 @@ They listen on 127.0.0.1; on another address only in a network namespace of the 
 import contextlib
 import select
 import socket
+import ssl
 import struct
 import sys
 import threading
 import time
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, Callable, Optional, Set, Tuple
 
 from .wire import Reply, Request
@@ -151,3 +153,22 @@ class Transport(ThreadingHTTPServer):
         """A client that went away is no error; others are the front's faults and go to stderr."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
+
+
+class TlsTransport(Transport):
+    """The same by HTTPS, with the certificate and key of a file; hands are shaken in the connection's own thread."""
+
+    def __init__(self, answer: Answer, pem: Path, port: int = 0) -> None:
+        super().__init__(answer, port)
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._tls.load_cert_chain(pem)
+
+    @property
+    def endpoint(self) -> str:
+        """https://localhost:port"""
+        return f"https://localhost:{self.server_address[1]}"
+
+    def get_request(self) -> Any:
+        """A connection, with TLS still to begin."""
+        plain, address = super().get_request()
+        return self._tls.wrap_socket(plain, server_side=True, do_handshake_on_connect=False), address
