@@ -216,6 +216,20 @@ def test_a_call_that_hangs_for_ever_does_not_hold_up_a_success(agent, ec2, keep,
     assert 3 < result.seconds < 6
 
 
+def test_many_nodes_fenced_at_once_share_what_ec2_allows(agents, ec2, keep):
+    """Eight, with a part of EC2's limits (tests/bench/run --throttled has thirty): they run dry, and nobody fails."""
+    groups = [ec2.world.groups["app"], ec2.world.groups["db"]]
+    nodes = [ec2.edit.add_instance(f"other{n}", [{"groups": groups}] * 2) for n in range(8)]
+    ec2.limits.add(CHANGE, size=8, refill=2)  # for sixteen interfaces
+    ec2.limits.like_ec2(1 / 6)
+    for node in nodes:
+        agents.start(node, "off", node, options=keep)
+    found = agents.results()
+    assert {node: result.code for node, result in found.items()} == dict.fromkeys(nodes, 0), found
+    assert all(is_cut(ec2, node, keep) for node in nodes)
+    assert sum(c.error == "RequestLimitExceeded" for c in ec2.calls) > 4
+
+
 def test_time_is_kept_to_put_back_after_a_late_refusal(agents, ec2, keep):
     """Three nodes whose second interface is refused late; of two, the putting back is held up as well."""
     world, late = ec2.world, 3.0  # of the 7.2 s that are left beside the share that is kept back
