@@ -241,6 +241,15 @@ def test_so_with_other_boto3(agent, ec2, behind, proxy, syslog, keep, way, which
     proves_a_way(agent, ec2, proxy, syslog, keep, way)
 
 
+@pytest.mark.parametrize("way", [roles, single_sign_on], ids=lambda way: way.__name__)
+@pytest.mark.parametrize("which", ["distribution", "oldest", "newest"])
+def test_a_list_leaves_dates_unread_and_knows_when_credentials_expire(agent, ec2, behind, proxy, way, which):
+    use(agent, which)
+    with way(agent, ec2):
+        proxy.routes[PORTAL] = getattr(agent, "portal", None)
+        assert len(agent.pacemaker("list").out.splitlines()) == 3
+
+
 # --- what goes wrong on the way --------------------------------------------------------------------------------
 
 
