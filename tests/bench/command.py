@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
-from . import report, throttled
+from . import report, startup, throttled
 from .emulator import Emulator
 from .measure import Case, Run, run
 
@@ -157,15 +157,19 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--write", action="store_true", help="put the result into doc/performance.md")
     parser.add_argument("--throttled", action="store_true", help="thirty nodes at once, with EC2's limits of calls")
+    parser.add_argument("--startup", action="store_true", help="where the time goes before the first call")
     options = parser.parse_args()
     about = machine()
+    rounds = 3 if options.quick else options.rounds
     with bench() as made:
+        if options.startup:
+            print(f"{about}; {rounds} rounds\n\n{startup.play(made.env, rounds)}")
+            return 0
         if options.throttled:
             return throttled.play(made)
         chosen = [
             g for g in groups() if not options.words or any(w in g.name(s) for w in options.words for s in g.steps)
         ]
-        rounds = 3 if options.quick else options.rounds
         for number in range(rounds):
             for group in chosen:
                 made.play(group)
