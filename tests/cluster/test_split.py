@@ -90,7 +90,7 @@ def test_two_nodes_with_pcmk_delay_max_one_survives(two, measured):
     assert len(survivor) == 1
     cut = two.others(*survivor)[0]
     assert [two.cloud.isolated(name) for name in (cut, *survivor)] == [True, False]
-    wait("the survivor writes", lambda: two.storage.active() == survivor, 20)
+    wait("the survivor writes", lambda: two.storage.active() == survivor, 60)
     measured(f"delays {delays}; {survivor[0]} survives, {time.monotonic() - began:.1f} s after the split")
 
 

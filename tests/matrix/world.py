@@ -56,12 +56,16 @@ class Run:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
+def _done(*_what: Any) -> None:
+    """Nothing is left to do."""
+
+
 class RunClient:
     """The cached boto3 client as one run has it."""
 
     def __init__(self, client: Any, run: Run) -> None:
         self._client, self._run = client, run
-        events = SimpleNamespace(register=lambda *_: None)  # done once, on the client itself
+        events = SimpleNamespace(register=_done, register_last=_done)  # once, on the client itself
         self.meta = SimpleNamespace(method_to_api_mapping=client.meta.method_to_api_mapping, events=events)
 
     def __getattr__(self, operation: str) -> Callable[..., Any]:

@@ -147,12 +147,12 @@ TWO = (Actor("A", "off"), Actor("B", "off"))
 
 @pytest.mark.parametrize("mode", MODES)
 def test_two_fencers(mode):
-    check(every_order(mode, TWO, switches=4), all_succeed("A", "B"))
+    check(every_order(mode, TWO, switches=3), all_succeed("A", "B"))
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_two_fencers_of_a_fenced_node(mode):
-    check(every_order(mode, TWO, switches=4, memory=fenced(mode)), all_succeed("A", "B"))
+    check(every_order(mode, TWO, switches=3, memory=fenced(mode)), all_succeed("A", "B"))
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -170,7 +170,7 @@ def test_two_that_unfence(mode):
 def test_a_fencer_beside_one_that_unfences(mode, state):
     actors = (Actor("A", "off"), Actor("B", "on"))
     memory = fenced(mode) if state == "fenced" else None
-    check(every_order(mode, actors, switches=4, memory=memory), all_succeed("A"))
+    check(every_order(mode, actors, switches=3, memory=memory), all_succeed("A"))
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -178,7 +178,7 @@ def test_a_fencer_beside_one_that_unfences(mode, state):
 def test_one_of_two_fencers_is_refused_an_interface(mode, skew):
     """What one puts back must not undo the other's success; their clocks may differ."""
     actors = (Actor("A", "off"), Actor("B", "off", denied=(E1,), skew=skew))
-    check(every_order(mode, actors, switches=4), all_succeed("A"))
+    check(every_order(mode, actors, switches=3), all_succeed("A"))
 
 
 @pytest.mark.parametrize("mode", MODES)
