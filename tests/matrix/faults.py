@@ -164,7 +164,7 @@ CATALOGUE: Tuple[Kind, ...] = (
     Kind("stall", _faults(Stall), True, slow=True),
     Kind("stall-effect", _faults(lambda: Stall(effect=True)), True, slow=True),
     Kind("trickle", _faults(lambda: Trickle(API_SECONDS / 4)), True, slow=True),
-    Kind("late", _faults(lambda: Delay(API_SECONDS * 1.5)), True, slow=True, real_time=True),
+    Kind("late", _faults(lambda: Delay(API_SECONDS * 1.15)), True, slow=True, real_time=True),
     Kind("swallowed", _swallow, where=lambda scene, point: point.action in ("CreateTags", MODIFY)),
     *STALE,
     _event("attach", _attach(lambda scene: scene.new_groups)),
