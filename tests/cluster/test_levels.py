@@ -48,11 +48,8 @@ def test_storage_only_corosync_stays_reachable_and_the_cluster_unfences_at_the_s
     groups = bed.cloud.interfaces()[victim]
     assert groups[eth0] == bed.cloud.original[victim][eth0]
     assert groups[eth1] == [bed.cloud.groups["base"]]
-
-    def members() -> str:
-        return bed.nodes[by].command("corosync-quorumtool", "-l", check=False)
-
-    wait("all are members: corosync stays reachable", lambda: all(name in members() for name in bed.names), 15)
+    # Corosync stays reachable: the victim is told, and Pacemaker then shuts both down there by itself.
+    wait("the victim is told", lambda: "allegedly just fenced" in bed.nodes[victim].log(), 15)
     assert bed.moved(victim) != victim
     began = time.monotonic()
     bed.restart(victim)
