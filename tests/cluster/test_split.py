@@ -20,14 +20,14 @@ def split(bed, *some):
     bed.fabric.split([address[name] for name in some], [address[name] for name in bed.others(*some)])
 
 
-def wrote_after_a_report(bed, since):
+def wrote_after_a_report(bed, since, reported=True):
     """(node, seconds) of bytes that arrived from a node after a fencing of it, since then, was reported as done."""
     offset = time.time() - time.monotonic()
     done = {name: reports(name, [node.log() for node in bed.nodes.values()]) for name in bed.names}
     since_then = {name: [t - offset for t in times if t - offset >= since] for name, times in done.items()}
     first = {name: min(times) for name, times in since_then.items() if times}
     late = [(w.node, w.at - first[w.node]) for w in bed.storage.writes if w.node in first and w.at > first[w.node]]
-    assert first, "no fencing was reported"
+    assert first or not reported, "no fencing was reported"
     return late
 
 
@@ -66,7 +66,8 @@ def test_two_nodes_without_a_delay_are_never_both_active(two, measured):
     time.sleep(2 * WATCHED)
     cut = [name for name in two.names if two.cloud.isolated(name)]
     left = [name for name in two.names if name not in cut]
-    assert wrote_after_a_report(two, began) == []
+    # Two that cut each other at the same moment both lose the way to the API: neither can prove it, and none reports.
+    assert wrote_after_a_report(two, began, reported=bool(left)) == []
     assert two.storage.active(2.0) in ([], left)
     measured(f"fenced: {' and '.join(cut)}; active: {' and '.join(two.storage.active(2.0)) or 'none'}")
 
