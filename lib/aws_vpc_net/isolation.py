@@ -45,6 +45,7 @@ class Isolation:
         self.lacking = False  # the latest read shows no record of ours, and none was written since
         self.unwritable = False  # the latest attempt to write it again failed
         self.recorded_for: Optional[Instance] = None  # the read that it was made for
+        self.nothing_removed = False  # by the records that the latest read shows
         self.gone: Set[str] = set()  # not accepted, and not shown by the latest read
         self.written: Dict[str, str] = dict(recorded.written)
         self.known = recorded.known.and_seen(target)
@@ -75,7 +76,7 @@ class Isolation:
                 taken_in = self._take_in_new(seen)
                 open_now = [i for i in seen.interfaces if not self._is_done(i)]
                 late = self.tools.deadline.remaining() > self.opening_until or self._newly_gone(seen)
-                if seen.interfaces and not (open_now or taken_in or undecided or late):
+                if self._reads_off(seen) and not (open_now or taken_in or undecided or late):
                     return
                 todo = [] if taken_in else self._next(open_now, seen)  # they were just set, all of them
             self.tools.deadline.pause(pause)
@@ -105,6 +106,13 @@ class Isolation:
         accepted = interface.id in self.accepted and interface.id not in self.to_untrack
         return accepted and self._is_cut(interface)
 
+    def _reads_off(self, seen: Instance) -> bool:
+        """But for the groups: where they are removed ``status`` asks for a record of that, too."""
+        policy = self.tools.policy
+        exempt = policy.keep_only or policy.without_record or self.plan is None or self.lacking
+        self.nothing_removed = not (exempt or rules.has_record(seen, backup_tags.read(seen), policy))
+        return bool(seen.interfaces) and not self.nothing_removed
+
     def _newly_gone(self, seen: Instance) -> bool:
         """Is this the first read that lacks an interface whose change was not accepted? It may be behind."""
         shown = {i.id for i in seen.interfaces}
@@ -117,6 +125,8 @@ class Isolation:
         why.update({i: e.text for i, e in self.failed.items() if i in why or not why})
         if self.lacking:
             why["its record"] = "cannot be written again" if self.unwritable else "no read shows it"
+        if self.nothing_removed:
+            why["its record"] = "no group of secg was removed from what is left of it"
         return why or {"interfaces": "no read showed them"}
 
     def _read(self) -> Optional[Instance]:
@@ -354,12 +364,14 @@ class Isolation:
 
     def _put_back(self, seen: Instance) -> Optional[str]:
         """Undo our changes, and look at what became of it, whatever EC2 answered; why not, if not."""
-        now = {i.id for i in seen.interfaces}
-        goals = {i: self._earlier(i) for i in self.touched & now if self._earlier(i) != self.goals[i]}
+        known = {i.id for i in seen.interfaces} & set(self.before)
+        goals = {i: self._earlier(i) for i in self.touched & known if self._earlier(i) != self.goals[i]}
         errors = self.tools.groups.set_groups(goals, Category.MODIFICATION)
         undone = self._check_put_back(goals)
         if undone is None:
             self.touched -= {i for i, error in errors.items() if error is None}
+            if self.touched & {i.id for i in seen.interfaces} - known:
+                return "the read that proved the record lacked an interface"
         return undone or next((e.text for e in errors.values() if e is not None), None)
 
     def _check_put_back(self, goals: Mapping[str, Groups]) -> Optional[str]:

@@ -132,12 +132,14 @@ def has_record(instance: Instance, book: Book, policy: Policy) -> bool:
     """Is there a valid record of this instance's fence?
 
     Where groups are removed it must hold one that was there to remove. Otherwise tags left behind by a failed
-    clean-up, and a forgotten ``invert_sg_removal``, would make a live node read as fenced.
+    clean-up, and a forgotten ``invert_sg_removal``, would make a live node read as fenced. That of an interface that
+    went away counts too: what is left of the instance is as fenced as it was.
     """
     found = [record_of(i, book, policy) for i in instance.interfaces]
     if policy.keep_only:
         return any(r is not None for r in found)
-    return any(r is not None and r & policy.named for r in found)
+    gone = [book.newest(i) for i in set(book.sets) - {i.id for i in instance.interfaces}]
+    return any(r is not None and r & policy.named for r in [*found, *gone])
 
 
 def isolated(interface: Interface, instance: Instance, book: Book, policy: Policy) -> bool:

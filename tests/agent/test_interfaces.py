@@ -4,7 +4,10 @@ import os
 
 import pytest
 from ec2.edit import secondary_interface
+from ec2.faults import Error, Hook
 from world_of import groups, is_cut, our_tags
+
+CHANGE = "ModifyNetworkInterfaceAttribute"
 
 
 @pytest.fixture
@@ -137,3 +140,70 @@ def test_static_groups_count_by_rank_where_device_indexes_have_gaps(agent, ec2, 
     assert agent.command("on", node, interface0_sg=ssh, interface2_sg=ssh, **keep).code == 1, "2 is rank 1"
     assert agent.command("on", node, interface0_sg=ssh, interface1_sg=app, **keep).code == 0
     assert list(groups(ec2, node).values()) == [[ssh], [app]]
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3])
+def test_the_only_interface_with_the_group_goes_away_while_it_is_removed(agent, ec2, remove, nth):
+    """Before the record, before its proof, before the change."""
+    app, db = ec2.world.groups["app"], ec2.world.groups["db"]
+    node = ec2.edit.add_instance("leaving", [{"groups": [db]}, {"groups": [app, db]}])
+    second = list(groups(ec2, node))[1]
+    calls = ["CreateTags", "DescribeInstances", CHANGE]
+    ec2.rules.add(calls[nth - 1], Hook(lambda call: ec2.edit.detach(second)), nth=2 if nth == 2 else 1)
+    result = agent.command("off", node, **remove)
+    assert result.code == 0, result.err
+    assert agent.command("status", node, **remove).code == 2, "status and off mean the same"
+    assert agent.command("off", node, **remove).code == 0
+    assert agent.command("status", node, **remove).code == 2
+    assert agent.command("on", node, **remove).code == 0
+    assert our_tags(ec2, node) == {}
+
+
+def test_the_only_interface_with_the_group_goes_away_after_the_fence(agent, ec2, remove):
+    app, db = ec2.world.groups["app"], ec2.world.groups["db"]
+    node = ec2.edit.add_instance("left", [{"groups": [db]}, {"groups": [app, db]}])
+    assert agent.command("off", node, **remove).code == 0
+    ec2.edit.detach(list(groups(ec2, node))[1])
+    assert agent.command("status", node, **remove).code == 2
+    assert agent.command("off", node, **remove).code == 0
+    agent.is_on(node)
+    result = agent.command("off", ec2.world.nodes["node1"], **remove)
+    assert "is fenced itself" in result.last
+
+
+def test_the_only_interface_with_the_group_and_its_record_go_away(agent, ec2, remove):
+    """Then what is left reads ON, as nothing was removed from it: no success."""
+    app, db = ec2.world.groups["app"], ec2.world.groups["db"]
+    node = ec2.edit.add_instance("none", [{"groups": [db]}, {"groups": [app, db]}])
+    second = list(groups(ec2, node))[1]
+
+    def leave(_call):
+        ec2.edit.detach(second)
+        ec2.edit.put_tags(node, dict.fromkeys(our_tags(ec2, node)))
+
+    ec2.rules.add("DescribeInstances", Hook(leave), nth=3)
+    result = agent.command("off", node, **remove, deadline=8)
+    assert result.code == 1
+    assert "no group of secg was removed" in result.last
+    assert agent.command("status", node, **remove).code == 0
+
+
+def test_an_interface_that_the_proof_of_the_record_lacked_is_not_put_back_blindly(agent, ec2, keep):
+    app, db = ec2.world.groups["app"], ec2.world.groups["db"]
+    node = ec2.edit.add_instance("blink", [{"groups": [app]}, {"groups": [db]}])
+    first, second = groups(ec2, node)
+    ec2.rules.add("DescribeInstances", Hook(lambda call: ec2.edit.detach(second)), nth=2)
+    ec2.rules.add(CHANGE, Hook(lambda call: ec2.edit.attach_again(node, second, 1)))
+    ec2.rules.add(
+        CHANGE,
+        Error("UnauthorizedOperation", "no"),
+        when=lambda c: c.params["NetworkInterfaceId"] == first,
+        times=None,
+    )
+    result = agent.command("off", node, **keep)
+    assert result.code == 1
+    assert "internal error" not in result.err
+    assert "lacked an interface" in result.last
+    ec2.rules.clear()
+    assert agent.command("on", node, **keep).code == 0
+    assert groups(ec2, node) == {first: [app], second: [db]}

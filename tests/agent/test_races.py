@@ -11,7 +11,6 @@ import time
 import pytest
 from ec2 import AccessKey
 from ec2.faults import Delay, Error, Hook, Reset, Throttle
-from ec2.world import plug
 from world_of import groups, is_cut, our_tags
 
 CHANGE = "ModifyNetworkInterfaceAttribute"
@@ -107,14 +106,6 @@ def record_of_another(node, when, interfaces):
         value = {"n": {"i": interface, "s": [g[3:] for g in some], "c": {"i": 0, "t": 1}}, "t": when}
         tags[f"Original_SG_Backup_{node}_{when}_{n}_0"] = json.dumps(value)
     return tags
-
-
-def reattach(ec2, node, interface, device_index):
-    front = ec2.edit._front
-    with front.lock:
-        backend = ec2.edit._backend()
-        plug(backend.get_instance(node), backend.enis[interface], device_index, 0)
-        front.history.note()
 
 
 # --- fencers at once -------------------------------------------------------------------------------------------
@@ -397,7 +388,7 @@ def test_an_interface_that_is_attached_again_during_on_is_restored(agent, ec2, n
     before = groups(ec2, node)
     succeeds(agent.command("off", node, **mode))
     ec2.edit.detach(second)
-    once(ec2, CHANGE, lambda: reattach(ec2, node, second, 1))
+    once(ec2, CHANGE, lambda: ec2.edit.attach_again(node, second, 1))
     restores(agent, ec2, node, mode, before)
 
 

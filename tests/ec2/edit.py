@@ -103,6 +103,13 @@ class Edit:
             self._front.history.note()
         return str(eni.id)
 
+    def attach_again(self, instance: str, interface: str, device_index: int) -> None:
+        """Attaches an interface that was detached."""
+        with self._front.lock:
+            backend = self._backend()
+            world.plug(backend.get_instance(instance), backend.enis[interface], device_index, 0)
+            self._front.history.note()
+
     def detach(self, interface: str, delete: bool = False) -> None:
         """Detaches an interface, and deletes it where asked to."""
         with self._front.lock:
