@@ -18,14 +18,21 @@ sys.path.extend(p for p in ("@AWSVPCNETDIR@", "@FENCEAGENTSLIBDIR@", "@BOTO3DIR@
 
 import os
 import select
+import signal
 import threading
 from typing import TYPE_CHECKING, Any, Dict, List, NoReturn, Optional, Tuple
 
 from aws_vpc_net import inputs, messages
 
 WATCHDOG_SECONDS = 1.0  # after the deadline; the operation itself ends before it
+SYSLOG_SECONDS = 0.5  # for lines that syslog has not taken yet
+
+_told_by_code = False  # is the exit code the whole result, whatever becomes of stdout?
 
 _watchdogs: List[threading.Timer] = []
+_interruptible = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+if _interruptible:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback, until main can say it in a line
 
 
 def watch(action: str, seconds: float) -> None:
@@ -44,12 +51,17 @@ def watch(action: str, seconds: float) -> None:
     unwatch()
     timer = threading.Timer(seconds + WATCHDOG_SECONDS - (time.monotonic() - STARTED), bark)
     timer.daemon = True
-    timer.start()
+    try:
+        timer.start()
+    except RuntimeError:  # no thread can be started; then the kernel ends it, without a word
+        signal.setitimer(signal.ITIMER_REAL, max(0.1, timer.interval))
+        return
     _watchdogs.append(timer)
 
 
 def unwatch() -> None:
     """End the watch: what comes next may take its time."""
+    signal.setitimer(signal.ITIMER_REAL, 0)
     while _watchdogs:
         _watchdogs.pop().cancel()
 
@@ -71,7 +83,7 @@ from fencing import (
 )
 
 from aws_vpc_net.errors import FenceError
-from aws_vpc_net.logs import LoggingManager, clean, never_show
+from aws_vpc_net.logs import Aside, LoggingManager, clean, never_show
 
 # All else is imported by what uses it: start-up is most of the time of a run, and metadata needs little of it.
 if TYPE_CHECKING:
@@ -280,13 +292,15 @@ def read_input(names: List[str]) -> Dict[str, Any]:
     """
     options = _long_options(names)
     booleans = [name for name, is_boolean in options.items() if is_boolean]
-    if len(sys.argv) > 1:
+    given = len(sys.argv) > 1
+    data = b"" if given else _patiently_read(inputs.STDIN_LIMIT + 1)
+    watch("reading the options", inputs.READING_SECONDS)
+    if given:
         sys.argv[1:] = inputs.arguments(sys.argv[1:], options) or ["--"]
     else:
-        text = inputs.decode_stdin(_patiently_read(inputs.STDIN_LIMIT + 1))
+        text = inputs.decode_stdin(data)
         inputs.check_stdin(text, booleans)
         sys.stdin = io.StringIO(text)
-    watch("reading the options", inputs.READING_SECONDS)
     found: Dict[str, Any] = process_input(names)
     return found
 
@@ -315,6 +329,23 @@ def check_options(names: List[str], options: Dict[str, Any], chosen: Settings) -
 # --- the operation ---------------------------------------------------------------------------------------------
 
 
+class Limit:
+    """When the process must be gone: seconds from its start. The library's wait after each plug does not count."""
+
+    def __init__(self, action: str, seconds: float, wait: float) -> None:
+        self.action, self.seconds, self.wait = action, seconds + wait, wait
+        self._begun = False
+        watch(action, self.seconds)
+
+    def next_plug(self, tools: Toolbox) -> None:
+        """The library has waited after the plug before this one, if there was one."""
+        if self._begun:
+            self.seconds += self.wait
+            tools.deadline.extend(self.wait)
+            watch(self.action, self.seconds)
+        self._begun = True
+
+
 class FenceAWSVPCNet:
     """What the library calls. It asks for the status before it acts; only ``status`` itself hears a pure answer.
 
@@ -322,8 +353,9 @@ class FenceAWSVPCNet:
     may be stale, and what was interrupted has to be completed. For ``off`` that is also the moment to refuse.
     """
 
-    def __init__(self, tools: Toolbox) -> None:
+    def __init__(self, tools: Toolbox, limit: Limit) -> None:
         self.tools = tools
+        self._limit = limit
         self._plugs = list(tools.settings.plugs)
         self._fences: Dict[str, off.Fence] = {}
         self._isolated: List[str] = []
@@ -348,6 +380,7 @@ class FenceAWSVPCNet:
 
     def set_power_status(self, _connection: Any, options: Dict[str, Any]) -> bool:
         """Fence or unfence one plug; True, or an exception."""
+        self._limit.next_plug(self.tools)
         if options["--action"] == "off":
             self._fence(options["--plug"])
         else:
@@ -422,6 +455,14 @@ def _tell_metrics(chosen: Settings, stats: Stats, result: str, ends: float) -> N
         log.warning(warning)
 
 
+def _delay(options: Dict[str, Any], chosen: Settings) -> float:
+    """Wait as long as ``delay`` asks for, by the library; the seconds that it took."""
+    watch(chosen.action, chosen.seconds + int(options["--delay"]))
+    began = time.monotonic()
+    run_delay(options)
+    return time.monotonic() - began
+
+
 def _operate(options: Dict[str, Any], chosen: Settings) -> int:
     from aws_vpc_net.deadline import Deadline
     from aws_vpc_net.ec2 import Stats
@@ -432,15 +473,9 @@ def _operate(options: Dict[str, Any], chosen: Settings) -> int:
     stats = Stats()
     result = "failed"
     wait = int(options["--power-wait"]) if chosen.changes else 0  # the library's, after each plug
-    unwatch()
-    now = time.monotonic()
-    run_delay(options)
-    delay = time.monotonic() - now
-    ends = chosen.seconds + wait * len(chosen.plugs) + delay
-    watch(chosen.action, ends)
+    limit = Limit(chosen.action, chosen.seconds + _delay(options, chosen), wait)
     try:
-        began = STARTED + delay + wait * max(0, len(chosen.plugs) - 1)
-        tools = toolbox(chosen, Deadline(chosen.seconds, began), stats)
+        tools = toolbox(chosen, Deadline(limit.seconds - wait, STARTED), stats)
         if chosen.looks_up_names:
             from dataclasses import replace
 
@@ -449,12 +484,12 @@ def _operate(options: Dict[str, Any], chosen: Settings) -> int:
             chosen = replace(chosen, plugs=queries.resolve(tools))
             tools = replace(tools, settings=chosen)
             options["--plug"] = options["--plug-separator"].join(chosen.plugs)
-        code = _preflight(tools) if chosen.preflight else FenceAWSVPCNet(tools).run(options)
+        code = _preflight(tools) if chosen.preflight else FenceAWSVPCNet(tools, limit).run(options)
         result = {0: "ok", 2: "off"}.get(code, "failed")
         return code
     finally:
         log.info(_summary(chosen, stats, result))
-        _tell_metrics(chosen, stats, result, ends)
+        _tell_metrics(chosen, stats, result, limit.seconds)
 
 
 def _preflight(tools: Toolbox) -> int:
@@ -537,6 +572,8 @@ def _run(logs: LoggingManager) -> int:
     chosen = _settings(logs, options)
     checked = check_options(names, options, chosen)
     _configure_logging(logs, options, chosen)
+    global _told_by_code  # noqa: PLW0603
+    _told_by_code = chosen.changes or chosen.action in ("status", "monitor")
     if chosen.action == "validate-all" and not chosen.preflight:
         print(messages.options_valid())
         return 0
@@ -545,8 +582,12 @@ def _run(logs: LoggingManager) -> int:
 
 def main() -> int:
     """Run the agent; the exit code. Every failure ends in one line that an operator can act on."""
-    logs = LoggingManager(SyslogLibHandler())
+    logs = LoggingManager(Aside(SyslogLibHandler()))
     try:
+        if _interruptible:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # a name that it cannot show ends no list
         return _run(logs)
     except FenceError as error:
         text = str(error)
@@ -572,7 +613,9 @@ def leave(code: int) -> NoReturn:
     try:
         sys.stdout.flush()
     except (OSError, AttributeError):  # closed, or never open
-        code = code or 1
+        if not _told_by_code:
+            code = code or 1
+    Aside.drain(SYSLOG_SECONDS)
     logging.shutdown()
     os._exit(code)
 

@@ -16,6 +16,10 @@ class Deadline:
         self._ends = started + seconds
         self._clock = clock
 
+    def extend(self, seconds: float) -> None:
+        """So much time was spent on what does not count."""
+        self._ends += seconds
+
     def remaining(self) -> float:
         """Seconds left, never negative."""
         return max(0.0, self._ends - self._clock())

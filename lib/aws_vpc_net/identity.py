@@ -59,8 +59,9 @@ def _from_imds(path: str, form: re.Pattern[str]) -> Optional[str]:
     if os.environ.get(IMDS_OFF, "").lower() == "true":
         return None
     done, answer = bounded(lambda: _ask_imds(path), IMDS_WHOLE_SECONDS)
-    if isinstance(answer, Exception):
-        raise answer
+    if isinstance(answer, Exception):  # say a requests that does not fit the other modules: unknown is an answer
+        log.debug("no %s from the instance metadata service: %r", path, answer)
+        return None
     text = answer.strip() if done and answer else ""
     return text if form.fullmatch(text) else None
 

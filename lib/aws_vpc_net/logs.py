@@ -7,8 +7,11 @@ import os
 import re
 import stat
 import sys
+import threading
+from contextlib import suppress
 from functools import cache
-from typing import List, Optional, Tuple
+from queue import SimpleQueue
+from typing import ClassVar, List, Optional, Tuple
 
 FORMAT = "%(asctime)-15s %(levelname)s: %(message)s"
 BOTO3_LOG = "/var/log/fence_aws_vpc_boto3.log"
@@ -41,7 +44,8 @@ _SECRETS = (
     r"(Ignoring unknown option '[\w-]*).*",
 )
 
-_known: List[str] = []  # secrets, in every form in which they may turn up; the longest first
+_known: Tuple[str, ...] = ()  # secrets, in every form in which they may turn up; the longest first
+_adding = threading.Lock()
 
 
 def never_show(*secrets: Optional[str]) -> None:
@@ -51,13 +55,16 @@ def never_show(*secrets: Optional[str]) -> None:
     from html import escape
     from urllib.parse import quote, quote_plus
 
-    found = set(_known)
+    global _known  # noqa: PLW0603 - replaced as a whole, since threads read it
+    found = set()
     for secret in secrets:
         if secret and len(secret) > 3:
             data = secret.encode(errors="surrogateescape")  # what the environment holds may be no text
             found |= {secret, quote(data), quote(data, safe=""), quote_plus(data), escape(secret, quote=False)}
             found |= {repr(secret)[1:-1], json.dumps(secret)[1:-1], base64.b64encode(data).decode()}
-    _known[:] = sorted(found, key=len, reverse=True)
+    with _adding:
+        if not found <= set(_known):
+            _known = tuple(sorted(found | set(_known), key=len, reverse=True))
 
 
 @cache
@@ -82,6 +89,43 @@ class _Clean(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return clean(super().format(record))
+
+
+class Aside(logging.Handler):
+    """Hands records to a handler in a thread of its own: one that hangs, as syslog can, holds nothing up."""
+
+    _all: ClassVar[List[Aside]] = []
+
+    def __init__(self, handler: logging.Handler) -> None:
+        super().__init__()
+        self._handler = handler
+        self._records: SimpleQueue[Optional[logging.LogRecord]] = SimpleQueue()
+        self._thread: Optional[threading.Thread] = None
+        self._all.append(self)
+
+    def setFormatter(self, form: Optional[logging.Formatter]) -> None:
+        """It is the other one that formats."""
+        self._handler.setFormatter(form)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Does not wait."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, daemon=True)
+            self._thread.start()
+        self._records.put(record)
+
+    def _work(self) -> None:
+        for record in iter(self._records.get, None):
+            with suppress(Exception):
+                self._handler.emit(record)  # without its lock, which logging.shutdown would wait for
+
+    @classmethod
+    def drain(cls, seconds: float) -> None:
+        """Wait until all records are taken, but not for long."""
+        for one in cls._all:
+            if one._thread is not None:
+                one._records.put(None)
+                one._thread.join(seconds)
 
 
 class LoggingManager:

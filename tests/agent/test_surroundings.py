@@ -1,8 +1,12 @@
 """What surrounds the options: words in the wrong place, a broken environment, a plug that an action does not need."""
 
 import os
+import shlex
+import subprocess
 
 import pytest
+from tarpit import Tarpit
+from world_of import is_cut
 
 SECRET = "mIsPlAcEdSeCrEt"
 
@@ -75,3 +79,63 @@ def test_a_line_for_us_is_a_line_for_the_library(agent, node, keep):
     result = agent.stdin(f"{text}onfence_poweroff=true\x0b#x\n")
     assert result.code == 1
     assert "onfence" in result.last
+
+
+HANGING_SYSLOG = "import syslog, time\nsyslog.syslog = lambda *_: time.sleep(600)\n"
+
+
+def with_site(agent, folder, **modules):
+    """Let the agent find these modules first, before the newest boto3, which needs no requests."""
+    for name, text in modules.items():
+        (folder / f"{name}.py").write_text(text, encoding="ascii")
+    agent.env["PYTHONPATH"] = f"{folder}:{os.environ['BOTO3_NEWEST']}"
+
+
+def test_a_syslog_that_hangs_keeps_no_node_from_being_fenced(agent, ec2, node, keep, tmp_path):
+    with_site(agent, tmp_path, sitecustomize=HANGING_SYSLOG)
+    result = agent.command("off", node, **keep, delay=1)
+    assert result.code == 0, result.err
+    assert is_cut(ec2, node, keep)
+
+
+def test_a_requests_that_does_not_load_is_no_reason_not_to_fence(agent, ec2, node, keep, tmp_path):
+    with_site(agent, tmp_path, requests="raise AttributeError('of another release')\n")
+    agent.is_on(None)
+    agent.env["AWS_EC2_METADATA_DISABLED"] = "false"
+    result = agent.command("off", node, **keep)
+    assert result.code == 0, result.err
+    assert "cannot tell which instance this machine is" in result.err
+    assert is_cut(ec2, node, keep)
+
+
+def test_a_closed_stdout_makes_no_failure_of_a_fence(agent, ec2, node, keep):
+    command = shlex.join([os.environ["AGENT"], *agent.arguments("off", node, **keep)])
+    done = subprocess.run(["sh", "-c", f"{command} >&-"], env=agent.env, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert is_cut(ec2, node, keep)
+    command = shlex.join([os.environ["AGENT"], *agent.arguments("list")])
+    for where in (">&-", ">/dev/full"):
+        assert subprocess.run(["sh", "-c", f"{command} {where}"], env=agent.env, check=False).returncode == 1
+
+
+def test_a_name_that_stdout_cannot_show_ends_no_list(agent, ec2):
+    ec2.edit.put_tags(ec2.world.nodes["node2"], {"Name": "\u65e5\u672c"})
+    agent.env["PYTHONIOENCODING"] = "latin-1"
+    for action in ("list", "list-status"):
+        result = agent.command(action)
+        assert result.code == 0, result.err
+        assert [line.split(",")[0] for line in result.out.splitlines()] == list(ec2.world.nodes.values())
+
+
+def test_the_wait_after_a_plug_is_no_time_for_the_operation(agent, ec2, keep):
+    nodes = ",".join(ec2.world.nodes[n] for n in ("node1", "node2"))
+    with Tarpit() as pit:
+        result = agent.command(
+            "off", nodes, **keep, deadline=4, power_wait=8, endpoint_url=f"http://{pit.address}", skip_race_check=True
+        )
+    assert result.code == 1
+    assert result.seconds < 6
+    result = agent.command("off", nodes, **keep, deadline=8, power_wait=5)
+    assert result.code == 0, result.err
+    assert result.seconds > 10
+    assert all(is_cut(ec2, ec2.world.nodes[n], keep) for n in ("node1", "node2"))

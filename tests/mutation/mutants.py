@@ -91,7 +91,12 @@ MUTANTS = (
     _m("a managed interface", "off.py", "        if interface.managed:", "        if False:", f"{FACES}::test_an_interface_that_a_service_manages_is_refused_before_the_first_change"),
     _m("an interface without groups", "off.py", "        if not interface.groups:", "        if False:", f"{FACES}::test_a_secondary_interface_is_never_isolated_whatever_the_sdk_knows"),
     # --- isolation
-    _m("no read proves the isolation", "isolation.py", "if seen.interfaces and not (open_now or taken_in or undecided or late):", "if True:", f"{FAULTS}::test_groups_that_never_read_right_are_no_success"),
+    _m("no read proves the isolation", "isolation.py", "if self._reads_off(seen) and not (open_now or taken_in or undecided or late):", "if True:", f"{FAULTS}::test_groups_that_never_read_right_are_no_success"),
+    _m("off says what status would not", "isolation.py", "return bool(seen.interfaces) and not self.nothing_removed", "return bool(seen.interfaces)", f"{FACES}::test_the_only_interface_with_the_group_and_its_record_go_away"),
+    _m("the record of an interface that went away does not count", "rules.py", "for r in [*found, *gone])", "for r in found)", f"{FACES}::test_the_only_interface_with_the_group_goes_away_after_the_fence"),
+    _m("put back without knowing where to", "isolation.py", "for i in seen.interfaces} & set(self.before)", "for i in seen.interfaces}", f"{FACES}::test_an_interface_that_the_proof_of_the_record_lacked_is_not_put_back_blindly"),
+    _m("syslog is waited for", "logs.py", "        self._records.put(record)\n", "        self._handler.emit(record)\n", "agent/test_surroundings.py::test_a_syslog_that_hangs_keeps_no_node_from_being_fenced"),
+    _m("power_wait is time for the operation", AGENT, "Deadline(limit.seconds - wait, STARTED)", "Deadline(limit.seconds, STARTED)", "agent/test_surroundings.py::test_the_wait_after_a_plug_is_no_time_for_the_operation"),
     _m("a change need not be accepted", "isolation.py", "return accepted and self._is_cut(interface)", "return self._is_cut(interface)", f"{FAULTS}::test_a_change_that_is_never_accepted_is_no_success_though_it_reads_right"),
     _m("an accepted change need not be read", "isolation.py", "return accepted and self._is_cut(interface)", "return accepted", f"{FAULTS}::test_groups_that_never_read_right_are_no_success"),
     _m("some interfaces are enough", "isolation.py", "open_now = [i for i in seen.interfaces if not self._is_done(i)]", "open_now = [] if any(map(self._is_done, seen.interfaces)) else list(seen.interfaces)", f"{FAULTS}::test_an_interface_that_is_opened_again_is_isolated_again", "matrix/test_matrix.py"),
@@ -130,7 +135,7 @@ MUTANTS = (
     _m("monitor does not miss a group", "queries.py", "        raise messages.groups_missing(missing)", "        pass", f"{UNTRACK}::test_monitor_misses_the_untracking_group"),
     # --- time
     _m("no deadline", "deadline.py", "return max(0.0, self._ends - self._clock())", "return self.seconds", f"{FAULTS}::test_tags_that_are_accepted_but_never_seen_isolate_nothing", "agent/test_deadline.py"),
-    _m("no watchdog", AGENT, "    timer.start()\n", "", "agent/test_deadline.py::test_a_library_that_is_never_loaded_ends_it_before_it_knows_its_options"),
+    _m("no watchdog", AGENT, "        timer.start()\n", "        pass\n", "agent/test_deadline.py::test_a_library_that_is_never_loaded_ends_it_before_it_knows_its_options"),
     _m("a call may take for ever", "deadline.py", "    thread.join(seconds)\n", "    thread.join()\n", "agent/test_deadline.py::test_a_call_that_hangs_for_ever_does_not_hold_up_a_success"),
     _m("passing errors fail at once", "ec2.py", "                if not error.passing:", "                if True:", f"{FAULTS}::test_passing_trouble_does_not_fail_it"),
     _m("threads are waited for at the end", AGENT, "    logging.shutdown()\n    os._exit(code)", "    logging.shutdown()\n    [t.join() for t in threading.enumerate() if t.name.endswith('(run)')]\n    os._exit(code)", "agent/test_deadline.py::test_a_call_that_hangs_for_ever_does_not_hold_up_a_success"),
