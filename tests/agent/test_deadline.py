@@ -29,9 +29,12 @@ def node(ec2):
 
 @pytest.fixture
 def pits():
-    """Servers that say nothing, or a byte a second of the head, or of the body."""
+    """Servers that say nothing, or some bytes a second of the head, or of the body.
+
+    The pause is well below the second after which the SDK gives up on instance metadata.
+    """
     with ExitStack() as stack:
-        kinds = {"silent": Tarpit(), "head": Tarpit(pause=1.0), "body": Tarpit(HEAD, 1.0)}
+        kinds = {"silent": Tarpit(), "head": Tarpit(pause=0.3), "body": Tarpit(HEAD, 0.3)}
         yield {name: stack.enter_context(pit) for name, pit in kinds.items()}
 
 

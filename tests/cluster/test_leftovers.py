@@ -24,7 +24,12 @@ def left(pid):
 @pytest.fixture
 def demo(machine):
     """./tests/demo --cluster after its set-up, running; ended in any case."""
-    env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH": "tests", "AGENT": os.environ["AGENT"]}
+    env = {
+        "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+        "PYTHONPATH": "tests",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "AGENT": os.environ["AGENT"],
+    }
     story = [sys.executable, "-u", "tests/demo.d/cluster_story.py"]
     with subprocess.Popen(
         story, cwd=TOP, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

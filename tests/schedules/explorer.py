@@ -204,7 +204,8 @@ class Run:
         """Let an invocation make its decided call and go on to decide the next."""
         self._current = name
         self._lets[name].switch()
-        self._check_originals()
+        if self.steps and self.steps[-1][1] != "describe_instances":  # a read changes nothing
+            self._check_originals()
 
     def start(self) -> None:
         """Bring every invocation to its first call."""
