@@ -3,7 +3,7 @@
 import random
 from collections import Counter
 from dataclasses import dataclass
-from typing import Callable, Dict, FrozenSet, Iterable, List, Optional, Set, Tuple
+from typing import Callable, Dict, FrozenSet, Iterable, List, Set, Tuple
 
 from ec2.faults import Hook
 from ec2.wire import Call
@@ -12,7 +12,6 @@ from .faults import CATALOGUE, Kind
 from .world import DESCRIBE, MODIFY, SCALE, SECONDS, Bench, Outcome, Point, Scene
 
 ACTIONS = ("off", "on")
-SHARE, SLOW_SHARE = 0.45, 0.2  # of the cases of the modes that are variants, a day
 Runner = Callable[[Scene, str], Outcome]
 # Reads after which lastfence seems to move: to "on" that means another "off", which wins (§3).
 EARLIER = ("stale-tags-2", "stale-both-2")  # the record of an earlier fence
@@ -71,17 +70,11 @@ def points(bench: Bench, mode: str, action: str) -> List[Point]:
     return sorted(found, key=lambda p: p.name)
 
 
-def cases(bench: Bench, mode: str, action: str, seed: Optional[int]) -> List[Case]:
-    """All of them in the two plain modes; in the others the share that the seed draws. No seed: all."""
-    found = []
-    chosen = random.Random(f"{seed}/{mode}/{action}")
+def cases(bench: Bench, mode: str, action: str) -> List[Case]:
+    """Every fault that makes sense at a call, at every call."""
     scene = Scene(bench, mode)
-    for point in points(bench, mode, action):
-        kinds = [k for k in CATALOGUE if k.where(scene, point)]
-        if seed is not None and "+" in mode:
-            kinds = [k for k in kinds if chosen.random() < (SLOW_SHARE if k.slow else SHARE)]
-        found += [Case(mode, action, point, kind) for kind in kinds]
-    return found
+    found = [(point, kind) for point in points(bench, mode, action) for kind in CATALOGUE if kind.where(scene, point)]
+    return [Case(mode, action, point, kind) for point, kind in found]
 
 
 def named(bench: Bench, name: str) -> Case:

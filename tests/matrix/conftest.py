@@ -17,7 +17,8 @@ from .world import Bench, Killed
 
 @pytest.fixture(scope="session")
 def matrix_seed() -> Optional[int]:
-    """Another part of what is too much for one day, each day. FENCE_MATRIX_SEED brings one back, or "all" (None)."""
+    """Another part of what is too much for one day, each day: of what follows a case that went well, and of cases as
+    processes. FENCE_MATRIX_SEED brings one back, or "all" (None)."""
     if "FENCE_MATRIX_CASE" in os.environ:
         return None
     text = os.environ.get("FENCE_MATRIX_SEED") or str(datetime.date.today().toordinal())

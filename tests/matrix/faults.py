@@ -20,7 +20,6 @@ class Kind:
     passing: bool = False  # the operation must succeed all the same
     where: Callable[[Scene, Point], bool] = lambda scene, point: True
     names: Optional[Callable[[Point], str]] = None  # a word that the error must hold
-    slow: bool = False
     stale: bool = False
     real_time: bool = False  # pauses must last, as what comes late is late by the wall clock
     event: bool = False  # something happens in the world; the call itself is left alone
@@ -161,10 +160,10 @@ CATALOGUE: Tuple[Kind, ...] = (
     Kind("garbage", _faults(Garbage), True),
     Kind("cut", _faults(Cut), True),
     Kind("cut-xml", _faults(lambda: Cut(announce=False)), True),
-    Kind("stall", _faults(Stall), True, slow=True),
-    Kind("stall-effect", _faults(lambda: Stall(effect=True)), True, slow=True),
-    Kind("trickle", _faults(lambda: Trickle(API_SECONDS / 4)), True, slow=True),
-    Kind("late", _faults(lambda: Delay(API_SECONDS * 1.15)), True, slow=True, real_time=True),
+    Kind("stall", _faults(Stall), True),
+    Kind("stall-effect", _faults(lambda: Stall(effect=True)), True),
+    Kind("trickle", _faults(lambda: Trickle(API_SECONDS / 4)), True),
+    Kind("late", _faults(lambda: Delay(API_SECONDS * 1.15)), True, real_time=True),
     Kind("swallowed", _swallow, where=lambda scene, point: point.action in ("CreateTags", MODIFY)),
     *STALE,
     _event("attach", _attach(lambda scene: scene.new_groups)),

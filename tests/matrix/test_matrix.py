@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(600)  # seconds, for all cases of a mode
 def test_every_fault_at_every_call(bench, matrix_seed, mode, action, record_property):
     if ONE and not ONE.startswith(f"{mode}/{action}/"):
         pytest.skip("another case is asked for")
-    found = [named(bench, ONE)] if ONE else cases(bench, mode, action, matrix_seed)
+    found = [named(bench, ONE)] if ONE else cases(bench, mode, action)
     wrong = [line for case in found for line in Trial(bench, case).run(in_process)]
     record_property("fault cases in-process", len(found))
     print(f"{mode}/{action}: {len(found)} cases, {len(wrong)} wrong, seed {matrix_seed}")
@@ -27,7 +27,5 @@ def test_every_fault_at_every_call(bench, matrix_seed, mode, action, record_prop
     assert not wrong, "\n".join([f"{len(wrong)} of {len(found)} cases:", *wrong])
 
 
-def test_there_are_enough_of_them(bench, matrix_seed):
-    count = sum(len(cases(bench, mode, action, matrix_seed)) for mode in MODES for action in ACTIONS)
-    print(f"{count} cases, seed {matrix_seed}")
-    assert count >= 1500
+def test_there_are_enough_of_them(bench):
+    assert sum(len(cases(bench, mode, action)) for mode in MODES for action in ACTIONS) >= 3000

@@ -53,7 +53,7 @@ def process(scene, action):
 def drawn(bench, action, seed):
     """Both kills at every call, in a mode that has it; and some others. To a process "late" is not late enough."""
     chosen = random.Random(f"{seed}/{action}/processes")
-    found = [c for mode in MODES for c in cases(bench, mode, action, None)]
+    found = [c for mode in MODES for c in cases(bench, mode, action)]
     found = [c for c in found if c.kind.name != "late" and "for-ever" not in c.kind.name]
     chosen.shuffle(found)
     kills = {(c.point.name, c.kind.name): c for c in found if c.kind.name.startswith("kill")}

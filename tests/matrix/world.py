@@ -149,6 +149,7 @@ class Scene:
         self.bench, self.mode, self.server = bench, mode, bench.server
         world = self.server.reset()
         self.server.keys.verify = False  # the signature is not what this is about
+        self.server.config.shapes = True
         self.node = world.nodes["node1"]
         self.interfaces = list(world.interfaces["node1"])
         bench.dmi.write_text(world.nodes["node3"], encoding="ascii")

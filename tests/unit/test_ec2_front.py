@@ -876,3 +876,34 @@ def test_the_program_prints_one_line_and_ends(end):
         else:
             process.stdin.close()
         assert process.wait(5) == 0
+
+
+def test_what_is_remembered_of_instances_is_what_moto_says(server):
+    """Groups and tags are filled in; all else that a test may change with `shapes` gives another shape."""
+    node, other = (server.world.nodes[n] for n in ("node1", "node2"))
+    first, second = server.world.interfaces["node1"]
+    steps = [
+        lambda: None,
+        lambda: server.edit.put_tags(node, {"a": "<&>\"'", "\u65e5": "", "b  ": ' {"n": 1}'}),
+        lambda: server.edit.set_groups(first, [server.world.isolation]),
+        lambda: server.edit.set_groups(second, reversed(server.groups_of(second))),
+        lambda: server.edit.put_tags(node, dict.fromkeys(server.snapshot()[node]["tags"])),
+        lambda: server.edit.detach(second),
+        lambda: server.edit.attach_again(node, second, 3),
+        lambda: server.edit.attach(node, [server.world.groups["app"]], 5),
+        lambda: server.edit.set_state(node, "stopped"),
+        lambda: server.edit.set_state(node, "running"),
+        lambda: server.edit.set_state(other, "terminated"),
+    ]
+    shapes = server._front.shapes
+    for step in steps:
+        step()
+        for ids in ([node], [node, other], [other, node], [UNKNOWN]):
+            params = {"Filter.1.Name": "instance-id", **{f"Filter.1.Value.{n}": i for n, i in enumerate(ids, 1)}}
+
+            def ask(params=params):
+                return server._moto.call("ec2", "DescribeInstances", params)
+
+            answers = [shapes.answer(server._moto.backend(), ids, ask).body for _ in range(2)]
+            assert answers == [ask().body] * 2
+    assert shapes.remembered > 40, "of 88, most of them"
