@@ -473,9 +473,10 @@ def _operate(options: Dict[str, Any], chosen: Settings) -> int:
     stats = Stats()
     result = "failed"
     wait = int(options["--power-wait"]) if chosen.changes else 0  # the library's, after each plug
-    limit = Limit(chosen.action, chosen.seconds + _delay(options, chosen), wait)
+    delay = _delay(options, chosen)
+    limit = Limit(chosen.action, chosen.seconds + delay, wait)
     try:
-        tools = toolbox(chosen, Deadline(limit.seconds - wait, STARTED), stats)
+        tools = toolbox(chosen, Deadline(chosen.seconds, STARTED + delay), stats)
         if chosen.looks_up_names:
             from dataclasses import replace
 
