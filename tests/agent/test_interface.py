@@ -139,7 +139,7 @@ def test_delay_delays_off(agent, ec2, keep):
 
 
 def test_the_delay_does_not_count_against_the_deadline(agent, ec2, keep):
-    assert agent.command("off", ec2.world.nodes["node1"], delay=3, deadline=2, **keep).code == 0
+    assert agent.command("off", ec2.world.nodes["node1"], delay=6, deadline=5, **keep).code == 0
 
 
 def test_pacemakers_endless_polling_is_not_for_us(agent, ec2, keep):

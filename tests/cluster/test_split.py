@@ -105,7 +105,22 @@ def test_a_fencer_that_was_fenced_meanwhile_refuses(two, measured):
         wait(f"{slow} is fenced", lambda: two.cloud.isolated(slow), 30)
 
     mine = two.nodes[quick].machine.instance
-    two.ec2.rules.add("CreateTags", Hook(hold, late=True), when=lambda call: mine in call.params.values())
+
+    def is_record(call):
+        return call.action == "CreateTags" and "lastfence" in call.params.values() and mine in call.params.values()
+
+    two.ec2.rules.add("CreateTags", Hook(hold, late=True), when=is_record)
+
+    def let_begin(_call):
+        wait(f"{slow} has written its record", lambda: any(map(is_record, list(two.ec2.calls))), 30)
+
+    theirs = list(two.cloud.interfaces()[slow])
+    two.ec2.rules.add(
+        "ModifyNetworkInterfaceAttribute",
+        Hook(let_begin),
+        when=lambda call: call.params["NetworkInterfaceId"] in theirs,
+        times=2,
+    )
     split(two, quick)
     refused = wait(
         f"the fencer on {slow} refuses",
