@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, NoReturn, Optional, Tuple
 from aws_vpc_net import inputs, messages
 
 WATCHDOG_SECONDS = 1.0  # after the deadline; the operation itself ends before it
-SYSLOG_SECONDS = 0.5  # for lines that syslog has not taken yet
+SYSLOG_SECONDS = 0.3  # for lines that syslog has not taken yet; with the metrics still before the watchdog
 
 _told_by_code = False  # is the exit code the whole result, whatever becomes of stdout?
 
@@ -341,7 +341,7 @@ class Limit:
         """The library has waited after the plug before this one, if there was one."""
         if self._begun:
             self.seconds += self.wait
-            tools.deadline.extend(self.wait)
+            tools.ec2.next_plug(self.wait)
             watch(self.action, self.seconds)
         self._begun = True
 

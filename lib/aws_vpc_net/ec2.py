@@ -108,6 +108,11 @@ class Ec2:
         self._client: Any = None
         self._attempt_seconds = 2 * settings.api_seconds + 1  # to connect, to reply, and a little
 
+    def next_plug(self, waited: float) -> None:
+        """The whole time again, and the seconds that were waited since."""
+        self._whole.extend(waited)
+        self.deadline = self._whole
+
     def keep_reserve(self) -> None:
         """From now on leave a share of the time for ``use_reserve``."""
         self.deadline = self._whole.earlier(min(RESERVE_SECONDS, self._whole.seconds / 5))

@@ -107,7 +107,7 @@ class Isolation:
         return accepted and self._is_cut(interface)
 
     def _reads_off(self, seen: Instance) -> bool:
-        """But for the groups: where they are removed ``status`` asks for a record of that, too."""
+        """Does all but the groups read as ``status`` asks for: interfaces, and in removal mode a record of that?"""
         policy = self.tools.policy
         exempt = policy.keep_only or policy.without_record or self.plan is None or self.lacking
         self.nothing_removed = not (exempt or rules.has_record(seen, backup_tags.read(seen), policy))

@@ -135,7 +135,7 @@ def test_the_wait_after_a_plug_is_no_time_for_the_operation(agent, ec2, keep):
         )
     assert result.code == 1
     assert result.seconds < 6
-    result = agent.command("off", nodes, **keep, deadline=8, power_wait=5)
+    result = agent.command("off", nodes, **keep, deadline=8, power_wait=10)
     assert result.code == 0, result.err
-    assert result.seconds > 10
+    assert result.seconds > 20, "the second plug began after the deadline of the first"
     assert all(is_cut(ec2, ec2.world.nodes[n], keep) for n in ("node1", "node2"))
