@@ -67,7 +67,10 @@ class Isolation:
         for pause in growing_pauses(0.1, 2.0):
             self._change(todo)
             todo = []
-            seen = self._read()
+            try:
+                seen = self._read()
+            except FenceError as error:
+                raise messages.unproven(self.id, error, self._why(open_now)) from error
             if seen is not None:
                 if seen.terminated:
                     log.info(messages.already_terminated(seen.id))
@@ -81,7 +84,7 @@ class Isolation:
                 todo = [] if taken_in else self._next(open_now, seen)  # they were just set, all of them
             self.tools.deadline.pause(pause)
             if self.tools.deadline.passed:
-                raise messages.not_isolated(self.id, self._why(open_now))
+                raise messages.not_isolated(self.id, self._why(open_now) or {"interfaces": "no read showed them"})
 
     def _next(self, open_now: List[Interface], seen: Instance) -> List[str]:
         """What to set next.
@@ -121,19 +124,17 @@ class Isolation:
         return bool(new)
 
     def _why(self, open_now: List[Interface]) -> Dict[str, str]:
+        """What is known to be in the way, by the latest attempts and the latest read."""
         why = {i.id: f"reads {', '.join(sorted(i.groups))}" for i in open_now}
         why.update({i: e.text for i, e in self.failed.items() if i in why or not why})
         if self.lacking:
             why["its record"] = "cannot be written again" if self.unwritable else "no read shows it"
         if self.nothing_removed:
             why["its record"] = "no group of secg was removed from what is left of it"
-        return why or {"interfaces": "no read showed them"}
+        return why
 
     def _read(self) -> Optional[Instance]:
-        try:
-            return self.tools.instances.read([self.id]).get(self.id)
-        except FenceError as error:
-            raise messages.unproven(self.id, error) from error
+        return self.tools.instances.read([self.id]).get(self.id)
 
     # Changing
 

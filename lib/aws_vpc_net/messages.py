@@ -6,7 +6,7 @@ Form: what failed, on which object: why; what to do. Words that make Pacemaker r
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, FrozenSet, Iterable, Mapping, Optional
+from typing import TYPE_CHECKING, FrozenSet, Iterable, Mapping, Optional, Union
 
 from .errors import ApiError, Category, FenceError
 
@@ -18,6 +18,11 @@ HELP = "see --help"
 
 def _list(names: Iterable[str]) -> str:
     return ", ".join(sorted(names))
+
+
+def _causes(why: Mapping[str, Union[str, FenceError]]) -> str:
+    texts = {what: reason if isinstance(reason, str) else reason.text for what, reason in why.items()}
+    return "; ".join(f"{what}: {texts[what]}" for what in sorted(texts))
 
 
 def _short(text: str, most: int = 80) -> str:
@@ -425,13 +430,14 @@ def appeared(plug: str, interfaces: Iterable[str]) -> str:
 
 
 def not_isolated(plug: str, why: Mapping[str, str]) -> FenceError:
-    causes = "; ".join(f"{i}: {why[i]}" for i in sorted(why))
-    return FenceError(Category.DEADLINE, f"{plug} was not proven to be isolated in time: {causes}; repeat off")
+    return FenceError(Category.DEADLINE, f"{plug} was not proven to be isolated in time: {_causes(why)}; repeat off")
 
 
-def unproven(plug: str, error: FenceError) -> FenceError:
+def unproven(plug: str, error: FenceError, why: Mapping[str, str]) -> FenceError:
+    before = f"; before that: {_causes(why)}" if why else ""
     return FenceError(
-        error.category, f"{plug} was not proven to be isolated, and what was cut is left so: {error.text}; repeat off"
+        error.category,
+        f"{plug} was not proven to be isolated, and what was cut is left so: {error.text}{before}; repeat off",
     )
 
 
@@ -465,10 +471,6 @@ def refused_left(plug: str, why: Mapping[str, FenceError], cut: Iterable[str], r
 
 def refused_all(plug: str, why: Mapping[str, FenceError], category: Category) -> FenceError:
     return FenceError(category, f"{plug} is not isolated: {_causes(why)}; no group was changed")
-
-
-def _causes(why: Mapping[str, FenceError]) -> str:
-    return "; ".join(f"{i}: {why[i].text}" for i in sorted(why))
 
 
 def stop_failed(plug: str, reason: str) -> str:
@@ -555,8 +557,7 @@ def cut_without_record(plug: str) -> str:
 
 
 def not_restored(plug: str, why: Mapping[str, str], category: Category) -> FenceError:
-    causes = "; ".join(f"{i}: {why[i]}" for i in sorted(why))
-    return FenceError(category, f"{plug} was not wholly restored: {causes}; the backup is kept: repeat on")
+    return FenceError(category, f"{plug} was not wholly restored: {_causes(why)}; the backup is kept: repeat on")
 
 
 def cleanup_failed(plug: str, reason: str) -> str:

@@ -9,7 +9,7 @@ that another ``off`` writes meanwhile is not touched. Every read looks for such 
 from __future__ import annotations
 
 import logging
-from typing import Dict, List, Mapping, Optional, Tuple
+from typing import Dict, List, Mapping, Tuple
 
 from . import backup_tags, messages, recording, rules
 from .deadline import growing_pauses
@@ -138,7 +138,11 @@ class _Restore:
         wrong: Dict[str, str] = {}
         for pause in growing_pauses(0.1, 2.0):
             self._set(todo)
-            seen = self._read()
+            try:
+                seen = self.tools.instances.read([self.first.id]).get(self.first.id)
+            except FenceError as error:
+                why = {**self._why(wrong), "last read": error.text}
+                raise messages.not_restored(self.first.id, why, error.category) from error
             if seen is not None:
                 if self.known.is_news(seen):
                     self._isolate_again(seen)
@@ -150,7 +154,8 @@ class _Restore:
                 todo = again or ([i for i in wrong if i not in self.refused] if not todo else [])
             self.tools.deadline.pause(pause)
             if self.tools.deadline.passed:
-                raise messages.not_restored(self.first.id, self._why(wrong), Category.DEADLINE)
+                why = self._why(wrong) or {"interfaces": "no read showed them"}
+                raise messages.not_restored(self.first.id, why, Category.DEADLINE)
         raise AssertionError("growing_pauses never ends")
 
     def _result(self, seen: Instance) -> Instance:
@@ -178,12 +183,6 @@ class _Restore:
             elif error is not None:
                 self.failed[interface] = error
 
-    def _read(self) -> Optional[Instance]:
-        try:
-            return self.tools.instances.read([self.first.id]).get(self.first.id)
-        except FenceError as error:
-            raise messages.not_restored(self.first.id, {"last read": error.text}, error.category) from error
-
     def _wrong(self, seen: Instance) -> Dict[str, str]:
         """Attached interfaces that are not as they should be. Gone with its interface is a warning's matter."""
         return {
@@ -193,8 +192,7 @@ class _Restore:
         }
 
     def _why(self, wrong: Mapping[str, str]) -> Dict[str, str]:
-        why = {**wrong, **{i: e.text for i, e in {**self.failed, **self.refused}.items()}}
-        return why or {"interfaces": "no read showed them"}
+        return {**wrong, **{i: e.text for i, e in {**self.failed, **self.refused}.items()}}
 
     def _isolate_again(self, seen: Instance) -> None:
         """An ``off`` came in between, and wins: cut again what we opened, delete nothing, fail."""

@@ -157,9 +157,7 @@ class Trial:
             self._must(outcome.code == 0, "passing trouble fails it")
         if outcome.code == 1 and not outcome.foreign:
             word = kind.names(self.case.point) if kind.names else ""
-            # The call may have got through to its reply, and the last read not: then that is what is named.
-            last_read = kind.name == "lost-for-ever" and "last read: gave up after" in outcome.error
-            self._must(word in outcome.error or last_read, f"I7 the error does not name {word}")
+            self._must(word in outcome.error, f"I7 the error does not name {word}")
             allowed = CATEGORIES.get(kind.name, {outcome.category})
             self._must(outcome.category in allowed, f"I7 category {outcome.category}")
             if scene.deleted and kind.name != "secg-deleted":
