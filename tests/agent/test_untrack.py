@@ -54,8 +54,7 @@ def test_what_is_isolated_is_never_opened_again(agent, ec2, node, options):
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("nth", [1, 2, 3])
-def test_killed_anywhere_it_reads_on_and_is_mended(agent, ec2, node, options, nth, late):
+def test_killed_between_the_two_steps_it_reads_on_and_is_mended(agent, ec2, node, options, late):
     before = ec2.snapshot()
     running = []
 
@@ -64,15 +63,15 @@ def test_killed_anywhere_it_reads_on_and_is_mended(agent, ec2, node, options, nt
         running[0].wait()
 
     call = "ModifyNetworkInterfaceAttribute"
-    ec2.rules.add(call, Delay(0.2), nth=nth)
-    ec2.rules.add(call, Hook(kill, late=late), nth=nth)
+    ec2.rules.add(call, Delay(0.2), nth=2)
+    ec2.rules.add(call, Hook(kill, late=late), nth=2)
     running.append(agent.start(*agent.arguments("off", node, **options)))
     running[0].communicate(timeout=30)
     assert running[0].returncode == -signal.SIGKILL
     ec2.rules.clear()
     assert agent.command("status", node, **options).code == (2 if is_cut(ec2, node, options) else 0)
-    assert any(g == [ec2.world.open] for g in groups(ec2, node).values()) or nth in (1, 3)
-    for action in ("off", "on") if nth > 1 else ("on",):
+    assert any(g == [ec2.world.open] for g in groups(ec2, node).values())
+    for action in ("off", "on"):
         assert agent.command(action, node, **options).code == 0
     assert ec2.snapshot() == before
 

@@ -4,17 +4,17 @@ Each invocation is a greenlet that stops at every call, with the call decided an
 who goes next. The code that runs is the product's; replaced are the wire, the clock and chance.
 """
 
-import copy
 import random
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any, Callable, Dict, FrozenSet, Iterator, List, Mapping, Optional, Sequence, Tuple
-from unittest import mock
 
+import pytest
 from greenlet import greenlet
 
-from aws_vpc_net import backup_tags, off, on, rules
+from aws_vpc_net import backup_tags, deadline, ec2, off, on, recording, rules
 from aws_vpc_net.deadline import Deadline
 from aws_vpc_net.ec2 import Doing, Ec2, Stats
 from aws_vpc_net.errors import Category, FenceError
@@ -44,12 +44,14 @@ POLICIES = {
 }
 
 
+# Three functions of the product, which are pure, called once for each input: most of the time went there.
+_decode_once = lru_cache(maxsize=None)(backup_tags.decode)
 _read = backup_tags.read
 _books: Dict[Tuple[str, FrozenSet[Tuple[str, str]]], Book] = {}
+_originals: Dict[Any, Mapping[str, FrozenSet[str]]] = {}
 
 
 def _read_once(instance: Instance) -> Book:
-    """The product's function, which is pure, called once for each set of tags: most of the time went there."""
     key = (instance.id, frozenset(instance.tags.items()))
     if key not in _books:
         _books[key] = _read(instance)
@@ -241,8 +243,11 @@ class Run:
         decided; or an ``off`` changes groups between a read of an ``on`` and the deletion that this read decided.
         No order of calls closes it; the next read of that ``off`` does.
         """
-        seen = self.now()
-        found = rules.originals(seen, backup_tags.read(seen), self.policy)
+        key = (self.mode, *self.memory.groups.items(), *sorted(self.memory.tags.items()))
+        if key not in _originals:
+            seen = self.now()
+            _originals[key] = rules.originals(seen, backup_tags.read(seen), self.policy)
+        found = _originals[key]
         lost = [i for i, g in self.memory.groups.items() if not {g, found.get(i)} & self.originals[i]]
         if not lost:
             self.in_window = False
@@ -279,14 +284,13 @@ class Run:
             self._wires[self._current].now += seconds
 
         clock = SimpleNamespace(time=lambda: 1_700_000_000.0 + skews.get(self._current, 0), sleep=sleep)
-        with (
-            mock.patch("aws_vpc_net.recording.time", clock),
-            mock.patch("aws_vpc_net.deadline.time", clock),
-            mock.patch("aws_vpc_net.recording.random", dice),
-            mock.patch("aws_vpc_net.deadline.random", dice),
-            mock.patch("aws_vpc_net.ec2.CONNECTIONS", 1),
-            mock.patch("aws_vpc_net.backup_tags.read", _read_once),
-        ):
+        with pytest.MonkeyPatch.context() as patch:
+            for module in (recording, deadline):
+                patch.setattr(module, "time", clock)
+                patch.setattr(module, "random", dice)
+            patch.setattr(ec2, "CONNECTIONS", 1)
+            patch.setattr(backup_tags, "read", _read_once)
+            patch.setattr(backup_tags, "decode", _decode_once)
             yield
 
 
@@ -342,7 +346,7 @@ def every_order(
             taken.append(name)
             return name
 
-        run = play(mode, actors, choose, copy.deepcopy(memory))
+        run = play(mode, actors, choose, memory and memory.copy())
         yield "".join(taken), run
         prefix = _next(taken, options)
 
@@ -368,7 +372,7 @@ def random_orders(
             taken.append(dice.choice(living))
             return taken[-1]
 
-        run = play(mode, actors, choose, copy.deepcopy(memory))
+        run = play(mode, actors, choose, memory and memory.copy())
         yield "".join(taken), run
 
 

@@ -27,6 +27,12 @@ class Memory:
     past_groups: List[Dict[str, FrozenSet[str]]] = field(default_factory=list)
     past_tags: List[Dict[str, str]] = field(default_factory=list)
 
+    def copy(self) -> "Memory":
+        """Another one that is as this one is, and was."""
+        new = Memory(dict(self.groups), dict(self.tags), set(self.denied), set(self.swapped))
+        new.past_groups, new.past_tags = list(self.past_groups), list(self.past_tags)
+        return new
+
     def perform(
         self, who: str, operation: str, doing: Doing, params: Mapping[str, Any], back: Tuple[int, int]
     ) -> Any:
