@@ -108,11 +108,13 @@ class Aside(logging.Handler):
         self._handler.setFormatter(form)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Does not wait."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, daemon=True)
-            self._thread.start()
+        """Does not wait. Where no thread can be started, the record waits for one, and fails nothing."""
         self._records.put(record)
+        if self._thread is None:
+            thread = threading.Thread(target=self._work, daemon=True)
+            with suppress(RuntimeError):
+                thread.start()
+                self._thread = thread
 
     def _work(self) -> None:
         for record in iter(self._records.get, None):

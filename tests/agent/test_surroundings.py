@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import signal
 import subprocess
 
 import pytest
@@ -106,6 +107,48 @@ def test_a_requests_that_does_not_load_is_no_reason_not_to_fence(agent, ec2, nod
     assert result.code == 0, result.err
     assert "cannot tell which instance this machine is" in result.err
     assert is_cut(ec2, node, keep)
+
+
+HANGING_DELAY = "import time\nsleep = time.sleep\ntime.sleep = lambda s: sleep(600 if 1 < s <= 2 else s)\n"
+NO_THREADS = """
+import threading
+def refuse(thread):
+    raise RuntimeError("can't start new thread")
+threading.Thread.start = refuse
+"""
+HANGING_FENCING = "import time\ntime.sleep(600)\n"
+
+
+def test_a_delay_that_never_ends_is_ended(agent, ec2, node, keep, tmp_path):
+    with_site(agent, tmp_path, sitecustomize=HANGING_DELAY)
+    result = agent.command("off", node, **keep, delay=2, deadline=3)
+    assert result.code == 1
+    assert "did not end" in result.last
+    assert result.seconds < 7.5
+    assert ec2.calls == []
+
+
+def test_where_no_thread_can_be_started_it_fails_in_a_line(agent, ec2, node, keep, tmp_path):
+    with_site(agent, tmp_path, sitecustomize=NO_THREADS)
+    result = agent.command("off", node, **keep)
+    assert result.code == 1
+    assert "can't start new thread" in result.last
+    assert "Traceback" not in result.err
+    assert ec2.writes() == []
+
+
+def test_where_no_thread_can_be_started_it_ends_all_the_same(agent, node, keep, tmp_path):
+    with_site(agent, tmp_path, sitecustomize=NO_THREADS, fencing=HANGING_FENCING)
+    result = agent.command("off", node, **keep)
+    assert result.code == -signal.SIGALRM
+    assert result.seconds < 14
+
+
+def test_interrupted_at_the_very_start_it_says_nothing_foreign(agent, node, keep, tmp_path):
+    with_site(agent, tmp_path, fencing="import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    result = agent.command("off", node, **keep)
+    assert result.code == -signal.SIGINT
+    assert result.err == ""
 
 
 def test_a_closed_stdout_makes_no_failure_of_a_fence(agent, ec2, node, keep):
