@@ -1,9 +1,16 @@
 """Which tests go to which process, what they measured (record_property("measured", text)), and what they counted."""
 
 from collections import Counter
-from typing import Any
+from typing import Any, List
 
 import pytest
+
+BUSY = ("tests/matrix/", "tests/schedules/")
+
+
+def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
+    """Those that compute come first, beside those of the cluster, which wait."""
+    items.sort(key=lambda item: not item.nodeid.startswith(BUSY))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -72,7 +72,6 @@ class Front:
         self.config = Config()
         self._moves.clear()
         self.history.clear()
-        self.shapes.clear()
 
     def answer(self, call: Call, request: Request) -> Reply:
         """The answer to a call; raises ApiError for a refusal."""

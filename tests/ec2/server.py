@@ -14,6 +14,7 @@ from .front import Config, Front
 from .history import Lag, Staleness
 from .keys import AccessKey, Keyring, scope_of
 from .limits import Limits
+from .mark import Mark
 from .moto_app import Moto
 from .transport import Transport
 from .wire import Abort, ApiError, Call, Reply, Request, error_reply, parse_params
@@ -74,27 +75,51 @@ class Ec2Server:
     def _fresh(self) -> World:
         with self._front.lock:
             self._moto.reset()
-            self.keys.clear()
-            self.keys.verify = True
-            self.key = self.keys.add(AccessKey(ACCESS_KEY, SECRET_KEY))
-            self.rules.clear()
-            self.limits.clear()
+            self._front.shapes.clear()
             world = build(self._moto.backend())
-            self._front.reset()
+            self._forget()
         return world
+
+    def _forget(self) -> None:
+        """All but the world."""
+        self.keys.clear()
+        self.keys.verify = True
+        self.key = self.keys.add(AccessKey(ACCESS_KEY, SECRET_KEY))
+        self.rules.clear()
+        self.limits.clear()
+        self._front.reset()
+        with self._record:
+            self.calls = []
+            self._numbers = itertools.count(1)
 
     def reset(self) -> World:
         """A fresh small world with new IDs; rules, calls, keys, limits, stale reads, configuration cleared.
 
         Open connections are closed, which ends the calls that are stalled or trickle.
         """
+        self._hang_up()
+        self.world = self._fresh()
+        return self.world
+
+    def mark(self) -> Mark:
+        """Remembers the world as it is."""
+        with self._front.lock:
+            return Mark(self._moto.backend())
+
+    def rewind(self, mark: Mark) -> bool:
+        """As reset, but to the marked world, with its IDs. Where that is not possible nothing is done: False."""
+        with self._front.lock:
+            possible = mark.restore(self._moto.backend())
+        if possible:
+            self._hang_up()
+            with self._front.lock:
+                mark.restore(self._moto.backend())  # a call may have been under way
+                self._forget()
+        return possible
+
+    def _hang_up(self) -> None:
         for transport in (self._transport, *self._doors):
             transport.hang_up()
-        self.world = self._fresh()
-        with self._record:
-            self.calls = []
-            self._numbers = itertools.count(1)
-        return self.world
 
     # Set-up
 

@@ -9,10 +9,15 @@ from .wire import Reply
 SETS = re.compile(r"<groupSet(?:/>|>.*?</groupSet>)|<tagSet(?:/>|>.*?</tagSet>)")
 
 
+def interfaces_of(instance: Any) -> Any:
+    """Which interfaces are attached to an instance, where, and how."""
+    return tuple((key, nic.id, nic.attachment_id, nic.status) for key, nic in instance.nics.items())
+
+
 def _shape(instance: Any) -> Any:
     """All that is expected to change but groups and tags."""
-    nics = tuple((key, nic.id, nic.attachment_id, nic.status) for key, nic in instance.nics.items())
-    return instance.id, instance._state.name, instance._state.code, str(instance._reason), nics
+    state = instance._state
+    return instance.id, state.name, state.code, str(instance._reason), interfaces_of(instance)
 
 
 def _set(name: str, items: List[str]) -> str:

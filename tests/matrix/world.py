@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any, Callable, Dict, FrozenSet, List, Optional, Set, Tuple
 
 from ec2.faults import Fault, Hook
+from ec2.mark import Mark
 from ec2.server import Ec2Server
 from ec2.wire import Call, Reply
 
@@ -89,8 +90,17 @@ class Bench:
     def __init__(self, server: Ec2Server, dmi: Path, seed: Optional[int] = None) -> None:
         self.server, self.dmi, self.seed, self.clock = server, dmi, seed, Clock()
         self.run = Run()
+        self._mark: Optional[Mark] = None
         self._make: Callable[[Any], Any] = ec2._client
         self._made: Dict[float, Any] = {}  # by the time of a call
+
+    def fresh(self) -> Dict[str, str]:
+        """A fresh world, or the last one as it was when it was fresh; its groups."""
+        if self._mark is None or not self.server.rewind(self._mark):
+            self.server.reset()
+            self._spare = self.server.edit.add_group("isolation2")
+            self._mark = self.server.mark()
+        return {**self.server.world.groups, "isolation2": self._spare}
 
     def client(self, chosen: settings.Settings) -> RunClient:
         """In the place of ``aws_vpc_net.ec2._client``."""
@@ -149,14 +159,13 @@ class Scene:
 
     def __init__(self, bench: Bench, mode: str) -> None:
         self.bench, self.mode, self.server = bench, mode, bench.server
-        world = self.server.reset()
+        self.names = bench.fresh()
+        world = self.server.world
         self.server.keys.verify = False  # the signature is not what this is about
         self.server.config.shapes = True
         self.node = world.nodes["node1"]
         self.interfaces = list(world.interfaces["node1"])
         bench.dmi.write_text(world.nodes["node3"], encoding="ascii")
-        spare = self.server.edit.add_group("isolation2")
-        self.names = {**world.groups, "isolation2": spare}
         self.originals = {i: frozenset(self.server.groups_of(i)) for i in self.interfaces}
         self.options = self._options()
         self.policy = self.settings("off").policy
