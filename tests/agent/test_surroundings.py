@@ -109,7 +109,7 @@ def test_a_requests_that_does_not_load_is_no_reason_not_to_fence(agent, ec2, nod
     assert is_cut(ec2, node, keep)
 
 
-HANGING_DELAY = "import time\nsleep = time.sleep\ntime.sleep = lambda s: sleep(600 if 1 < s <= 2 else s)\n"
+HANGING_DELAY = "import time\nsleep = time.sleep\ntime.sleep = lambda s: sleep(600 if 1 < s < 3 else s)\n"
 NO_THREADS = """
 import threading
 def refuse(thread):
