@@ -23,7 +23,7 @@ PACEMAKER = set(  # options of a device that are Pacemaker's own
     "pcmk_host_map pcmk_delay_max pcmk_delay_base pcmk_action_limit pcmk_reboot_action "
     "pcmk_reboot_timeout pcmk_reboot_retries pcmk_off_timeout pcmk_off_retries".split()
 )
-CLUSTER_COMMANDS = {"pcs", "stonith_admin", "crm_mon", "journalctl"}
+CLUSTER_COMMANDS = {"grep", "pcs", "stonith_admin", "crm_mon", "journalctl"}
 METADATA = TOP / "tests" / "metadata" / "fence_aws_vpc_net.xml"
 
 
