@@ -263,7 +263,7 @@ def test_time_is_kept_to_put_back_after_a_late_refusal(agents, ec2, keep):
 
 def test_an_untracking_that_never_answers_leaves_nothing_open(agent, ec2, keep, node):
     """One interface is open to everybody, the other one holds it up: the time that is kept back closes it."""
-    options = {**keep, "untrack_secg": ec2.world.open, "deadline": 7, "skip_race_check": True}
+    options = {**keep, "untrack_secg": ec2.world.open, "deadline": 7, "api_timeout": 6, "skip_race_check": True}
     second = ec2.world.interfaces["node1"][1]
     opening = lambda c: c.params["NetworkInterfaceId"] == second and c.listing("SecurityGroupId") == [ec2.world.open]  # noqa: E731
     stall = ec2.rules.add(CHANGE, Stall(), when=opening, times=None)

@@ -18,7 +18,7 @@ from mutation.mutants import MUTANTS, Mutant
 
 TOP = Path(__file__).resolve().parents[2]
 BUILD = TOP / "build" / "mutation"
-COPIED = ("agents", "lib", "tests", "doc", "README.md", ".pytest.ini", ".mypy.ini", ".ruff.toml")
+COPIED = ("agents", "lib", "tests", "doc", "README.md", "LICENSE", ".pytest.ini", ".mypy.ini", ".ruff.toml")
 FALLBACK = ("unit", "agent", "schedules", "matrix")
 LIMIT = 900  # seconds for one mutant
 PAGE = TOP / "doc" / "mutation.md"
@@ -82,10 +82,10 @@ class Tree:
         self.agent.write_text(text, encoding="utf-8")
         self.agent.chmod(0o755)
 
-    def fails(self, tests: Sequence[str], limit: float) -> Optional[str]:
+    def fails(self, tests: Sequence[str], limit: float, jobs: int = 0) -> Optional[str]:
         """The first of these tests that fails; None if none does."""
         paths = [f"tests/{test}" for test in tests]
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-o", "timeout=60"]
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-o", "timeout=60", "-n", str(jobs)]
         try:
             done = subprocess.run(
                 [*command, *paths],
@@ -140,13 +140,13 @@ def judge_all(mutants: Sequence[Mutant], jobs: int, fallback: bool) -> List[Verd
         return list(pool.map(one, mutants))
 
 
-def sound(mutants: Sequence[Mutant]) -> Optional[str]:
-    """The tests that are tried first pass where nothing is broken; else the one that does not."""
-    tests = sorted({test for mutant in mutants for test in mutant.tests})
+def sound(mutants: Sequence[Mutant], jobs: int) -> Optional[str]:
+    """The tests that are tried first, and ``unit``, pass where nothing is broken; else the one that does not."""
+    tests = sorted({"unit", *(test for mutant in mutants for test in mutant.tests)})
     files = {test for test in tests if "::" not in test}
     tree = Tree(0)
     tree.holds(None)
-    return tree.fails([t for t in tests if t in files or t.partition("::")[0] not in files], 1800)
+    return tree.fails([t for t in tests if t in files or t.partition("::")[0] not in files], 1800, jobs)
 
 
 def table(verdicts: Sequence[Verdict]) -> str:
@@ -178,7 +178,7 @@ def main(arguments: Sequence[str]) -> int:
     chosen = [m for m in MUTANTS if not given.words or any(w in m.rule for w in given.words)]
     began = time.monotonic()
     if not given.words:
-        failed = sound(chosen)
+        failed = sound(chosen, given.jobs)
         if failed is not None:
             print(f"nothing is broken, and {failed} fails")
             return 1
