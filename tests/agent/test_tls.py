@@ -13,7 +13,7 @@ from aws_vpc_net.ec2 import _Context
 
 
 @contextmanager
-def https(ec2, folder, name="localhost"):
+def https(ec2, folder, name="127.0.0.1"):
     """EC2 by HTTPS, with a certificate for this name: (endpoint, file with the certificate)."""
     pem = certificate(folder, name)
     server = TlsTransport(ec2._answer, pem)
@@ -42,10 +42,10 @@ def test_many_connections_to_an_endpoint_that_is_trusted(use, ec2, keep, tmp_pat
     assert len({c.port for c in ec2.calls}) > 2
 
 
-@pytest.mark.parametrize("name", ["localhost", "ec2.example"], ids=["unknown issuer", "other host"])
+@pytest.mark.parametrize("name", ["127.0.0.1", "ec2.example"], ids=["unknown issuer", "other host"])
 def test_an_endpoint_that_is_not_trusted_sees_no_request(use, ec2, keep, tmp_path, name):
     with https(ec2, tmp_path, name) as (endpoint, pem):
-        if name != "localhost":
+        if name != "127.0.0.1":
             use.env["AWS_CA_BUNDLE"] = str(pem)
         result = use.command("off", ec2.world.nodes["node1"], endpoint_url=endpoint, **keep)
     assert result.code == 1
@@ -55,7 +55,7 @@ def test_an_endpoint_that_is_not_trusted_sees_no_request(use, ec2, keep, tmp_pat
 
 
 def test_a_file_of_certificates_is_read_once_and_again_only_if_that_failed(tmp_path):
-    pem = certificate(tmp_path, "localhost")
+    pem = certificate(tmp_path, "127.0.0.1")
     good = pem.read_bytes()
     context = _Context(ssl.PROTOCOL_TLS_CLIENT)
     pem.write_bytes(b"no certificate")

@@ -62,7 +62,7 @@ class Service:
         from ec2.transport import TlsTransport
 
         self.server = server
-        self.pem = certificate(folder, "localhost")
+        self.pem = certificate(folder, "127.0.0.1")
         self.tls = TlsTransport(server._answer, self.pem)
         self.tls.start()
         self.account = 0

@@ -8,6 +8,7 @@ import base64
 import contextlib
 import datetime
 import http.client
+import ipaddress
 import socket
 import ssl
 from http.server import BaseHTTPRequestHandler
@@ -23,7 +24,7 @@ HOP_BY_HOP = ("proxy-authorization", "proxy-connection", "connection")
 
 
 def certificate(folder: Path, *names: str) -> Path:
-    """A file with a self-signed certificate for these names, and its key."""
+    """A file with a self-signed certificate for these names, or addresses, and its key."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -31,11 +32,14 @@ def certificate(folder: Path, *names: str) -> Path:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "AWS of the test double")])
     now = datetime.datetime.now(datetime.timezone.utc)
+    addressed = [n for n in names if n.replace(".", "").isdigit()]
+    subjects: List[x509.GeneralName] = [x509.IPAddress(ipaddress.ip_address(n)) for n in addressed]
+    subjects += [x509.DNSName(n) for n in names if n not in addressed]
     made = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(n) for n in names]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(subjects), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )

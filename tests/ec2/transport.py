@@ -165,8 +165,8 @@ class TlsTransport(Transport):
 
     @property
     def endpoint(self) -> str:
-        """https://localhost:port"""
-        return f"https://localhost:{self.server_address[1]}"
+        """https://127.0.0.1:port, as a machine need not know localhost"""
+        return f"https://127.0.0.1:{self.server_address[1]}"
 
     def get_request(self) -> Any:
         """A connection, with TLS still to begin."""
