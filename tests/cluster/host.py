@@ -49,7 +49,7 @@ def with_agents_of(folder: Path) -> Tuple[str, ...]:
     """A prefix for a command that is to find the fence and resource agents of a node's folder."""
     mounts = "".join(
         f'mount -t overlay -o "lowerdir=$0{place}:{place}" overlay {place}; '
-        for place in ("/usr/sbin", "/usr/lib/ocf/resource.d")
+        for place in ("/usr/sbin", "/usr/share/fence", "/usr/lib/ocf/resource.d")
     )
     script = f'set -e; {mounts}exec "$@"'
     clean = ("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/nonexistent", "LC_ALL=C.UTF-8")

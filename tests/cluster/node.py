@@ -27,6 +27,7 @@ FOLDERS = (
     "var/log/corosync",
     "etc/corosync",
     "usr/sbin",
+    "usr/share/fence",
     "usr/lib/ocf/resource.d",
 )
 DAEMONS = (
@@ -63,12 +64,22 @@ class Node:
         shutil.rmtree(self.folder, ignore_errors=True)
         for name in FOLDERS:
             (self.folder / name).mkdir(parents=True)
-        (self.folder / "usr/sbin" / agent.name).symlink_to(agent)
+        self._install(agent)
         shutil.copytree(RESOURCES, self.folder / "usr/lib/ocf/resource.d/bed")
         for name, text in files.items():
             path = self.folder / name
             path.write_text(text, encoding="utf-8")
         self._give_to_pacemaker()
+
+    def _install(self, agent: Path) -> None:
+        """As a distribution does: Pacemaker's own user may not be allowed to read the checkout."""
+        built, place = agent.parents[1] / "share/fence", self.folder / "usr/share/fence"
+        shutil.copytree(built / "aws_vpc_net", place / "aws_vpc_net")
+        installed = self.folder / "usr/sbin" / agent.name
+        installed.write_text(
+            agent.read_text(encoding="utf-8").replace(str(built), "/usr/share/fence"), encoding="utf-8"
+        )
+        installed.chmod(0o755)
 
     def _give_to_pacemaker(self) -> None:
         user, group = pwd.getpwnam("hacluster").pw_uid, grp.getgrnam("haclient").gr_gid
