@@ -157,7 +157,7 @@ class Node:
     def _entered(self, limit: float) -> "tuple[str, ...]":
         if not self.first:
             raise Failed(f"{self.name} is off")
-        enter = ("nsenter", "-t", str(self.first), "-m", "-u", "-i", "-n", "-p", "--")
+        enter = ("nsenter", "-t", str(self.first), "-m", "-u", "-i", "-n", "-p", "-r", "-w", "--")
         return (*enter, *CLEAN, "timeout", "-k", "1", str(limit))
 
     def kill(self, program: str) -> None:
