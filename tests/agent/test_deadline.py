@@ -71,8 +71,8 @@ def agents(agent):
         process.kill()
 
 
-def gave_up(result, latest=DEADLINE + 2, word="deadline error"):
-    """In time, with one line that says why."""
+def gave_up(result, latest=DEADLINE + 3, word="deadline error"):
+    """In time, with one line that says why. A busy machine has a second to start it: its own clock begins then."""
     assert result.code == 1, result
     assert result.seconds < latest, result
     assert word in result.last, result
