@@ -303,6 +303,20 @@ def test_an_api_that_never_answers_ends_by_the_deadline(agent, ec2, keep, call):
     assert result.seconds < 6
 
 
+@pytest.mark.parametrize("action", ["off", "on"])
+def test_a_last_read_that_never_answers_does_not_hide_what_was_in_the_way(agent, ec2, keep, action):
+    node = ec2.world.nodes["node1"]
+    if action == "on":
+        assert agent.command("off", node, **keep).code == 0
+    ec2.rules.add("ModifyNetworkInterfaceAttribute", LoseReply(), times=None)
+    ec2.rules.add("DescribeInstances", Stall(), nth=3 if action == "off" else 2, times=None)
+    result = agent.command(action, node, deadline=4, api_timeout=1, **keep)
+    assert result.code == 1
+    assert "gave up after" in result.last
+    assert f"cannot set the groups of {ec2.world.interfaces['node1'][0]}" in result.last
+    assert "ModifyNetworkInterfaceAttribute" in result.last
+
+
 def test_a_refused_second_fencer_does_not_undo_a_success(agent, ec2, keep):
     """B reads and records after A's record, cuts one interface, is refused the other; meanwhile A succeeds.
 
