@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -26,6 +27,7 @@ TOP = Path(__file__).parents[2]
 BEDS = TOP / "build" / "cluster"
 UP_LIMIT = 90.0  # seconds for a cluster to form, on a busy machine
 DEVICE, WRITER = "fence-vpc", "writer"
+TELLING = re.compile(r"stderr: \[|Requesting peer fencing|Operation '(?:reboot|off|on)'|fenced .*state is now")
 
 
 class Bed:
@@ -277,6 +279,15 @@ class Bed:
         ]
         (folder / "ec2-calls").write_text("\n".join(calls) + "\n", encoding="utf-8")
         (folder / "trail").write_text("\n".join(self.trail) + "\n", encoding="utf-8")
+
+    def told(self, most: int = 12) -> str:
+        """The last lines of each node's log about fencing, and the last calls to EC2: why a scenario failed."""
+        lines = []
+        for name, node in self.nodes.items():
+            about = [line[:400] for line in node.log().splitlines() if TELLING.search(line)]
+            lines += [f"{name}: {line}" for line in about[-most:]]
+        lines += [f"{c.at:.3f} {c.ended or 0:.3f} {c.action} {c.error or c.outcome}" for c in self.ec2.calls[-most:]]
+        return "\n".join(lines)
 
 
 def _is_healthy(seen: View, names_: Sequence[str]) -> bool:

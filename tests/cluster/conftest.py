@@ -28,7 +28,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Generator[None, A
     if bed is not None and call.when == "call" and report.failed:
         folder = LOGS / item.name
         bed.save_logs(folder)
-        report.sections.append(("logs of the cluster", str(folder.relative_to(TOP))))
+        report.sections.append(("logs of the cluster", f"{folder.relative_to(TOP)}\n{bed.told()}"))
     return report
 
 
