@@ -145,7 +145,8 @@ def test_where_no_thread_can_be_started_it_ends_all_the_same(agent, node, keep, 
 
 
 def test_interrupted_at_the_very_start_it_says_nothing_foreign(agent, node, keep, tmp_path):
-    with_site(agent, tmp_path, fencing="import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    foreground = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"  # the tests may not be
+    with_site(agent, tmp_path, sitecustomize=foreground, fencing="import os\nos.kill(os.getpid(), 2)\n")
     result = agent.command("off", node, **keep)
     assert result.code == -signal.SIGINT
     assert result.err == ""

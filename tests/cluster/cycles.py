@@ -29,7 +29,7 @@ class Cycle:
     """Files that pacemaker-fenced has open."""
     processes: int
     files: int
-    """In /run and /dev/shm."""
+    """In /run and /dev/shm, but for the six of the connection to the scheduler, which only a DC has."""
     tags: int
     """Of the agent, on all nodes."""
 
@@ -65,7 +65,7 @@ def _counts(bed: Bed, watcher: str) -> Tuple[int, int, int, int]:
     fencer = Path("/proc", str(node.pids("pacemaker-fenced")[0]))
     status = (fencer / "status").read_text(encoding="ascii")
     memory = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
-    files = node.command("find", "/run", "/dev/shm", "-type", "f").splitlines()
+    files = node.command("find", "/run", "/dev/shm", "-type", "f", "!", "-name", "*-pengine-*").splitlines()
     # pid 1 is at its pause, and what counts is here; ps itself is not counted twice.
     processes = node.command("sh", "-c", "ls -d /proc/[0-9]* | wc -l")
     return memory, len(list((fencer / "fd").iterdir())), int(processes), len(files)
