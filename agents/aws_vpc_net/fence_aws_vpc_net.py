@@ -22,7 +22,10 @@ import signal
 import threading
 from typing import TYPE_CHECKING, Any, Dict, List, NoReturn, Optional, Tuple
 
-from aws_vpc_net import inputs, messages
+try:
+    from aws_vpc_net import inputs, messages
+except ImportError as error:
+    sys.exit(f"ERROR: the agent is not installed completely: {error}")
 
 WATCHDOG_SECONDS = 1.0  # after the deadline; the operation itself ends before it
 SYSLOG_SECONDS = 0.3  # for lines that syslog has not taken yet; with the metrics still before the watchdog
@@ -72,18 +75,22 @@ import io
 import logging
 import re
 
-from fencing import (
-    SyslogLibHandler,
-    all_opt,
-    check_input,
-    fence_action,
-    process_input,
-    run_delay,
-    show_docs,
-)
+try:
+    from fencing import (
+        SyslogLibHandler,
+        all_opt,
+        check_input,
+        fence_action,
+        process_input,
+        run_delay,
+        show_docs,
+    )
+except Exception as error:  # noqa: BLE001 - whatever is wrong with it
+    sys.exit(f"ERROR: {messages.no_fencing_library(f'{type(error).__name__}: {error}')}")
 
 from aws_vpc_net.errors import FenceError
 from aws_vpc_net.logs import Aside, LoggingManager, clean, never_show
+from aws_vpc_net.options import LONGDESC, OPTIONS, PORT, SHORTDESC, VENDOR
 
 # All else is imported by what uses it: start-up is most of the time of a run, and metadata needs little of it.
 if TYPE_CHECKING:
@@ -94,175 +101,28 @@ if TYPE_CHECKING:
 
 VERSION = "@VERSION@"
 
-SHORTDESC = "Fence agent for AWS VPC: isolates an instance by its security groups"
-# Paragraphs for the manual page; pcs shows it as one.
-LONGDESC = (
-    "fence_aws_vpc_net is a network fencing agent for instances on AWS. It cuts a node off by changing the "
-    "security groups of all its network interfaces, remembers the original groups in tags of the instance, and "
-    "brings them back with the action on. With onfence_poweroff it also stops the instance. It reports success "
-    "only when EC2 accepted every change and a later read shows every interface isolated.\n\n"
-    "The action reboot means off: the node stays cut off until somebody restarts it, and then runs the action on. "
-    "The action validate-all with the ID of an instance checks whether fencing it would work, and changes nothing. "
-    "Credentials come from the SDK's own sources, such as the instance's role, from profile, or from access_key "
-    "and secret_key.\n\n"
-    "Recommended: secg names a security group without any rules, inbound or outbound, and invert_sg_removal=1 "
-    "makes it the only one that a fenced interface keeps. Set ignore_instance_state=1 for unattended recovery, and "
-    "pcmk_off_timeout and pcmk_reboot_timeout to 120.\n\n"
-    "Changing groups does not end established connections that EC2 tracks: a fenced node may go on writing over "
-    "them for days, unless untrack_secg or onfence_poweroff is set. EBS volumes do not pass through security "
-    "groups: where they are the shared storage, use onfence_poweroff or power fencing."
-)
-VENDOR = "https://github.com/ClusterLabs/fence-agents/"
-
-FIELD_OPTIONS = ["port", "no_password", "region", "access_key", "secret_key", "secg", "skip_race_check"]
-HYPHENED = ["invert-sg-removal", "unfence-ignore-restore", "onfence-poweroff", "ignore-tag-write-failure"]
-HYPHENED += ["ignore-instance-state", *(f"interface{n}-sg" for n in range(inputs.STATIC_INTERFACES))]
-NEW_OPTIONS = ["untrack_secg", "skip_os_shutdown", "unfence_poweron", "profile", "endpoint_url", "proxy"]
-NEW_OPTIONS += ["api_timeout", "deadline", "metrics_file"]
-
 log = logging.getLogger("fence_aws_vpc_net")
 
 
 # --- options ---------------------------------------------------------------------------------------------------
 
 
-def _define(key: str, getopt: str, value: str, text: str, order: int, **more: str) -> None:
-    """One option, under the library's conventions; ``value`` is the placeholder in the usage text."""
-    longopt = key if key == "boto3_debug" else key.replace("_", "-")
-    short = f"-{getopt[0]}, " if getopt not in ("", ":") else ""
-    usage = f"{short}--{longopt}{f'=[{value}]' if value else ''}"
-    all_opt[key] = {
-        "getopt": getopt,
-        "longopt": longopt,
-        "help": f"{usage:<30} {text}",
-        "shortdesc": text,
-        "required": "0",
-        "order": order,
-        **more,
-    }
-
-
 def define_new_opts() -> List[str]:
-    """Add the agent's options to the library's; returns the names of all that it takes."""
-    text = (
-        "Instance ID of the node; or its Name tag, private DNS name or primary private IP, which must match "
-        "exactly one instance; or several, comma-separated. An ID is safest."
-    )
-    all_opt["port"].update(help=f"{'-n, --plug=[id]':<30} {text}", shortdesc=text)
-    _define(
-        "region", "r:", "region",
-        "AWS region. Default: the SDK's own sources, then this machine's region, which takes time to ask for", 2,
-    )  # fmt: skip
-    _define(
-        "access_key", "a:", "key",
-        "Access key ID; needs secret_key, excludes profile. Default: the SDK's own sources, e.g. the instance's "
-        "role", 3,
-    )  # fmt: skip
-    _define(
-        "secret_key", "s:", "key",
-        "Secret access key; needed if, and only if, access_key is given. Whoever reads the cluster's configuration "
-        "reads it", 4,
-    )  # fmt: skip
-    _define(
-        "secg", ":", "sg,...",
-        "Security groups to remove from every interface, comma-separated; with invert_sg_removal the only ones to "
-        "keep. Required for off and status. An interface that removal would leave without a group makes off fail", 5,
-    )  # fmt: skip
-    _define(
-        "skip_race_check", "", "",
-        "Do not check for self-fencing and mutual fencing. Default: check. A node may then cut itself off", 6,
-    )  # fmt: skip
-    _define(
-        "invert-sg-removal", "", "",
-        "Keep only the groups of secg on the interfaces, remove all others. Default: remove those of secg. "
-        "Recommended, with a group without rules", 7,
-    )  # fmt: skip
-    _define(
-        "unfence-ignore-restore", "", "",
-        "The action on succeeds and restores nothing: the node stays isolated though the cluster takes it for "
-        "unfenced. Default: restore", 8,
-    )  # fmt: skip
-    _define(
-        "filter", ":", "key=value",
-        "Instances to list, and to look names up among: key=value[,value]; several with ';'. Default: all of the "
-        "region. An instance ID is not looked up, so it is not limited by this", 9,
-    )  # fmt: skip
-    _define(
-        "boto3_debug", "b:", "bool",
-        "Write the AWS SDK's debug log, without secrets, to /var/log/fence_aws_vpc_boto3.log. It is long", 10,
-        default="False",
-    )  # fmt: skip
-    _define(
-        "onfence-poweroff", "", "",
-        "Also stop the instance, by force, after it is isolated. Default: it runs on. Memory and instance store "
-        "are lost; a stop that fails is a warning only", 11,
-    )  # fmt: skip
-    _define(
-        "ignore-tag-write-failure", "", "",
-        "Isolate even where the original groups cannot be saved in tags: on may then have nothing to restore. "
-        "Default: fail, with nothing changed", 12,
-    )  # fmt: skip
-    _define(
-        "ignore-instance-state", "", "",
-        "Fence whatever state EC2 says the instance is in. Default: only running ones, so that a node that was "
-        "stopped cannot be fenced, and its services are not recovered. A stopped one starts isolated", 13,
-    )  # fmt: skip
-    for n in range(inputs.STATIC_INTERFACES):
-        text = (
-            f"Groups to set on interface {n} (by network card, device index) with the action on. Default: those in "
-            "tags. Every interface needs one, if one is given"
-        )
-        _define(f"interface{n}-sg", ":", "sg,...", text, 14 + n)
-    _define(
-        "untrack_secg", ":", "sg",
-        "Security group that allows everything, in and out: interfaces pass through it on their way to isolation, "
-        "so that established connections are cut too. Default: none, and they may live on. It opens the node to "
-        "everybody for one round trip", 36,
-    )  # fmt: skip
-    _define(
-        "skip_os_shutdown", ":", "bool",
-        "With onfence_poweroff: stop the instance without waiting for its operating system, where EC2 and boto3 "
-        "support that. Its file systems are not unmounted", 37,
-        default="false",
-    )  # fmt: skip
-    _define(
-        "unfence_poweron", "", "",
-        "The action on also starts a stopped instance, after its groups are back, and fails if that fails. "
-        "Default: it stays stopped", 38,
-    )  # fmt: skip
-    _define(
-        "profile", ":", "name",
-        "Profile of the shared AWS configuration, instead of access_key and secret_key. Default: none. Pacemaker "
-        "runs the agent as root: it is root's. One that asks for an MFA code fails", 39,
-    )  # fmt: skip
-    _define(
-        "endpoint_url", ":", "url",
-        "URL of the EC2 API, e.g. of a VPC endpoint. Default: the region's own. It is not used for STS, which a "
-        "profile may need", 40,
-    )  # fmt: skip
-    _define(
-        "proxy", ":", "url",
-        "http(s)://[user:password@]host:port of a proxy for the EC2 API, and for STS and SSO; not for the instance "
-        "metadata service. Default: none. Fencing then depends on it", 41,
-    )  # fmt: skip
-    _define(
-        "api_timeout", ":", "seconds",
-        "Seconds to connect, and for each reply, of one API call. Keep it well below deadline, so that a call can be "
-        "repeated", 42,
-        type="second", default="5",
-    )  # fmt: skip
-    _define(
-        "deadline", ":", "seconds",
-        "Seconds for a whole off or on, after which the agent ends by itself; keep it below Pacemaker's "
-        "pcmk_off_timeout and pcmk_reboot_timeout, or it is killed (12 seconds for the actions that only read)", 43,
-        type="second", default="45",
-    )  # fmt: skip
-    _define(
-        "metrics_file", ":", "path",
-        "Prometheus textfile to update after each operation, for node_exporter: absolute path of a .prom file. "
-        "Default: none. If it cannot be written, that is a warning", 44,
-    )  # fmt: skip
-    return [*FIELD_OPTIONS, *HYPHENED, "filter", "boto3_debug", *NEW_OPTIONS]
+    """Add the agent's options to the library's, under its conventions; returns the names of all that it takes."""
+    all_opt["port"].update(help=f"{'-n, --plug=[id]':<30} {PORT}", shortdesc=PORT)
+    for order, option in enumerate(OPTIONS, 2):
+        short = f"-{option.getopt[0]}, " if option.getopt not in ("", ":") else ""
+        usage = f"{short}--{option.long}{f'=[{option.value}]' if option.value else ''}"
+        all_opt[option.name] = {
+            "getopt": option.getopt,
+            "longopt": option.long,
+            "help": f"{usage:<30} {option.text}",
+            "shortdesc": option.text,
+            "required": "0",
+            "order": order,
+            **option.more,
+        }
+    return ["port", "no_password", *(option.name for option in OPTIONS)]
 
 
 def _long_options(names: List[str]) -> Dict[str, bool]:

@@ -171,6 +171,11 @@ def no_boto3(reason: str) -> FenceError:
     return FenceError(Category.VALIDATION, f"cannot import boto3: {reason}; install python3-boto3")
 
 
+def no_fencing_library(reason: str) -> FenceError:
+    text = f"cannot import the fencing library: {reason}; install fence-agents-common"
+    return FenceError(Category.VALIDATION, text)
+
+
 def no_region() -> FenceError:
     return FenceError(
         Category.REGION,

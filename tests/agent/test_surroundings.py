@@ -144,6 +144,30 @@ def test_where_no_thread_can_be_started_it_ends_all_the_same(agent, node, keep, 
     assert result.seconds < 14
 
 
+@pytest.mark.parametrize(
+    ("fencing", "reason"), [("", "'SyslogLibHandler'"), ("1 +\n", "SyntaxError"), ("import pexpects\n", "pexpects")]
+)
+def test_a_fencing_library_that_does_not_load_is_told_in_a_line(agent, ec2, node, keep, tmp_path, fencing, reason):
+    with_site(agent, tmp_path, fencing=fencing)
+    result = agent.command("off", node, **keep)
+    assert result.code == 1
+    assert len(result.err.splitlines()) == 1
+    assert "cannot import the fencing library" in result.last
+    assert reason in result.last
+    assert ec2.calls == []
+
+
+def test_an_agent_without_its_modules_says_so_in_a_line(agent, ec2, node, keep, tmp_path):
+    (tmp_path / "aws_vpc_net").mkdir()
+    (tmp_path / "aws_vpc_net" / "__init__.py").touch()
+    with_site(agent, tmp_path)
+    result = agent.command("off", node, **keep)
+    assert result.code == 1
+    assert len(result.err.splitlines()) == 1
+    assert "not installed completely" in result.last
+    assert ec2.calls == []
+
+
 def test_interrupted_at_the_very_start_it_says_nothing_foreign(agent, node, keep, tmp_path):
     foreground = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"  # the tests may not be
     with_site(agent, tmp_path, sitecustomize=foreground, fencing="import os\nos.kill(os.getpid(), 2)\n")

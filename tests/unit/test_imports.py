@@ -12,13 +12,13 @@ LIB = Path(__file__).parents[2] / "lib" / "aws_vpc_net"
 LAYERS = [
     {"errors"},
     {"messages"},
-    {"rules", "group_rules", "backup_tags", "settings", "inputs", "replies", "deadline", "logs"},
+    {"rules", "group_rules", "backup_tags", "settings", "inputs", "options", "replies", "deadline", "logs"},
     {"ec2", "identity", "instances", "security_groups", "tags", "dry_run", "toolbox", "metrics"},
     {"recording"},
     {"isolation", "target_checks"},
     {"off", "on", "queries", "preflight"},
 ]
-PURE = ("errors", "messages", "rules", "group_rules", "backup_tags", "settings", "inputs", "replies")
+PURE = ("errors", "messages", "rules", "group_rules", "backup_tags", "settings", "inputs", "options", "replies")
 
 
 def imports(module: str) -> Set[str]:
