@@ -88,9 +88,12 @@ try:
 except Exception as error:  # noqa: BLE001 - whatever is wrong with it
     sys.exit(f"ERROR: {messages.no_fencing_library(f'{type(error).__name__}: {error}')}")
 
-from aws_vpc_net.errors import FenceError
-from aws_vpc_net.logs import Aside, LoggingManager, clean, never_show
-from aws_vpc_net.options import LONGDESC, OPTIONS, PORT, SHORTDESC, VENDOR
+try:
+    from aws_vpc_net.errors import FenceError
+    from aws_vpc_net.logs import Aside, LoggingManager, clean, never_show
+    from aws_vpc_net.options import LONGDESC, OPTIONS, PORT, SHORTDESC, VENDOR
+except ImportError as error:  # with an older release's modules beside it, say
+    sys.exit(f"ERROR: the agent is not installed completely: {error}")
 
 # All else is imported by what uses it: start-up is most of the time of a run, and metadata needs little of it.
 if TYPE_CHECKING:

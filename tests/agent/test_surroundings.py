@@ -4,6 +4,7 @@ import os
 import shlex
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 from tarpit import Tarpit
@@ -157,14 +158,19 @@ def test_a_fencing_library_that_does_not_load_is_told_in_a_line(agent, ec2, node
     assert ec2.calls == []
 
 
-def test_an_agent_without_its_modules_says_so_in_a_line(agent, ec2, node, keep, tmp_path):
+@pytest.mark.parametrize("missing", ["messages", "options"])
+def test_an_agent_without_its_modules_says_so_in_a_line(agent, ec2, node, keep, tmp_path, missing):
+    installed = Path(os.environ["AGENT"]).parents[1] / "share/fence/aws_vpc_net"
     (tmp_path / "aws_vpc_net").mkdir()
-    (tmp_path / "aws_vpc_net" / "__init__.py").touch()
+    for file in installed.glob("*.py"):
+        if file.stem != missing:
+            (tmp_path / "aws_vpc_net" / file.name).symlink_to(file)
     with_site(agent, tmp_path)
     result = agent.command("off", node, **keep)
     assert result.code == 1
     assert len(result.err.splitlines()) == 1
     assert "not installed completely" in result.last
+    assert missing in result.last
     assert ec2.calls == []
 
 
