@@ -20,6 +20,10 @@ class Deadline:
         """So much time was spent on what does not count."""
         self._ends += seconds
 
+    def now(self) -> float:
+        """The point in time that it is, in seconds; those of all deadlines of an operation can be compared."""
+        return self._clock()
+
     def remaining(self) -> float:
         """Seconds left, never negative."""
         return max(0.0, self._ends - self._clock())
@@ -35,7 +39,7 @@ class Deadline:
 
     def pause(self, seconds: float) -> None:
         """Wait, but not beyond the deadline."""
-        time.sleep(min(seconds, self.remaining()))
+        time.sleep(max(0.0, min(seconds, self.remaining())))
 
 
 def growing_pauses(first: float, most: float) -> Iterator[float]:
@@ -46,8 +50,15 @@ def growing_pauses(first: float, most: float) -> Iterator[float]:
         pause = min(most, pause * 2)
 
 
-def bounded(work: Callable[[], Any], seconds: float) -> Tuple[bool, Any]:
-    """Run something in a thread, for at most so long: (True, its result or exception) or (False, None)."""
+def bounded(work: Callable[[], Any], seconds: float, *, insist: bool = False) -> Tuple[bool, Any]:
+    """Run something in a thread, for at most so long: (True, its result or exception) or (False, None).
+
+    Args:
+        insist: where no thread can be started, run it in this one, which nothing but the watchdog bounds.
+
+    Raises:
+        RuntimeError: no thread can be started.
+    """
     results: List[Any] = []
 
     def run() -> None:
@@ -57,6 +68,12 @@ def bounded(work: Callable[[], Any], seconds: float) -> Tuple[bool, Any]:
             results.append(error)
 
     thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(seconds)
+    try:
+        thread.start()
+    except RuntimeError:
+        if not insist:
+            raise
+        run()
+    else:
+        thread.join(seconds)
     return (True, results[0]) if results else (False, None)

@@ -15,6 +15,7 @@ import ssl
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, FrozenSet, List, Optional, Tuple
 
@@ -38,7 +39,7 @@ THROTTLED = frozenset(
 PASSING = frozenset(
     "InternalError InternalFailure ServiceUnavailable Unavailable RequestTimeout ConcurrentTagAccess".split()
 )
-NO_SUCH_INSTANCE = frozenset(("InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed"))
+NO_SUCH_INSTANCE = "InvalidInstanceID.NotFound"
 # What an SSL error says when trying again cannot help.
 UNTRUSTED = (
     "certificate verify failed",
@@ -98,12 +99,14 @@ class Ec2:
     Attributes:
         deadline: no attempt starts after it, none is waited for beyond it. While something changes it is earlier
             than the operation's own, so that time is left to put back, to isolate again, or to stop the instance.
+        insist: calls are made also where no thread can be started for them.
     """
 
     def __init__(self, settings: Settings, deadline: Deadline, stats: Stats) -> None:
         self._whole = deadline
         self.deadline = deadline
         self.stats = stats
+        self.insist = False
         self._settings = settings
         self._client: Any = None
         self._attempt_seconds = 2 * settings.api_seconds + 1  # to connect, to reply, and a little
@@ -136,13 +139,16 @@ class Ec2:
         if operation not in self._client.meta.method_to_api_mapping:
             raise messages.sdk_too_old(doing, operation)
         last: Optional[ApiError] = None
+        missed = False
         for pause in growing_pauses(0.2, 3.0):
             if self.deadline.passed:
                 raise messages.no_answer(doing.what, self.deadline.seconds, last.text if last else None)
             try:
                 return self._attempt(operation, doing, params)
             except ApiError as error:
-                if not error.passing:
+                if error.code == NO_SUCH_INSTANCE and retry and not missed:
+                    missed = True  # a read showed it before: a view that is behind, once
+                elif not error.passing:
                     raise
                 if not retry:
                     self.stats.add(retries=1)  # by the caller
@@ -182,7 +188,7 @@ class Ec2:
         limit = min(self._attempt_seconds, self.deadline.remaining())
         started = time.monotonic()
         self.stats.add(api_calls=1)
-        done, result = bounded(lambda: getattr(self._client, operation)(**params), limit)
+        done, result = bounded(lambda: getattr(self._client, operation)(**params), limit, insist=self.insist)
         log.debug("%s %s took %.3f s", operation, params, time.monotonic() - started)
         name = self._client.meta.method_to_api_mapping[operation]
         error: Optional[ApiError] = None
@@ -381,9 +387,12 @@ def at_once(work: List[Callable[[], Any]]) -> List[Any]:
             except Exception as error:  # noqa: BLE001 - the caller knows which are expected
                 results[index] = error
 
-    threads = [threading.Thread(target=run, daemon=True) for _ in range(min(CONNECTIONS, len(work)) - 1)]
-    for thread in threads:
-        thread.start()
+    threads: List[threading.Thread] = []
+    with suppress(RuntimeError):  # where no more threads can be started, fewer do the work
+        for _ in range(min(CONNECTIONS, len(work)) - 1):
+            thread = threading.Thread(target=run, daemon=True)
+            thread.start()
+            threads.append(thread)
     run()
     for thread in threads:
         thread.join()

@@ -1,14 +1,17 @@
 """Steps 4 and 5 of off: set the groups of all interfaces, then read until every one is cut.
 
 One object works on one instance. What it knows of an interface is what EC2 answered to the *latest* attempt: only an
-accepted change, and a read after it that shows the interface cut, make it done.
+accepted change, and a read after it that shows the interface cut, make it done. EC2's network follows its API by
+seconds, so the read that proves it all is made ``settle_time`` after the last change.
+
+What this run sets to ``untrack_secg`` is open to everybody. It is an obligation on every way out: isolated again, or
+given its groups back, without a read in between and with the time that was kept for it.
 """
 
 from __future__ import annotations
 
 import logging
-import re
-from typing import Dict, List, Mapping, Optional, Set
+from typing import TYPE_CHECKING, Dict, List, Mapping, Optional, Set
 
 from . import backup_tags, messages, recording, rules
 from .deadline import growing_pauses
@@ -17,20 +20,23 @@ from .recording import Recorded
 from .rules import Groups, Instance, Interface
 from .toolbox import READ_AGAIN_SECONDS, Toolbox
 
+if TYPE_CHECKING:
+    from .off import Fence
+
 log = logging.getLogger(__name__)
 
 UNTRACK_ATTEMPTS = 3
-
-_GROUP = re.compile(r"sg-[0-9a-f]{8,17}")
 
 
 class Isolation:
     """Isolates one instance whose record is proven."""
 
-    def __init__(self, tools: Toolbox, target: Instance, goals: Mapping[str, Groups], recorded: Recorded) -> None:
+    def __init__(self, tools: Toolbox, fence: Fence, recorded: Recorded) -> None:
+        target = fence.target
         self.tools = tools
         self.id = target.id
-        self.goals: Dict[str, Groups] = dict(goals)
+        self.isolating = fence.isolating
+        self.goals: Dict[str, Groups] = dict(fence.goals)
         self.accepted: Dict[str, Optional[int]] = {}  # the latest attempt was, under the record of this time
         self.read_open: Set[str] = set()  # accepted, and open in the latest read
         self.touched: Set[str] = set()  # some attempt took effect, or may have
@@ -52,7 +58,9 @@ class Isolation:
         self.first_times = backup_tags.read(target).times
         self.originals: Dict[str, Groups] = dict(recorded.plan.originals if recorded.plan else {})
         self.claimed = False  # since groups were last set
-        self.opening_until = float("inf")  # as seconds left
+        self.settled = 0.0  # the point in time at which the network has followed every change that was accepted
+        self.late_untrack_until = 0.0  # the point in time until which an untracking without a reply may arrive
+        self.opened: Set[str] = set()  # set to untrack_secg by this run, perhaps, and not isolated since
         self.untracked: Dict[str, int] = {}  # how often it was tried
         self.to_untrack = self._choose_untracked(target, recorded)
 
@@ -62,11 +70,19 @@ class Isolation:
         Raises:
             FenceError: it was refused, or not proven before the deadline.
         """
+        try:
+            self._run()
+        finally:
+            self._close()
+
+    def _run(self) -> None:
         todo = list(self.goals)
         open_now: List[Interface] = []
         for pause in growing_pauses(0.1, 2.0):
             self._change(todo)
             todo = []
+            proven = False
+            asked = self.tools.deadline.now()
             try:
                 seen = self._read()
             except FenceError as error:
@@ -78,13 +94,26 @@ class Isolation:
                 undecided = self._keep_record(seen)  # before what may end it here
                 taken_in = self._take_in_new(seen)
                 open_now = [i for i in seen.interfaces if not self._is_done(i)]
-                late = self.tools.deadline.remaining() > self.opening_until or self._newly_gone(seen)
-                if self._reads_off(seen) and not (open_now or taken_in or undecided or late):
+                late = self._newly_gone(seen)
+                proven = self._reads_off(seen) and not (open_now or taken_in or undecided or late)
+                if proven and asked >= self._due:
                     return
                 todo = [] if taken_in else self._next(open_now, seen)  # they were just set, all of them
-            self.tools.deadline.pause(pause)
+            self.tools.deadline.pause(self._wait() if proven else pause)
             if self.tools.deadline.passed:
-                raise messages.not_isolated(self.id, self._why(open_now) or {"interfaces": "no read showed them"})
+                unsettled = {"the network": f"settle_time={self.tools.settings.settle_seconds:g} was not over"}
+                nothing = unsettled if proven else {"interfaces": "no read showed them"}
+                raise messages.not_isolated(self.id, self._why(open_now) or nothing)
+
+    @property
+    def _due(self) -> float:
+        """The point in time from which on a read can prove it."""
+        return max(self.settled, self.late_untrack_until)
+
+    def _wait(self) -> float:
+        """Seconds until the next read, where only time is missing; an untracking that may arrive is looked for."""
+        now = self.tools.deadline.now()
+        return 1.0 if self.late_untrack_until > now else self.settled - now
 
     def _next(self, open_now: List[Interface], seen: Instance) -> List[str]:
         """What to set next.
@@ -141,9 +170,12 @@ class Isolation:
     def _change(self, interfaces: List[str]) -> None:
         """Untrack all, then set all to their goals; a refusal ends it here."""
         self.claimed = self.claimed and not interfaces
-        if self._untrack(interfaces):
+        self._untrack(interfaces)
+        if self.opened:
+            self._dwell()
             self.tools.ec2.use_reserve()  # what was opened must be set, whatever time that took
         self._set({i: self.goals[i] for i in interfaces if i not in self.refused})
+        self._close()
         self.tools.ec2.keep_reserve()
         if self.refused:
             self._give_up()
@@ -164,16 +196,18 @@ class Isolation:
             log.info(messages.not_opened_again(self.id, set(self.goals) - chosen))
         return chosen
 
-    def _untrack(self, interfaces: List[str]) -> bool:
+    def _untrack(self, interfaces: List[str]) -> None:
         """Set them to exactly ``untrack_secg``, where they have not been yet, so that EC2 stops tracking their flows.
 
         One whose change is not known to have been accepted is isolated all the same, and passes again later, but not
-        often: it opens the node each time. Was anything set?
+        often: it opens the node each time.
         """
         untrack = self.tools.policy.untrack
         todo = [i for i in interfaces if i in self.to_untrack and self.untracked.get(i, 0) < UNTRACK_ATTEMPTS]
         if untrack is None or not todo:
-            return False
+            return
+        self.opened.update(todo)  # before any of them is, as whatever comes next may end it
+        self.tools.ec2.insist = True  # on all that closes them again
         self.untracked.update({i: self.untracked.get(i, 0) + 1 for i in todo})
         goals = {i: frozenset((untrack,)) for i in todo}
         for interface, error in self.tools.groups.set_groups(goals, Category.MODIFICATION).items():
@@ -181,25 +215,77 @@ class Isolation:
                 self.to_untrack.discard(interface)
             elif error is not None and _may_have_taken(error):
                 # It may still arrive, after the isolation. Reads go on for a while, and isolate again.
-                self.opening_until = self.tools.deadline.remaining() - self.tools.settings.api_seconds
-        return True
+                self.late_untrack_until = self.tools.deadline.now() + self.tools.settings.api_seconds
+            else:
+                self.opened.discard(interface)
+
+    def _dwell(self) -> None:
+        """Stay on ``untrack_secg`` until the network has followed: it may only ever see the newest groups."""
+        self.tools.deadline.pause(self.settled - self.tools.deadline.now())
 
     def _set(self, todo: Dict[str, Groups]) -> None:
         while todo:
             again: Dict[str, Groups] = {}
             for interface, error in self.tools.groups.set_groups(todo, Category.MODIFICATION).items():
                 self.accepted.pop(interface, None)
-                if error is not None and self._smaller_goal(interface, error):
-                    again[interface] = self.goals[interface]
+                smaller = self._smaller(interface, error)
+                if smaller:
+                    again[interface] = self.goals[interface] = smaller
                 elif self._took(interface, error):
                     self.accepted[interface] = self.plan.time if self.plan else None
+                    self.opened.discard(interface)
             todo = again
+
+    def _smaller(self, interface: str, error: Optional[FenceError]) -> Groups:
+        """What to set instead, where EC2 takes some of the groups that isolate an interface, and not others."""
+        if error is None:
+            return rules.NONE
+        return self.isolating.smaller(interface, self.goals[interface], error, look=not self.opened)
+
+    def _close(self) -> None:
+        """Isolate what this run has opened, whatever became of the rest; where EC2 refuses that for good, give it its
+        earlier groups, which are narrower than ``untrack_secg``. What cannot be closed is a warning."""
+        if not self.opened:
+            return
+        self.tools.ec2.use_reserve()
+        last: Optional[Exception] = None
+        for pause in growing_pauses(0.1, 1.0):
+            try:
+                self._set({i: self.goals[i] for i in self.opened if i not in self.refused})
+                self._give_back(self.opened & set(self.refused))
+                last = None
+            except Exception as error:  # noqa: BLE001 - whatever it is: the node is open to everybody
+                last = error
+            if not self.opened:
+                return
+            if self.tools.deadline.passed:
+                log.warning(messages.left_untracking(self.id, self.opened, self._why_opened(last)))
+                self.opened.clear()  # there is no time left to close it
+            else:
+                self.tools.deadline.pause(pause)
+
+    def _give_back(self, interfaces: Set[str]) -> None:
+        """Set the earlier groups of interfaces whose isolation EC2 refuses."""
+        goals = {i: self._earlier(i) for i in interfaces}
+        for interface, error in self.tools.groups.set_groups(goals, Category.MODIFICATION).items():
+            if error is None:
+                self.opened.discard(interface)
+            elif _for_good(error):
+                log.warning(messages.left_untracking(self.id, [interface], error.text))
+                self.opened.discard(interface)
+
+    def _why_opened(self, error: Optional[Exception]) -> str:
+        """Why what was opened is not closed."""
+        known = {**self.failed, **self.refused}
+        found = [known[i].text for i in sorted(self.opened) if i in known]
+        return found[0] if found else f"{type(error).__name__}: {error}" if error else "no time is left"
 
     def _took(self, interface: str, error: Optional[FenceError]) -> bool:
         """Keep account of an attempt; was it accepted?"""
         self.failed.pop(interface, None)
         if error is None:
             self.touched.add(interface)
+            self.settled = self.tools.deadline.now() + self.tools.settings.settle_seconds
             return True
         if _for_good(error):
             self.refused[interface] = error
@@ -208,18 +294,6 @@ class Isolation:
         if _may_have_taken(error):
             self.touched.add(interface)
         return False
-
-    def _smaller_goal(self, interface: str, error: FenceError) -> bool:
-        """Keeping: leave out a group of ``secg`` that is gone, or of another VPC, as long as one remains."""
-        if not self.tools.policy.keep_only or getattr(error, "code", "") != "InvalidGroup.NotFound":
-            return False
-        named = self.goals[interface] & set(_GROUP.findall(error.text.split("InvalidGroup.NotFound")[-1]))
-        if not named or named == self.goals[interface]:
-            return False
-        for group in sorted(named):
-            log.warning(messages.group_dropped(interface, group))
-        self.goals[interface] = self.goals[interface] - named
-        return True
 
     # Other fencers, other interfaces
 
@@ -288,7 +362,7 @@ class Isolation:
         policy = self.tools.policy
         found = rules.backup(seen, backup_tags.read(seen), policy)
         originals = {i.id: found[i.id] for i in new}
-        goals = {i.id: rules.goal(i.groups, policy, originals[i.id]) for i in new}
+        goals = {i.id: self.isolating.of(i, originals[i.id]) for i in new}
         for interface in new:
             if interface.managed or not goals[interface.id]:
                 raise messages.cannot_take_in(self.id, interface.id)
@@ -316,8 +390,8 @@ class Isolation:
         try:
             seen = self._read()
         except FenceError as error:
-            if self.tools.policy.untrack is not None:
-                log.warning(messages.left_untracking(self.id, error.text))
+            if self.late_untrack_until > self.tools.deadline.now():
+                log.warning(messages.left_untracking(self.id, self.untracked, error.text))
             raise messages.refused_left(self.id, self.refused, self.touched, error.text) from error
         reason = self._why_left(seen)
         if seen is not None and reason is None:
@@ -353,7 +427,7 @@ class Isolation:
             failed = {i: e for i, e in errors.items() if e is not None}
             goals = {i: goals[i] for i, e in failed.items() if not _for_good(e) and not self.tools.deadline.passed}
             for interface in sorted(set(failed) - set(goals)):
-                log.warning(messages.left_untracking(self.id, failed[interface].text))
+                log.warning(messages.left_untracking(self.id, [interface], failed[interface].text))
             if not goals:
                 return
             self.tools.deadline.pause(pause)

@@ -46,6 +46,13 @@ def bad_seconds(name: str, value: str, least: int, most: int) -> FenceError:
     return _invalid(f"{name}={_short(value)}: not a whole number of seconds from {least} to {most}")
 
 
+def settle_too_long(settle: float, deadline: float, untracks: bool) -> FenceError:
+    twice = ", twice with untrack_secg," if untracks else ""
+    return _invalid(
+        f"settle_time={settle:g}{twice} does not fit into deadline={deadline:g}; lower it, or raise deadline"
+    )
+
+
 def bad_count(name: str, value: str) -> FenceError:
     return _invalid(f"{name}={_short(value)}: not a whole number of 0 or more")
 
@@ -454,8 +461,8 @@ def cannot_take_in(plug: str, interface: str) -> FenceError:
     )
 
 
-def left_untracking(plug: str, reason: str) -> str:
-    return f"{plug}: an interface may be left with untrack_secg, open to all: {reason}; repeat off"
+def left_untracking(plug: str, interfaces: Iterable[str], reason: str) -> str:
+    return f"{plug}: {_list(interfaces)} may be left with untrack_secg, open to all: {reason}; run off now"
 
 
 def claim_failed(plug: str, reason: str, originals: Mapping[str, FrozenSet[str]]) -> str:
@@ -554,6 +561,14 @@ def overtaken_open(plug: str, interfaces: Iterable[str]) -> FenceError:
     return FenceError(
         Category.RESTORE,
         f"{plug} was fenced meanwhile, but {_list(interfaces)} may be open: NOT isolated again; run off now",
+    )
+
+
+def backup_appeared(plug: str) -> FenceError:
+    return FenceError(
+        Category.RESTORE,
+        f"{plug}: a backup appeared after the first read: the instance is being fenced concurrently, and off takes "
+        "precedence; nothing was changed: repeat on",
     )
 
 

@@ -18,12 +18,16 @@ from typing import Dict, List, Mapping, Optional, Sequence
 from . import backup_tags, identity, messages, recording, rules
 from .ec2 import RESERVE_SECONDS, at_once
 from .errors import ApiError, FenceError
+from .isolating_groups import IsolatingGroups
 from .isolation import Isolation
 from .rules import Groups, Instance
 from .toolbox import Toolbox
 
 log = logging.getLogger(__name__)
 
+# How long a read is repeated that shows interfaces isolated and no record of that: groups may be behind by seconds
+# while tags are not, as after an "on". Such a node is isolated, or an interface of it is so by nature.
+DOUBT_SECONDS = 8.0
 # What EC2 or the SDK answers where SkipOsShutdown is not supported.
 NO_SKIP = ("ParamValidationError", "OperationNotPermitted", "UnsupportedOperation", "UnknownParameter")
 
@@ -36,6 +40,7 @@ class Fence:
     originals: Mapping[str, Groups]
     goals: Mapping[str, Groups]
     own: Optional[str]  # this machine's instance ID
+    isolating: IsolatingGroups
 
 
 # --- decide ----------------------------------------------------------------------------------------------------
@@ -54,6 +59,8 @@ def prepare(tools: Toolbox, plugs: List[str]) -> List[Fence]:
     if own in plugs:
         raise messages.self_fencing(str(own))
     found = tools.instances.read([*plugs, *([own] if own else [])])
+    if any(plug not in found for plug in plugs):  # a stale view, perhaps: once more before that is final
+        found = tools.read_once_more([*plugs, *([own] if own else [])])
     _refuse_fenced_fencer(tools, found.get(own) if own else None)
     return [_decide(tools, plug, found.get(plug), own) for plug in plugs]
 
@@ -68,8 +75,9 @@ def _decide(tools: Toolbox, plug: str, target: Optional[Instance], own: Optional
     policy = tools.policy
     if target is None:
         raise messages.unknown_instance(plug)
+    isolating = IsolatingGroups(tools, target)
     if target.terminated:
-        return Fence(target, {}, {}, own)
+        return Fence(target, {}, {}, own, isolating)
     if target.state != "running" and not tools.settings.ignore_instance_state:
         raise messages.not_running(plug, target.state)
     _refuse_interfaces(target)
@@ -77,40 +85,35 @@ def _decide(tools: Toolbox, plug: str, target: Optional[Instance], own: Optional
     unsure = rules.doubtful(target, book, policy)
     between = any(rules.between_steps(i.groups, policy) for i in target.interfaces if i.id in unsure)
     if unsure and (policy.keep_only or between or not rules.something_to_remove(target, policy)):
-        target = tools.reread(plug, target, lambda i: not rules.doubtful(i, backup_tags.read(i), policy))
+        is_sure = lambda i: not rules.doubtful(i, backup_tags.read(i), policy)  # noqa: E731
+        target = tools.reread(plug, target, is_sure, DOUBT_SECONDS)
         book = backup_tags.read(target)
     if not rules.something_to_remove(target, policy) and not rules.has_record(target, book, policy):
         raise messages.nothing_to_remove(plug)
     originals = rules.backup(target, book, policy)
-    goals = _goals(tools, target, originals)
+    goals = _goals(tools, target, originals, isolating)
     if not recording.may_be_missing(tools, target):
         recording.plan(tools, target, originals)
-    return Fence(target, originals, goals, own)
+    return Fence(target, originals, goals, own, isolating)
 
 
-def _goals(tools: Toolbox, target: Instance, originals: Mapping[str, Groups]) -> Dict[str, Groups]:
-    """The groups that isolate each interface. Of several VPCs each gets those of ``secg`` that it can use.
+def _goals(
+    tools: Toolbox, target: Instance, originals: Mapping[str, Groups], isolating: IsolatingGroups
+) -> Dict[str, Groups]:
+    """The groups that isolate each interface.
 
-    Where that cannot be looked up, EC2 refuses the others one by one when they are set (``_smaller_goal``).
+    Which of ``secg`` each can use is looked up now where they are of several VPCs, and where a refusal would find
+    the node open to everybody; else when EC2 refuses them.
     """
     policy = tools.policy
-    goals = {i.id: rules.goal(i.groups, policy, originals[i.id]) for i in target.interfaces}
+    if len({i.vpc for i in target.interfaces}) > 1 or (policy.untrack is not None and len(policy.secg) > 1):
+        isolating.look_up()
+    goals = {i.id: isolating.of(i, originals[i.id]) for i in target.interfaces}
     for interface in target.interfaces:
+        if not goals[interface.id] and policy.keep_only:
+            raise messages.no_group_in_vpc(target.id, interface.id, interface.vpc)
         if not goals[interface.id]:
             raise messages.nothing_left(target.id, interface.id, interface.groups)
-    if not policy.keep_only or len({i.vpc for i in target.interfaces}) == 1:
-        return goals
-    try:
-        usable = tools.groups.vpcs(policy.secg)
-    except ApiError as error:
-        log.debug("%s", error.text)
-        return goals
-    for group in (g for g in policy.secg if g not in usable):
-        log.warning(messages.group_dropped(target.id, group))
-    for interface in target.interfaces:
-        goals[interface.id] = frozenset(g for g in policy.secg if interface.vpc in usable.get(g, ()))
-        if not goals[interface.id]:
-            raise messages.no_group_in_vpc(target.id, interface.id, interface.vpc)
     return goals
 
 
@@ -145,7 +148,7 @@ def run(tools: Toolbox, fence: Fence) -> None:
     recorded = recording.record(tools, fence.target, fence.originals, fence.own, look)
     if tools.policy.untrack is None:
         log.warning(messages.established_may_survive(plug, tools.settings.onfence_poweroff))
-    Isolation(tools, fence.target, fence.goals, recorded).run()
+    Isolation(tools, fence, recorded).run()
 
 
 def power_off(tools: Toolbox, plugs: Sequence[str]) -> None:

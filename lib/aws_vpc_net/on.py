@@ -9,12 +9,14 @@ that another ``off`` writes meanwhile is not touched. Every read looks for such 
 from __future__ import annotations
 
 import logging
-from typing import Dict, List, Mapping, Tuple
+from dataclasses import replace
+from typing import Dict, List, Mapping, Optional, Tuple
 
 from . import backup_tags, messages, recording, rules
 from .deadline import growing_pauses
 from .errors import ApiError, Category, FenceError
-from .rules import Book, Groups, Instance
+from .isolating_groups import IsolatingGroups
+from .rules import Book, Groups, Instance, Interface
 from .toolbox import Toolbox
 
 log = logging.getLogger(__name__)
@@ -36,17 +38,21 @@ def run(tools: Toolbox, plug: str) -> None:
 
 
 def _bring_back(tools: Toolbox, plug: str) -> None:
-    first = tools.instances.read([plug]).get(plug)
+    first = tools.instances.read([plug]).get(plug) or tools.read_once_more([plug]).get(plug)
     if first is None:
         raise messages.unknown_instance(plug)
     if first.terminated:
         raise messages.terminated(plug)
-    first, goals = _static_goals(tools, first) if tools.settings.static else _recorded_goals(tools, first)
+    known = backup_tags.Known().and_seen(first)
+    if tools.settings.static:
+        first, goals = _static_goals(tools, first)
+    else:
+        first, goals, known = _recorded_goals(tools, first, known)
     leftovers = {**backup_tags.own(first.tags, plug), **backup_tags.copied(first.tags, plug)}
     if not goals and (not leftovers or not tools.policy.secg):  # without secg nobody can tell what is isolated
         log.info(messages.nothing_to_restore(plug))
         return
-    seen = _Restore(tools, first, goals).run()
+    seen = _Restore(tools, first, goals, known).run()
     if not goals and _looks_fenced(seen, tools):  # the first read was stale: nothing may be forgotten
         raise messages.no_record(plug)
     tools.ec2.use_reserve(tools.deadline.remaining() / 2)  # what may fail must not take the time of what follows
@@ -79,10 +85,14 @@ def _looks_fenced(instance: Instance, tools: Toolbox) -> bool:
     return any(rules.isolated(i, instance, book, tools.policy) for i in instance.interfaces)
 
 
-def _recorded_goals(tools: Toolbox, first: Instance) -> Tuple[Instance, Dict[str, Groups]]:
-    """The groups on record of each attached interface that has one.
+def _recorded_goals(
+    tools: Toolbox, first: Instance, known: backup_tags.Known
+) -> Tuple[Instance, Dict[str, Groups], backup_tags.Known]:
+    """The groups on record of each attached interface that has one; the read that shows it, and what is known.
 
-    Where something looks fenced and no record is seen, the read may be stale: there is another.
+    Where something looks fenced and no record is seen, the read may be stale: there is another. What is known is
+    what the truly first one showed: a backup that only a later read shows is a concurrent fencer's, and is not
+    restored; unless all was isolated in the first read already, and it is the only one.
     """
     policy = tools.policy
 
@@ -91,7 +101,12 @@ def _recorded_goals(tools: Toolbox, first: Instance) -> Tuple[Instance, Dict[str
         return bool(found) or not any(rules.cut(i.groups, policy) for i in instance.interfaces)
 
     if not is_clear(first):
-        first = tools.reread(first.id, first, is_clear)
+        again = tools.reread(first.id, first, is_clear)
+        if known.is_news(again):
+            if not rules.is_finished_fence(first, backup_tags.read(again), policy):
+                raise messages.backup_appeared(first.id)
+            known = known.and_seen(again)
+        first = again
     book = backup_tags.read(first)
     goals = rules.originals(first, book, policy)
     if not goals and _looks_fenced(first, tools):
@@ -100,7 +115,7 @@ def _recorded_goals(tools: Toolbox, first: Instance) -> Tuple[Instance, Dict[str
         log.warning(messages.cut_without_record(first.id))
     if goals:
         _warn_of_others(first, book, goals)
-    return first, goals
+    return first, goals, known
 
 
 def _warn_of_others(first: Instance, book: Book, goals: Mapping[str, Groups]) -> None:
@@ -120,11 +135,13 @@ def _warn_of_others(first: Instance, book: Book, goals: Mapping[str, Groups]) ->
 class _Restore:
     """Sets the groups and reads until they are there. One object for one instance."""
 
-    def __init__(self, tools: Toolbox, first: Instance, goals: Mapping[str, Groups]) -> None:
+    def __init__(
+        self, tools: Toolbox, first: Instance, goals: Mapping[str, Groups], known: backup_tags.Known
+    ) -> None:
         self.tools = tools
         self.first = first
         self.goals = dict(goals)
-        self.known = backup_tags.Known().and_seen(first)
+        self.known = known  # by the truly first read
         self.refused: Dict[str, FenceError] = {}  # for good
         self.failed: Dict[str, FenceError] = {}  # for now: the outcome may be unknown
 
@@ -197,10 +214,12 @@ class _Restore:
     def _isolate_again(self, seen: Instance) -> None:
         """An ``off`` came in between, and wins: cut again what we opened, delete nothing, fail."""
         self.tools.ec2.use_reserve()
-        goals = self._isolating()
+        isolating = IsolatingGroups(self.tools, seen)
+        goals = self._isolating(seen, isolating)
         todo = dict(goals)
         for pause in growing_pauses(0.1, 1.0):
-            errors = self.tools.groups.set_groups(todo, Category.RESTORE)
+            errors = self._close(todo, isolating)
+            goals.update(todo)
             try:
                 latest = self.tools.instances.read([self.first.id]).get(self.first.id) or seen
             except FenceError as error:
@@ -228,16 +247,35 @@ class _Restore:
             self.tools.tags.write(latest.id, planned.tags)
             log.info(messages.record_written(latest.id, len(planned.tags), planned.time))
 
-    def _isolating(self) -> Dict[str, Groups]:
-        """The groups that close what we opened; none for an interface that nobody can tell how to close."""
+    def _close(self, todo: Dict[str, Groups], isolating: IsolatingGroups) -> Dict[str, Optional[FenceError]]:
+        """Set isolating groups, at once smaller ones where EC2 refuses some; the errors that remain."""
+        errors: Dict[str, Optional[FenceError]] = {}
+        again = dict(todo)
+        while again:
+            outcomes = self.tools.groups.set_groups(again, Category.RESTORE)
+            errors.update(outcomes)
+            refused = {i: e for i, e in outcomes.items() if e is not None}
+            smaller = {i: isolating.smaller(i, todo[i], e, look=False) for i, e in refused.items()}
+            again = {i: g for i, g in smaller.items() if g}
+            todo.update(again)
+        return errors
+
+    def _isolating(self, seen: Instance, isolating: IsolatingGroups) -> Dict[str, Groups]:
+        """The groups that close what we opened: those that isolated it when it was read first, if they did.
+
+        None for an interface that nobody can tell how to close.
+        """
         policy = self.tools.policy
-        before = {i.id: i.groups for i in self.first.interfaces}
+        shown = {i.id: i for i in (*seen.interfaces, *self.first.interfaces)}
         goals = {}
         for interface, opened in self.goals.items():
-            wanted = rules.goal(opened, policy) if policy.secg else rules.NONE
-            fallback = before.get(interface, rules.NONE)
-            if wanted or fallback != opened:
-                goals[interface] = wanted or fallback
+            latest = shown.get(interface, Interface(interface, 0, rules.NONE))
+            before = latest.groups
+            wanted = before if rules.cut(before, policy) else rules.NONE
+            if policy.secg and not wanted:
+                wanted = isolating.of(replace(latest, groups=opened))
+            if wanted or before != opened:
+                goals[interface] = wanted or before
         return {i: g for i, g in goals.items() if g}
 
     def _is_closed(self, groups: Groups, goal: Groups) -> bool:

@@ -201,6 +201,16 @@ OPTIONS = (
         default="45",
     ),
     Option(
+        "settle_time",
+        ":",
+        "seconds",
+        "Seconds that the network of EC2 may take to follow a change of groups, which the API accepts before: off "
+        "succeeds no earlier than this after its last change, and with untrack_secg stays as long on that group. "
+        "0: do not wait",
+        type="second",
+        default="5",
+    ),
+    Option(
         "metrics_file",
         ":",
         "path",

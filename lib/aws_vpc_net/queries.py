@@ -8,7 +8,7 @@ from typing import Dict, List, Tuple
 from . import backup_tags, messages, rules
 from .errors import Category, FenceError
 from .settings import is_instance_id
-from .toolbox import Toolbox
+from .toolbox import READ_ONCE_MORE_SECONDS, Toolbox
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,8 @@ def status(tools: Toolbox, plugs: List[str]) -> Dict[str, bool]:
         FenceError: the read failed, or an instance is not there: never a guess.
     """
     found = tools.instances.read(plugs)
+    if any(plug not in found for plug in plugs):  # a stale view, perhaps: once more before that is final
+        found = tools.read_once_more(plugs)
     for plug in plugs:
         if plug not in found:
             raise messages.unknown_instance(plug)
@@ -49,7 +51,7 @@ def status(tools: Toolbox, plugs: List[str]) -> Dict[str, bool]:
 
 
 def monitor(tools: Toolbox) -> None:
-    """Prove that fencing would work: credentials, API, groups. Two calls, whatever the account's size.
+    """Prove that fencing would work: credentials, API, groups. Two or three calls, whatever the account's size.
 
     Raises:
         FenceError: it would not.
@@ -61,6 +63,9 @@ def monitor(tools: Toolbox) -> None:
         return
     try:
         missing = wanted - tools.groups.existing(wanted)
+        if missing:  # a stale view, perhaps: once more before that is final
+            tools.deadline.pause(READ_ONCE_MORE_SECONDS)
+            missing = wanted - tools.groups.existing(wanted)
     except FenceError as error:
         if error.category is not Category.PERMISSION:
             raise

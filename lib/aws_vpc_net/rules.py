@@ -239,6 +239,15 @@ def something_to_remove(instance: Instance, policy: Policy) -> bool:
 # --- on --------------------------------------------------------------------------------------------------------
 
 
+def is_finished_fence(first: Instance, later: Book, policy: Policy) -> bool:
+    """Is the record, which only a later read shows, that of the fence which the first read showed without one?
+
+    It is if every interface was cut then, and there is one record only: an ``off`` that began since would have found
+    that one, and written another.
+    """
+    return all(cut(i.groups, policy) for i in first.interfaces) and len(later.times) == 1
+
+
 def originals(instance: Instance, book: Book, policy: Policy) -> Dict[str, Groups]:
     """What ``on`` sets: the valid record of each attached interface that has one.
 

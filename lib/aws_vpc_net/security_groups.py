@@ -50,24 +50,17 @@ class SecurityGroupOperations:
 
     def existing(self, groups: Iterable[str]) -> FrozenSet[str]:
         """Those of the groups that exist; by filter, so that one unknown group does not fail the call."""
-        return frozenset(self._vpc_of(groups))
+        return frozenset(self.described(groups))
 
-    def vpcs(self, groups: Iterable[str]) -> Dict[str, Set[str]]:
-        """The VPCs that each of the groups can be used in: its own, and those that it is associated with.
-
-        Raises:
-            ApiError: it cannot be told, for want of permission or because the SDK knows no associations.
-        """
-        found = {g: {vpc} for g, vpc in self._vpc_of(groups).items()}
-        for group, vpcs in self.associated(found).items():
-            found[group] |= vpcs
-        return found
+    def own_vpcs(self, groups: Iterable[str]) -> Dict[str, Set[str]]:
+        """The VPC of each of the groups that exist, to which those that it is associated with can be added."""
+        return {i: {str(g.get("VpcId", ""))} for i, g in self.described(groups).items()}
 
     def associated(self, groups: Iterable[str]) -> Dict[str, Set[str]]:
         """The VPCs that each of the groups is associated with, beside its own.
 
         Raises:
-            ApiError: as ``vpcs``.
+            ApiError: it cannot be told, for want of permission or because the SDK knows no associations.
         """
         found: Dict[str, Set[str]] = {g: set() for g in groups}
         doing = Doing("look up VPC associations of security groups", Category.RETRIEVAL)
@@ -84,6 +77,3 @@ class SecurityGroupOperations:
         doing = Doing(f"look up security groups {', '.join(wanted)}", Category.RETRIEVAL)
         reply = self._ec2.call("describe_security_groups", doing, Filters=[{"Name": "group-id", "Values": wanted}])
         return {g["GroupId"]: g for g in reply.get("SecurityGroups", ())}
-
-    def _vpc_of(self, groups: Iterable[str]) -> Dict[str, str]:
-        return {i: g.get("VpcId", "") for i, g in self.described(groups).items()}

@@ -56,6 +56,7 @@ class Settings:
     filters: Tuple[Tuple[str, Tuple[str, ...]], ...] = ()
     api_seconds: float = 5.0
     deadline: float = 45.0
+    settle_seconds: float = 5.0
     boto3_debug: bool = False
     metrics_file: Optional[str] = None
     warnings: Tuple[str, ...] = ()
@@ -147,6 +148,18 @@ class _Parser:
         if "--plug" not in self.options:
             return ()
         return self.items("plug", self.text("plug") or "", separator)
+
+    def settle_time(self, action: str) -> float:
+        """Seconds; they have to fit into the deadline beside what ``off`` keeps in reserve, twice if it untracks."""
+        settle = float(seconds("settle-time", self.options.get("--settle-time", "5"), 0))
+        deadline, untracks = _deadline(self.options), self.text("untrack-secg") is not None
+        if settle * (1 + untracks) >= 0.8 * deadline:
+            error = messages.settle_too_long(settle, deadline, untracks)
+            if action in ("off", "validate-all"):
+                raise error
+            if action == "monitor":
+                self.warnings.append(error.text)
+        return settle
 
     def metrics(self) -> Optional[str]:
         """An absolute path, or a warning: no value of it may keep a node from being fenced."""
@@ -256,11 +269,16 @@ def parse(options: Mapping[str, object]) -> Settings:
         static={n: g for n, g in static.items() if g},
         filters=p.filters(),
         api_seconds=float(seconds("api-timeout", options.get("--api-timeout", "5"), 1)),
-        deadline=float(seconds("deadline", options.get("--deadline", "45"), 2)),
+        deadline=_deadline(options),
+        settle_seconds=p.settle_time(action),
         boto3_debug=boolean("boto3_debug", p.text("boto3_debug") or "false"),
         metrics_file=p.metrics(),
         warnings=tuple(p.warnings),
     )
+
+
+def _deadline(options: Mapping[str, object]) -> float:
+    return float(seconds("deadline", options.get("--deadline", "45"), 2))
 
 
 def _region(region: Optional[str]) -> Optional[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable, Optional
+from typing import Callable, Dict, Optional, Sequence
 
 from .deadline import Deadline, growing_pauses
 from .ec2 import Ec2, Stats
@@ -13,6 +13,7 @@ from .security_groups import SecurityGroupOperations
 from .settings import Settings
 from .tags import TagOperations
 
+READ_ONCE_MORE_SECONDS = 0.4  # before what is not there is taken to be not there
 READ_AGAIN_SECONDS = 2.0  # how long a read that may be stale is repeated where no other read can tell
 
 
@@ -41,18 +42,29 @@ class Toolbox:
         """When all must have ended."""
         return self.ec2.deadline
 
-    def reread(self, plug: str, first: Instance, enough: Callable[[Instance], bool]) -> Instance:
-        """Read the instance again, with growing pauses, until it is as hoped or READ_AGAIN_SECONDS are over.
+    def read_once_more(self, plugs: Sequence[str]) -> Dict[str, Instance]:
+        """Read instances again after a pause, as the first read may have been stale."""
+        self.deadline.pause(READ_ONCE_MORE_SECONDS)
+        return self.instances.read(plugs)
 
-        For states that are rare but cannot be told from a stale read: at least one more read, always.
+    def reread(
+        self,
+        plug: str,
+        first: Instance,
+        enough: Callable[[Instance], bool],
+        seconds: float = READ_AGAIN_SECONDS,
+    ) -> Instance:
+        """Read the instance again, with growing pauses, until it is as hoped or so many seconds are over.
+
+        For states that are rare but cannot be told from a stale read: at least one more read, always; and never for
+        more than a quarter of the time that is left.
         """
+        ends = self.deadline.now() + min(seconds, self.deadline.remaining() / 4)
         latest = first
-        spent = 0.0
         for pause in growing_pauses(0.2, 1.0):
             self.deadline.pause(pause)
-            spent += pause
             latest = self.instances.read([plug]).get(plug, latest)
-            if enough(latest) or spent >= READ_AGAIN_SECONDS or self.deadline.passed:
+            if enough(latest) or self.deadline.now() >= ends or self.deadline.passed:
                 return latest
         raise AssertionError("growing_pauses never ends")
 

@@ -93,6 +93,7 @@ def agent(ec2: Ec2Server, tmp_path: Path) -> Agent:
         "access_key": ec2.key.access_key,
         "secret_key": ec2.key.secret_key,
         "endpoint_url": ec2.endpoint,
+        "settle_time": "0",  # the emulator has no network that follows later
     }
     env = {k: os.environ[k] for k in ("PATH", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX") if k in os.environ}
     made = Agent(ec2, tmp_path, options, {**env, "HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true"})

@@ -100,10 +100,24 @@ def test_several_vpcs_add_2_where_groups_are_kept(calls, two_vpcs, newest):
     assert calls("off", node, secg=remove, invert_sg_removal=None) == OFF + changes(2)
 
 
-def test_several_vpcs_add_1_and_a_refused_change_each_where_the_sdk_knows_no_associations(calls, agent, two_vpcs):
+def test_several_vpcs_add_1_where_the_sdk_knows_no_associations(calls, agent, two_vpcs):
     agent.env["PYTHONPATH"] = os.environ["BOTO3_OLDEST"]
     node, keep, _ = two_vpcs
-    assert calls("off", node, secg=keep) == OFF + changes(2 + 2) + Counter({GROUPS: 1})
+    assert calls("off", node, secg=keep) == OFF + changes(2) + Counter({GROUPS: 1})
+
+
+def test_groups_of_two_vpcs_add_2_and_a_refused_change_each_to_a_node_in_one(calls, ec2, node, newest):
+    there = ec2.edit.add_group("isolation2", ec2.edit.add_vpc()["vpc"])
+    options = {"secg": f"{ec2.world.isolation},{there}"}
+    assert calls("off", node, **options) == OFF + changes(2 + 2) + Counter({GROUPS: 1, ASSOCIATIONS: 1})
+    untracking = {**options, "untrack_secg": ec2.world.open}
+    assert calls("off", ec2.world.nodes["node2"], **untracking) == OFF + changes(2 + 2) + Counter(
+        {GROUPS: 1, ASSOCIATIONS: 1}
+    )
+
+
+def test_settling_adds_a_read(calls, node):
+    assert calls("off", node, settle_time=1) == OFF + changes(2) + Counter({READ: 1})
 
 
 def test_a_name_adds_3(calls):

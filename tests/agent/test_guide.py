@@ -48,7 +48,7 @@ class Shell:
         tools.mkdir()
         cli = Path(sys.executable).parent / "aws"
         self._program(tools / "aws", f'exec {shlex.quote(str(cli))} "$@"')
-        reach = f'case " $* " in *\' -o \'*) set -- "$@" --endpoint-url={ec2.endpoint} ;; esac\n'
+        reach = f'case " $* " in *\' -o \'*) set -- "$@" --endpoint-url={ec2.endpoint} --settle-time=0 ;; esac\n'
         self._program(tools / "fence_aws_vpc_net", f'{reach}exec {shlex.quote(os.environ["AGENT"])} "$@"')
         known = {**agent.env, **ec2.environment(), "AWS_PAGER": ""}
         self.env = {**known, "PATH": f"{tools}:{agent.env['PATH']}"}

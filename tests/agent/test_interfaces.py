@@ -37,6 +37,67 @@ def test_in_several_vpcs_each_interface_keeps_the_groups_of_its_own(agent, ec2, 
     assert ec2.snapshot() == before
 
 
+@pytest.mark.parametrize("untracks", [False, True])
+@pytest.mark.parametrize("sdk", ["BOTO3_OLDEST", "BOTO3_NEWEST"])
+@pytest.mark.parametrize("may_look", [True, False])
+def test_one_device_for_nodes_in_two_vpcs(agent, ec2, sdk, may_look, untracks):
+    """EC2's words for a group of another VPC name no group."""
+    agent.env["PYTHONPATH"] = os.environ[sdk]
+    if not may_look:
+        ec2.key.deny("ec2:DescribeSecurityGroup*")
+    other = ec2.edit.add_vpc()
+    there = [ec2.edit.add_group(n, other["vpc"]) for n in ("isolation2", "app2")]
+    node2 = ec2.edit.add_instance("there", [{"groups": [there[1]], "subnet": other["subnet"]}])
+    options = {"secg": f"{ec2.world.isolation},{there[0]}", "invert_sg_removal": True}
+    if untracks:
+        options["untrack_secg"] = ec2.world.open
+    before = ec2.snapshot()
+    for node, isolation in ((ec2.world.nodes["node1"], ec2.world.isolation), (node2, there[0])):
+        if untracks and node == node2:
+            options["untrack_secg"] = ec2.edit.add_group("open2", other["vpc"])
+        result = agent.command("off", node, **options)
+        assert result.code == 0, result.err
+        assert set(map(tuple, groups(ec2, node).values())) == {(isolation,)}
+        assert agent.command("status", node, **options).code == 2
+        assert agent.command("on", node, **options).code == 0
+    assert ec2.snapshot() == before
+
+
+def test_of_many_groups_those_that_fit_are_kept_together(agent, ec2):
+    """One VPC takes two of three groups, and the fourth is gone."""
+    agent.env["PYTHONPATH"] = os.environ["BOTO3_NEWEST"]
+    node = ec2.world.nodes["node1"]
+    here, there = ec2.edit.add_group("isolation2"), ec2.edit.add_group("isolation3", ec2.edit.add_vpc()["vpc"])
+    secg = f"{ec2.world.isolation},{here},{there},sg-00000000000000bad"
+    result = agent.command("off", node, secg=secg, invert_sg_removal=True)
+    assert result.code == 0, result.err
+    assert set(map(tuple, groups(ec2, node).values())) == {tuple(sorted([ec2.world.isolation, here]))}
+
+
+def test_no_group_of_the_vpc_of_a_node_is_an_error_and_nothing_is_changed(agent, ec2):
+    node, before = ec2.world.nodes["node1"], ec2.snapshot()
+    vpc = ec2.edit.add_vpc()["vpc"]
+    secg = ",".join(ec2.edit.add_group(f"isolation{n}", vpc) for n in range(3))
+    result = agent.command("off", node, secg=secg, invert_sg_removal=True)
+    assert result.code == 1
+    assert "belong to different networks" in result.last
+    now = ec2.snapshot()[node]
+    assert now["interfaces"] == before[node]["interfaces"]
+
+
+@pytest.mark.parametrize("code", ["InvalidGroup.NotFound", "InvalidSecurityGroupID.NotFound"])
+def test_a_group_that_is_gone_is_left_out_whatever_the_code(agent, ec2, keep, code):
+    node, gone = ec2.world.nodes["node1"], "sg-00000000000000bad"
+    named = lambda call: gone in call.listing("SecurityGroupId")  # noqa: E731
+    text = f"The security group '{gone}' does not exist"
+    rule = ec2.rules.add(CHANGE, Error(code, text), when=named, times=None)
+    result = agent.command("off", node, secg=f"{keep['secg']},{gone}", invert_sg_removal=True)
+    assert result.code == 0, result.err
+    assert rule.fired == 2
+    assert any(f"{gone} of secg does not exist" in line for line in result.lines)
+    assert is_cut(ec2, node, keep)
+
+
 def test_an_associated_group_serves_both_vpcs(agent, ec2, two_vpcs):
     agent.env["PYTHONPATH"] = os.environ["BOTO3_NEWEST"]
     node, _, _, other = two_vpcs

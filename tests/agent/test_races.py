@@ -10,7 +10,8 @@ import time
 
 import pytest
 from ec2 import AccessKey
-from ec2.faults import Delay, Error, Hook, Reset, Throttle
+from ec2.faults import Delay, Error, Fault, Hook, Reset, Throttle
+from ec2.wire import success_reply
 from world_of import groups, is_cut, our_tags
 
 CHANGE = "ModifyNetworkInterfaceAttribute"
@@ -408,3 +409,132 @@ def test_a_detached_interface_of_an_older_record_is_a_warning_with_its_groups(ag
     succeeds(result)
     assert f"{second} of the backup is not attached any more" in result.last
     assert all(group in result.last for group in before[second])
+
+
+# --- what is known starts at the truly first read ----------------------------------------------------------------
+
+
+def test_an_off_that_runs_while_on_reads_again_wins(agent, ec2, node, second):
+    """Storage only: one interface never had the group. It looks isolated, and ``on`` reads once more."""
+    options = {"secg": ec2.world.groups["ssh"]}
+    before = groups(ec2, node)
+    assert ec2.world.groups["ssh"] not in before[second]
+    off = once(ec2, "DescribeInstances", lambda: agent.command("off", node, **options), late=True)
+    result = agent.command("on", node, **options)
+    succeeds(off[0])
+    assert result.code == 1
+    assert "a backup appeared after the first read" in result.last
+    assert is_cut(ec2, node, options)
+    restores(agent, ec2, node, options, before)
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.5])
+def test_an_off_that_starts_while_on_reads_again_wins(agent, ec2, node, seconds):
+    options = {"secg": ec2.world.groups["ssh"]}
+    before = groups(ec2, node)
+    running = agent.start(*agent.arguments("on", node, **options))
+    while not any(c.outcome == "whole" for c in ec2.calls_of("DescribeInstances")):
+        time.sleep(0.01)
+    time.sleep(seconds)
+    result = agent.command("off", node, **options)
+    _, err = running.communicate(timeout=LIMIT)
+    succeeds(result)
+    assert running.returncode == 0 or "fenced" in err
+    assert is_cut(ec2, node, options)
+    restores(agent, ec2, node, options, before)
+
+
+@pytest.mark.parametrize("other", ["gone", "other VPC"])
+@pytest.mark.parametrize("untracks", [False, True])
+def test_an_on_that_is_overtaken_isolates_by_the_groups_that_fit(agent, ec2, node, keep, other, untracks):
+    more = "sg-00000000000000bad" if other == "gone" else ec2.edit.add_group("isolation2", ec2.edit.add_vpc()["vpc"])
+    options = {**keep, "secg": f"{ec2.world.isolation},{more}", "untrack_secg": ec2.world.open if untracks else None}
+    before = groups(ec2, node)
+    succeeds(agent.command("off", node, **options))
+    off = once(ec2, CHANGE, lambda: agent.command("off", node, **options))
+    result = agent.command("on", node, **options)
+    succeeds(off[0])
+    assert result.code == 1
+    assert "was fenced meanwhile, and that wins" in result.last
+    assert result.seconds < 20, "not only at the deadline"
+    assert is_cut(ec2, node, options)
+    restores(agent, ec2, node, options, before)
+
+
+@pytest.mark.parametrize("other", ["gone", "other VPC"])
+def test_an_on_of_a_half_fenced_node_that_is_overtaken_finds_the_groups_too(agent, ec2, node, keep, other):
+    """The first read shows an interface open, so that nothing says which groups had isolated it."""
+    more = "sg-00000000000000bad" if other == "gone" else ec2.edit.add_group("isolation2", ec2.edit.add_vpc()["vpc"])
+    options = {**keep, "secg": f"{ec2.world.isolation},{more}"}
+    before = groups(ec2, node)
+    half_fenced(agent, ec2, keep)
+    off = once(ec2, CHANGE, lambda: agent.command("off", node, **options))
+    result = agent.command("on", node, **options)
+    succeeds(off[0])
+    assert result.code == 1
+    assert is_cut(ec2, node, options)
+    restores(agent, ec2, node, options, before)
+
+
+def test_groups_that_are_behind_for_seconds_after_an_on_are_no_originals(agent, ec2, node, keep):
+    """Tags are fresh: no record is left that would tell that the isolation is over."""
+    before = groups(ec2, node)
+    for action in ("off", "on"):
+        succeeds(agent.command(action, node, **keep))
+    ec2.stale(groups_seconds=6.0)
+    succeeds(agent.command("off", node, **keep))
+    ec2.fresh()
+    assert is_cut(ec2, node, keep)
+    restores(agent, ec2, node, keep, before)
+
+
+# --- what is not there once ---------------------------------------------------------------------------------------
+
+
+class Nothing(Fault):
+    """EC2's answer where the filter matches nothing."""
+
+    def after(self, call, reply):
+        reply.body = success_reply(call.action, "<reservationSet/>").body
+
+
+@pytest.mark.parametrize("action", ["off", "on", "status"])
+def test_a_first_read_without_the_instance_is_not_final(agent, ec2, node, keep, action):
+    if action == "on":
+        succeeds(agent.command("off", node, **keep))
+    rule = ec2.rules.add("DescribeInstances", Nothing())
+    succeeds(agent.command(action, node, **keep))
+    assert rule.fired == 1
+    assert is_cut(ec2, node, keep) == (action == "off")
+
+
+def test_monitor_looks_twice_before_it_says_that_a_group_is_gone(agent, ec2, keep):
+    class NoGroups(Fault):
+        def after(self, call, reply):
+            reply.body = success_reply(call.action, "<securityGroupInfo/>").body
+
+    rule = ec2.rules.add("DescribeSecurityGroups", NoGroups())
+    succeeds(agent.command("monitor", **keep))
+    assert rule.fired == 1
+    assert len(ec2.calls) == 3
+
+
+@pytest.mark.parametrize(("action", "call"), [("off", "CreateTags"), ("on", "DeleteTags"), ("off", "StopInstances")])
+def test_an_instance_that_is_not_found_once_is_tried_again(agent, ec2, node, keep, action, call):
+    options = {**keep, "onfence_poweroff": call == "StopInstances" or None}
+    if action == "on":
+        succeeds(agent.command("off", node, **keep))
+    rule = ec2.rules.add(call, Error("InvalidInstanceID.NotFound", f"The instance ID '{node}' does not exist"))
+    result = agent.command(action, node, **options)
+    succeeds(result)
+    assert rule.fired == 1
+    assert [c.error for c in ec2.calls_of(call)[-2:]] == ["InvalidInstanceID.NotFound", None]
+
+
+def test_an_instance_that_is_never_found_is_final_soon(agent, ec2, node, keep):
+    text = f"The instance ID '{node}' does not exist"
+    rule = ec2.rules.add("CreateTags", Error("InvalidInstanceID.NotFound", text), times=None)
+    result = agent.command("off", node, **keep)
+    assert result.code == 1
+    assert text in result.last
+    assert rule.fired == 2

@@ -1,9 +1,10 @@
 """untrack_secg: through the group that allows everything, so that EC2 stops tracking, and then isolated."""
 
 import signal
+import time
 
 import pytest
-from ec2.faults import Delay, Error, Hook, LoseReply, Throttle
+from ec2.faults import Delay, Error, Hook, LoseReply, ServerError, Throttle
 from world_of import changes, groups, is_cut, our_tags
 
 
@@ -144,3 +145,123 @@ def test_a_node_that_has_the_group_among_its_own_gets_it_back(agent, ec2, option
     assert ec2.snapshot() == before
     assert our_tags(ec2, node) == {}
     assert changes(ec2)
+
+
+# --- what was opened is closed again, whatever happens ------------------------------------------------------------
+
+CHANGE = "ModifyNetworkInterfaceAttribute"
+
+
+def second_round(ec2, interface=None):
+    """A change to other groups than the untracking one, of this interface or of any."""
+
+    def isolating(call):
+        wanted = interface in (None, call.params["NetworkInterfaceId"])
+        return wanted and call.listing("SecurityGroupId") != [ec2.world.open]
+
+    return isolating
+
+
+def is_open(ec2, node):
+    return any(ec2.world.open in g for g in groups(ec2, node).values())
+
+
+@pytest.mark.parametrize("fault", [Throttle, LoseReply])
+def test_reads_that_fail_after_one_isolation_did_leave_nothing_open(agent, ec2, node, options, fault):
+    second = ec2.world.interfaces["node1"][1]
+    missed = ec2.rules.add(CHANGE, fault(), when=second_round(ec2, second))
+    failing = ec2.rules.add("DescribeInstances", ServerError(), when=lambda call: missed.fired > 0, times=None)
+    result = agent.command("off", node, deadline=6, **options)
+    assert missed.fired == 1
+    assert failing.fired > 0
+    assert result.code == 1
+    assert is_cut(ec2, node, options)
+    changed = [c.number for c in ec2.calls_of(CHANGE) if second_round(ec2, second)(c)]
+    assert len(changed) == 2
+    assert not [c for c in ec2.calls_of("DescribeInstances") if changed[0] < c.number < changed[1]], "no read between"
+
+
+def test_refused_isolation_gives_the_groups_back_though_no_read_answers(agent, ec2, node, options):
+    before = groups(ec2, node)
+    second = ec2.world.interfaces["node1"][1]
+    refused = ec2.rules.add(CHANGE, Error("OperationNotPermitted"), when=second_round(ec2, second))
+    ec2.rules.add("DescribeInstances", ServerError(), when=lambda call: refused.fired > 0, times=None)
+    result = agent.command("off", node, deadline=6, **options)
+    assert result.code == 1
+    assert not is_open(ec2, node)
+    assert groups(ec2, node)[second] == before[second]
+
+
+def test_throttled_until_nothing_is_left_of_the_time_it_says_what_is_open(agent, ec2, node, options):
+    ec2.rules.add(CHANGE, Throttle(), when=second_round(ec2), times=None)
+    result = agent.command("off", node, deadline=4, **options)
+    assert result.code == 1
+    assert any("may be left with untrack_secg, open to all" in line for line in result.lines)
+    ec2.rules.clear()
+    assert agent.command("off", node, **options).code == 0
+    assert is_cut(ec2, node, options)
+
+
+# From the second round on, once: what the SDK raises is no error of ours; or no thread can be started any more.
+FOREIGN = """
+import os, botocore.client
+call = botocore.client.BaseClient._make_api_call
+def once(self, name, params):
+    if os.path.exists(os.environ["FLAG"]) and not os.path.exists(os.environ["FLAG"] + ".done"):
+        open(os.environ["FLAG"] + ".done", "w").close()
+        raise TypeError("not an error of the agent's")
+    return call(self, name, params)
+botocore.client.BaseClient._make_api_call = once
+"""
+NO_THREADS = """
+import os, threading
+start = threading.Thread.start
+def refuse(thread):
+    if os.path.exists(os.environ["FLAG"]):
+        raise RuntimeError("can't start new thread")
+    start(thread)
+threading.Thread.start = refuse
+"""
+
+
+@pytest.fixture
+def broken_later(agent, ec2, tmp_path):
+    """Let the agent's Python run this at its start; the file FLAG is there from the second untracking on."""
+
+    def prepare(text):
+        folder = tmp_path / "site"
+        folder.mkdir()
+        (folder / "sitecustomize.py").write_text(text, encoding="ascii")
+        agent.env.update(PYTHONPATH=str(folder), FLAG=str(tmp_path / "flag"))
+        opening = lambda call: call.listing("SecurityGroupId") == [ec2.world.open]  # noqa: E731
+        ec2.rules.add(CHANGE, Hook(lambda call: (tmp_path / "flag").touch(), late=True), when=opening, nth=2)
+        return tmp_path / "flag"
+
+    return prepare
+
+
+def test_an_error_of_another_kind_between_the_steps_leaves_nothing_open(agent, ec2, node, options, broken_later):
+    flag = broken_later(FOREIGN)
+    result = agent.command("off", node, **options)
+    assert flag.with_name("flag.done").exists()
+    assert result.code == 1
+    assert not is_open(ec2, node)
+
+
+def test_no_thread_for_the_second_round_leaves_nothing_open(agent, ec2, node, options, broken_later):
+    flag = broken_later(NO_THREADS)
+    agent.command("off", node, **options)
+    assert flag.exists()
+    assert is_cut(ec2, node, options)
+
+
+def test_interrupted_while_it_settles_between_the_steps_it_closes_first(agent, ec2, node, options):
+    running = agent.start(*agent.arguments("off", node, **{**options, "settle_time": 10}))
+    while len(sets(ec2)) < 2:
+        time.sleep(0.02)
+        assert running.poll() is None
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=30)
+    assert running.returncode == 1
+    assert "interrupted" in err
+    assert is_cut(ec2, node, options)

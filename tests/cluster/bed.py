@@ -104,6 +104,7 @@ class Bed:
         """The options of fence-vpc, as pcs takes them."""
         cloud = self.cloud
         options = [f"endpoint_url=http://{API}:{API_PORT}", f"secg={cloud.isolation}", "invert_sg_removal=1"]
+        options.append("settle_time=0")  # the bed's network follows at once
         if self._untrack:
             options.append(f"untrack_secg={cloud.open}")
         return [*options, "pcmk_off_timeout=120", "pcmk_reboot_timeout=120", *self._options]

@@ -52,6 +52,7 @@ class Stage:
             "secg": self.ec2.world.isolation,
             "invert-sg-removal": "1",
             "endpoint_url": self.ec2.endpoint,
+            "settle_time": "1",  # the emulator has no network that follows later
         }
 
     # The agent
@@ -60,7 +61,7 @@ class Stage:
         """Runs it as an operator does, shows that, and returns what it said on stderr."""
         o = self.options
         words = [f"-o {action} -n {self.id(node)} -r {o['region']}", f"--secg={o['secg']} --invert-sg-removal -v"]
-        words += [f"--endpoint-url={o['endpoint_url']}", *more]
+        words += [f"--endpoint-url={o['endpoint_url']}", f"--settle-time={o['settle_time']}", *more]
         terminal.command([f"fence_aws_vpc_net {words[0]}", *words[1:]])
         return self._run(" ".join(words).split(), "", code)
 

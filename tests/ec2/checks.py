@@ -216,7 +216,8 @@ def groups_for_interface(
     groups = groups_exist(backend, ids)
     for group in groups:
         if group.vpc_id != interface.vpc_id and (group.id, interface.vpc_id) not in associated:
-            raise ApiError("InvalidGroup.NotFound", f"The security group '{group.id}' does not exist")
+            text = "You have specified two resources that belong to different networks."
+            raise ApiError("InvalidGroup.NotFound", text)
     if len(groups) > min(limit, GROUPS_AT_MOST):
         raise ApiError(
             "SecurityGroupsPerInterfaceLimitExceeded",

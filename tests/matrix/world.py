@@ -23,6 +23,7 @@ MODES = (
 )  # fmt: skip
 MODIFY, DESCRIBE = "ModifyNetworkInterfaceAttribute", "DescribeInstances"
 SECONDS = 10.0  # the deadline, on the bench's clock
+SETTLE_SECONDS = 1.0
 API_SECONDS = 0.2
 ATTEMPT_SECONDS = 0.5  # for a whole reply
 SCALE = 100.0  # pauses are so many times shorter; the bench's clock counts them in full
@@ -185,6 +186,11 @@ class Scene:
         """Groups of an interface that is attached meanwhile."""
         return [self.names["app"], self.names["db"]]
 
+    @property
+    def settle(self) -> float:
+        """Seconds that off waits after its last change."""
+        return SETTLE_SECONDS if self.has("settle") else 0.0
+
     def _options(self) -> Dict[str, Any]:
         names = self.names
         found: Dict[str, Any] = {"secg": names["app"]}
@@ -211,7 +217,8 @@ class Scene:
             "access_key": key.access_key, "secret_key": key.secret_key, "endpoint_url": self.server.endpoint,
         }  # fmt: skip
         parsed = settings.parse({f"--{k.replace('_', '-')}": "1" if v is True else v for k, v in given.items()})
-        return replace(parsed, **{"api_seconds": API_SECONDS, "deadline": SECONDS, **changes})
+        times = {"api_seconds": API_SECONDS, "deadline": SECONDS, "settle_seconds": self.settle}
+        return replace(parsed, **{**times, **changes})
 
     # Acting
 

@@ -146,7 +146,13 @@ class Run:
 
     def _live(self, actor: Actor) -> None:
         settings = Settings(
-            action=actor.action, plugs=(ID,), policy=self.policy, skip_race_check=True, deadline=30.0, api_seconds=1.0
+            action=actor.action,
+            plugs=(ID,),
+            policy=self.policy,
+            skip_race_check=True,
+            deadline=30.0,
+            api_seconds=1.0,
+            settle_seconds=0.0,
         )
         wire = self._wires[actor.name] = _Wire(self, actor, settings)
         tools = Toolbox(settings, wire, InstanceOperations(wire), SecurityGroupOperations(wire), TagOperations(wire))

@@ -14,7 +14,7 @@ LAYERS = [
     {"messages"},
     {"rules", "group_rules", "backup_tags", "settings", "inputs", "options", "replies", "deadline", "logs"},
     {"ec2", "identity", "instances", "security_groups", "tags", "dry_run", "toolbox", "metrics"},
-    {"recording"},
+    {"recording", "isolating_groups"},
     {"isolation", "target_checks"},
     {"off", "on", "queries", "preflight"},
 ]

@@ -1,0 +1,107 @@
+"""settle_time: EC2's network follows its API by seconds, so success and the last read come after that."""
+
+import time
+
+import pytest
+from ec2.faults import Delay, Throttle
+from world_of import is_cut, our_tags
+
+CHANGE = "ModifyNetworkInterfaceAttribute"
+
+
+@pytest.fixture
+def node(ec2):
+    return ec2.world.nodes["node1"]
+
+
+def accepted(ec2, group=None, without=None):
+    """When the changes of groups were accepted, in seconds: those to just this group, or to others."""
+    calls = [c for c in ec2.calls_of(CHANGE) if c.took_effect]
+    if group:
+        calls = [c for c in calls if c.listing("SecurityGroupId") == [group]]
+    return sorted(c.ended for c in calls if c.listing("SecurityGroupId") != [without])
+
+
+def last_read(ec2):
+    return ec2.calls_of("DescribeInstances")[-1].at
+
+
+def test_off_succeeds_after_the_network_has_settled_and_reads_then(agent, ec2, node, mode):
+    result = agent.command("off", node, **{**mode, "settle_time": 2})
+    assert result.code == 0, result.err
+    assert last_read(ec2) - accepted(ec2)[-1] >= 2
+    assert is_cut(ec2, node, mode)
+
+
+def test_nothing_waits_before_the_isolation(agent, ec2, node, mode):
+    agent.command("off", node, **{**mode, "settle_time": 2})
+    began = min(c.at for c in ec2.calls)
+    assert accepted(ec2)[-1] - began < 2
+
+
+def test_by_default_it_takes_five_seconds(agent, ec2, node, keep):
+    del agent.options["settle_time"]
+    assert agent.command("off", node, **keep).code == 0
+    assert last_read(ec2) - accepted(ec2)[-1] >= 5
+
+
+def test_it_stays_on_the_untracking_group_for_as_long(agent, ec2, node, mode):
+    result = agent.command("off", node, **{**mode, "settle_time": 2, "untrack_secg": ec2.world.open})
+    assert result.code == 0, result.err
+    opened, isolated = accepted(ec2, group=ec2.world.open), accepted(ec2, without=ec2.world.open)
+    assert len(opened) == len(isolated) == 2
+    assert isolated[0] - opened[-1] >= 2
+    assert last_read(ec2) - isolated[-1] >= 2
+
+
+def test_it_counts_from_the_last_change_that_was_accepted(agent, ec2, node, keep):
+    second = ec2.world.interfaces["node1"][1]
+    ec2.rules.add(CHANGE, Throttle(), when=lambda c: c.params["NetworkInterfaceId"] == second, times=3)
+    assert agent.command("off", node, **{**keep, "settle_time": 1}).code == 0
+    first, last = accepted(ec2)
+    assert last - first > 0.1
+    assert last_read(ec2) - last >= 1
+
+
+def test_an_interface_that_appears_while_it_settles_is_isolated_and_settles_too(agent, ec2, node, keep):
+    running = agent.start(*agent.arguments("off", node, **{**keep, "settle_time": 2}))
+    while len(accepted(ec2)) < 2 or len(ec2.calls_of("DescribeInstances")) < 3:
+        time.sleep(0.02)
+        assert running.poll() is None
+    ec2.edit.attach(node, [ec2.world.groups["app"]], 5)
+    _, err = running.communicate(timeout=30)
+    assert running.returncode == 0, err
+    assert is_cut(ec2, node, keep)
+    assert len(accepted(ec2)) >= 3
+    assert last_read(ec2) - accepted(ec2)[-1] >= 2
+
+
+def test_without_time_to_settle_it_is_isolated_and_no_success(agent, ec2, node, keep):
+    ec2.rules.add("CreateTags", Delay(4))
+    result = agent.command("off", node, **{**keep, "settle_time": 5, "deadline": 9, "api_timeout": 8})
+    assert result.code == 1
+    assert result.last.startswith("ERROR: deadline error")
+    assert "settle_time=5 was not over" in result.last
+    assert is_cut(ec2, node, keep)
+    assert our_tags(ec2, node)
+
+
+@pytest.mark.parametrize(("settle", "untracks"), [(36, False), (18, True)])
+def test_one_that_can_never_be_over_in_time_is_refused(agent, ec2, node, keep, settle, untracks):
+    options = {**keep, "untrack_secg": ec2.world.open if untracks else None}
+    fits = agent.command("validate-all", **{**options, "settle_time": settle - 1})
+    assert fits.code == 0, fits.err
+    for action in ("off", "validate-all"):
+        result = agent.command(action, node, **{**options, "settle_time": settle})
+        assert result.code == 1
+        assert f"settle_time={settle}" in result.last
+        assert "deadline=45" in result.last
+    assert ec2.calls == []
+
+
+@pytest.mark.parametrize("value", ["soon", "-1", "2.5", "1000000"])
+def test_it_is_a_whole_number_of_seconds(agent, ec2, node, keep, value):
+    result = agent.command("off", node, **{**keep, "settle_time": value})
+    assert result.code == 1
+    assert f"settle-time={value}: not a whole number of seconds" in result.last
+    assert ec2.calls == []
