@@ -9,8 +9,8 @@ SHORTDESC = "Fence agent for AWS VPC: isolates an instance by its security group
 LONGDESC = (
     "fence_aws_vpc_net is a network fencing agent for instances on AWS. It cuts a node off by changing the "
     "security groups of all its network interfaces, remembers the original groups in tags of the instance, and "
-    "brings them back with the action on. With onfence_poweroff it also stops the instance. It reports success "
-    "only when EC2 accepted every change and a later read shows every interface isolated.\n\n"
+    "brings them back with the action on. With onfence_poweroff it also requests a stop of the instance. It reports "
+    "success only when EC2 accepted every change and a later read shows every interface isolated.\n\n"
     "The action reboot means off: the node stays cut off until somebody restarts it, and then runs the action on. "
     "The action validate-all with the ID of an instance checks whether fencing it would work, and changes nothing. "
     "Credentials come from the SDK's own sources, such as the instance's role, from profile, or from access_key "
@@ -19,8 +19,9 @@ LONGDESC = (
     "makes it the only one that a fenced interface keeps. Set ignore_instance_state=1 for unattended recovery, and "
     "pcmk_off_timeout and pcmk_reboot_timeout to 120.\n\n"
     "Changing groups does not end established connections that EC2 tracks: a fenced node may go on writing over "
-    "them for days, unless untrack_secg or onfence_poweroff is set. EBS volumes do not pass through security "
-    "groups: where they are the shared storage, use onfence_poweroff or power fencing."
+    "them for days, unless untrack_secg is set. Security groups do not filter EBS volumes: where nodes share such "
+    "volumes, use power fencing. onfence_poweroff is not enough there, since off succeeds when the stop was "
+    "requested, whether or not the instance stops."
 )
 VENDOR = "https://github.com/ClusterLabs/fence-agents/"
 PORT = (
@@ -120,8 +121,9 @@ OPTIONS = (
         "onfence-poweroff",
         "",
         "",
-        "Also stop the instance, by force, after it is isolated. Default: it runs on. Memory and instance store "
-        "are lost; a stop that fails is a warning only",
+        "Also request a stop of the instance, by force, after it is isolated. Default: it keeps running. Memory and "
+        "instance store are lost. off does not wait for the stop, and one that fails is a warning: it does not "
+        "protect EBS volumes that nodes share",
     ),
     Option(
         "ignore-tag-write-failure",

@@ -16,6 +16,7 @@ from unit.test_imports import LAYERS, imports
 from unit.test_messages import CATALOGUE, said
 
 from aws_vpc_net.errors import FenceError
+from aws_vpc_net.options import LONGDESC, OPTIONS
 
 PATHS = {"Success paths": 3, "Failure paths": 6}  # as many as the design document has
 MARKS = {"run", "aws", "cluster", "host", "checkout", "recovery"}
@@ -185,6 +186,21 @@ def test_every_option_of_ours_is_in_the_guide():
     ours = {n for n in known_options() - library if not re.fullmatch(r"interface\d+_sg", n)}
     pages = "".join(text(DOC / name) for name in ("guide.md", "operate.md"))
     assert {n for n in ours if not re.search(rf"`{n}[`=]", pages)} == set()
+
+
+def paragraphs_for_operators() -> List[str]:
+    """Of their pages (each item of a list and each row of a table by itself), of the options, of the manual."""
+    roff = re.sub(r"\n(?!\.TP)", " ", text(TOP / "agents" / "aws_vpc_net" / "fence_aws_vpc_net.roff"))
+    pages = "\n\n".join([*(text(path(name)) for name in OPERATORS), roff, LONGDESC, *(o.text for o in OPTIONS)])
+    return re.split(r"\n\n|\n(?=- |\||\.TP)", pages)
+
+
+def test_a_requested_stop_is_not_said_to_protect_ebs():
+    """off succeeds when the stop was requested, and security groups do not filter EBS."""
+    both = [p for p in paragraphs_for_operators() if "EBS" in p and re.search(r"onfence.?.?poweroff", p)]
+    assert len(both) >= 3
+    caveat = r"does not\s+wait|without\s+waiting|does not change that|stop was\s+requested|writes to EBS volumes may go on"
+    assert [p for p in both if not re.search(caveat, p)] == []
 
 
 def test_terraform_is_such_as_terraform_reads():
