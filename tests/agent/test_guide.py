@@ -9,16 +9,20 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Dict, List
+from typing import Callable, Dict, List
 from xml.etree import ElementTree
 
 import boto3
 import pytest
-from unit.pages import DOC, TOP, blocks, operators_blocks, path
+from unit.pages import DOC, TOP, blocks, operators_blocks, path, text
 from world_of import groups, our_tags
 
 EXAMPLE = "0123456789abcdef"
-NEEDED = {"run": {"README.md", "guide.md", "operate.md", "iam.md", "migration.md"}, "aws": {"guide.md", "iam.md"}}
+NEEDED = {
+    "run": {"README.md", "guide.md", "operate.md", "iam.md", "migration.md"},
+    "fenced": {"README.md", "operate.md"},
+    "aws": {"guide.md", "iam.md"},
+}
 
 
 @pytest.fixture
@@ -86,12 +90,25 @@ def alike(text: str) -> List[str]:
     return [re.sub(r"\b\d{10}\b|\b\d+\.\d+\b", "#", line.rstrip()) for line in text.strip().splitlines()]
 
 
+@pytest.fixture
+def fence(agent, ec2, keep) -> Callable[[], None]:
+    """Fences node1, as the device of the guide does."""
+
+    def off() -> None:
+        options = {**keep, "untrack_secg": ec2.world.open, "ignore_instance_state": True}
+        assert agent.command("off", ec2.world.nodes["node1"], **options).code == 0
+
+    return off
+
+
 @pytest.mark.parametrize("page", sorted(NEEDED["run"]))
-def test_commands_of_a_page_do_what_it_says(shell, page):
+def test_commands_of_a_page_do_what_it_says(shell, page, fence):
     found = list(blocks(path(page)))
     for number, block in enumerate(found):
-        if (block.language, block.mark) != ("sh", "run"):
+        if block.language != "sh" or block.mark not in ("run", "fenced"):
             continue
+        if block.mark == "fenced":
+            fence()
         printed = shell.run(block.text)
         after = found[number + 1] if number + 1 < len(found) else None
         if after and after.mark == "output":
@@ -123,6 +140,34 @@ def test_the_demo_prints_what_the_readme_shows(tmp_path):
         return [re.sub(r"(?<=-)[0-9a-f]{17}|[0-9]+\.[0-9]+|[0-9]{5,}", "#", line) for line in text.splitlines()]
 
     assert set(masked(shown.text)) - {"…"} <= set(masked(done.stdout))
+
+
+def test_a_node_is_stopped_while_its_groups_come_back(shell, ec2, fence):
+    """What the runbook says, in its order: what a node had buffered must be gone before it can deliver it."""
+    node = ec2.world.nodes["node1"]
+    page = text(DOC / "operate.md")
+    chapter = page.split("\n## 3. Bring the node back\n")[1].split("\n### If that does not work\n")[0]
+    fence()
+    states = []
+
+    def watch(_call):
+        states.extend([ec2.snapshot()[node]["state"]] * set_back(ec2, node))
+
+    ec2.watchers.append(watch)
+    try:
+        for block in [b for b in blocks(DOC / "operate.md") if b.mark in ("run", "fenced") and b.text in chapter]:
+            if "reboot" not in block.text:  # that is for instances that cannot be stopped
+                shell.run(block.text)
+    finally:
+        ec2.watchers.remove(watch)
+    assert states[0] == "stopped"
+    assert states[-1] == "running"
+
+
+def set_back(ec2, node: str) -> bool:
+    """Does any interface have a group that does not isolate?"""
+    harmless = {ec2.world.isolation, ec2.world.open}
+    return any(set(found) - harmless for found in groups(ec2, node).values())
 
 
 # --- the manual page -------------------------------------------------------------------------------------------

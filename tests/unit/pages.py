@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator, List
+from typing import Iterator, List, Tuple
 
 TOP = Path(__file__).parents[2]
 DOC = TOP / "doc"
@@ -41,6 +41,14 @@ def blocks(page: Path) -> Iterator[Block]:
     for found in fence.finditer(text(page)):
         line = text(page)[: found.start()].count("\n") + 1
         yield Block(page.name, line, found[1], found[2] or "", found[3])
+
+
+def introduction(block: Block) -> Tuple[str, str]:
+    """The last heading before a block, and the text between it, or the block before, and this one."""
+    before = "\n".join(text(path(block.page)).splitlines()[: block.line - 1])
+    bare = re.sub(r"^ *```.*?^ *```$", "\0", before, flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", bare, re.MULTILINE)
+    return headings[-1] if headings else "", re.split(r"\0|^#+ .+$", bare, flags=re.MULTILINE)[-1].strip()
 
 
 def operators_blocks(*marks: str) -> List[Block]:

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import hcl2
 import pytest
-from unit.pages import DOC, OPERATORS, PAGES, TOP, Block, blocks, operators_blocks, path, text
+from unit.pages import DOC, OPERATORS, PAGES, TOP, Block, blocks, introduction, operators_blocks, path, text
 from unit.test_imports import LAYERS, imports
 from unit.test_messages import CATALOGUE, said
 
@@ -19,7 +19,7 @@ from aws_vpc_net.errors import FenceError
 from aws_vpc_net.options import LONGDESC, OPTIONS
 
 PATHS = {"Success paths": 3, "Failure paths": 6}  # as many as the design document has
-MARKS = {"run", "aws", "cluster", "host", "checkout", "recovery"}
+MARKS = {"run", "fenced", "aws", "cluster", "host", "checkout", "recovery"}
 PACEMAKER = set(  # options of a device that are Pacemaker's own
     "pcmk_host_map pcmk_delay_max pcmk_delay_base pcmk_action_limit pcmk_reboot_action "
     "pcmk_reboot_timeout pcmk_reboot_retries pcmk_off_timeout pcmk_off_retries".split()
@@ -188,6 +188,49 @@ def test_every_option_of_ours_is_in_the_guide():
     assert {n for n in ours if not re.search(rf"`{n}[`=]", pages)} == set()
 
 
+READS = (
+    r"fence_aws_vpc_net (-o (status|monitor|list|list-status|validate-all|metadata)\b|--version)",
+    r"aws ec2 (describe-[\w-]+|get-[\w-]+|wait)\b",
+    r"pcs stonith (config|describe|history|status)\b",
+    r"(grep|journalctl|crm_mon) ",
+    r"stonith_admin --history ",
+)
+RUNBOOK = ("README.md", "operate.md")
+ONLY_ASKS = ("1. What happened", "Verify", "Read the tags", "Look", "6. Try it before you rely on it")
+
+
+def changing(block: Block) -> List[bool]:
+    """For each command of a block, whether it changes something. What is not known to read only, does."""
+    begins = r"(?:^|[|(;&]) *(?:sudo )?((?:fence_aws_vpc_net|aws|pcs|stonith_admin|crm_mon|grep|journalctl) .*)"
+    found = re.findall(begins, block.text.replace("\\\n", " "), re.MULTILINE)
+    return [not any(re.match(reads, command) for reads in READS) for command in found]
+
+
+@pytest.mark.parametrize("block", [b for b in operators_blocks() if b.page in (*RUNBOOK, "guide.md")], ids=str)
+def test_a_block_that_changes_something_says_so_and_is_not_taken_for_a_question(block):
+    """Blocks are pasted whole, in a hurry, for what the heading or the sentence before them asks."""
+    changes = changing(block)
+    heading, said = introduction(block)
+    last = said.split("\n\n")[-1]
+    if not any(changes):
+        assert not re.search(r"\*\*This [a-z ]+node\d", last)
+        return
+    assert "?" not in re.split(r"(?<=[.:*]) ", last)[-1], f"{block}: a question before a block that changes something"
+    if "fence_aws_vpc_net -o status" in block.text:
+        pytest.fail(f"{block}: asks, and changes what it asks for")
+    if block.page == "operate.md" or heading in ONLY_ASKS:
+        assert re.search(r"\*\*This [^*]+[:.]\*\*", last), f"{block}: nothing says in bold what it changes"
+
+
+def test_headings_that_only_ask_are_known():
+    """A new one that reads like a question belongs into the list above."""
+    pages = [text(path(name)) for name in (*RUNBOOK, "guide.md")]
+    headings = {h for page in pages for h in re.findall(r"^##+ (.+)$", page, re.MULTILINE)}
+    assert set(ONLY_ASKS) <= headings
+    asks = r"(?i)\?|^(\d\. )?(what happened|is |look|read|check|verify|see|try)"
+    assert {h for h in headings if re.search(asks, h)} == set(ONLY_ASKS)
+
+
 def paragraphs_for_operators() -> List[str]:
     """Of their pages (each item of a list and each row of a table by itself), of the options, of the manual."""
     roff = re.sub(r"\n(?!\.TP)", " ", text(TOP / "agents" / "aws_vpc_net" / "fence_aws_vpc_net.roff"))
@@ -199,7 +242,7 @@ def test_a_requested_stop_is_not_said_to_protect_ebs():
     """off succeeds when the stop was requested, and security groups do not filter EBS."""
     both = [p for p in paragraphs_for_operators() if "EBS" in p and re.search(r"onfence.?.?poweroff", p)]
     assert len(both) >= 3
-    caveat = r"does not\s+wait|without\s+waiting|does not change that|stop was\s+requested|writes to EBS volumes may go on"
+    caveat = r"does not\s+wait|without\s+waiting|does not change that|stop was\s+requested|writes to EBS .* may go on"
     assert [p for p in both if not re.search(caveat, p)] == []
 
 
