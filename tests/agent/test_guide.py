@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 
 import boto3
 import pytest
+from ec2.keys import AccessKey
 from unit.pages import DOC, TOP, blocks, operators_blocks, path, text
 from world_of import groups, our_tags
 
@@ -56,6 +57,12 @@ class Shell:
         self._program(tools / "fence_aws_vpc_net", f'{reach}exec {shlex.quote(os.environ["AGENT"])} "$@"')
         known = {**agent.env, **ec2.environment(), "AWS_PAGER": ""}
         self.env = {**known, "PATH": f"{tools}:{agent.env['PATH']}"}
+
+    def use(self, name: str, key: AccessKey) -> None:
+        """Let one of the two use these credentials."""
+        file = self.folder / "tools" / name
+        keys = f"export AWS_ACCESS_KEY_ID={key.access_key} AWS_SECRET_ACCESS_KEY={shlex.quote(key.secret_key)}"
+        self._program(file, file.read_text(encoding="utf-8").replace("#!/bin/sh", keys, 1))
 
     @staticmethod
     def _program(file: Path, text: str) -> None:
@@ -243,6 +250,28 @@ def test_recovery_by_hand_works_as_it_is_written(originals, fenced, shell, ec2, 
     assert groups(ec2, fenced) == originals
     shell.run(delete.text)
     assert ec2.snapshot()[fenced]["tags"] == {"Name": "node1"}
+
+
+def test_the_runbook_needs_the_rights_that_it_says_and_no_others(fenced, shell, ec2, fence):
+    """The AWS CLI with the operators' policy, the agent with that of the nodes' role."""
+    boto3.client("ec2", **ec2.client_kwargs()).create_tags(
+        Resources=list(ec2.world.nodes.values()), Tags=[{"Key": "cluster", "Value": "one"}]
+    )
+    operator = ec2.keys.add(AccessKey("AKIAOPERATOR00000001", "secret-of-an-operator"))
+    role = ec2.keys.add(AccessKey("AKIAROLEOFTHENODES01", "secret-of-the-role"))
+    operator.attach(text(DOC / "iam-policy-operator.json"))
+    role.attach(text(DOC / "iam-policy.json"))
+    shell.use("aws", operator)
+    shell.use("fence_aws_vpc_net", role)
+    runbook = [b for b in blocks(DOC / "operate.md") if b.language == "sh"]
+    for block in [b for b in runbook if b.mark == "recovery"]:
+        shell.run(block.text)
+    for block in [b for b in runbook if b.mark in ("run", "fenced")]:
+        if block.mark == "fenced":
+            fence()
+        shell.run(block.text)
+    used = {f"ec2:{call.action}" for call in ec2.calls if call.key_id == operator.access_key}
+    assert used == {action for s in operator.policy.statements for action in s.actions}
 
 
 def test_the_agent_reads_the_tags_of_the_page_likewise(originals, fenced, ec2, agent, keep):

@@ -140,8 +140,10 @@ def _arn(home: str, resource: str) -> str:
 def _resources(call: Call, backend: Any) -> List[str]:
     if call.action in ("CreateTags", "DeleteTags"):
         return call.listing("ResourceId")
-    if call.action in ("StopInstances", "StartInstances", "TerminateInstances"):
+    if call.action in ("StopInstances", "StartInstances", "RebootInstances", "TerminateInstances"):
         return call.listing("InstanceId")
+    if call.action == "GetConsoleOutput":
+        return [call.params.get("InstanceId", "")]
     if call.action == "ModifyNetworkInterfaceAttribute":
         interface = call.params.get("NetworkInterfaceId", "")
         attached = getattr(backend.enis.get(interface), "instance", None)
