@@ -25,6 +25,7 @@ PACEMAKER = set(  # options of a device that are Pacemaker's own
     "pcmk_reboot_timeout pcmk_reboot_retries pcmk_off_timeout pcmk_off_retries".split()
 )
 CLUSTER_COMMANDS = {"grep", "pcs", "stonith_admin", "crm_mon", "journalctl"}
+SETTLE_SECONDS = 5  # that EC2's network is given to follow
 METADATA = TOP / "tests" / "metadata" / "fence_aws_vpc_net.xml"
 
 
@@ -268,6 +269,50 @@ def test_timeouts_are_worked_out_right():
         assert ends == deadline + 2
         assert again - 1 < ends / 0.7 <= again
         assert choose >= 2 * (deadline + 2) + 12
+
+
+def rows_below(page: str, head: str) -> List[List[int]]:
+    """The numbers in each row of the table whose first line begins so."""
+    lines = page[page.index(f"\n| {head}") :].split("\n\n", maxsplit=1)[0].strip().splitlines()[2:]
+    return [[int(n) for n in re.findall(r"(?<![\w])\d+", line)] for line in lines]
+
+
+def apart(most: int, longest: int) -> int:
+    """Of a hundred pairs of draws below `longest`, those at most so far apart. Pacemaker draws whole seconds."""
+    draws = range(longest)
+    near = sum(abs(one - other) <= most for one in draws for other in draws)
+    return round(100 * near / longest**2)
+
+
+def test_delays_of_two_nodes_are_worked_out_right():
+    page = text(DOC / "guide.md").split("\n### Two nodes\n")[1].split("\n### ")[0]
+    _, isolated, succeeds = rows_below(page, "| without")
+    head_start = int(re.search(r'pcmk_delay_base="node1:(\d+)s;node2:0s"', page)[1])
+    assert head_start > max(succeeds), "the second fencer begins after the first one has succeeded"
+    assert succeeds == [isolated[0] + SETTLE_SECONDS, isolated[1] + SETTLE_SECONDS]
+    assert isolated[1] == isolated[0] + SETTLE_SECONDS, "it stays on untrack_secg for as long"
+    assert f"{head_start - max(succeeds)} s for an API" in page
+    draws = rows_below(page, "`pcmk_delay_max`")
+    assert [row[0] for row in draws] == [10, 30, 90]
+    for longest, *stated in draws:
+        assert stated == [apart(most, longest) for most in (0, isolated[0], isolated[1])]
+
+
+def test_delays_of_two_nodes_never_meet():
+    """Whichever has the higher priority, or none."""
+    page = text(DOC / "guide.md").split("\n### Two nodes\n")[1].split("\n### ")[0]
+    priority = int(re.search(r"priority-fencing-delay=(\d+)s", page)[1])
+    base = int(re.search(r"node1:(\d+)s", page)[1])
+    assert priority >= 2 * base
+    worked_out = [[base + priority, 0], [base, 0], [base, priority]]
+    assert [row[-3:] for row in rows_below(page, "priorities")] == [[a, b, abs(a - b)] for a, b in worked_out]
+    assert min(abs(a - b) for a, b in worked_out) >= base
+    assert f"pcmk_off_timeout={120 + priority} pcmk_reboot_timeout={120 + priority}" in page
+
+
+def test_the_settle_time_of_the_guide_is_the_default():
+    found = [p for p in ElementTree.parse(METADATA).iter("parameter") if p.get("name") == "settle_time"]
+    assert [p.find("content").get("default") for p in found] in ([], [str(SETTLE_SECONDS)])
 
 
 # --- messages --------------------------------------------------------------------------------------------------
