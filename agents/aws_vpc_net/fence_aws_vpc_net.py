@@ -312,7 +312,7 @@ def _tell_metrics(chosen: Settings, stats: Stats, result: str, ends: float) -> N
     error = sys.exc_info()[1]
     category = error.category if isinstance(error, FenceError) else None
     seconds = time.monotonic() - STARTED
-    run = metrics.Run(chosen.action, result, category, seconds, stats, VERSION)
+    run = metrics.Run(chosen.action, result, category, seconds, stats, VERSION, tuple(chosen.plugs))
     warning = metrics.update(chosen.metrics_file, run, ends + WATCHDOG_SECONDS / 2 - seconds)
     if warning:
         log.warning(warning)

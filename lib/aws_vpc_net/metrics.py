@@ -28,6 +28,7 @@ LOCK_SECONDS = 1.0
 WHOLE_SECONDS = 1.5
 LARGEST = 1 << 18  # bytes of a file that is read
 MOST_CODES = 100  # kinds of API errors; the others are counted together
+MOST_NODES = 50  # nodes that were fenced or brought back; those of the longest ago are dropped
 MOST_VALUE = 1e15
 
 ACTIONS = ("off", "on", "status", "monitor", "list", "list-status")
@@ -35,6 +36,8 @@ RESULTS = ("ok", "off", "failed")
 BUCKETS = ("0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10", "+Inf")  # seconds
 TAG_CALLS = {"CreateTags": "write", "DeleteTags": "delete"}
 GROUP_CALL = "ModifyNetworkInterfaceAttribute"
+NODE_ACTIONS = ("off", "on")
+NODE_TIME = "node_last_operation_timestamp_seconds"
 
 Labels = Tuple[str, ...]
 Samples = Dict[Tuple[str, Labels], float]  # (name without the prefix, values of its labels) -> value
@@ -66,10 +69,14 @@ FAMILIES: Mapping[str, Family] = {
     "last_operation_duration_seconds": Family("gauge", ("action",), "How long the last operation took."),
     "last_operation_api_calls": Family("gauge", ("action",), "Attempts at calls of the last operation."),
     "last_operation_interfaces_changed": Family("gauge", ("action",), "Changes of groups by the last operation."),
+    "node_last_operation_timestamp_seconds": Family(
+        "gauge", ("action", "plug", "result"), "When an off or on of an instance last ended with this result."
+    ),
     "info": Family("gauge", ("version",), "The agent's version."),
 }
 _PARTS = {"histogram": ("_bucket", "_sum", "_count"), "summary": ("_sum", "_count")}
-_LABEL = r'([a-z]+)="([a-zA-Z0-9_.+-]{1,64})"'
+_VALUE = r"[a-zA-Z0-9_.+-]{1,64}"
+_LABEL = rf'([a-z]+)="({_VALUE})"'
 _LINE = re.compile(rf"{PREFIX}([a-z_]+)(?:\{{({_LABEL}(?:,{_LABEL})*)\}})? (\S{{1,32}})")
 
 
@@ -83,6 +90,7 @@ class Run:
     seconds: float
     stats: Stats
     version: str
+    plugs: Tuple[str, ...] = ()
 
 
 def update(path: str, run: Run, seconds: float) -> Optional[str]:
@@ -231,6 +239,8 @@ def add(samples: Samples, run: Run, now: float) -> None:
     _count(samples, "tag_value_characters_sum", by=sum(stats.lengths))
     _count(samples, "tag_value_characters_count", by=len(stats.lengths))
     _last(samples, run, now)
+    if run.action in NODE_ACTIONS:
+        _nodes(samples, run, now)
 
 
 def _start(samples: Samples) -> None:
@@ -261,7 +271,7 @@ def _attempt(samples: Samples, call: str, code: str, seconds: float) -> None:
 def _code(samples: Samples, call: str, code: str) -> str:
     """The code; "other" where it is a strange one, or one too many."""
     known = {labels for name, labels in samples if name == "api_errors_total"}
-    fits = re.fullmatch(r"[\w.+-]{1,64}", code, re.ASCII)
+    fits = re.fullmatch(_VALUE, code)
     return code if fits and ((call, code) in known or len(known) < MOST_CODES) else "other"
 
 
@@ -281,6 +291,23 @@ def _last(samples: Samples, run: Run, now: float) -> None:
     for key in [k for k in samples if k[0] == "info"]:
         del samples[key]
     samples["info", (run.version,)] = 1
+
+
+def _nodes(samples: Samples, run: Run, now: float) -> None:
+    """When each node was fenced or brought back: alerts name it by that.
+
+    A timestamp and no counter, since a counter that appears with 1 shows no increase. A plug that was not resolved
+    may be any text. Nodes come and go, so the oldest make room.
+    """
+    for plug in run.plugs:
+        samples[NODE_TIME, (run.action, plug if re.fullmatch(_VALUE, plug) else "other", run.result)] = now
+    newest: Dict[str, float] = {}
+    for (name, labels), value in samples.items():
+        if name == NODE_TIME:
+            newest[labels[1]] = max(value, newest.get(labels[1], 0))
+    kept = sorted(newest, key=lambda plug: newest[plug], reverse=True)[:MOST_NODES]
+    for key in [k for k in samples if k[0] == NODE_TIME and k[1][1] not in kept]:
+        del samples[key]
 
 
 def _count(samples: Samples, name: str, *labels: str, by: float = 1) -> None:

@@ -77,8 +77,22 @@ def test_operations_add_up(agent, ec2, keep, path, node):
     }
     assert found.items() >= expected.items()
     assert time.time() - found["last_operation_timestamp_seconds", "off"] < 60
+    assert {key[1:] for key in found if key[0] == "node_last_operation_timestamp_seconds"} == {
+        ("off", node, "ok"),
+        ("on", node, "ok"),
+        ("off", "i-0000000000000dead", "failed"),
+    }
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
     assert sorted(p.name for p in path.parent.iterdir()) == [".fence.prom.lock", "fence.prom"]
+
+
+def test_metrics_name_the_instance_that_a_name_means(agent, ec2, keep, path, node):
+    fences(agent, ec2, node, keep)
+    assert agent.command("on", "node1", **keep).code == 0
+    assert agent.command("off", 'no such "node"', **keep).code == 1
+    found = {key[1:]: value for key, value in values(path).items() if key[0].startswith("node_last_operation")}
+    assert set(found) == {("off", node, "ok"), ("on", node, "ok"), ("off", "other", "failed")}
+    assert time.time() - min(found.values()) < 60
 
 
 def test_no_run_is_lost_where_many_write_at_once(agent, ec2, keep, path):

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 import hcl2
 import pytest
+import yaml
 from unit.pages import DOC, OPERATORS, PAGES, TOP, Block, blocks, introduction, operators_blocks, path, text
 from unit.test_imports import LAYERS, imports
 from unit.test_messages import CATALOGUE, said
@@ -257,8 +258,8 @@ def test_terraform_is_such_as_terraform_reads():
 
 
 def test_json_and_yaml_are_such():
-    for block in (b for page in PAGES for b in blocks(page) if b.language == "json"):
-        json.loads(block.text)
+    for block in (b for page in PAGES for b in blocks(page) if b.language in ("json", "yaml")):
+        (json.loads if block.language == "json" else yaml.safe_load)(block.text)
 
 
 def test_timeouts_are_worked_out_right():

@@ -15,8 +15,8 @@ from aws_vpc_net.errors import Category
 ALERTS = Path(__file__).parents[2] / "doc" / "alerts.yml"
 
 
-def run(action="off", result="ok", category=None, attempts=(), **stats):
-    return metrics.Run(action, result, category, 1.25, Stats(attempts=list(attempts), **stats), "0.1.0")
+def run(action="off", result="ok", category=None, attempts=(), plugs=("i-1",), **stats):
+    return metrics.Run(action, result, category, 1.25, Stats(attempts=list(attempts), **stats), "0.1.0", plugs)
 
 
 def values(text):
@@ -66,6 +66,8 @@ def test_counters_add_up_and_gauges_tell_the_last():
         ("last_operation_success", "off"): 1,
         ("last_operation_duration_seconds", "off"): 1.25,
         ("last_success_timestamp_seconds", "off"): 1800000000,
+        ("node_last_operation_timestamp_seconds", "off", "i-1", "ok"): 1800000000,
+        ("node_last_operation_timestamp_seconds", "off", "i-1", "failed"): 1800000000,
         ("info", "0.1.0"): 1,
     }
     assert found.items() >= expected.items()
@@ -90,7 +92,8 @@ def test_what_is_written_is_read_back_the_same():
      "OURS_tags_written_total 1e300", "OURS_tags_written_total 1 1800000000", 'OURS_tags_written_total{x="1"} 1',
      'OURS_operations_total{action="off"} 1', "OURS_tags_written_total",
      'OURS_operations_total{result="ok",action="off"} 1', "OURS_api_call_duration_seconds 1",
-     'OURS_api_errors_total{call="a",code="x\\"y"} 1', "OURS_tag_value_characters_bucket 1"],
+     'OURS_api_errors_total{call="a",code="x\\"y"} 1', "OURS_tag_value_characters_bucket 1",
+     'OURS_node_last_operation_timestamp_seconds{action="off",plug="a b",result="ok"} 1'],
 )  # fmt: skip
 def test_a_line_that_makes_no_sense_is_dropped(line):
     text = after(DONE)
@@ -117,6 +120,34 @@ def test_codes_from_outside_stay_few_and_plain():
     assert len(text) < metrics.LARGEST / 4
 
 
+def test_a_file_without_the_nodes_is_read_and_gets_them():
+    """It was written before there were any."""
+    known = [line for line in after(FAILED, DONE).splitlines(keepends=True) if metrics.NODE_TIME not in line]
+    assert metrics.parse("".join(known))[1] == 0
+    found = values(after(run("on", plugs=("i-2",)), text="".join(known)))
+    assert found["operations_total", "off", "ok"] == 1
+    assert [key for key in found if key[0] == metrics.NODE_TIME] == [(metrics.NODE_TIME, "on", "i-2", "ok")]
+
+
+def test_only_what_changes_a_node_names_it():
+    assert metrics.NODE_TIME not in after(run("status"), run("monitor", plugs=()))
+
+
+def test_nodes_stay_few_and_plain_and_the_newest_are_kept():
+    strange = ['x"} 1\nup 1', "ä", "x" * 65, "node 1"]
+    text = ""
+    for number, plug in enumerate([*strange, *(f"i-{n:017x}" for n in range(500))]):
+        samples, _ = metrics.parse(text)
+        for result in ("ok", "failed"):
+            metrics.add(samples, run("off", result, plugs=(plug,)), 1800000000.0 + number)
+        text = metrics.render(samples)
+    assert metrics.parse(text)[1] == 0
+    kept = {key[2] for key in values(text) if key[0] == metrics.NODE_TIME}
+    assert kept == {f"i-{n:017x}" for n in range(500 - metrics.MOST_NODES, 500)}
+    assert len(text) < metrics.LARGEST / 4
+    assert (metrics.NODE_TIME, "off", "other", "ok") in values(after(run(plugs=tuple(strange))))
+
+
 def test_the_alerts_ask_for_what_there_is():
     """Shape, and names and labels of metrics."""
     (group,) = yaml.safe_load(ALERTS.read_text(encoding="utf-8"))["groups"]
@@ -131,4 +162,27 @@ def test_the_alerts_ask_for_what_there_is():
         for name, labels in used:
             assert name in names
             for label, value in re.findall(r'(\w+)="([^"]*)"', labels):
-                assert value in {"action": metrics.ACTIONS, "result": metrics.RESULTS}[label]
+                assert value in {"action": metrics.ACTIONS, "result": metrics.RESULTS, "cluster": ("",)}[label]
+
+
+def rules():
+    (group,) = yaml.safe_load(ALERTS.read_text(encoding="utf-8"))["groups"]
+    return group["rules"]
+
+
+AGGREGATION = r"\b(sum|min|max|avg|count|group|topk|bottomk|quantile|stddev|stdvar|count_values)\b(?! *by *\(cluster)"
+
+
+@pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
+def test_no_alert_takes_several_clusters_for_one(rule):
+    assert not re.search(AGGREGATION, rule["expr"])
+
+
+@pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
+def test_an_alert_about_a_node_names_the_node_and_its_cluster(rule):
+    about_nodes = re.search(r'action="(off|on)"', rule["expr"])
+    summary = rule["annotations"]["summary"]
+    assert bool(about_nodes) == ("$labels.plug" in summary)
+    assert not about_nodes or {"$labels.cluster", "$labels.instance"} <= set(re.findall(r"\$labels\.\w+", summary))
+    labels = {"instance", "cluster", *(label for f in metrics.FAMILIES.values() for label in f.labels)}
+    assert set(re.findall(r"\$labels\.(\w+)", str(rule["annotations"]))) <= labels
