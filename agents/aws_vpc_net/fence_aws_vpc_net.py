@@ -158,6 +158,7 @@ def read_input(names: List[str]) -> Dict[str, Any]:
     given = len(sys.argv) > 1
     data = b"" if given else _patiently_read(inputs.STDIN_LIMIT + 1)
     watch("reading the options", inputs.READING_SECONDS)
+    text = ""
     if given:
         sys.argv[1:] = inputs.arguments(sys.argv[1:], options) or ["--"]
     else:
@@ -165,6 +166,8 @@ def read_input(names: List[str]) -> Dict[str, Any]:
         inputs.check_stdin(text, booleans)
         sys.stdin = io.StringIO(text)
     found: Dict[str, Any] = process_input(names)
+    if str(found.get("--action")).lower() == "validate-all" and found.get("--plug") == inputs.placeholder(text):
+        found.pop("--plug", None)
     return found
 
 
@@ -334,6 +337,7 @@ def _operate(options: Dict[str, Any], chosen: Settings) -> int:
     if chosen.metrics_file:  # now: nothing that is loaded later may spoil a success
         from aws_vpc_net import metrics  # noqa: F401
     stats = Stats()
+    names: Dict[str, str] = {}
     result = "failed"
     wait = int(options["--power-wait"]) if chosen.changes else 0  # the library's, after each plug
     delay = _delay(options, chosen)
@@ -345,10 +349,11 @@ def _operate(options: Dict[str, Any], chosen: Settings) -> int:
 
             from aws_vpc_net import queries
 
-            chosen = replace(chosen, plugs=queries.resolve(tools))
+            names = queries.resolve(tools)
+            chosen = replace(chosen, plugs=tuple(dict.fromkeys(names.values())))
             tools = replace(tools, settings=chosen)
             options["--plug"] = options["--plug-separator"].join(chosen.plugs)
-        code = _preflight(tools) if chosen.preflight else FenceAWSVPCNet(tools, limit).run(options)
+        code = _preflight(tools, names) if chosen.preflight else FenceAWSVPCNet(tools, limit).run(options)
         result = {0: "ok", 2: "off"}.get(code, "failed")
         return code
     finally:
@@ -356,12 +361,12 @@ def _operate(options: Dict[str, Any], chosen: Settings) -> int:
         _tell_metrics(chosen, stats, result, limit.seconds)
 
 
-def _preflight(tools: Toolbox) -> int:
+def _preflight(tools: Toolbox, names: Dict[str, str]) -> int:
     """Every check, a line each, on stdout."""
     from aws_vpc_net import preflight
     from aws_vpc_net.target_checks import WARN
 
-    lines = preflight.run(tools)
+    lines = preflight.run(tools, names)
     for line in lines:
         print(clean(str(line)))
     preflight.conclude(tools, lines)

@@ -8,7 +8,7 @@ for the documentation too, it imports next to nothing.
 from __future__ import annotations
 
 import re
-from typing import Iterable, List, Mapping
+from typing import Iterable, List, Mapping, Optional
 
 from . import messages
 
@@ -47,6 +47,16 @@ def check_stdin(text: str, booleans: Iterable[str]) -> None:
         value = re.sub(r'^"(.*)"$', r"\1", value)
         if name.replace("-", "_") in known and not (equals and value.lower() in TRUE + FALSE):
             raise messages.bad_boolean(name, value)
+
+
+def placeholder(text: str) -> Optional[str]:
+    """The plug that Pacemaker passes to validate a device (``stonith_admin --validate``, pcs's agent validation).
+
+    It has no target then, and passes a made-up one, ``node1``, as the plug and as ``nodename``. Nobody else passes
+    ``nodename`` with ``validate-all``.
+    """
+    lines = [line.strip().partition("=") for line in text.split("\n")]
+    return next((value for name, _, value in lines if name == "nodename"), None)
 
 
 def boolean(name: str, value: object) -> bool:

@@ -18,11 +18,37 @@ def _name(raw: Mapping[str, Any]) -> str:
     return next((t.get("Value", "") for t in raw.get("Tags", ()) if t["Key"] == "Name"), "")
 
 
+def one_word(name: str) -> str:
+    """A name as one word for the cluster's parser, which splits at white space, ',' and ';'."""
+    return "".join("_" if c.isspace() or c in ",;" or not c.isprintable() else c for c in name)
+
+
+def _folded(name: str) -> str:
+    """Equal for names that the cluster takes for one: it sees them as ``list`` shows them, and ignores case."""
+    return one_word(name).lower()
+
+
+def _literal(name: str) -> str:
+    """The value of a filter that matches exactly this name: EC2 has wildcards."""
+    return re.sub(r"([*?\\])", r"\\\1", name)
+
+
+def _pattern(name: str) -> str:
+    """The value of a filter that matches every name that folds to the same, and more: EC2 respects case."""
+    return "".join("*" if not c.isascii() else "?" if c.isalpha() or c == "_" else _literal(c) for c in name)
+
+
 NAMES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "tag:Name": _name,
     "private-dns-name": lambda raw: str(raw.get("PrivateDnsName", "")),
     "private-ip-address": lambda raw: str(raw.get("PrivateIpAddress", "")),
 }
+
+
+def _kinds(name: str) -> Tuple[str, str]:
+    """The filters that can match it: what looks like an address is no DNS name, and nothing else is an address."""
+    address = re.fullmatch(r"[0-9]+(?:\.[0-9]+){3}", name)
+    return ("tag:Name", "private-ip-address" if address else "private-dns-name")
 
 
 def _position(raw: Mapping[str, Any]) -> Tuple[int, int, str]:
@@ -83,15 +109,29 @@ class InstanceOperations:
         self._ec2.call("describe_instances", Doing("read instances", Category.RETRIEVAL), MaxResults=5)
 
     def named(self, name: str, filters: Sequence[Tuple[str, Tuple[str, ...]]]) -> List[str]:
-        """IDs of the instances, not terminated, that have this Name tag, private DNS name or primary private IP."""
+        """IDs of the instances that have this Name tag, private DNS name or primary private IP.
+
+        An exact match comes first. Only without one, those that differ in case, or in what ``list`` replaces:
+        Pacemaker knows the names from ``list`` and compares without case. Terminated instances do not count while
+        there is another one; where there is none, one of them stands for all, as it is off for good.
+        """
         doing = Doing(f"look up instance {name}", Category.RETRIEVAL)
         given = [{"Name": k, "Values": list(v)} for k, v in filters]
-        literal = re.sub(r"([*?\\])", r"\\\1", name)  # EC2 has wildcards
-        found = set()
-        for key, value in NAMES.items():
-            for page in self._pages(doing, Filters=[*given, {"Name": key, "Values": [literal]}]):
-                found |= {r["InstanceId"] for r in page if value(r) == name and r["State"]["Name"] != "terminated"}
-        return sorted(found)
+        terminated: List[str] = []
+        for wanted, same in ((_literal(name), str), (_pattern(name), _folded)):
+            if wanted == _literal(name) and same is _folded:
+                break  # nothing in it that could be written in another way
+            states: Dict[str, str] = {}
+            for key in _kinds(name):
+                narrowed = [*given, {"Name": key, "Values": [wanted]}]
+                for raw in (r for page in self._pages(doing, Filters=narrowed, MaxResults=PAGE) for r in page):
+                    if same(NAMES[key](raw)) == same(name):
+                        states[raw["InstanceId"]] = raw["State"]["Name"]
+            alive = sorted(i for i, state in states.items() if state != "terminated")
+            if alive:
+                return alive
+            terminated += sorted(states)
+        return terminated[:1]
 
     def stop(self, instance: str, **more: bool) -> None:
         """Stop it at once, as if its power were cut; ``SkipOsShutdown=True`` does not even wait for the guest."""

@@ -168,7 +168,7 @@ def metrics_dropped(path: str, count: int) -> str:
 
 
 def options_valid() -> str:
-    return "Success: the options are valid"
+    return "Success: the options are valid; EC2 was not asked, for want of a plug"
 
 
 # --- the SDK and the API ---------------------------------------------------------------------------------------
@@ -631,6 +631,10 @@ def dry_run_ignored(doing: Doing) -> FenceError:
         doing.category,
         f"a dry run to {doing.what} was not answered as one: it may have been done; check endpoint_url",
     )
+
+
+def name_found(instance: str) -> str:
+    return f"is {instance}"
 
 
 def identity(account: Optional[str], region: str, own: Optional[str]) -> str:

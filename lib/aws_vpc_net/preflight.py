@@ -17,8 +17,12 @@ from .target_checks import FAIL, OK, WARN, Line, Target, World
 from .toolbox import Toolbox
 
 
-def run(tools: Toolbox) -> List[Line]:
-    """All checks of all plugs."""
+def run(tools: Toolbox, names: Mapping[str, str]) -> List[Line]:
+    """All checks of all plugs.
+
+    Args:
+        names: what was looked up before: plug -> instance ID.
+    """
     plugs = tools.settings.plugs
     try:
         tools.ec2.connect()
@@ -26,6 +30,7 @@ def run(tools: Toolbox) -> List[Line]:
         return [Line(FAIL, "SDK", error.text), Line(WARN, "all other checks", messages.depends_on("SDK"))]
     world = _read(tools, plugs)
     lines = [_identity(tools, world), *_sdk(tools)]
+    lines += [Line(OK, f"plug {p}", messages.name_found(i)) for p, i in names.items() if p != i]
     targets = [Target(tools, world, plug) for plug in plugs]
     for target in targets:
         lines += target.itself()

@@ -7,32 +7,35 @@ from typing import Dict, List, Tuple
 
 from . import backup_tags, messages, rules
 from .errors import Category, FenceError
+from .instances import one_word
+from .rules import Instance
 from .settings import is_instance_id
 from .toolbox import READ_ONCE_MORE_SECONDS, Toolbox
 
 log = logging.getLogger(__name__)
 
+MONITOR_CALLS = 3  # at most
 STATES = {"running": "on", "stopped": "off"}
 
 
-def resolve(tools: Toolbox) -> Tuple[str, ...]:
-    """The instance IDs of ``plug``: IDs as they are, names looked up; each once, in order.
+def resolve(tools: Toolbox) -> Dict[str, str]:
+    """The instance ID of each ``plug``, in order: of an ID itself, a name is looked up.
 
     Raises:
         FenceError: a name matches none or several.
     """
-    found: List[str] = []
+    found: Dict[str, str] = {}
     for plug in tools.settings.plugs:
         if is_instance_id(plug):
-            found.append(plug)
+            found[plug] = plug
             continue
         matched = tools.instances.named(plug, tools.settings.filters)
         if not matched:
             raise messages.no_such_name(plug)
         if len(matched) > 1:
             raise messages.ambiguous_name(plug, matched)
-        found.append(matched[0])
-    return tuple(dict.fromkeys(found))
+        found[plug] = matched[0]
+    return found
 
 
 def status(tools: Toolbox, plugs: List[str]) -> Dict[str, bool]:
@@ -41,29 +44,41 @@ def status(tools: Toolbox, plugs: List[str]) -> Dict[str, bool]:
     Raises:
         FenceError: the read failed, or an instance is not there: never a guess.
     """
-    found = tools.instances.read(plugs)
-    if any(plug not in found for plug in plugs):  # a stale view, perhaps: once more before that is final
-        found = tools.read_once_more(plugs)
-    for plug in plugs:
-        if plug not in found:
-            raise messages.unknown_instance(plug)
+    found = _read_all(tools, plugs)
     return {p: rules.is_off(found[p], backup_tags.read(found[p]), tools.policy) for p in plugs}
 
 
+def _read_all(tools: Toolbox, ids: List[str]) -> Dict[str, Instance]:
+    found = tools.instances.read(ids)
+    if any(i not in found for i in ids):  # a stale view, perhaps: once more before that is final
+        found = tools.read_once_more(ids)
+    for instance in ids:
+        if instance not in found:
+            raise messages.unknown_instance(instance)
+    return found
+
+
 def monitor(tools: Toolbox) -> None:
-    """Prove that fencing would work: credentials, API, groups. Two or three calls, whatever the account's size.
+    """Prove that fencing would work: credentials, API, groups, and the instance, if ``plug`` names one.
+
+    Two calls, whatever the account's size, or three for a name, or where something is not there at first. Pacemaker
+    passes no ``plug`` here, unless the device is configured with one: then it is the node that the device fences.
 
     Raises:
         FenceError: it would not.
     """
-    tools.instances.probe()
+    ids = [p for p, i in resolve(tools).items() if p == i]
+    if ids:
+        _read_all(tools, ids)
+    if not tools.settings.plugs:
+        tools.instances.probe()
     wanted = tools.policy.harmful
     if not wanted:
         log.warning(messages.monitor_without_secg())
         return
     try:
         missing = wanted - tools.groups.existing(wanted)
-        if missing:  # a stale view, perhaps: once more before that is final
+        if missing and tools.stats.api_calls < MONITOR_CALLS:  # a stale view, perhaps: once more before that is final
             tools.deadline.pause(READ_ONCE_MORE_SECONDS)
             missing = wanted - tools.groups.existing(wanted)
     except FenceError as error:
@@ -75,12 +90,7 @@ def monitor(tools: Toolbox) -> None:
         raise messages.groups_missing(missing)
 
 
-def _safe(name: str) -> str:
-    """A name as one word for the cluster's parser, which splits at white space, ',' and ';'."""
-    return "".join("_" if c.isspace() or c in ",;" or not c.isprintable() else c for c in name)
-
-
 def listed(tools: Toolbox) -> Dict[str, Tuple[str, str]]:
     """ID -> (name, on|off|unknown) of every instance that matches ``filter``; all of them or an error."""
     rows = tools.instances.listed(tools.settings.filters)
-    return {i: (_safe(name), STATES.get(state, "unknown")) for i, name, state in rows}
+    return {i: (one_word(name), STATES.get(state, "unknown")) for i, name, state in rows}

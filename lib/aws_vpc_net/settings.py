@@ -68,14 +68,14 @@ class Settings:
 
     @property
     def preflight(self) -> bool:
-        """Is it ``validate-all`` of real instances? Otherwise (no plug, or pcs's placeholder) it is offline."""
-        return self.action == "validate-all" and bool(self.plugs) and all(is_instance_id(p) for p in self.plugs)
+        """Is it ``validate-all`` of instances? Otherwise it is offline."""
+        return self.action == "validate-all" and bool(self.plugs)
 
     @property
     def looks_up_names(self) -> bool:
         """Is there a plug that is no ID, and an action that has to know which instance it is?"""
         at_once = self.action == "on" and self.unfence_ignore_restore and not self.unfence_poweron
-        needed = self.changes or self.action == "status"
+        needed = self.changes or self.action == "status" or self.preflight
         return needed and not at_once and any(not is_instance_id(p) for p in self.plugs)
 
     @property
@@ -197,8 +197,6 @@ def _check_plugs(action: str, plugs: Iterable[str]) -> None:
     found = list(plugs)
     if action in ("on", "off", "status") and not found:
         raise messages.no_plug(action)
-    if action == "validate-all":
-        return
     for plug in found:
         if _LIKE_INSTANCE.fullmatch(plug) and not is_instance_id(plug):
             raise messages.malformed_instance(plug)

@@ -120,9 +120,9 @@ def test_settling_adds_a_read(calls, node):
     assert calls("off", node, settle_time=1) == OFF + changes(2) + Counter({READ: 1})
 
 
-def test_a_name_adds_3(calls):
-    assert calls("status", "node1") == {READ: 3 + 1}
-    assert calls("off", "node1") == OFF + changes(2) + Counter({READ: 3})
+def test_a_name_adds_2(calls):
+    assert calls("status", "node1") == {READ: 2 + 1}
+    assert calls("off", "node1") == OFF + changes(2) + Counter({READ: 2})
 
 
 def test_a_further_plug_adds_3_to_off_and_its_interfaces_and_none_to_status(calls, ec2):
@@ -136,5 +136,8 @@ def test_monitor_takes_2_and_a_list_one_for_each_page(calls, ec2, agent):
         ec2.edit.add_instance(f"other{n}")
     ec2.config.page_limit = 11  # of 33
     assert calls("monitor", None, untrack_secg=ec2.world.open) == {READ: 1, GROUPS: 1}
+    assert calls("monitor", ec2.world.nodes["node1"]) == {READ: 1, GROUPS: 1}
+    assert calls("monitor", "node1") == {READ: 2, GROUPS: 1}
+    ec2.calls.clear()
     assert calls("list", None) == {READ: 3}
-    assert {c.params["MaxResults"] for c in ec2.calls_of(READ)} == {"5", "1000"}
+    assert {c.params["MaxResults"] for c in ec2.calls_of(READ)} == {"1000"}

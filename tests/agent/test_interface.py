@@ -124,12 +124,19 @@ def test_help_names_every_option(agent):
         assert option in text
 
 
-@pytest.mark.parametrize("plug", [None, "placeholder", "node1", f"node1,{PLUG}"])
-def test_validate_all_is_offline_without_an_instance_id(agent, ec2, plug):
-    result = agent.pacemaker("validate-all", plug, secg=SECG)
+@pytest.mark.parametrize("plug", [None, "placeholder", "node1"])
+def test_validate_all_is_offline_without_a_plug_or_with_pacemakers_own(agent, ec2, plug):
+    """Pacemaker has no target then: it passes node1, as plug and as nodename."""
+    result = agent.pacemaker("validate-all", plug, nodename="node1" if plug is None else plug, secg=SECG)
     assert result.code == 0, result.err
+    assert "EC2 was not asked" in result.out
     assert ec2.calls == []
-    refused(agent.pacemaker("validate-all", plug, secg="nonsense"), "not a security group ID")
+    refused(agent.pacemaker("validate-all", plug, nodename=plug, secg="nonsense"), "not a security group ID")
+
+
+def test_validate_all_with_a_malformed_instance_id_is_refused(agent, ec2):
+    refused(agent.command("validate-all", "i-0123", secg=SECG), "plug i-0123 is not an instance ID")
+    assert ec2.calls == []
 
 
 def test_delay_delays_off(agent, ec2, keep):

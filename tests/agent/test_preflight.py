@@ -273,6 +273,26 @@ def test_several_plugs_are_each_checked(agent, ec2, keep):
     assert [line.split(":")[0] for line in failed(result)] == [f"instance {second}"]
 
 
+def test_a_name_is_looked_up_and_its_instance_checked(agent, ec2, node, keep):
+    for name in ("node1", "NODE1"):
+        ec2.calls.clear()
+        result = agent.command("validate-all", name, untrack_secg=ec2.world.open, **keep)
+        assert (result.code, result.err) == (0, "")
+        assert ("ok", f"plug {name}", f"is {node}") in lines(result)
+        assert ("ok", f"instance {node}", "running") in lines(result)
+        assert harmless(ec2)
+    by_stdin = agent.pacemaker("validate-all", "node1", nodename="node2", **keep)
+    assert ("ok", "plug node1", f"is {node}") in lines(by_stdin)
+
+
+def test_a_name_that_cannot_be_looked_up_is_no_success(agent, ec2, keep):
+    result = agent.command("validate-all", "node9", **keep)
+    assert (result.code, result.out) == (1, "")
+    assert "instance error: no instance has the Name tag" in result.last
+    ec2.key.secret_key = "another"
+    assert "authentication error" in agent.command("validate-all", "node1", **keep).last
+
+
 def test_an_sdk_that_cannot_skip_the_guest_is_told(agent, ec2, node, keep):
     result = agent.command("validate-all", node, onfence_poweroff=True, skip_os_shutdown="true", **keep)
     assert result.code == 0

@@ -52,6 +52,29 @@ def test_monitor_takes_two_calls_however_large_the_account(agent, ec2, keep):
     assert len(ec2.calls) == 2
 
 
+@pytest.mark.parametrize(
+    ("plug", "text"),
+    [
+        ("i-0000000000000dead", "instance error: no instance i-0000000000000dead here"),
+        ("node9", "instance error: no instance has the Name tag"),
+        ("node1,i-0000000000000dead", "instance error: no instance i-0000000000000dead here"),
+    ],
+)
+def test_monitor_fails_when_its_plug_names_no_instance(agent, ec2, keep, plug, text):
+    """Pacemaker passes none, so one that is given is configured: off would be refused."""
+    for how in (agent.command, agent.pacemaker):
+        result = how("monitor", plug, **keep)
+        assert result.code == 1
+        assert text in result.last
+
+
+@pytest.mark.parametrize("plug", ["node1", "NODE1", "node1,node2"])
+def test_monitor_is_good_when_its_plug_names_an_instance(agent, ec2, keep, plug):
+    result = agent.command("monitor", plug, **keep)
+    assert (result.code, result.out, result.err) == (0, "", "")
+    assert agent.command("monitor", ec2.world.nodes["node1"], **keep).code == 0
+
+
 def test_list_shows_every_page(agent, ec2):
     more = {ec2.edit.add_instance(f"other{n}") for n in range(12)}
     ec2.config.page_limit = 5

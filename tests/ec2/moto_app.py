@@ -14,7 +14,7 @@ from moto import backends
 from moto.core import responses
 from moto.core.model_instances import reset_model_data
 from moto.ec2 import utils as ec2_utils
-from moto.ec2.models import ec2_backends
+from moto.ec2.models import ec2_backends, tags
 from moto.ec2.models.elastic_network_interfaces import Attachment, NetworkInterface
 from moto.ec2.models.instances import Instance
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
@@ -78,6 +78,19 @@ def _terminate(instance: Any, original: Any = Instance.terminate) -> Any:
     return previous
 
 
+def _filter_regex(value: str) -> str:
+    """Of a filter's value: `*` is any number of characters, `?` none or one, `\\` takes both their meaning."""
+    parts = re.findall(r"\\.|.", value, re.DOTALL)
+    wild = {"*": ".*", "?": ".?"}
+    return "(?s:" + "".join(wild.get(p, re.escape(p[-1])) for p in parts) + r")\Z"
+
+
+def _in_filter_values(value: Any, wanted: Any) -> bool:
+    """moto knows wildcards in tags only."""
+    values = value if isinstance(value, list) else [str(value).lower() if isinstance(value, bool) else value]
+    return any(re.match(_filter_regex(w), str(v)) for w in wanted for v in values if v is not None)
+
+
 def patch() -> None:
     """Corrects moto's classes; again and again is harmless."""
     if getattr(Instance, "_corrected", False):
@@ -93,6 +106,8 @@ def patch() -> None:
     Instance.network_interfaces = property(_interfaces)  # type: ignore[assignment,method-assign]
     Instance.detach_eni = _detach  # type: ignore[method-assign]
     Instance.terminate = _terminate  # type: ignore[method-assign]
+    ec2_utils.simple_aws_filter_to_re = tags.simple_aws_filter_to_re = _filter_regex  # type: ignore[attr-defined]
+    ec2_utils.instance_value_in_filter_values = _in_filter_values
     ec2_utils.filter_dict_attribute_mapping.update(
         {
             "instance-state-code": "state_code_text",
