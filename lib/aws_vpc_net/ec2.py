@@ -249,6 +249,7 @@ class Ec2:
         if isinstance(result, BaseException):
             raise result
         result.meta.events.register("after-call.ec2.DescribeInstances", replies.complete)
+        result.meta.events.register("after-call.ec2.DescribeInstanceAttribute", replies.complete_attribute)
         result.meta.events.register_last("request-created.ec2", _hide_token)
         self._client = result
 

@@ -138,6 +138,13 @@ class InstanceOperations:
         doing = Doing(f"stop instance {instance}", Category.INSTANCE)
         self._ec2.call("stop_instances", doing, InstanceIds=[instance], Force=True, **more)
 
+    def stop_protected(self, instance: str) -> bool:
+        """Does EC2 refuse to stop it, whoever asks (``disableApiStop``)? A dry run does not tell."""
+        doing = Doing(f"look up the stop protection of {instance}", Category.RETRIEVAL)
+        asked = "disableApiStop"  # older SDKs do not know it, and pass it on
+        reply = self._ec2.call("describe_instance_attribute", doing, InstanceId=instance, Attribute=asked)
+        return bool(reply.get("DisableApiStop", {}).get("Value", False))
+
     def start(self, instance: str) -> None:
         """Start it; nothing happens to one that runs."""
         doing = Doing(f"start instance {instance}", Category.INSTANCE)

@@ -708,8 +708,12 @@ def is_fenced_now(state: str) -> str:
     return f"{state}, and isolated at this moment; run on, then check again"
 
 
-def interface_found(number: int, vpc: str, groups: Iterable[str]) -> str:
-    return f"number {number}, in {vpc}, with {_list(groups)}"
+def _tracked_for(seconds: Optional[int]) -> str:
+    return "EC2's default (five days; 350 s on Nitro v6 types)" if seconds is None else f"{seconds} s"
+
+
+def interface_found(number: int, vpc: str, groups: Iterable[str], seconds: Optional[int]) -> str:
+    return f"number {number}, in {vpc}, with {_list(groups)}; tracks idle TCP connections for {_tracked_for(seconds)}"
 
 
 def permitted(count: int) -> str:
@@ -729,9 +733,36 @@ def would_remove(found: Mapping[str, FrozenSet[str]]) -> str:
     return "would take " + "; ".join(f"{_list(g)} from {i}" for i, g in sorted(found.items()))
 
 
-def would_survive(poweroff: bool) -> str:
-    until = " until the instance has stopped" if poweroff else " until they are idle for long"
-    return f"those that EC2 tracks survive off{until}; set untrack_secg to cut them"
+def would_survive(poweroff: bool, idle: Mapping[str, Optional[int]]) -> str:
+    if poweroff:
+        until = "the instance has stopped"
+    else:
+        longest = None if None in idle.values() or not idle else max(s for s in idle.values() if s is not None)
+        until = f"they are idle for {_tracked_for(longest)}"
+    return f"those that EC2 tracks survive off until {until}; set untrack_secg to cut them"
+
+
+def can_be_stopped() -> str:
+    return "no stop protection"
+
+
+def stop_protected() -> str:
+    return (
+        "stop protection (disableApiStop) is on: onfence_poweroff isolates the instance but cannot stop it; "
+        "turn it off with aws ec2 modify-instance-attribute --no-disable-api-stop"
+    )
+
+
+def protection_unchecked(reason: str) -> str:
+    return f"whether stop protection is on was not checked: {reason}"
+
+
+def instance_store() -> str:
+    return "its root is an instance store: EC2 cannot stop it; leave onfence_poweroff out, or use another method"
+
+
+def spot_instance() -> str:
+    return "a Spot instance: EC2 stops only those of a persistent request"
 
 
 def would_be_cut(group: str, six: bool) -> str:

@@ -20,9 +20,10 @@ LONGDESC = (
     "makes it the only one that a fenced interface keeps. Set ignore_instance_state=1 for unattended recovery, and "
     "pcmk_off_timeout and pcmk_reboot_timeout to 120.\n\n"
     "Changing groups does not end established connections that EC2 tracks: a fenced node may go on writing over "
-    "them for days, unless untrack_secg is set. Security groups do not filter EBS volumes: where nodes share such "
-    "volumes, use power fencing. onfence_poweroff is not enough there, since off succeeds when the stop was "
-    "requested, whether or not the instance stops."
+    "them, and they end only when idle: after five days by default, 350 seconds on Nitro v6 instance types, or what "
+    "the connection tracking of the interface says. untrack_secg prevents that. Security groups do not filter EBS "
+    "volumes: where nodes share such volumes, use power fencing. onfence_poweroff is not enough there, since off "
+    "succeeds when the stop was requested, whether or not the instance stops."
 )
 VENDOR = "https://github.com/ClusterLabs/fence-agents/"
 PORT = (

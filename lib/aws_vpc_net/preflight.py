@@ -75,8 +75,9 @@ def _read(tools: Toolbox, plugs: Sequence[str]) -> World:
     settings = tools.settings
     named = tools.policy.harmful | {g for groups in settings.static.values() for g in groups}
     look: Callable[[], Optional[str]] = (lambda: None) if settings.skip_race_check else identity.own_instance
-    found, known, own = _results(
-        [partial(tools.instances.described, plugs), partial(tools.groups.described, named), look]
+    stops = [partial(tools.instances.stop_protected, p) for p in plugs if settings.onfence_poweroff]
+    found, known, own, *protected = _results(
+        [partial(tools.instances.described, plugs), partial(tools.groups.described, named), look, *stops]
     )
     instances, instances_error = _split(found, {})
     groups, groups_error = _split(known, {})
@@ -104,6 +105,7 @@ def _read(tools: Toolbox, plugs: Sequence[str]) -> World:
         associated_error,
         own,
         own_error,
+        dict(zip(plugs, protected)),
     )
 
 

@@ -1,4 +1,4 @@
-"""What a reply of DescribeInstances holds beyond what the SDK knows.
+"""What a reply of EC2 holds beyond what the SDK knows.
 
 An SDK drops what its model does not name. Kinds of interfaces that EC2 came to show later would then be missing, and
 an instance would read as isolated though one of its interfaces is open. So the reply itself is asked. Pure.
@@ -6,30 +6,61 @@ an instance would read as isolated though one of its interfaces is open. So the 
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterator, List, Mapping, Set, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Set, Tuple
 from xml.etree import ElementTree
 
 SIGNS = (b"<secondaryInterfaceSet", b"<operator>")
+TRACKING, TRACKING_SIGN = "ConnectionTrackingConfiguration", b"<connectionTrackingConfiguration>"
+
+
+class _More(NamedTuple):
+    """Of one instance: its secondary interfaces, its interfaces that a service manages, their tracking."""
+
+    secondary: List[str]
+    managed: Set[str]
+    tracking: Dict[str, int]
 
 
 def complete(http_response: Any, parsed: Dict[str, Any], **_more: Any) -> None:
-    """Add ``SecondaryInterfaces`` and ``Operator`` to a parsed reply; the SDK calls it after each call."""
+    """Complete a parsed reply of DescribeInstances; the SDK calls it after each call.
+
+    It adds ``SecondaryInterfaces``, and to interfaces ``Operator`` and the tracking that is set for them.
+    """
     content: bytes = http_response.content
-    if not any(sign in content for sign in SIGNS):
+    instances = [i for r in parsed.get("Reservations", ()) for i in r.get("Instances", ())]
+    interfaces = [e for i in instances for e in i.get("NetworkInterfaces", ())]
+    dropped = TRACKING_SIGN in content and not any(TRACKING in e for e in interfaces)
+    if not dropped and not any(sign in content for sign in SIGNS):
         return
     found = dict(_instances(ElementTree.fromstring(content)))
-    for reservation in parsed.get("Reservations", ()):
-        for instance in reservation.get("Instances", ()):
-            secondary, managed = found.get(instance["InstanceId"], ([], set()))
-            instance["SecondaryInterfaces"] = [{"SecondaryInterfaceId": i} for i in secondary]
-            for interface in instance.get("NetworkInterfaces", ()):
-                if interface["NetworkInterfaceId"] in managed:
-                    interface["Operator"] = {"Managed": True}
+    for instance in instances:
+        more = found.get(instance["InstanceId"], _More([], set(), {}))
+        instance["SecondaryInterfaces"] = [{"SecondaryInterfaceId": i} for i in more.secondary]
+        for interface in instance.get("NetworkInterfaces", ()):
+            name = interface["NetworkInterfaceId"]
+            if name in more.managed:
+                interface["Operator"] = {"Managed": True}
+            if name in more.tracking:
+                interface[TRACKING] = {"TcpEstablishedTimeout": more.tracking[name]}
 
 
-def _instances(root: ElementTree.Element) -> Iterator[Tuple[str, Tuple[List[str], Set[str]]]]:
-    """(instance, (its secondary interfaces, its interfaces that a service manages))."""
-    prefix = root.tag[: root.tag.index("}") + 1] if root.tag.startswith("{") else ""
+def complete_attribute(http_response: Any, parsed: Dict[str, Any], **_more: Any) -> None:
+    """Add ``DisableApiStop`` to a parsed reply of DescribeInstanceAttribute; the SDK calls it after each call."""
+    content: bytes = http_response.content
+    if b"<disableApiStop>" not in content or "DisableApiStop" in parsed:
+        return
+    root = ElementTree.fromstring(content)
+    value = root.findtext(f"{_prefix(root)}disableApiStop/{_prefix(root)}value", "")
+    parsed["DisableApiStop"] = {"Value": value == "true"}
+
+
+def _prefix(root: ElementTree.Element) -> str:
+    return root.tag[: root.tag.index("}") + 1] if root.tag.startswith("{") else ""
+
+
+def _instances(root: ElementTree.Element) -> Iterator[Tuple[str, _More]]:
+    """(instance, what is to be added)."""
+    prefix = _prefix(root)
 
     def path(text: str) -> str:
         return "/".join(prefix + part for part in text.split("/"))
@@ -42,4 +73,10 @@ def _instances(root: ElementTree.Element) -> Iterator[Tuple[str, Tuple[List[str]
             for interface in item.iterfind(path("networkInterfaceSet/item"))
             if interface.findtext(path("operator/managed"), "") == "true"
         }
-        yield item.findtext(names["id"], ""), (secondary, managed)
+        tracking = {
+            interface.findtext(names["eni"], ""): int(idle)
+            for interface in item.iterfind(path("networkInterfaceSet/item"))
+            for idle in [interface.findtext(path("connectionTrackingConfiguration/tcpEstablishedTimeout"), "")]
+            if idle.isdigit()
+        }
+        yield item.findtext(names["id"], ""), _More(secondary, managed, tracking)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
 from . import backup_tags, group_rules, messages, recording, rules
 from .dry_run import Check, DryRun
@@ -40,6 +40,7 @@ class World:
     associated_error: Optional[FenceError] = None
     own: Optional[str] = None
     own_error: Optional[FenceError] = None
+    protected: Mapping[str, Union[bool, FenceError]] = field(default_factory=dict)  # against being stopped
 
     def instance(self, plug: str) -> Optional[Instance]:
         """As the actions see it."""
@@ -113,7 +114,8 @@ class Target:
             elif not i.groups:
                 lines.append(Line(FAIL, about, messages.interface_without_groups(self.plug, i.id).text))
             else:
-                lines.append(Line(OK, about, messages.interface_found(i.number - 1, i.vpc, i.groups)))
+                idle = self._tracked_seconds(i.id)
+                lines.append(Line(OK, about, messages.interface_found(i.number - 1, i.vpc, i.groups, idle)))
         return lines
 
     def fit(self) -> List[Line]:
@@ -228,7 +230,8 @@ class Target:
         """Room for the record, what would be removed, what would survive."""
         if self.instance is None:
             return [Line(WARN, f"tags, removal and connections of {self.plug}", self._depends())]
-        return [self._room(self.instance), *self._removal(self.instance), self._connections()]
+        stop = self._stop() if self.tools.settings.onfence_poweroff else []
+        return [self._room(self.instance), *self._removal(self.instance), self._connections(), *stop]
 
     def _room(self, instance: Instance) -> Line:
         about = f"tags of {self.plug}"
@@ -256,11 +259,34 @@ class Target:
             lines.append(Line(FAIL, about, messages.nothing_to_remove(self.plug).text))
         return lines
 
+    def _stop(self) -> List[Line]:
+        """What StopInstances would refuse though a dry run of it passes."""
+        about = f"stop of {self.plug}"
+        raw = self.world.instances[self.plug]
+        protected = self.world.protected[self.plug]
+        lines = []
+        if isinstance(protected, FenceError):
+            lines.append(Line(WARN, about, messages.protection_unchecked(protected.text)))
+        elif protected:
+            lines.append(Line(FAIL, about, messages.stop_protected()))
+        if raw.get("RootDeviceType") == "instance-store":
+            lines.append(Line(FAIL, about, messages.instance_store()))
+        if raw.get("InstanceLifecycle") == "spot":
+            lines.append(Line(WARN, about, messages.spot_instance()))
+        return lines or [Line(OK, about, messages.can_be_stopped())]
+
+    def _tracked_seconds(self, interface: str) -> Optional[int]:
+        """How long an idle TCP connection is tracked; None: nothing is set, so EC2's default holds."""
+        shown = {e["NetworkInterfaceId"]: e for e in self.world.instances[self.plug].get("NetworkInterfaces", ())}
+        seconds = shown.get(interface, {}).get("ConnectionTrackingConfiguration", {}).get("TcpEstablishedTimeout")
+        return None if seconds is None else int(seconds)
+
     def _connections(self) -> Line:
         about = f"established connections of {self.plug}"
         untrack = self.policy.untrack
         if untrack is None:
-            return Line(WARN, about, messages.would_survive(self.tools.settings.onfence_poweroff))
+            idle = {i.id: self._tracked_seconds(i.id) for i in self.interfaces}
+            return Line(WARN, about, messages.would_survive(self.tools.settings.onfence_poweroff, idle))
         if untrack not in self.world.groups:
             return Line(
                 WARN, about, messages.depends_on(f"group {untrack}" if not self.world.groups_error else "groups")

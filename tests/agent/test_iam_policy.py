@@ -10,6 +10,8 @@ from world_of import our_tags
 POLICY = Path(__file__).parents[2] / "doc" / "iam-policy.json"
 TAG = {"cluster": "one"}
 # What these do without is looked up in another way, or a warning: they fail no action of their own.
+# Not asked for by any action but the preflight, which warns.
+OPTIONAL = ("ec2:DescribeInstanceAttribute",)
 ONLY_WARN = ("DeleteTags", "StopInstances", "DescribeSecurityGroups", "DescribeSecurityGroupVpcAssociations")
 LIMIT = 2048  # characters that a policy inline of a user, or of a session, may have
 
@@ -83,10 +85,13 @@ def test_without_one_permission_the_preflight_and_the_action_name_it(agent, ec2,
     ec2.key.attach(without(action))
     before = ec2.snapshot()
     found = agent.command("validate-all", node, **options)
-    assert found.code == 1
-    failed = [line for line in found.out.splitlines() if line.startswith("FAIL")]
+    assert found.code == (0 if action in OPTIONAL else 1)
+    level = "warn" if action in OPTIONAL else "FAIL"
+    failed = [line for line in found.out.splitlines() if line.startswith(level)]
     assert any(f"allow {action}" in line for line in failed), found.out
     assert ec2.snapshot() == before
+    if action in OPTIONAL:
+        return
     ended = until_named(agent, node, options, action)
     if action.split(":")[1] in ONLY_WARN:
         assert ended.code == 0

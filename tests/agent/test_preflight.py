@@ -44,6 +44,7 @@ def test_a_good_configuration_passes_every_check_and_changes_nothing(agent, ec2,
     assert {level for level, _, _ in lines(result)} == {"ok"}
     assert result.out.splitlines()[-1].startswith("Success: ")
     permissions = {about.split(":")[1] for _, about, _ in lines(result) if about.startswith("permission ")}
+    assert ("ok", f"stop of {node}", "no stop protection") in lines(result)
     wanted = {"CreateTags", "DeleteTags", "ModifyNetworkInterfaceAttribute", "StopInstances", "StartInstances"}
     assert permissions == wanted == {c.action for c in ec2.writes()}
     assert harmless(ec2)
@@ -52,6 +53,7 @@ def test_a_good_configuration_passes_every_check_and_changes_nothing(agent, ec2,
 
 def test_only_what_the_options_need_is_asked_for(agent, ec2, node, keep):
     ec2.key.deny("ec2:St*")
+    ec2.key.deny("ec2:DescribeInstanceAttribute")
     ec2.key.deny("ec2:DescribeSecurityGroupVpcAssociations")
     assert agent.command("validate-all", node, **keep).code == 0
 
@@ -293,6 +295,78 @@ def test_a_name_that_cannot_be_looked_up_is_no_success(agent, ec2, keep):
     assert "authentication error" in agent.command("validate-all", "node1", **keep).last
 
 
+@pytest.mark.parametrize("sdk", ["BOTO3_OLDEST", "BOTO3_NEWEST"])
+def test_stop_protection_fails_where_the_instance_is_to_be_stopped(agent, ec2, node, keep, sdk):
+    """A dry run passes, and the real call is refused."""
+    agent.env["PYTHONPATH"] = os.environ[sdk]
+    ec2.edit.stop_protection(node)
+    assert agent.command("validate-all", node, **keep).code == 0
+    result = agent.command("validate-all", node, **WHOLE, **keep)
+    assert result.code == 1
+    (told,) = failed(result)
+    assert told.startswith(f"stop of {node}: stop protection (disableApiStop) is on")
+    assert any(about == "permission ec2:StopInstances" and level == "ok" for level, about, _ in lines(result))
+    assert harmless(ec2)
+    off = agent.command("off", node, onfence_poweroff=True, **keep)
+    assert off.code == 0
+    assert "may not be stopped" in off.err
+    ec2.edit.stop_protection(node, False)
+    result = agent.command("validate-all", node, **WHOLE, **keep)
+    assert ("ok", f"stop of {node}", "no stop protection") in lines(result)
+
+
+def test_stop_protection_that_cannot_be_looked_up_is_a_warning(agent, ec2, node, keep):
+    ec2.key.deny("ec2:DescribeInstanceAttribute")
+    result = agent.command("validate-all", node, **WHOLE, **keep)
+    assert result.code == 0
+    (text,) = [t for level, about, t in lines(result) if (level, about) == ("warn", f"stop of {node}")]
+    assert "was not checked" in text
+    assert "allow ec2:DescribeInstanceAttribute" in text
+
+
+@pytest.mark.parametrize(
+    ("shown", "code", "text"),
+    [
+        ({"root": "instance-store"}, 1, "its root is an instance store"),
+        ({"lifecycle": "spot"}, 0, "a Spot instance"),
+    ],
+)
+def test_an_instance_that_ec2_cannot_stop_is_told(agent, ec2, node, keep, shown, code, text):
+    ec2.edit.cannot_stop(node, **shown)
+    result = agent.command("validate-all", node, **WHOLE, **keep)
+    assert result.code == code
+    (told,) = [t for level, about, t in lines(result) if about == f"stop of {node}"]
+    assert text in told
+    assert "was not stopped" in agent.command("off", node, onfence_poweroff=True, **keep).err
+
+
+@pytest.mark.parametrize("sdk", ["BOTO3_OLDEST", "BOTO3_NEWEST"])
+def test_how_long_idle_connections_are_tracked_is_told_for_each_interface(agent, ec2, node, keep, sdk):
+    agent.env["PYTHONPATH"] = os.environ[sdk]
+    default = "EC2's default (five days; 350 s on Nitro v6 types)"
+
+    def told():
+        result = agent.command("validate-all", node, **keep)
+        assert result.code == 0, result.out
+        found = {about.split()[-1]: text for _, about, text in lines(result)}
+        shown = [found[i].rpartition("tracks idle TCP connections for ")[2] for i in ec2.world.interfaces["node1"]]
+        (survive,) = [t for _, about, t in lines(result) if about == f"established connections of {node}"]
+        return shown, survive
+
+    first, second = ec2.world.interfaces["node1"]
+    shown, survive = told()
+    assert shown == [default, default]
+    assert f"until they are idle for {default}" in survive
+    ec2.edit.tracking(first, 60)
+    shown, survive = told()
+    assert shown == ["60 s", default]
+    assert f"until they are idle for {default}" in survive
+    ec2.edit.tracking(second, 350)
+    shown, survive = told()
+    assert shown == ["60 s", "350 s"]
+    assert "until they are idle for 350 s" in survive
+
+
 def test_an_sdk_that_cannot_skip_the_guest_is_told(agent, ec2, node, keep):
     result = agent.command("validate-all", node, onfence_poweroff=True, skip_os_shutdown="true", **keep)
     assert result.code == 0
@@ -337,7 +411,7 @@ def test_it_takes_less_than_three_seconds_at_50_ms_a_call_and_15_interfaces(agen
     ec2.rules.add(None, Delay(0.05), times=None)
     runs = [agent.command("validate-all", node, untrack_secg=ec2.world.open, **WHOLE, **keep) for _ in range(2)]
     assert [r.code for r in runs] == [0, 0], runs[0].out
-    assert len(ec2.calls) == 2 * 25
+    assert len(ec2.calls) == 2 * 26
     assert one_after_the_other(ec2.calls) <= 2 * 6
     assert min(r.seconds for r in runs) < 3
 

@@ -169,6 +169,17 @@ class Edit:
         """Protects an instance against StopInstances (DisableApiStop)."""
         self._front.moto.backend().get_instance(instance).disable_api_stop = enabled
 
+    def cannot_stop(self, instance: str, root: str = "ebs", lifecycle: Optional[str] = None) -> None:
+        """Shows an instance with an instance-store root, or as Spot: StopInstances is UnsupportedOperation."""
+        found = self._front.moto.backend().get_instance(instance)
+        found.root_device_type, found.instance_lifecycle = root, lifecycle
+        self._front.config.unstoppable.add(instance)
+
+    def tracking(self, interface: str, seconds: Optional[int]) -> None:
+        """How long an established TCP connection may be idle and is still tracked; None: it is not set."""
+        shown = None if seconds is None else {"TcpEstablishedTimeout": seconds}
+        self._front.moto.backend().enis[interface].connection_tracking_configuration = shown
+
     def secondary_interfaces(self, instance: str, interfaces: List[Dict[str, Any]]) -> None:
         """Shows secondary interfaces, which have no groups; members are named as in boto3's answer."""
         self._front.moto.backend().get_instance(instance).secondary_interfaces = interfaces

@@ -142,7 +142,7 @@ def _resources(call: Call, backend: Any) -> List[str]:
         return call.listing("ResourceId")
     if call.action in ("StopInstances", "StartInstances", "RebootInstances", "TerminateInstances"):
         return call.listing("InstanceId")
-    if call.action == "GetConsoleOutput":
+    if call.action in ("GetConsoleOutput", "DescribeInstanceAttribute"):
         return [call.params.get("InstanceId", "")]
     if call.action == "ModifyNetworkInterfaceAttribute":
         interface = call.params.get("NetworkInterfaceId", "")

@@ -31,6 +31,7 @@ SAMPLES: Dict[str, Any] = {
     "free": 1,
     "group": "sg-0123456789abcdef0",
     "groups": frozenset(("sg-0123456789abcdef0",)),
+    "idle": {"eni-1": 350, "eni-2": None},
     "instance": "i-0123456789abcdef0",
     "interface": "eni-0123456789abcdef0",
     "interfaces": ["eni-2", "eni-1"],
