@@ -66,6 +66,7 @@ def parse_instance(raw: Mapping[str, Any]) -> Instance:
             groups=frozenset(g["GroupId"] for g in i.get("Groups", ())),
             vpc=i.get("VpcId", ""),
             managed=bool(i.get("Operator", {}).get("Managed", False)),
+            kind=i.get("InterfaceType", "interface"),
         )
         for number, i in enumerate(ordered, 1)
     ]

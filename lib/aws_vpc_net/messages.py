@@ -357,6 +357,14 @@ def managed_interface(plug: str, interface: str) -> FenceError:
     )
 
 
+def unfiltered_interface(plug: str, interface: str, kind: str) -> FenceError:
+    return FenceError(
+        Category.STATE,
+        f"{interface} of {plug} is of type {kind}: its security groups do not filter all that passes through it, "
+        "such as branch interfaces of containers; use another fence method",
+    )
+
+
 def interface_without_groups(plug: str, interface: str) -> FenceError:
     return FenceError(
         Category.STATE, f"{interface} of {plug} has no security groups to change; use another fence method"
@@ -456,8 +464,8 @@ def unproven(plug: str, error: FenceError, why: Mapping[str, str]) -> FenceError
 def cannot_take_in(plug: str, interface: str) -> FenceError:
     return FenceError(
         Category.PARTIAL,
-        f"{interface} of {plug} appeared meanwhile and cannot be isolated: managed, or it would have no group left; "
-        "the others are left isolated: repeat off",
+        f"{interface} of {plug} appeared meanwhile and cannot be isolated: managed, a trunk, or it would have no "
+        "group left; the others are left isolated: repeat off",
     )
 
 
@@ -740,6 +748,24 @@ def would_survive(poweroff: bool, idle: Mapping[str, Optional[int]]) -> str:
         longest = None if None in idle.values() or not idle else max(s for s in idle.values() if s is not None)
         until = f"they are idle for {_tracked_for(longest)}"
     return f"those that EC2 tracks survive off until {until}; set untrack_secg to cut them"
+
+
+def efa_interface(kind: str) -> str:
+    return (
+        f"of type {kind}: its traffic bypasses the operating system, and AWS does not say whether what is under way "
+        "over it ends when its groups change; if storage is reached that way, use another fence method"
+    )
+
+
+def unknown_interface_type(kind: str) -> str:
+    return f"of type {kind}, which is not known here: make sure that security groups filter all of its traffic"
+
+
+def on_outpost() -> str:
+    return (
+        "on an Outpost: security groups do not filter local network interfaces; if its subnets have them, "
+        "use another fence method"
+    )
 
 
 def can_be_stopped() -> str:

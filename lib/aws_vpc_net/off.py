@@ -123,6 +123,8 @@ def _refuse_interfaces(target: Instance) -> None:
     for interface in target.interfaces:
         if interface.managed:
             raise messages.managed_interface(target.id, interface.id)
+        if interface.unfiltered:
+            raise messages.unfiltered_interface(target.id, interface.id, interface.kind)
         if not interface.groups:
             raise messages.interface_without_groups(target.id, interface.id)
 

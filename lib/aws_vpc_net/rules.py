@@ -17,6 +17,9 @@ from typing import Dict, FrozenSet, List, Mapping, Optional, Tuple
 
 Groups = FrozenSet[str]
 NONE: Groups = frozenset()
+# A trunk carries branch interfaces of containers, which have groups of their own and are not attached to the
+# instance; groups do not filter the networks of Amazon EVS.
+UNFILTERED = ("trunk", "evs")
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,12 @@ class Interface:
     groups: Groups
     vpc: str = ""
     managed: bool = False  # by AWS or another service: EC2 refuses changes
+    kind: str = "interface"  # EC2's type of it
+
+    @property
+    def unfiltered(self) -> bool:
+        """Does traffic of the node pass through it that its groups do not filter? Then nothing isolates it."""
+        return self.kind in UNFILTERED
 
 
 @dataclass(frozen=True)
@@ -153,12 +162,17 @@ def is_off(instance: Instance, book: Book, policy: Policy) -> bool:
     """The answer of ``status``. No interfaces is never isolated; terminated is off."""
     if instance.terminated:
         return True
+    return _all_isolated(instance, book, policy) and not any(i.unfiltered for i in instance.interfaces)
+
+
+def _all_isolated(instance: Instance, book: Book, policy: Policy) -> bool:
     return bool(instance.interfaces) and all(isolated(i, instance, book, policy) for i in instance.interfaces)
 
 
 def is_fenced_fencer(instance: Instance, book: Book, policy: Policy) -> bool:
     """Has this machine, the one that runs the agent, been fenced itself? Then it must not fence others."""
-    return has_record(instance, book, policy) and is_off(instance, book, policy)
+    fenced = instance.terminated or _all_isolated(instance, book, policy)
+    return has_record(instance, book, policy) and fenced
 
 
 # --- off -------------------------------------------------------------------------------------------------------

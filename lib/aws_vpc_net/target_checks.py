@@ -68,7 +68,9 @@ class Target:
         self.goals: Mapping[str, Groups] = {}
         if self.instance:
             self.book = backup_tags.read(self.instance)
-            self.interfaces = [i for i in self.instance.interfaces if i.groups and not i.managed]
+            self.interfaces = [
+                i for i in self.instance.interfaces if i.groups and not i.managed and not i.unfiltered
+            ]
             self.originals = rules.backup(self.instance, self.book, self.policy)
             self.goals = {i.id: self._goal(i) for i in self.interfaces}
 
@@ -111,11 +113,19 @@ class Target:
             about = f"interface {i.id}"
             if i.managed:
                 lines.append(Line(FAIL, about, messages.managed_interface(self.plug, i.id).text))
+            elif i.unfiltered:
+                lines.append(Line(FAIL, about, messages.unfiltered_interface(self.plug, i.id, i.kind).text))
             elif not i.groups:
                 lines.append(Line(FAIL, about, messages.interface_without_groups(self.plug, i.id).text))
             else:
                 idle = self._tracked_seconds(i.id)
                 lines.append(Line(OK, about, messages.interface_found(i.number - 1, i.vpc, i.groups, idle)))
+                if i.kind in ("efa", "efa-only"):
+                    lines.append(Line(WARN, about, messages.efa_interface(i.kind)))
+                elif i.kind != "interface":
+                    lines.append(Line(WARN, about, messages.unknown_interface_type(i.kind)))
+        if self.world.instances[self.plug].get("OutpostArn"):
+            lines.append(Line(WARN, f"interfaces of {self.plug}", messages.on_outpost()))
         return lines
 
     def fit(self) -> List[Line]:

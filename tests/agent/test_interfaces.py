@@ -268,3 +268,46 @@ def test_an_interface_that_the_proof_of_the_record_lacked_is_not_put_back_blindl
     ec2.rules.clear()
     assert agent.command("on", node, **keep).code == 0
     assert groups(ec2, node) == {first: [app], second: [db]}
+
+
+@pytest.mark.parametrize("sdk", ["BOTO3_OLDEST", "BOTO3_NEWEST"])
+@pytest.mark.parametrize("kind", ["trunk", "evs"])
+def test_a_trunk_is_refused_before_the_first_change(agent, ec2, mode, sdk, kind):
+    """Containers behind it have interfaces and groups of their own, which DescribeInstances does not list."""
+    agent.env["PYTHONPATH"] = os.environ[sdk]
+    node, other = ec2.world.nodes["node1"], ec2.world.nodes["node2"]
+    trunk = ec2.world.interfaces["node1"][1]
+    ec2.edit.interface_type(trunk, kind)
+    before = ec2.snapshot()
+    for plugs in (node, f"{other},{node}"):
+        result = agent.command("off", plugs, **mode)
+        assert result.code == 1
+        assert result.last.startswith(f"ERROR: state error: {trunk} of {node} is of type {kind}: ")
+    assert ec2.snapshot() == before
+    assert ec2.writes() == []
+
+
+def test_a_trunk_that_appears_during_off_fails_it(agent, ec2, keep):
+    node = ec2.world.nodes["node1"]
+
+    def appear(_call):
+        ec2.edit.interface_type(ec2.edit.attach(node, [ec2.world.groups["app"]], 2), "trunk")
+
+    ec2.rules.add(CHANGE, Hook(appear))
+    result = agent.command("off", node, **keep)
+    assert result.code == 1
+    assert "partial error: " in result.last
+    assert "cannot be isolated: managed, a trunk" in result.last
+
+
+def test_a_fenced_node_with_a_trunk_is_not_off_and_comes_back(agent, ec2, keep):
+    node = ec2.world.nodes["node1"]
+    before = ec2.snapshot()
+    assert agent.command("off", node, **keep).code == 0
+    ec2.edit.interface_type(ec2.world.interfaces["node1"][1], "trunk")
+    assert agent.command("status", node, **keep).code == 0
+    agent.is_on(node)
+    assert "is fenced itself" in agent.command("off", ec2.world.nodes["node2"], **keep).last
+    agent.is_on(ec2.world.nodes["node3"])
+    assert agent.command("on", node, **keep).code == 0
+    assert ec2.snapshot() == before

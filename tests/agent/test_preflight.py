@@ -86,6 +86,14 @@ def managed(ec2, node, eni, options):
     ec2.edit.operator(eni, "eks.amazonaws.com")
 
 
+def trunk(ec2, node, eni, options):
+    ec2.edit.interface_type(eni, "trunk")
+
+
+def evs(ec2, node, eni, options):
+    ec2.edit.interface_type(eni, "evs")
+
+
 def secondary(ec2, node, eni, options):
     ec2.edit.secondary_interfaces(node, [secondary_interface(5)])
 
@@ -146,6 +154,8 @@ def no_groups_to_see(ec2, node, eni, options):
         (stopped, "instance i-.* is not running but stopped; set ignore_instance_state"),
         (terminated, "instance i-.*: terminated"),
         (managed, "interface eni-.* is managed by AWS"),
+        (trunk, "interface eni-.* is of type trunk: its security groups do not filter"),
+        (evs, "interface eni-.* is of type evs: its security groups do not filter"),
         (secondary, "interface sni-.* has no security groups"),
         (no_room, "tags of i-.* room for 1 more tags, the backup needs 3"),
         (open_isolation, "isolation by sg-.*: still lets through out: all traffic to 0.0.0.0/0 .* no isolation"),
@@ -293,6 +303,31 @@ def test_a_name_that_cannot_be_looked_up_is_no_success(agent, ec2, keep):
     assert "instance error: no instance has the Name tag" in result.last
     ec2.key.secret_key = "another"
     assert "authentication error" in agent.command("validate-all", "node1", **keep).last
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("efa", "of type efa: its traffic bypasses the operating system"),
+        ("efa-only", "of type efa-only: its traffic bypasses the operating system"),
+        ("warp", "of type warp, which is not known here"),
+    ],
+)
+def test_a_kind_of_interface_that_groups_may_not_filter_is_a_warning(agent, ec2, node, eni, keep, kind, text):
+    ec2.edit.interface_type(eni, kind)
+    result = agent.command("validate-all", node, **keep)
+    assert result.code == 0
+    (told,) = [t for level, about, t in lines(result) if (level, about) == ("warn", f"interface {eni}")]
+    assert told.startswith(text)
+    assert agent.command("off", node, **keep).code == 0
+
+
+def test_an_instance_on_an_outpost_is_a_warning(agent, ec2, node, keep):
+    ec2.edit.outpost(node)
+    result = agent.command("validate-all", node, **keep)
+    assert result.code == 0
+    (told,) = [t for level, about, t in lines(result) if (level, about) == ("warn", f"interfaces of {node}")]
+    assert "local network interfaces" in told
 
 
 @pytest.mark.parametrize("sdk", ["BOTO3_OLDEST", "BOTO3_NEWEST"])

@@ -175,6 +175,16 @@ class Edit:
         found.root_device_type, found.instance_lifecycle = root, lifecycle
         self._front.config.unstoppable.add(instance)
 
+    def interface_type(self, interface: str, kind: str) -> None:
+        """Shows an interface as `interface`, `efa`, `efa-only`, `evs` or `trunk`."""
+        self._front.moto.backend().enis[interface].interface_type = kind
+
+    def outpost(self, instance: str) -> None:
+        """Shows an instance as one on an Outpost."""
+        backend = self._front.moto.backend()
+        arn = f"arn:aws:outposts:{backend.region_name}:{backend.account_id}:outpost/op-0123456789abcdef0"
+        backend.get_instance(instance).outpost_arn = arn
+
     def tracking(self, interface: str, seconds: Optional[int]) -> None:
         """How long an established TCP connection may be idle and is still tracked; None: it is not set."""
         shown = None if seconds is None else {"TcpEstablishedTimeout": seconds}

@@ -32,6 +32,7 @@ SAMPLES: Dict[str, Any] = {
     "group": "sg-0123456789abcdef0",
     "groups": frozenset(("sg-0123456789abcdef0",)),
     "idle": {"eni-1": 350, "eni-2": None},
+    "kind": "trunk",
     "instance": "i-0123456789abcdef0",
     "interface": "eni-0123456789abcdef0",
     "interfaces": ["eni-2", "eni-1"],
