@@ -768,6 +768,11 @@ def on_outpost() -> str:
     )
 
 
+def tag_condition(plug: str, value: Optional[str]) -> str:
+    has = "has no tag cluster" if value is None else f"has the tag cluster={_short(value)}"
+    return f"{plug} {has}; check it first where the policy asks for tags of the instance, as that of doc/iam.md does"
+
+
 def can_be_stopped() -> str:
     return "no stop protection"
 

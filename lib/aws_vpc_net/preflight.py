@@ -11,10 +11,12 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Seque
 
 from . import backup_tags, group_rules, identity, messages, rules
 from .ec2 import at_once
-from .errors import FenceError
+from .errors import Category, FenceError
 from .instances import parse_instance
 from .target_checks import FAIL, OK, WARN, Line, Target, World
 from .toolbox import Toolbox
+
+BY_TAG = ("CreateTags", "DeleteTags", "StopInstances", "StartInstances")  # a policy may go by the instance's tags
 
 
 def run(tools: Toolbox, names: Mapping[str, str]) -> List[Line]:
@@ -190,15 +192,21 @@ def _through(tools: Toolbox, raw: Mapping[str, Any], interfaces: Sequence[str]) 
 
 def _permissions(tools: Toolbox, targets: Sequence[Target]) -> List[Line]:
     """Every write by DryRun, all at once; the reads have shown by themselves."""
-    checks = [check for target in targets for check in target.dry_runs()]
-    results = _results([ask for _, ask in checks])
+    asked = [(target, action, ask) for target in targets for action, ask in target.dry_runs()]
+    results = _results([ask for _, _, ask in asked])
+    checks = [(action, result) for (_, action, _), result in zip(asked, results)]
     errors: Dict[str, List[str]] = {action: [] for action, _ in checks}
-    for (action, _), result in zip(checks, results):
+    for action, result in checks:
         if result is not None:
             errors[action].append(result.text)
+    refused = {id(t): t for (t, action, _), r in zip(asked, results) if action in BY_TAG and _is_refusal(r)}
     lines = [Line(WARN, "permissions", text) for t in targets for text in t.unchecked()]
     for action, texts in errors.items():
         count = sum(a == action for a, _ in checks)
         text = messages.refusals(texts, count) if texts else messages.permitted(count)
         lines.append(Line(FAIL if texts else OK, f"permission ec2:{action}", text))
-    return lines
+    return [*lines, *(t.tag_condition() for t in refused.values() if t.instance)]
+
+
+def _is_refusal(result: Optional[FenceError]) -> bool:
+    return result is not None and result.category is Category.PERMISSION

@@ -129,7 +129,12 @@ def _write(
 ) -> backup_tags.Plan:
     attached = {i.id for i in target.interfaces}
     planned = plan(tools, target, {i: g for i, g in originals.items() if i in attached})
-    tools.tags.write(target.id, planned.tags)
+    try:
+        tools.tags.write(target.id, planned.tags)
+    except FenceError as error:
+        if error.category is Category.PERMISSION:
+            log.warning(messages.tag_condition(target.id, target.tags.get("cluster")))
+        raise
     written.update(planned.tags)
     log.info(messages.record_written(target.id, len(planned.tags), planned.time))
     return planned

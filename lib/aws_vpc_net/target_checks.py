@@ -128,6 +128,11 @@ class Target:
             lines.append(Line(WARN, f"interfaces of {self.plug}", messages.on_outpost()))
         return lines
 
+    def tag_condition(self) -> Line:
+        """The usual cause of a refusal under a policy with conditions: the instance's tags."""
+        tags = self.instance.tags if self.instance else {}
+        return Line(WARN, f"tag cluster of {self.plug}", messages.tag_condition(self.plug, tags.get("cluster")))
+
     def fit(self) -> List[Line]:
         """Can each interface use the groups that it is to get?"""
         if self.instance is None:

@@ -2,12 +2,14 @@
 
 import os
 import re
+from pathlib import Path
 
 import pytest
 from ec2.edit import secondary_interface
 from ec2.faults import Delay, Garbage, Stall
 
 LINE = re.compile(r"(ok|warn|FAIL) +([^:]+(?:ec2:\w+)?): (.+)")
+POLICY = Path(__file__).parents[2] / "doc" / "iam-policy.json"
 WHOLE = {"onfence_poweroff": True, "unfence_poweron": True}
 
 
@@ -328,6 +330,24 @@ def test_an_instance_on_an_outpost_is_a_warning(agent, ec2, node, keep):
     assert result.code == 0
     (told,) = [t for level, about, t in lines(result) if (level, about) == ("warn", f"interfaces of {node}")]
     assert "local network interfaces" in told
+
+
+def test_a_refusal_under_a_policy_by_tags_names_the_tag(agent, ec2, node, keep):
+    """Under doc/iam-policy.json an instance without a tag cluster can be neither tagged nor stopped."""
+    ec2.key.attach(POLICY.read_text(encoding="utf-8"))
+    about = f"tag cluster of {node}"
+    for tags, text in ({}, f"{node} has no tag cluster"), ({"cluster": "one"}, None):
+        ec2.edit.put_tags(node, tags)
+        result = agent.command("validate-all", node, **WHOLE, **keep)
+        told = [t for level, what, t in lines(result) if (level, what) == ("warn", about)]
+        assert result.code == (1 if text else 0)
+        assert [t.partition(";")[0] for t in told] == ([text] if text else [])
+        off = agent.command("off", node, **keep)
+        assert off.code == result.code
+        assert (f"WARNING: {node} has no tag cluster" in off.err) == bool(text)
+    ec2.key.attach(POLICY.read_text(encoding="utf-8").replace('cluster": "*"', 'cluster": "two"'))
+    result = agent.command("validate-all", node, **keep)
+    assert f"{node} has the tag cluster=one" in next(t for _, what, t in lines(result) if what == about)
 
 
 @pytest.mark.parametrize("sdk", ["BOTO3_OLDEST", "BOTO3_NEWEST"])
