@@ -89,6 +89,8 @@ MUTANTS = (
     _m("an interface that would be left without a group is skipped", "off.py", "        if not goals[interface.id]:\n            raise messages.nothing_left(", "        if not goals.get(interface.id) and goals.pop(interface.id, None) is None:\n            raise messages.nothing_left(", f"{REFUSALS}::test_removal_that_would_leave_an_interface_without_a_group"),
     _m("nothing to remove is success", "off.py", "if not rules.something_to_remove(target, policy) and not rules.has_record(target, book, policy):", "if False:", f"{REFUSALS}::test_nothing_to_remove_and_no_record"),
     _m("a managed interface", "off.py", "        if interface.managed:", "        if False:", f"{FACES}::test_an_interface_that_a_service_manages_is_refused_before_the_first_change"),
+    _m("a trunk", "off.py", "        if interface.unfiltered:", "        if False:", f"{FACES}::test_a_trunk_is_refused_before_the_first_change"),
+    _m("a trunk is off", "rules.py", " and not any(i.unfiltered for i in instance.interfaces)", "", f"{FACES}::test_a_fenced_node_with_a_trunk_is_not_off_and_comes_back"),
     _m("an interface without groups", "off.py", "        if not interface.groups:", "        if False:", f"{FACES}::test_a_secondary_interface_is_never_isolated_whatever_the_sdk_knows"),
     # --- isolation
     _m("no read proves the isolation", "isolation.py", "if self._reads_off(seen) and not (open_now or taken_in or undecided or late):", "if True:", f"{FAULTS}::test_groups_that_never_read_right_are_no_success"),
@@ -130,7 +132,7 @@ MUTANTS = (
     _m("one page is all", "instances.py", 'token = reply.get("NextToken")', "token = None", f"{QUERIES}::test_list_shows_every_page"),
     _m("interfaces in the order of the reply", "instances.py", 'sorted(raw.get("NetworkInterfaces", ()), key=_position)', 'list(raw.get("NetworkInterfaces", ()))', "unit/test_instances.py"),
     _m("secondary interfaces do not count", "instances.py", 'enumerate(raw.get("SecondaryInterfaces", ()),', "enumerate((),", f"{FACES}::test_a_secondary_interface_is_never_isolated_whatever_the_sdk_knows"),
-    _m("what the SDK does not know does not count", "replies.py", "    if not any(sign in content for sign in SIGNS):", "    if True:", f"{FACES}::test_a_secondary_interface_is_never_isolated_whatever_the_sdk_knows"),
+    _m("what the SDK does not know does not count", "replies.py", "    if not dropped and not any(sign in content for sign in SIGNS):", "    if True:", f"{FACES}::test_a_secondary_interface_is_never_isolated_whatever_the_sdk_knows"),
     _m("of several matches the first", "queries.py", "        if len(matched) > 1:", "        if False:", "agent/test_names.py::test_several_matches_are_refused_and_listed"),
     _m("monitor swallows errors", AGENT, "            queries.monitor(self.tools)\n", "            try:\n                queries.monitor(self.tools)\n            except FenceError:\n                pass\n", f"{QUERIES}::test_monitor_fails_when_fencing_would_fail"),
     _m("monitor does not miss a group", "queries.py", "        raise messages.groups_missing(missing)", "        pass", f"{UNTRACK}::test_monitor_misses_the_untracking_group"),
