@@ -229,6 +229,8 @@ class Isolation:
             for interface, error in self.tools.groups.set_groups(todo, Category.MODIFICATION).items():
                 self.accepted.pop(interface, None)
                 smaller = self._smaller(interface, error)
+                if _is_gone(error) and _is_gone(self.failed.get(interface)):
+                    self.opened.discard(interface)  # not there, twice: nothing is open
                 if smaller:
                     again[interface] = self.goals[interface] = smaller
                 elif self._took(interface, error):
@@ -256,13 +258,13 @@ class Isolation:
                 last = None
             except Exception as error:  # noqa: BLE001 - whatever it is: the node is open to everybody
                 last = error
-            if not self.opened:
-                return
-            if self.tools.deadline.passed:
+            if self.opened:
+                self.tools.deadline.pause(pause)
+            if self.opened and self.tools.deadline.passed:
                 log.warning(messages.left_untracking(self.id, self.opened, self._why_opened(last)))
                 self.opened.clear()  # there is no time left to close it
-            else:
-                self.tools.deadline.pause(pause)
+            if not self.opened:
+                return
 
     def _give_back(self, interfaces: Set[str]) -> None:
         """Set the earlier groups of interfaces whose isolation EC2 refuses."""
@@ -490,4 +492,9 @@ def _for_good(error: FenceError) -> bool:
     """Is it a refusal? Not what passes, nor an interface that went away (which the next read decides)."""
     if _may_have_taken(error) or not isinstance(error, ApiError):
         return False
-    return not error.passing and error.code != "InvalidNetworkInterfaceID.NotFound"
+    return not error.passing and not _is_gone(error)
+
+
+def _is_gone(error: Optional[FenceError]) -> bool:
+    """Is the interface not there? The next read decides, as EC2's view may be behind."""
+    return isinstance(error, ApiError) and error.code == "InvalidNetworkInterfaceID.NotFound"

@@ -430,10 +430,10 @@ def group_dropped(interface: str, group: str) -> str:
     return f"{interface}: {group} of secg does not exist, or not for its VPC, and is left out"
 
 
-def no_group_in_vpc(plug: str, interface: str, vpc: str) -> FenceError:
+def no_group_in_vpc(plug: str, interface: str, vpc: str, groups: Iterable[str]) -> FenceError:
     return FenceError(
         Category.VALIDATION,
-        f"no group of secg can be used on {interface} of {plug}, in {vpc}; add one",
+        f"no group of secg can be used on {interface} of {plug}, in {vpc}: not {_list(groups)}; add one",
     )
 
 

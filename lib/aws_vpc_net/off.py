@@ -111,7 +111,7 @@ def _goals(
     goals = {i.id: isolating.of(i, originals[i.id]) for i in target.interfaces}
     for interface in target.interfaces:
         if not goals[interface.id] and policy.keep_only:
-            raise messages.no_group_in_vpc(target.id, interface.id, interface.vpc)
+            raise messages.no_group_in_vpc(target.id, interface.id, interface.vpc, policy.secg)
         if not goals[interface.id]:
             raise messages.nothing_left(target.id, interface.id, interface.groups)
     return goals

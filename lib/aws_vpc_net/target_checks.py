@@ -152,7 +152,7 @@ class Target:
         lines = []
         for i in self.interfaces:
             if not any(self.world.usable(g, i.vpc) for g in self.policy.secg):
-                text = messages.no_group_in_vpc(self.plug, i.id, i.vpc).text
+                text = messages.no_group_in_vpc(self.plug, i.id, i.vpc, self.policy.secg).text
                 lines.append(Line(FAIL, f"groups for {i.id}", text))
         vpcs = {i.vpc for i in self.interfaces}
         for group in self.policy.secg:

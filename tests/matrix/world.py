@@ -189,7 +189,7 @@ class Scene:
     @property
     def settle(self) -> float:
         """Seconds that off waits after its last change."""
-        return SETTLE_SECONDS if self.has("settle") else 0.0
+        return SETTLE_SECONDS if self.has("untrack") else 0.0
 
     def _options(self) -> Dict[str, Any]:
         names = self.names
