@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import re
-import socket
 import ssl
 import sys
 import threading
@@ -19,42 +17,20 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, FrozenSet, List, Optional, Tuple
 
-from . import identity, logs, messages, replies
+from . import ec2_errors, identity, logs, messages, replies
 from .deadline import Deadline, bounded, growing_pauses
 from .errors import ApiError, Category
 from .settings import Settings
 
 log = logging.getLogger(__name__)
 
-AUTHENTICATION = frozenset(
-    "AuthFailure Blocked ExpiredToken ExpiredTokenException IncompleteSignature InvalidClientTokenId "
-    "MissingAuthenticationToken OptInRequired PendingVerification RequestExpired SignatureDoesNotMatch "
-    "UnrecognizedClientException".split()
-)
-PERMISSION = frozenset(("UnauthorizedOperation", "AccessDenied", "AccessDeniedException"))
-THROTTLED = frozenset(
-    "RequestLimitExceeded Throttling ThrottlingException RequestThrottled TooManyRequestsException "
-    "EC2ThrottledException".split()
-)
-PASSING = frozenset(
-    "InternalError InternalFailure ServiceUnavailable Unavailable RequestTimeout ConcurrentTagAccess".split()
-)
 NO_SUCH_INSTANCE = "InvalidInstanceID.NotFound"
-# What an SSL error says when trying again cannot help.
-UNTRUSTED = (
-    "certificate verify failed",
-    "doesn't match",
-    "CERTIFICATE_VERIFY_FAILED",
-    "No such file",
-    "WRONG_VERSION_NUMBER",
-)
 # The SDK's errors that say that it has no credentials; not every version has them all.
 NO_CREDENTIALS = (
     "NoCredentialsError PartialCredentialsError CredentialRetrievalError MetadataRetrievalError SSOError LoginError "
     "TokenRetrievalError NoAuthTokenError RefreshWithMFAUnsupportedError InvalidConfigError ConfigNotFound "
     "InfiniteLoopConfigError UnknownCredentialError ProfileNotFound".split()
 )
-PROXY_REFUSES = re.compile(r"Tunnel connection failed: (40[37][\w ]*)")
 CONNECTIONS = 16  # calls at once
 RESERVE_SECONDS = 5.0
 
@@ -156,7 +132,7 @@ class Ec2:
                 log.debug("%s failed for now: %s", operation, error.text)
                 last = error
             self.stats.add(retries=1)
-            self.deadline.pause(pause * (3 if last.code in THROTTLED else 1))
+            self.deadline.pause(pause * (3 if last.code in ec2_errors.THROTTLED else 1))
         raise AssertionError("growing_pauses never ends")
 
     def connect(self) -> None:
@@ -199,7 +175,7 @@ class Ec2:
         if not params.get("DryRun"):  # which changes nothing, and succeeds by an error
             self.stats.attempts.append((name, error.code or "none" if error else "", time.monotonic() - started))
         if error:
-            self.stats.add(throttles=int(error.code in THROTTLED))
+            self.stats.add(throttles=int(error.code in ec2_errors.THROTTLED))
             raise error from result
         reply: Dict[str, Any] = result
         return reply
@@ -207,34 +183,16 @@ class Ec2:
     def _error(self, error: BaseException, doing: Doing, call: str) -> ApiError:
         """Our error for one of the SDK's."""
         from botocore import exceptions as sdk
-        from botocore.parsers import ResponseParserError
 
-        if isinstance(error, sdk.ClientError):
-            if error.operation_name != call:  # what the SDK calls for credentials, as STS's AssumeRole
-                return _credentials_error(dict(error.response), doing, error.operation_name)
-            return _client_error(dict(error.response), doing, call)
+        if isinstance(error, sdk.ClientError) and error.operation_name != call:
+            # What the SDK calls for credentials, as STS's AssumeRole.
+            return _credentials_error(dict(error.response), doing, error.operation_name)
         code = type(error).__name__
         if isinstance(error, EOFError):  # an MFA code is asked for, and nobody is there
             return messages.no_one_to_ask(doing, call, code)
         if isinstance(error, tuple(getattr(sdk, name) for name in NO_CREDENTIALS if hasattr(sdk, name))):
             return messages.sdk_error(Category.AUTHENTICATION, doing, call, code, str(error))
-        if isinstance(error, sdk.ParamValidationError):
-            return messages.sdk_error(doing.category, doing, call, code, str(error))
-        if isinstance(error, sdk.SSLError) and any(sign in str(error) for sign in UNTRUSTED):
-            return messages.untrusted(doing, call, code, str(error))
-        refusal = PROXY_REFUSES.search(str(getattr(error, "kwargs", {}).get("error")))
-        if isinstance(error, sdk.ProxyConnectionError) and refusal:
-            return messages.proxy_refuses(doing, call, code, refusal[1])
-        if isinstance(error, (sdk.EndpointConnectionError, sdk.ProxyConnectionError)) and _unknown_host(error):
-            through_proxy = isinstance(error, sdk.ProxyConnectionError)
-            option = "proxy" if through_proxy else "region and endpoint_url"
-            return messages.unknown_host(doing, call, code, str(error), option)
-        passing = (sdk.HTTPClientError, sdk.ConnectionError, sdk.IncompleteReadError, ResponseParserError)
-        if isinstance(error, passing):
-            return messages.broken_connection(doing, call, code, str(error))
-        if isinstance(error, (sdk.BotoCoreError, OSError)):
-            return messages.sdk_error(doing.category, doing, call, code, str(error), unknown=True)
-        raise error
+        return ec2_errors.from_sdk(error, doing, call)
 
     def _connect(self) -> None:
         """Build the client; not safe from several threads, so callers make their first call alone.
@@ -254,45 +212,17 @@ class Ec2:
         self._client = result
 
 
-def _client_error(response: Dict[str, Any], doing: Doing, call: str) -> ApiError:
-    code = str(response.get("Error", {}).get("Code", ""))
-    text = str(response.get("Error", {}).get("Message", ""))
-    status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    if code in PERMISSION:
-        return messages.not_permitted(doing, call, code)
-    if code in AUTHENTICATION:
-        return messages.not_authenticated(doing, call, code, text)
-    if code in THROTTLED or status == 429:
-        return messages.passing_error(doing, call, code, text, unknown=False)
-    if code in PASSING or status >= 500:
-        return messages.passing_error(doing, call, code, text, unknown=True)
-    return messages.refused(doing, call, code, text)
-
-
 def _credentials_error(response: Dict[str, Any], doing: Doing, call: str) -> ApiError:
     code = str(response.get("Error", {}).get("Code", ""))
     text = str(response.get("Error", {}).get("Message", ""))
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    passing = code in THROTTLED or code in PASSING or status == 429 or status >= 500
-    return messages.no_credentials(doing, call, code, text, passing=passing)
+    return messages.no_credentials(doing, call, code, text, passing=ec2_errors.is_passing(code, status))
 
 
 def _hide_token(request: Any, **_more: Any) -> None:
     """A session token that goes out with a request does not come back in a log."""
     token = request.headers.get("X-Amz-Security-Token")
     logs.never_show(token.decode() if isinstance(token, bytes) else token)
-
-
-def _unknown_host(error: BaseException) -> bool:
-    """Does the name server say that there is no such host? (That it does not answer passes.)"""
-    seen: List[BaseException] = []
-    cause: Optional[BaseException] = error
-    while cause is not None and cause not in seen:
-        if isinstance(cause, socket.gaierror):
-            return cause.errno == socket.EAI_NONAME
-        seen.append(cause)
-        cause = cause.__cause__ or cause.__context__
-    return False
 
 
 def _client(settings: Settings) -> Any:

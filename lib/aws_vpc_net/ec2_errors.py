@@ -1,0 +1,98 @@
+"""The SDK's errors, told in ours: what EC2's error codes mean, and what the SDK says of itself.
+
+Two things matter of a failed call. Is it worth another try (``passing``)? And may it have taken effect all the same
+(``unknown``)? Whoever changed something must not take it for undone because of an error of the second kind.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from typing import TYPE_CHECKING, Any, Dict, List, Optional
+
+from . import messages
+from .errors import ApiError
+
+if TYPE_CHECKING:
+    from .ec2 import Doing
+
+AUTHENTICATION = frozenset(
+    "AuthFailure Blocked ExpiredToken ExpiredTokenException IncompleteSignature InvalidClientTokenId "
+    "MissingAuthenticationToken OptInRequired PendingVerification RequestExpired SignatureDoesNotMatch "
+    "UnrecognizedClientException".split()
+)
+PERMISSION = frozenset(("UnauthorizedOperation", "AccessDenied", "AccessDeniedException"))
+THROTTLED = frozenset(
+    "RequestLimitExceeded Throttling ThrottlingException RequestThrottled TooManyRequestsException "
+    "EC2ThrottledException".split()
+)
+PASSING = frozenset(
+    "InternalError InternalFailure ServiceUnavailable Unavailable RequestTimeout ConcurrentTagAccess".split()
+)
+# What an SSL error says when trying again cannot help.
+UNTRUSTED = (
+    "certificate verify failed",
+    "doesn't match",
+    "CERTIFICATE_VERIFY_FAILED",
+    "No such file",
+    "WRONG_VERSION_NUMBER",
+)
+PROXY_REFUSES = re.compile(r"Tunnel connection failed: (40[37][\w ]*)")
+
+
+def from_sdk(error: BaseException, doing: Doing, call: str) -> ApiError:
+    """Our error for one of the SDK's that has nothing to do with credentials; any other exception is raised."""
+    from botocore import exceptions as sdk
+    from botocore.parsers import ResponseParserError
+
+    if isinstance(error, sdk.ClientError):
+        return from_reply(dict(error.response), doing, call)
+    code = type(error).__name__
+    if isinstance(error, sdk.ParamValidationError):
+        return messages.sdk_error(doing.category, doing, call, code, str(error))
+    if isinstance(error, sdk.SSLError) and any(sign in str(error) for sign in UNTRUSTED):
+        return messages.untrusted(doing, call, code, str(error))
+    refusal = PROXY_REFUSES.search(str(getattr(error, "kwargs", {}).get("error")))
+    if isinstance(error, sdk.ProxyConnectionError) and refusal:
+        return messages.proxy_refuses(doing, call, code, refusal[1])
+    if isinstance(error, (sdk.EndpointConnectionError, sdk.ProxyConnectionError)) and _unknown_host(error):
+        through_proxy = isinstance(error, sdk.ProxyConnectionError)
+        option = "proxy" if through_proxy else "region and endpoint_url"
+        return messages.unknown_host(doing, call, code, str(error), option)
+    passing = (sdk.HTTPClientError, sdk.ConnectionError, sdk.IncompleteReadError, ResponseParserError)
+    if isinstance(error, passing):
+        return messages.broken_connection(doing, call, code, str(error))
+    if isinstance(error, (sdk.BotoCoreError, OSError)):
+        return messages.sdk_error(doing.category, doing, call, code, str(error), unknown=True)
+    raise error
+
+
+def from_reply(response: Dict[str, Any], doing: Doing, call: str) -> ApiError:
+    """Our error for EC2's."""
+    code = str(response.get("Error", {}).get("Code", ""))
+    text = str(response.get("Error", {}).get("Message", ""))
+    status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if code in PERMISSION:
+        return messages.not_permitted(doing, call, code)
+    if code in AUTHENTICATION:
+        return messages.not_authenticated(doing, call, code, text)
+    if is_passing(code, status):
+        return messages.passing_error(doing, call, code, text, unknown=not (code in THROTTLED or status == 429))
+    return messages.refused(doing, call, code, text)
+
+
+def is_passing(code: str, status: int) -> bool:
+    """Is an error of this code, in a reply of this HTTP status, worth another try?"""
+    return code in THROTTLED or code in PASSING or status == 429 or status >= 500
+
+
+def _unknown_host(error: BaseException) -> bool:
+    """Does the name server say that there is no such host? (That it does not answer passes.)"""
+    seen: List[BaseException] = []
+    cause: Optional[BaseException] = error
+    while cause is not None and cause not in seen:
+        if isinstance(cause, socket.gaierror):
+            return cause.errno == socket.EAI_NONAME
+        seen.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return False
