@@ -22,12 +22,20 @@ AUTHENTICATION = frozenset(
     "UnrecognizedClientException".split()
 )
 PERMISSION = frozenset(("UnauthorizedOperation", "AccessDenied", "AccessDeniedException"))
+# Refused for now, and nothing was done. All that any SDK takes for throttling, but for two that are below.
 THROTTLED = frozenset(
-    "RequestLimitExceeded Throttling ThrottlingException RequestThrottled TooManyRequestsException "
-    "EC2ThrottledException".split()
+    "BandwidthLimitExceeded EC2ThrottledException LimitExceededException ProvisionedThroughputExceededException "
+    "RequestLimitExceeded RequestThrottled RequestThrottledException SlowDown ThrottledException Throttling "
+    "ThrottlingException TooManyRequestsException".split()
 )
+# The same, since the object is busy: other tags of it are being written, an interface is still being attached.
+BUSY = frozenset(("ConcurrentTagAccess", "IncorrectState"))
+# Worth another try, and the call may have taken effect: the service failed on the way, or an earlier request of ours
+# is still in progress.
 PASSING = frozenset(
-    "InternalError InternalFailure ServiceUnavailable Unavailable RequestTimeout ConcurrentTagAccess".split()
+    "IDPCommunicationError InternalError InternalFailure InternalServerError PriorRequestNotComplete RequestTimeout "
+    "RequestTimeoutException ServiceUnavailable ServiceUnavailableException TransactionInProgressException "
+    "Unavailable".split()
 )
 # What an SSL error says when trying again cannot help.
 UNTRUSTED = (
@@ -69,7 +77,7 @@ def from_sdk(error: BaseException, doing: Doing, call: str) -> ApiError:
 
 def from_reply(response: Dict[str, Any], doing: Doing, call: str) -> ApiError:
     """Our error for EC2's."""
-    code = str(response.get("Error", {}).get("Code", ""))
+    code = bare(str(response.get("Error", {}).get("Code", "")))
     text = str(response.get("Error", {}).get("Message", ""))
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     if code in PERMISSION:
@@ -77,13 +85,19 @@ def from_reply(response: Dict[str, Any], doing: Doing, call: str) -> ApiError:
     if code in AUTHENTICATION:
         return messages.not_authenticated(doing, call, code, text)
     if is_passing(code, status):
-        return messages.passing_error(doing, call, code, text, unknown=not (code in THROTTLED or status == 429))
+        refused = code in THROTTLED or code in BUSY or status == 429
+        return messages.passing_error(doing, call, code, text, unknown=not refused)
     return messages.refused(doing, call, code, text)
+
+
+def bare(code: str) -> str:
+    """The code without the prefix that older APIs and tools give it, as in ``Client.RequestLimitExceeded``."""
+    return re.sub(r"^(Client|Server)\.", "", code)
 
 
 def is_passing(code: str, status: int) -> bool:
     """Is an error of this code, in a reply of this HTTP status, worth another try?"""
-    return code in THROTTLED or code in PASSING or status == 429 or status >= 500
+    return bare(code) in THROTTLED | BUSY | PASSING or status == 429 or status >= 500
 
 
 def _unknown_host(error: BaseException) -> bool:

@@ -1,0 +1,111 @@
+"""Errors that pass: at least all that the SDK itself would retry, whichever version of it is there."""
+
+import json
+import os
+import subprocess
+
+import pytest
+from ec2.faults import Error
+from world_of import is_cut
+
+from aws_vpc_net import ec2_errors
+from aws_vpc_net.ec2 import Doing
+from aws_vpc_net.errors import Category
+
+# As EC2, STS and services beside them send them; some SDKs and tools show a prefix.
+CODES = (
+    "BandwidthLimitExceeded Client.RequestLimitExceeded EC2ThrottledException IDPCommunicationError "
+    "InternalFailure LimitExceededException PriorRequestNotComplete ProvisionedThroughputExceededException "
+    "RequestThrottledException RequestTimeoutException Server.InternalError Server.Unavailable SlowDown "
+    "ThrottledException TransactionInProgressException".split()
+)
+CALLS = ["DescribeInstances", "CreateTags", "ModifyNetworkInterfaceAttribute"]
+# What the SDK retries by its standard mode, and by its legacy mode for these two services.
+LISTS = """
+import json
+from botocore import loaders
+from botocore.retries import standard
+def codes(value):
+    if isinstance(value, list):
+        return [code for item in value for code in codes(item)]
+    if not isinstance(value, dict):
+        return []
+    found = [value["service_error_code"]] if "service_error_code" in value else []
+    return found + [code for item in value.values() for code in codes(item)]
+legacy = loaders.create_loader().load_data("_retry")
+print(json.dumps({
+    "transient": standard.TransientRetryableChecker._TRANSIENT_ERROR_CODES,
+    "statuses": standard.TransientRetryableChecker._TRANSIENT_STATUS_CODES,
+    "throttled": standard.ThrottledRetryableChecker._THROTTLED_ERROR_CODES,
+    "legacy": codes(legacy["definitions"]) + codes(legacy["retry"]["ec2"]) + codes(legacy["retry"]["sts"]),
+}))
+"""
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_off_retries_an_error_that_passes(agent, ec2, keep, code):
+    """Once at each kind of call, with the status of a refusal: only the code tells."""
+    node = ec2.world.nodes["node1"]
+    rules = [ec2.rules.add(call, Error(code, "Try again.")) for call in CALLS]
+    result = agent.command("off", node, **keep)
+    assert [rule.fired for rule in rules] == [1, 1, 1]
+    assert result.code == 0, result.err
+    assert is_cut(ec2, node, keep)
+
+
+@pytest.mark.parametrize("action", ["off", "on"])
+def test_an_interface_that_is_still_being_attached_is_changed_later(agent, ec2, keep, action):
+    """Nothing is rolled back meanwhile. EC2's code is documented; its text is in no public thread."""
+    node = ec2.world.nodes["node1"]
+    before = ec2.snapshot()
+    second = ec2.world.interfaces["node1"][1]
+    if action == "on":
+        assert agent.command("off", node, **keep).code == 0
+    busy = Error("IncorrectState", f"Network interface '{second}' is being attached.")
+    when = lambda call: call.params["NetworkInterfaceId"] == second  # noqa: E731
+    rule = ec2.rules.add("ModifyNetworkInterfaceAttribute", busy, when=when, times=2)
+    result = agent.command(action, node, **keep)
+    assert rule.fired == 2
+    assert result.code == 0, result.err
+    assert len(ec2.calls_of("ModifyNetworkInterfaceAttribute")) == 4 + 2 * (action == "on")
+    assert is_cut(ec2, node, keep) == (action == "off")
+    assert action == "off" or ec2.snapshot() == before
+
+
+@pytest.mark.parametrize("code", sorted({*ec2_errors.PASSING, *ec2_errors.THROTTLED, *ec2_errors.BUSY}))
+def test_only_a_change_that_was_refused_is_rolled_back(code):
+    """A throttled change was not made. After what else passes it may have been."""
+    reply = {"Error": {"Code": code, "Message": "Try again."}, "ResponseMetadata": {"HTTPStatusCode": 400}}
+    doing = Doing("set groups", Category.MODIFICATION)
+    error = ec2_errors.from_reply(reply, doing, "ModifyNetworkInterfaceAttribute")
+    assert error.passing
+    assert error.unknown == (code in ec2_errors.PASSING)
+
+
+@pytest.mark.parametrize("code", ["IDPCommunicationError", "Client.RequestLimitExceeded", "SlowDown"])
+def test_sts_is_asked_again_after_an_error_that_passes(agent, ec2, keep, code):
+    (agent.folder / ".aws").mkdir()
+    role = f"[profile r]\nrole_arn=arn:aws:iam::{ec2.account}:role/r\nsource_profile=base\n[profile base]\n"
+    keys = f"aws_access_key_id={ec2.key.access_key}\naws_secret_access_key={ec2.key.secret_key}\n"
+    (agent.folder / ".aws" / "config").write_text(role + keys, encoding="ascii")
+    agent.options.update(access_key=None, secret_key=None, profile="r")
+    agent.env["PYTHONPATH"] = os.environ["BOTO3_NEWEST"]
+    agent.env["AWS_ENDPOINT_URL_STS"] = ec2.endpoint
+    rule = ec2.rules.add("AssumeRole", Error(code, "Try again."))
+    assert agent.command("status", ec2.world.nodes["node1"], **keep).code == 0
+    assert rule.fired == 1
+
+
+@pytest.mark.parametrize("which", ["distribution", "oldest", "newest"])
+def test_what_the_sdk_retries_passes(which):
+    folder = "" if which == "distribution" else os.environ[f"BOTO3_{which.upper()}"]
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1"}
+    python = os.environ.get("PYTHON", "/usr/bin/python3")
+    done = subprocess.run([python, "-c", LISTS], env=env, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    assert len(found["transient"]) >= 3
+    assert len(found["throttled"]) >= 13
+    assert "IDPCommunicationError" in found["legacy"]
+    codes = {*found["transient"], *found["throttled"], *found["legacy"]}
+    assert [code for code in sorted(codes) if not ec2_errors.is_passing(code, 400)] == []
+    assert [status for status in found["statuses"] if not ec2_errors.is_passing("", status)] == []
