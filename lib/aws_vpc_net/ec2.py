@@ -20,7 +20,7 @@ from typing import Any, Callable, Dict, FrozenSet, List, Optional, Tuple
 from . import ec2_errors, identity, logs, messages, replies
 from .deadline import Deadline, bounded, growing_pauses
 from .errors import ApiError, Category
-from .settings import Settings
+from .settings import Settings, region_of
 
 log = logging.getLogger(__name__)
 
@@ -294,6 +294,7 @@ def _new_client(settings: Settings) -> Any:
         region = session.region_name or identity.region()
         if region is None:
             raise messages.no_region()
+        region = region_of(region)
         return session.client("ec2", region_name=region, endpoint_url=settings.endpoint_url)
     except (sdk.InvalidRegionError, sdk.NoRegionError) as error:
         raise messages.bad_region(str(error)) from error

@@ -21,6 +21,10 @@ AUTHENTICATION = frozenset(
     "MissingAuthenticationToken OptInRequired PendingVerification RequestExpired SignatureDoesNotMatch "
     "UnrecognizedClientException".split()
 )
+EXPLICIT_DENY = re.compile(r"\bexplicit deny\b", re.I)  # which is not mended by what another policy allows
+# An AuthFailure of these words is not about credentials: the caller is known, the object is not the account's own.
+NOT_OWNED = re.compile(r"do not have permission to access|not authorized for|restricted resource", re.I)
+WRONG_REGION = re.compile(r"scoped to a valid region", re.I)
 PERMISSION = frozenset(("UnauthorizedOperation", "AccessDenied", "AccessDeniedException"))
 # Refused for now, and nothing was done. All that any SDK takes for throttling, but for two that are below.
 THROTTLED = frozenset(
@@ -81,7 +85,12 @@ def from_reply(response: Dict[str, Any], doing: Doing, call: str) -> ApiError:
     text = str(response.get("Error", {}).get("Message", ""))
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     if code in PERMISSION:
-        return messages.not_permitted(doing, call, code)
+        tell = messages.denied if EXPLICIT_DENY.search(text) else messages.not_permitted
+        return tell(doing, call, code, text)
+    if code == "AuthFailure" and NOT_OWNED.search(text):
+        return messages.not_owned(doing, call, code, text)
+    if code in AUTHENTICATION and WRONG_REGION.search(text):
+        return messages.wrong_region(doing, call, code, text)
     if code in AUTHENTICATION:
         return messages.not_authenticated(doing, call, code, text)
     if is_passing(code, status):

@@ -6,6 +6,7 @@ Form: what failed, on which object: why; what to do. Words that make Pacemaker r
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, FrozenSet, Iterable, Mapping, Optional, Union
 
 from .errors import ApiError, Category, FenceError
@@ -29,6 +30,16 @@ def _short(text: str, most: int = 80) -> str:
     """What an operator typed, safe to show: printable and short."""
     shown = "".join(c if c.isprintable() else "?" for c in text)
     return shown if len(shown) <= most else f"{shown[:most]}… ({len(shown)} characters)"
+
+
+def _words(text: str, most: int = 400) -> str:
+    """What EC2 says, in one line and short, without the encoded message, which only a call to STS can read.
+
+    Cut in the middle: the reason is at the end.
+    """
+    said = re.split(r"\s*Encoded authorization failure message:", text)[0]
+    said = " ".join("".join(c if c.isprintable() else " " for c in said).split())
+    return said if len(said) <= most else f"{said[: most // 3]} … {said[-(most - most // 3) :]}"
 
 
 # --- validation ------------------------------------------------------------------------------------------------
@@ -194,6 +205,10 @@ def malformed_region(region: str) -> FenceError:
     return FenceError(Category.REGION, f"{_short(region)} is not a region; set region, e.g. eu-west-1")
 
 
+def zone_as_region(zone: str, region: str) -> FenceError:
+    return FenceError(Category.REGION, f"{_short(zone)} is a zone and not a region; set region={region}")
+
+
 def bad_region(reason: str) -> FenceError:
     return FenceError(Category.REGION, f"{reason}; set region, e.g. eu-west-1")
 
@@ -246,18 +261,45 @@ def slow_call(doing: Doing, call: str, seconds: float) -> ApiError:
     return ApiError(doing.category, text, call=call, code="SlowReply", passing=True, unknown=True)
 
 
-def not_permitted(doing: Doing, call: str, code: str) -> ApiError:
-    text = f"cannot {doing.what}: not permitted ({code}); allow ec2:{call}"
-    return ApiError(Category.PERMISSION, text, call=call, code=code)
+def not_permitted(doing: Doing, call: str, code: str, text: str) -> ApiError:
+    said = _words(text)
+    action = re.search(r"not authorized to perform: (\w+:\w+)", said)
+    lacking = re.search(r"because no ([\w -]+?(?:policy|boundary)) allows", said, re.I)
+    where = f" in the {lacking[1]}" if lacking and lacking[1] != "identity-based policy" else ""
+    hint = f"allow {action[1] if action else f'ec2:{call}'}{where}"
+    reason = f"cannot {doing.what}: not permitted ({code}): {said}; {hint}"
+    return ApiError(Category.PERMISSION, reason, call=call, code=code)
+
+
+def denied(doing: Doing, call: str, code: str, text: str) -> ApiError:
+    said = _words(text)
+    policy = re.search(r"explicit deny in an? ([\w -]+?(?:policy|boundary))", said, re.I)
+    hint = f"change the {policy[1] if policy else 'policy'} that denies it: no other policy makes up for that"
+    reason = f"cannot {doing.what}: not permitted ({code}): {said}; {hint}"
+    return ApiError(Category.PERMISSION, reason, call=call, code=code)
 
 
 def not_authenticated(doing: Doing, call: str, code: str, text: str) -> ApiError:
-    reason = f"cannot {doing.what}: {call}: {code}: {text}; check the credentials and this machine's clock"
+    hint = "check the credentials and this machine's clock, and that the account has the region enabled"
+    reason = f"cannot {doing.what}: {call}: {code}: {_words(text)}; {hint}"
     return ApiError(Category.AUTHENTICATION, reason, call=call, code=code)
 
 
+def not_owned(doing: Doing, call: str, code: str, text: str) -> ApiError:
+    hint = "an AWS service or another account owns it, and only they can change it: use another fence method"
+    return ApiError(
+        doing.category, f"cannot {doing.what}: {call}: {code}: {_words(text)}; {hint}", call=call, code=code
+    )
+
+
+def wrong_region(doing: Doing, call: str, code: str, text: str) -> ApiError:
+    reason = f"cannot {doing.what}: {call}: {code}: {_words(text)}; check region and endpoint_url"
+    return ApiError(Category.REGION, reason, call=call, code=code)
+
+
 def no_credentials(doing: Doing, call: str, code: str, text: str, *, passing: bool) -> ApiError:
-    reason = f"cannot {doing.what}: no credentials: {call}: {code}: {text}; check the profile, its role and its keys"
+    said = f"no credentials: {call}: {code}: {_words(text)}"
+    reason = f"cannot {doing.what}: {said}; check the profile, its role and its keys"
     return ApiError(Category.AUTHENTICATION, reason, call=call, code=code, passing=passing)
 
 
@@ -272,12 +314,12 @@ def proxy_refuses(doing: Doing, call: str, code: str, text: str) -> ApiError:
 
 
 def passing_error(doing: Doing, call: str, code: str, text: str, *, unknown: bool) -> ApiError:
-    reason = f"cannot {doing.what}: {call}: {code}: {text}"
+    reason = f"cannot {doing.what}: {call}: {code}: {_words(text)}"
     return ApiError(doing.category, reason, call=call, code=code, passing=True, unknown=unknown)
 
 
 def refused(doing: Doing, call: str, code: str, text: str) -> ApiError:
-    return ApiError(doing.category, f"cannot {doing.what}: {call}: {code}: {text}", call=call, code=code)
+    return ApiError(doing.category, f"cannot {doing.what}: {call}: {code}: {_words(text)}", call=call, code=code)
 
 
 def no_answer(what: str, seconds: float, last: Optional[str]) -> FenceError:

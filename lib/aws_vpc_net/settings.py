@@ -30,6 +30,9 @@ MOST_SECONDS = 86400
 
 _GROUP = re.compile(r"sg-(?:[0-9a-f]{8}|[0-9a-f]{17})")
 _INSTANCE = re.compile(r"i-(?:[0-9a-f]{8}|[0-9a-f]{17})")
+_REGION = re.compile(r"[a-z]{2,5}(?:-[a-z]+)+-[0-9]+")
+# An Availability Zone, a Local Zone (us-west-2-lax-1a) or a Wavelength Zone; its region.
+_ZONE = re.compile(rf"({_REGION.pattern})(?:[a-z]|-[a-z0-9-]+)")
 _LIKE_INSTANCE = re.compile(r"i-[0-9a-fA-F]*")
 
 
@@ -282,7 +285,22 @@ def _deadline(options: Mapping[str, object]) -> float:
 def _region(region: Optional[str]) -> Optional[str]:
     if region is not None and not re.fullmatch(r"[A-Za-z0-9-]{1,64}", region):
         raise messages.malformed_region(region)
-    return region
+    return None if region is None else region_of(region)
+
+
+def region_of(name: str) -> str:
+    """The region of this name, written as AWS writes it: signatures depend on that. Any source may hold capitals.
+
+    Raises:
+        FenceError: of category region: it is the name of a zone.
+    """
+    lower = name.lower()
+    if _REGION.fullmatch(lower):
+        return lower
+    zone = _ZONE.fullmatch(lower)
+    if zone:
+        raise messages.zone_as_region(name, zone[1])
+    return name
 
 
 def _endpoint(url: Optional[str]) -> Optional[str]:

@@ -118,8 +118,11 @@ def test_a_refused_interface_fails_it_and_the_other_is_put_back(agent, ec2, mode
     ec2.edit.requester_managed(second)
     result = agent.command("off", node, **mode)
     assert result.code == 1
-    assert "OperationNotPermitted" in result.last
-    assert second in result.last
+    assert result.last.startswith("ERROR: modification error: ")
+    assert f"cannot set the groups of {second}" in result.last
+    assert "AuthFailure: You do not have permission to access the specified resource" in result.last
+    assert "an AWS service or another account owns it" in result.last
+    assert "credentials" not in result.last
     assert "put back" in result.last
     assert groups(ec2, node) == before
     assert agent.command("status", node, **mode).code == 0

@@ -107,13 +107,20 @@ def resources_exist(backend: Any, ids: List[str]) -> None:
             raise ApiError(f"{code}.NotFound", _plural(what, [value]))
 
 
+def may_be_changed(interface: Any) -> None:
+    """Whether it is the account's own: one that a service made is not, and EC2 says so by AuthFailure."""
+    if interface.requester_managed:
+        raise ApiError("AuthFailure", "You do not have permission to access the specified resource.", 401)
+
+
 def named_exist(backend: Any, call: Call) -> None:
     """What a dry run finds out beside the permission: EC2 looks up what the call names, for its tags."""
     instances_exist(backend, call.listing("InstanceId"))
     if call.action in ("CreateTags", "DeleteTags"):
         resources_exist(backend, call.listing("ResourceId"))
     if call.action == "ModifyNetworkInterfaceAttribute":
-        interfaces_exist(backend, [call.params.get("NetworkInterfaceId", "")])
+        (interface,) = interfaces_exist(backend, [call.params.get("NetworkInterfaceId", "")])
+        may_be_changed(interface)
         groups_exist(backend, call.listing("SecurityGroupId"))
 
 
@@ -211,8 +218,7 @@ def groups_for_interface(
         if {key.partition(".")[0] for key in call.params} & OTHER_ATTRIBUTES:
             return interface, None
         raise ApiError("MissingParameter", "The request must contain the parameter groupSet")
-    if interface.requester_managed:
-        raise ApiError("OperationNotPermitted", f"You are not allowed to manage '{interface_id}'.")
+    may_be_changed(interface)
     groups = groups_exist(backend, ids)
     for group in groups:
         if group.vpc_id != interface.vpc_id and (group.id, interface.vpc_id) not in associated:

@@ -147,7 +147,7 @@ class Edit:
             self._front.history.note()
 
     def requester_managed(self, interface: str, managed: bool = True) -> None:
-        """Makes an interface one that a service manages: changes are OperationNotPermitted."""
+        """Makes an interface one that a service manages: changes of it are AuthFailure."""
         self._front.moto.backend().enis[interface].requester_managed = managed
 
     def network_card(self, interface: str, index: int) -> None:

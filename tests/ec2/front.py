@@ -79,7 +79,7 @@ class Front:
             raise ApiError("MissingAction", "The request must contain the parameter Action")
         key = self.keys.authenticate(request)
         if call.service not in ("ec2", "sts") or not self.moto.known(call.region):
-            raise ApiError("AuthFailure", "Credential should be scoped to a valid region.", 401)
+            raise out_of_scope(call)
         self.limits.check(call)
         with self.lock:
             backend = self.moto.backend(call.region)
@@ -295,6 +295,13 @@ class Front:
             for instance in fresh:
                 self.move(instance, "shutting-down", self.config.terminate_seconds)
         return reply
+
+
+def out_of_scope(call: Call) -> ApiError:
+    """The refusal of a signature that is made for a region that does not exist, or another service's."""
+    text = f"Credential should be scoped to a valid region, not '{call.region}'. "
+    code, status = ("AuthFailure", 401) if call.service == "ec2" else ("SignatureDoesNotMatch", 403)
+    return ApiError(code, text, status)
 
 
 def _only(name: str, ids: List[str], found: List[Any]) -> Dict[str, Optional[str]]:

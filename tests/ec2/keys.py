@@ -31,16 +31,20 @@ class AccessKey:
     secret_key: str
     session_token: Optional[str] = None
     expired: bool = False
-    denied: List[Tuple[str, Optional[str]]] = field(default_factory=list)
-    """(action pattern, resource ID or None for every resource)."""
+    denied: List[Tuple[str, Optional[str], str]] = field(default_factory=list)
+    """(action pattern, resource ID or None for every resource, why in EC2's words or "")."""
     allowed: Optional[List[str]] = None
     """Action patterns; None allows all."""
     policy: Optional[Policy] = None
     """A policy document, beside the others; None allows all."""
 
-    def deny(self, action: str, resource: Optional[str] = None) -> None:
-        """Denies e.g. "ec2:CreateTags" or "ec2:Describe*", on one resource ID only where given."""
-        self.denied.append((action, resource))
+    def deny(self, action: str, resource: Optional[str] = None, *, why: str = "") -> None:
+        """Denies e.g. "ec2:CreateTags" or "ec2:Describe*", on one resource ID only where given.
+
+        ``why`` is the end of EC2's sentence, as "with an explicit deny in a service control policy" or "because no
+        permissions boundary allows the ec2:CreateTags action"; without it no identity-based policy allows it.
+        """
+        self.denied.append((action, resource, why))
 
     def allow_only(self, *actions: str) -> None:
         """Allows these action patterns and nothing else."""
@@ -55,18 +59,19 @@ class AccessKey:
         self.denied.clear()
         self.allowed = self.policy = None
 
-    def may(self, call: Call, accesses: Callable[[], List[Access]]) -> bool:
-        """Whether the key's permissions cover the call; `accesses` tells what it does, and to what."""
+    def refusal(self, call: Call, accesses: Callable[[], List[Access]]) -> Optional[str]:
+        """Why the key may not make the call, in EC2's words; None if it may. `accesses` tells what the call does."""
         name = f"{call.service}:{call.action}"
+        lacking = f"because no identity-based policy allows the {name} action"
         if self.allowed is not None and not any(fnmatch.fnmatchcase(name, p) for p in self.allowed):
-            return False
+            return lacking
         if self.policy is not None and not all(self.policy.allows(access) for access in accesses()):
-            return False
+            return lacking
         values = set(call.params.values())
-        return not any(
-            fnmatch.fnmatchcase(name, pattern) and (resource is None or resource in values)
-            for pattern, resource in self.denied
-        )
+        for pattern, resource, why in self.denied:
+            if fnmatch.fnmatchcase(name, pattern) and (resource is None or resource in values):
+                return why or lacking
+        return None
 
 
 @dataclass
@@ -126,17 +131,22 @@ class Keyring:
 
     @staticmethod
     def authorize(key: AccessKey, call: Call, account: str, accesses: Callable[[], List[Access]]) -> None:
-        """Raises UnauthorizedOperation where the key may not make the call."""
-        if key.may(call, accesses):
+        """Raises UnauthorizedOperation where the key may not make the call, with the words of public threads.
+
+        A refusal to read names no resource, and has no encoded message; one to change something has both. STS says
+        the same without the first sentence.
+        """
+        why = key.refusal(call, accesses)
+        if why is None:
             return
-        raise ApiError(
-            "AccessDenied" if call.service == "sts" else "UnauthorizedOperation",
-            "You are not authorized to perform this operation. "
-            f"User: arn:aws:iam::{account}:user/fence is not authorized to perform: "
-            f"{call.service}:{call.action} because no identity-based policy allows the "
-            f"{call.service}:{call.action} action",
-            403,
-        )
+        user = f"User: arn:aws:iam::{account}:user/fence is not authorized to perform: {call.service}:{call.action}"
+        if call.service == "sts":
+            raise ApiError("AccessDenied", f"{user} on resource: {call.params.get('RoleArn', '*')} {why}", 403)
+        resource = accesses()[0].resource
+        where = "" if resource == "*" else f" on resource: {resource}"
+        encoded = "" if resource == "*" else f". Encoded authorization failure message: {'eNcoDed-0l_' * 60}"
+        text = f"You are not authorized to perform this operation. {user}{where} {why}{encoded}"
+        raise ApiError("UnauthorizedOperation", text, 403)
 
 
 def _rejected(service: str, why: str) -> ApiError:

@@ -51,7 +51,7 @@ class Memory:
 
     def _modify(self, who: str, doing: Doing, interface: str, groups: FrozenSet[str]) -> Any:
         if (who, interface) in self.denied:
-            raise messages.not_permitted(doing, "ModifyNetworkInterfaceAttribute", "UnauthorizedOperation")
+            raise messages.not_permitted(doing, "ModifyNetworkInterfaceAttribute", "UnauthorizedOperation", "denied")
         self.past_groups.append(dict(self.groups))
         self.groups[interface] = groups
         return {}

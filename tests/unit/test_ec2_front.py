@@ -364,7 +364,8 @@ def test_unknown_and_requester_managed_interfaces_refuse(server, client, eni):
     unknown = "eni-0123456789abcdef0"
     assert refused(server, client, unknown, app) == "InvalidNetworkInterfaceID.NotFound"
     server.edit.requester_managed(eni)
-    assert refused(server, client, eni, app) == "OperationNotPermitted"
+    assert refused(server, client, eni, app) == "AuthFailure"
+    assert server.calls[-1].status == 401
 
 
 # Instances

@@ -63,6 +63,7 @@ SAMPLES: Dict[str, Any] = {
     "reason": "not permitted; allow ec2:CreateTags",
     "region": "eu west",
     "deadline": 45.0,
+    "zone": "eu-west-1a",
     "seconds": 45.0,
     "settle": 36.0,
     "sdk": "boto3 1.26.27",
