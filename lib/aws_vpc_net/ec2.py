@@ -187,6 +187,8 @@ class Ec2:
         if isinstance(error, sdk.ClientError) and error.operation_name != call:
             # What the SDK calls for credentials, as STS's AssumeRole.
             return _credentials_error(dict(error.response), doing, error.operation_name)
+        if isinstance(error, replies.ForeignReply) and error.operation != call:
+            return messages.no_sts(doing, error.operation, str(error), passing=error.passing)
         code = type(error).__name__
         if isinstance(error, EOFError):  # an MFA code is asked for, and nobody is there
             return messages.no_one_to_ask(doing, call, code)
@@ -284,6 +286,8 @@ def _new_client(settings: Settings) -> Any:
             core.set_config_variable("metadata_service_num_attempts", 2)
         if settings.action.startswith("list"):  # nobody looks at dates, and to parse them takes 40 % of a long list
             core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
+        parsers = replies.Parsers(core.get_component("response_parser_factory"))
+        core.register_component("response_parser_factory", parsers)
         session = boto3.session.Session(
             aws_access_key_id=settings.access_key,
             aws_secret_access_key=settings.secret_key,

@@ -10,7 +10,7 @@ import re
 import socket
 from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
-from . import messages
+from . import messages, replies
 from .errors import ApiError
 
 if TYPE_CHECKING:
@@ -60,6 +60,8 @@ def from_sdk(error: BaseException, doing: Doing, call: str) -> ApiError:
     if isinstance(error, sdk.ClientError):
         return from_reply(dict(error.response), doing, call)
     code = type(error).__name__
+    if isinstance(error, replies.ForeignReply):
+        return messages.foreign_reply(doing, call, error.status, str(error), passing=error.passing)
     if isinstance(error, sdk.ParamValidationError):
         return messages.sdk_error(doing.category, doing, call, code, str(error))
     if isinstance(error, sdk.SSLError) and any(sign in str(error) for sign in UNTRUSTED):

@@ -248,12 +248,24 @@ def unknown_host(doing: Doing, call: str, code: str, text: str, option: str) -> 
 def broken_connection(doing: Doing, call: str, code: str, text: str) -> ApiError:
     return ApiError(
         doing.category,
-        f"cannot {doing.what}: {call}: {text}",
+        f"cannot {doing.what}: {call}: {_words(text)}",
         call=call,
         code=code,
         passing=True,
         unknown=True,
     )
+
+
+def foreign_reply(doing: Doing, call: str, status: int, text: str, *, passing: bool) -> ApiError:
+    hint = "check proxy, its user and its password" if status == 407 else "check proxy and endpoint_url"
+    outcome = "" if call.startswith("Describe") else "; the outcome is unknown"
+    reason = f"cannot {doing.what}: {call}: {text}{outcome}; {hint}"
+    return ApiError(doing.category, reason, call=call, code="ForeignReply", passing=passing, unknown=True)
+
+
+def no_sts(doing: Doing, call: str, text: str, *, passing: bool) -> ApiError:
+    reason = f"cannot {doing.what}: no credentials: {call}: {text}; check the way to STS, and the profile's region"
+    return ApiError(Category.AUTHENTICATION, reason, call=call, code="ForeignReply", passing=passing)
 
 
 def slow_call(doing: Doing, call: str, seconds: float) -> ApiError:

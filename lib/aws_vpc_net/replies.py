@@ -1,4 +1,4 @@
-"""What a reply of EC2 holds beyond what the SDK knows.
+"""What the SDK does not see in a reply: what its model does not name, and whether the reply is EC2's at all.
 
 An SDK drops what its model does not name. Kinds of interfaces that EC2 came to show later would then be missing, and
 an instance would read as isolated though one of its interfaces is open. So the reply itself is asked. Pure.
@@ -6,6 +6,8 @@ an instance would read as isolated though one of its interfaces is open. So the 
 
 from __future__ import annotations
 
+import re
+from http.client import responses
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Set, Tuple
 from xml.etree import ElementTree
 
@@ -80,3 +82,92 @@ def _instances(root: ElementTree.Element) -> Iterator[Tuple[str, _More]]:
             if idle.isdigit()
         }
         yield item.findtext(names["id"], ""), _More(secondary, managed, tracking)
+
+
+# --- whose reply is it? ----------------------------------------------------------------------------------------
+
+_SERVICES = {"ec2": "EC2", "query": "STS"}  # by the protocol that the SDK parses a reply by
+# What a document begins with, up to the name of its first element.
+_ASIDE = rb"<\?[^>]*>|<!--(?:(?!-->).)*-->"
+_ROOT = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:(?:" + _ASIDE + rb")\s*)*<(?:[\w.-]+:)?([\w.-]+)", re.DOTALL)
+_CODE = re.compile(rb"<Code>\s*[^\s<]")
+_TITLE = re.compile(rb"<title[^>]*>([^<]{1,1000})", re.IGNORECASE)
+
+
+class ForeignReply(Exception):
+    """A reply that is not the service's own: a page of a proxy, a portal, a load balancer, another web server.
+
+    Attributes:
+        operation: the API action that was asked for.
+        passing: worth another try. So is any success: whatever sent it may do so for a moment, and a wrong address
+            is told by the deadline. So are the statuses that mean "later". Redirections and refusals last.
+    """
+
+    def __init__(self, operation: str, service: str, status: int, content: str) -> None:
+        phrase = responses.get(status, "")
+        super().__init__(f"HTTP {status}{phrase and ' '}{phrase}: the reply is not {service}'s ({content})")
+        self.operation = operation
+        self.status = status
+        self.passing = status < 300 or status in (408, 425, 429) or status >= 500
+
+
+class Parsers:
+    """The SDK's own parsers of replies, each of which first looks whose reply it is.
+
+    The SDK takes any XML of a success for the reply: without what it looks for it is a list of nothing, or a change
+    that was made. Of any other page it reads an error without a code and without a text.
+    """
+
+    def __init__(self, sdk: Any) -> None:
+        self._sdk = sdk
+
+    def set_parser_defaults(self, **defaults: Any) -> None:
+        """As the SDK's."""
+        self._sdk.set_parser_defaults(**defaults)
+
+    def create_parser(self, protocol: str) -> Any:
+        """As the SDK's."""
+        parser = self._sdk.create_parser(protocol)
+        return _Parser(parser, _SERVICES[protocol]) if protocol in _SERVICES else parser
+
+
+class _Parser:
+    def __init__(self, sdk: Any, service: str) -> None:
+        self._sdk = sdk
+        self._service = service
+
+    def parse(self, response: Mapping[str, Any], shape: Any) -> Any:
+        """As the SDK's.
+
+        Raises:
+            ForeignReply: it is not the service's.
+        """
+        check(response, self._service)
+        return self._sdk.parse(response, shape)
+
+
+def check(response: Mapping[str, Any], service: str) -> None:
+    """Look at a reply as the SDK hands it to its parsers: a dictionary of status, headers, body and action.
+
+    Raises:
+        ForeignReply: it is not the service's.
+    """
+    status: int = response["status_code"]
+    body: bytes = response["body"]
+    operation = str(response["context"]["operation_name"])
+    root = _ROOT.match(body, 0, 4096)
+    name = root[1].decode("ascii", "replace") if root else ""
+    if status < 300 and name == f"{operation}Response":
+        return
+    if status >= 300 and name in ("Response", "ErrorResponse") and _CODE.search(body):
+        return
+    raise ForeignReply(operation, service, status, _content(response["headers"], body))
+
+
+def _content(headers: Mapping[str, Any], body: bytes) -> str:
+    """What a page is, for a message."""
+    kind = next((str(v) for k, v in headers.items() if k.lower() == "content-type"), "").partition(";")[0].strip()
+    title = _TITLE.search(body, 0, 65536)
+    shown = " ".join(title[1].decode("utf-8", "replace").split())[:80] if title else ""
+    parts = [kind[:40] if body else "empty", *([f"'{shown}'"] if shown else [])]
+    return ", ".join(p for p in parts if p) or "of no known kind"

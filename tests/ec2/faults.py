@@ -122,6 +122,25 @@ class Garbage(Fault):
 
 
 @dataclass
+class Page(Fault):
+    """What stands before EC2 answers instead: a proxy, a portal, a load balancer. With effect=True EC2 was asked."""
+
+    body: bytes = b"<!DOCTYPE html><html><head><title>Blocked</title></head><body>No<br>way</body></html>"
+    status: int = 200
+    content_type: str = "text/html; charset=utf-8"
+    effect: bool = False
+
+    def before(self, call: Call) -> None:
+        """Keeps the call from EC2."""
+        if not self.effect:
+            raise ApiError("NotReached", "A page was sent instead", self.status)
+
+    def after(self, call: Call, reply: Reply) -> None:
+        """Replaces the reply."""
+        reply.body, reply.status, reply.content_type = self.body, self.status, self.content_type
+
+
+@dataclass
 class Truncate(Fault):
     """Sends the first part of the reply; the call takes effect.
 

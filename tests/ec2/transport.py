@@ -69,7 +69,7 @@ class Handler(BaseHTTPRequestHandler):
             f"HTTP/1.1 {reply.status} {phrase}",
             f"x-amzn-RequestId: {reply.request_id}",
             "Cache-Control: no-cache, no-store",
-            "Content-Type: text/xml;charset=UTF-8",
+            f"Content-Type: {reply.content_type}",
             f"Content-Length: {length}",
             f"Date: {formatdate(usegmt=True)}",
             "Server: AmazonEC2",

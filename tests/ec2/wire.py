@@ -59,6 +59,7 @@ class Reply:
     length: Optional[int] = None
     """Content-Length to announce, where it is not the body's."""
     request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    content_type: str = "text/xml;charset=UTF-8"
 
 
 @dataclass

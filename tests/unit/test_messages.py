@@ -69,6 +69,7 @@ SAMPLES: Dict[str, Any] = {
     "sdk": "boto3 1.26.27",
     "six": True,
     "state": "stopped",
+    "status": 403,
     "tags": 3,
     "text": "Connect timeout on endpoint URL",
     "texts": ["not permitted; allow ec2:CreateTags"] * 3,

@@ -1,0 +1,210 @@
+"""A page instead of EC2: whatever its status, it is an error that says so, and a change may have been made."""
+
+import os
+
+import pytest
+from ec2.faults import Page
+from test_access import use
+from world_of import groups, is_cut, our_tags
+
+XHTML = b'<?xml version="1.0"?><!-- a --><html xmlns="http://www.w3.org/1999/xhtml"><title>Log in</title></html>'
+DESCRIBED = b'<DescribeTagsResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"/>'
+REFUSED = b"<Response><Errors><Error><Code>Unavailable</Code></Error></Errors></Response>"
+NOT_EC2 = {
+    "html": Page(),
+    "xhtml": Page(XHTML),
+    "xml": Page(b"<rss><channel/></rss>", content_type="application/xml"),
+    "json": Page(b'{"message": "hello"}', content_type="application/json"),
+    "empty": Page(b"", content_type=""),
+    "other reply": Page(DESCRIBED, content_type="text/xml"),
+    "refusal": Page(REFUSED, content_type="text/xml"),
+    "204": Page(b"", 204),
+    "302": Page(status=302),
+    "400": Page(status=400),
+    "401": Page(XHTML, 401),
+    "403": Page(status=403),
+    "404": Page(XHTML, 404),
+    "407": Page(status=407),
+    "500": Page(XHTML, 500),
+    "503": Page(status=503),
+    "comments": Page(b"<!-- -->" * 500 + b"<html/>", 403),
+    "success": Page(b'<CreateTagsResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"/>', 403),
+}
+LASTING = ["302", "400", "401", "403", "404", "407", "comments", "success"]  # no other try is worth while
+SHORT = {"deadline": 3, "api_timeout": 1}
+
+
+def pages(*names):
+    return pytest.mark.parametrize("page", names or NOT_EC2)
+
+
+READS = [("list", page) for page in NOT_EC2]
+READS += [(action, page) for action in ("monitor", "status", "off", "on") for page in ("html", "xhtml", "403")]
+
+
+@pytest.mark.parametrize("action,page", READS)
+def test_a_read_says_that_the_reply_is_not_ec2s(agent, ec2, keep, action, page):
+    before = ec2.snapshot()
+    rule = ec2.rules.add("DescribeInstances", NOT_EC2[page], times=None)
+    plug = None if action in ("list", "monitor") else ec2.world.nodes["node1"]
+    result = agent.command(action, plug, **SHORT, **keep)
+    assert result.code == 1
+    assert result.out == ""
+    assert len(result.lines) == 1
+    assert "DescribeInstances: HTTP " + str(NOT_EC2[page].status) in result.last
+    assert "the reply is not EC2's" in result.last
+    assert "unknown" not in result.last
+    assert result.last.startswith(f"ERROR: {'retrieval' if page in LASTING else 'deadline'} error: ")
+    assert (rule.fired == 1) == (page in LASTING)
+    assert ec2.snapshot() == before
+
+
+@pages("html", "xhtml", "407")
+@pytest.mark.parametrize("which", ["oldest", "newest"])
+def test_so_with_other_boto3(agent, ec2, keep, page, which):
+    use(agent, which)
+    ec2.rules.add("DescribeInstances", NOT_EC2[page], times=None)
+    result = agent.command("list", **SHORT)
+    assert (result.code, result.out) == (1, "")
+    assert f"HTTP {NOT_EC2[page].status} " in result.last
+    assert "the reply is not EC2's" in result.last
+
+
+def test_it_is_told_what_came_and_where_to_look(agent, ec2, keep):
+    node = ec2.world.nodes["node1"]
+    ec2.rules.add("DescribeInstances", Page(status=403))
+    assert agent.command("status", node, **keep).last == (
+        f"ERROR: retrieval error: cannot read instance {node}: DescribeInstances: HTTP 403 Forbidden: "
+        "the reply is not EC2's (text/html, 'Blocked'); check proxy and endpoint_url"
+    )
+    ec2.rules.add("DescribeInstances", Page(b"<title>" + b"A\n long " * 99 + b"</title>", 407))
+    result = agent.command("status", node, **keep)
+    assert "HTTP 407 Proxy Authentication Required: the reply is not EC2's (text/html, 'A long A long" in result.last
+    assert result.last.endswith("; check proxy, its user and its password")
+    assert len(result.last) < 400
+
+
+def test_monitor_does_not_take_a_page_for_the_groups(agent, ec2, keep):
+    ec2.rules.add("DescribeSecurityGroups", Page(status=403), times=None)
+    result = agent.command("monitor", **keep)
+    assert result.code == 1
+    assert "DescribeSecurityGroups: HTTP 403 Forbidden: the reply is not EC2's" in result.last
+
+
+@pages("html", "xhtml", "empty", "403", "503")
+@pytest.mark.parametrize("effect", [False, True])
+def test_a_change_that_a_page_answered_once_is_made_sure_of(agent, ec2, keep, page, effect):
+    """Accepted means by EC2: the change is sent again, though it may have been made."""
+    node = ec2.world.nodes["node1"]
+    first, _second = ec2.world.interfaces["node1"]
+    fault = Page(NOT_EC2[page].body, NOT_EC2[page].status, NOT_EC2[page].content_type, effect)
+    on_first = lambda call: call.params["NetworkInterfaceId"] == first  # noqa: E731
+    ec2.rules.add("ModifyNetworkInterfaceAttribute", fault, when=on_first)
+    result = agent.command("off", node, **keep)
+    assert result.code == 0, result.err
+    assert is_cut(ec2, node, keep)
+    assert len([c for c in ec2.calls_of("ModifyNetworkInterfaceAttribute") if on_first(c)]) == 2
+
+
+@pages("xhtml", "403")
+def test_a_change_that_a_page_answered_may_have_been_made(agent, ec2, keep, page):
+    """So nothing is rolled back, though another interface is refused for good."""
+    node = ec2.world.nodes["node1"]
+    first, second = ec2.world.interfaces["node1"]
+    fault = Page(NOT_EC2[page].body, NOT_EC2[page].status, effect=True)
+    ec2.rules.add(
+        "ModifyNetworkInterfaceAttribute", fault, when=lambda c: c.params["NetworkInterfaceId"] == first, times=None
+    )
+    ec2.key.deny("ec2:ModifyNetworkInterfaceAttribute", second)
+    result = agent.command("off", node, **keep)
+    assert result.code == 1
+    assert result.last.startswith("ERROR: partial error: ")
+    assert "the outcome of a change is unknown" in result.last
+    assert groups(ec2, node)[first] == [ec2.world.isolation]
+
+
+@pages("xhtml", "403")
+def test_a_change_that_only_pages_answer_is_no_success(agent, ec2, keep, page):
+    node = ec2.world.nodes["node1"]
+    fault = Page(NOT_EC2[page].body, NOT_EC2[page].status, effect=True)
+    ec2.rules.add("ModifyNetworkInterfaceAttribute", fault, times=None)
+    result = agent.command("off", node, deadline=4, **keep)
+    assert is_cut(ec2, node, keep)
+    assert result.code == 1
+    assert result.last.startswith("ERROR: deadline error: ")
+    assert f"ModifyNetworkInterfaceAttribute: HTTP {fault.status}" in result.last
+    assert "the reply is not EC2's" in result.last
+    assert "the outcome is unknown" in result.last
+
+
+@pages("html", "xhtml", "403")
+def test_without_a_backup_that_ec2_took_nothing_is_isolated(agent, ec2, keep, page):
+    node = ec2.world.nodes["node1"]
+    before = ec2.snapshot()
+    ec2.rules.add("CreateTags", NOT_EC2[page], times=None)
+    result = agent.command("off", node, deadline=4, **keep)
+    assert result.code == 1
+    assert f"CreateTags: HTTP {NOT_EC2[page].status}" in result.last
+    assert ec2.snapshot() == before
+
+
+@pages("html", "xhtml", "403")
+def test_tags_that_a_page_deleted_are_not_said_to_be_deleted(agent, ec2, keep, page):
+    node = ec2.world.nodes["node1"]
+    assert agent.command("off", node, **keep).code == 0
+    rule = ec2.rules.add("DeleteTags", NOT_EC2[page], times=None)
+    result = agent.command("on", node, verbose=True, deadline=4, **keep)
+    assert result.code == 0
+    assert not any("tags deleted" in line for line in result.lines)
+    (line,) = [line for line in result.lines if "its backup tags were not deleted" in line]
+    assert f"DeleteTags: HTTP {NOT_EC2[page].status}" in line
+    assert "the outcome is unknown" in line
+    assert our_tags(ec2, node)
+    ec2.rules.remove(rule)
+    assert agent.command("on", node, **keep).code == 0
+    assert our_tags(ec2, node) == {}
+
+
+@pages("xhtml", "403")
+def test_a_page_does_not_stop_or_start_an_instance(agent, ec2, keep, page):
+    node = ec2.world.nodes["node1"]
+    ec2.rules.add("StopInstances", NOT_EC2[page], times=None)
+    ec2.rules.add("StartInstances", NOT_EC2[page], times=None)
+    result = agent.command("off", node, onfence_poweroff=True, deadline=6, verbose=True, **keep)
+    assert result.code == 0
+    assert not any("stop requested" in line for line in result.lines)
+    (line,) = [line for line in result.lines if "was not stopped" in line]
+    assert f"StopInstances: HTTP {NOT_EC2[page].status}" in line
+    ec2.edit.set_state(node, "stopped")
+    result = agent.command("on", node, unfence_poweron=True, deadline=4, **keep)
+    assert result.code == 1
+    assert f"StartInstances: HTTP {NOT_EC2[page].status}" in result.last
+    assert ec2.snapshot()[node]["state"] == "stopped"
+
+
+@pages("html", "xhtml", "403")
+@pytest.mark.parametrize("action", ["CreateTags", "DeleteTags", "ModifyNetworkInterfaceAttribute", "StopInstances"])
+def test_a_page_is_no_dry_run_that_passed(agent, ec2, keep, action, page):
+    ec2.rules.add(action, NOT_EC2[page], times=None)
+    result = agent.command("validate-all", ec2.world.nodes["node1"], onfence_poweroff=True, deadline=4, **keep)
+    assert result.code == 1
+    (line,) = [line for line in result.out.splitlines() if line.startswith("FAIL")]
+    assert line.startswith(f"FAIL permission ec2:{action}: ")
+    assert f"{action}: HTTP {NOT_EC2[page].status}" in line
+    assert "the reply is not EC2's" in line
+
+
+@pages("html", "xhtml", "403")
+def test_a_page_instead_of_sts_is_told(agent, ec2, keep, page):
+    (agent.folder / ".aws").mkdir()
+    role = f"[profile r]\nrole_arn=arn:aws:iam::{ec2.account}:role/r\nsource_profile=base\n[profile base]\n"
+    keys = f"aws_access_key_id={ec2.key.access_key}\naws_secret_access_key={ec2.key.secret_key}\n"
+    (agent.folder / ".aws" / "config").write_text(role + keys, encoding="ascii")
+    agent.options.update(access_key=None, secret_key=None, profile="r")
+    agent.env["PYTHONPATH"] = os.environ["BOTO3_NEWEST"]
+    agent.env["AWS_ENDPOINT_URL_STS"] = ec2.endpoint
+    ec2.rules.add("AssumeRole", NOT_EC2[page], times=None)
+    result = agent.command("status", ec2.world.nodes["node1"], **SHORT, **keep)
+    assert result.code == 1
+    assert f"no credentials: AssumeRole: HTTP {NOT_EC2[page].status}" in result.last
+    assert "the reply is not STS's" in result.last
