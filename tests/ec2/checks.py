@@ -1,4 +1,7 @@
-"""What EC2 refuses and moto does not.  Each check raises ApiError and changes nothing."""
+"""What EC2 refuses and moto does not.  Each check raises ApiError and changes nothing.
+
+The texts are those that public threads quote of the real EC2, where any does; a comment names the others.
+"""
 
 import re
 from typing import Any, Dict, Iterable, List, Optional, Set, Tuple
@@ -26,6 +29,12 @@ def well_formed(prefix: str, value: str) -> bool:
     return re.fullmatch(re.escape(prefix) + r"-(?:[0-9a-f]{8}|[0-9a-f]{17})", value) is not None
 
 
+def _malformed(code: str, prefix: str, value: str) -> ApiError:
+    """EC2 tells what it expects only where the beginning is wrong."""
+    hint = "" if value.startswith(f"{prefix}-") else f' (expecting "{prefix}-...")'
+    return ApiError(code, f'Invalid id: "{value}"{hint}')
+
+
 def _plural(what: str, missing: List[str]) -> str:
     if len(missing) == 1:
         return f"The {what} '{missing[0]}' does not exist"
@@ -37,7 +46,7 @@ def instances_exist(backend: Any, ids: Iterable[str]) -> List[Any]:
     wanted = list(dict.fromkeys(ids))
     for value in wanted:
         if not well_formed("i", value):
-            raise ApiError("InvalidInstanceID.Malformed", f'Invalid id: "{value}"')
+            raise _malformed("InvalidInstanceID.Malformed", "i", value)
     known = {instance.id: instance for instance in backend.all_instances()}
     missing = [value for value in wanted if value not in known]
     if missing:
@@ -50,7 +59,7 @@ def groups_exist(backend: Any, ids: Iterable[str]) -> List[Any]:
     wanted = list(dict.fromkeys(ids))
     for value in wanted:
         if not well_formed("sg", value):
-            raise ApiError("InvalidGroupId.Malformed", f'Invalid id: "{value}" (expecting "sg-...")')
+            raise _malformed("InvalidGroupId.Malformed", "sg", value)
     known = {gid: group for groups in backend.groups.values() for gid, group in groups.items()}
     missing = [value for value in wanted if value not in known]
     if missing:
@@ -63,7 +72,7 @@ def interfaces_exist(backend: Any, ids: Iterable[str]) -> List[Any]:
     wanted = list(dict.fromkeys(ids))
     for value in wanted:
         if not well_formed("eni", value):
-            raise ApiError("InvalidNetworkInterfaceId.Malformed", f'Invalid id: "{value}" (expecting "eni-...")')
+            raise _malformed("InvalidNetworkInterfaceId.Malformed", "eni", value)
     missing = [value for value in wanted if value not in backend.enis]
     if missing:
         raise ApiError("InvalidNetworkInterfaceID.NotFound", _plural("networkInterface ID", missing))
@@ -81,9 +90,11 @@ def page_size(call: Call, ids: Iterable[str], parameter: str) -> Optional[int]:
             f"The parameter {parameter} cannot be used with the parameter maxResults",
         )
     if not text.isdigit() or not 5 <= int(text) <= 1000:
+        # No thread has the text for more than 1000.
+        expected = "smaller than 1000" if text.isdigit() and int(text) > 1000 else "greater than 5"
         raise ApiError(
             "InvalidParameterValue",
-            f"Value ( {text} ) for parameter maxResults is invalid. Expecting a value between 5 and 1000.",
+            f"Value ( {text} ) for parameter maxResults is invalid. Expecting a value {expected}.",
         )
     return int(text)
 
@@ -134,25 +145,29 @@ def _reserved(key: str) -> bool:
 
 
 def _tag_key(key: str) -> None:
+    invalid = "InvalidParameterValue"
     if not key:
-        raise ApiError("InvalidParameterValue", "Tag key cannot be null or empty")
+        raise ApiError(invalid, "Value ( '' ) for parameter Tag key is invalid. Tag key cannot be null or empty.")
     if len(key) > KEY_LENGTH:
-        raise ApiError("InvalidParameterValue", f"Tag key exceeds the maximum length of {KEY_LENGTH}")
+        raise ApiError(invalid, f"Tag key exceeds the maximum length of {KEY_LENGTH} characters")
     if _reserved(key):
-        raise ApiError("InvalidParameterValue", "Tag keys starting with 'aws:' are reserved for internal use")
+        text = "Tag keys starting with 'aws:' are reserved for internal use"
+        raise ApiError(invalid, f"Value ( {key} ) for parameter key is invalid. {text}")
 
 
 def tags_to_create(backend: Any, call: Call) -> Tuple[List[str], Dict[str, str]]:
     """Resources and tags of a CreateTags that EC2 would accept as a whole."""
     ids, records = call.listing("ResourceId"), call.records("Tag")
     if not records:
-        raise ApiError("MissingParameter", "The request must contain the parameter tagSet")
+        raise ApiError("InvalidParameterValue", "You must specify one or more tags to create")
     tags: Dict[str, str] = {}
     for record in records:
         key, value = record.get("Key", ""), record.get("Value", "")
         _tag_key(key)
         if len(value) > VALUE_LENGTH:
-            raise ApiError("InvalidParameterValue", f"Tag value exceeds the maximum length of {VALUE_LENGTH}")
+            raise ApiError(
+                "InvalidParameterValue", f"Tag value exceeds the maximum length of {VALUE_LENGTH} characters"
+            )
         if key in tags:
             raise ApiError("InvalidParameterValue", f"Duplicate tag key '{key}' specified.")
         tags[key] = value
@@ -166,6 +181,7 @@ def tags_to_create(backend: Any, call: Call) -> Tuple[List[str], Dict[str, str]]
 def _room_for(backend: Any, resource: str, tags: Dict[str, str]) -> None:
     present = {key for key in backend.tags.get(resource, {}) if not _reserved(key)}
     if len(present | set(tags)) > USER_TAGS:
+        # The code is documented; the text is moto's.
         raise ApiError("TagLimitExceeded", "The maximum number of Tags for a resource has been reached.")
 
 
@@ -180,7 +196,7 @@ def _metadata_keys(backend: Any, resource: str, tags: Dict[str, str]) -> None:
         if key in (".", "..", "_index") or not re.fullmatch(r"[0-9a-zA-Z+\-=._,:@]{1,128}", key):
             raise ApiError(
                 "InvalidParameterValue",
-                f"'{key}' is not a valid tag key. Tag keys must match ([0-9a-zA-Z\\-_+=,.@:]{{1,255}}), "
+                f"'{key}' is not a valid tag key. Tag keys must match pattern ([0-9a-zA-Z\\-_+=,.@:]{{1,255}}), "
                 "and must not be a reserved name ('.', '..', '_index')",
             )
 
@@ -227,6 +243,6 @@ def groups_for_interface(
     if len(groups) > min(limit, GROUPS_AT_MOST):
         raise ApiError(
             "SecurityGroupsPerInterfaceLimitExceeded",
-            "You have exceeded the number of security groups allowed per network interface",
+            "The maximum number of security groups per interface has been reached.",
         )
     return interface, groups

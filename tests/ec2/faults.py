@@ -59,7 +59,8 @@ def Throttle() -> Error:
 
 def ServerError(code: str = "InternalError", status: int = 500) -> Error:
     """An error on AWS's side: InternalError 500, Unavailable 503, ServiceUnavailable 503."""
-    return Error(code, "An internal error has occurred", status)
+    unavailable = "The service is unavailable. Please try again shortly."
+    return Error(code, unavailable if "Unavailable" in code else "An internal error has occurred", status)
 
 
 @dataclass

@@ -251,7 +251,12 @@ class Front:
             raise ApiError("UnknownParameter", "The parameter SkipOsShutdown is not recognized")
         for instance in instances:
             name = instance._state.name
-            if name in ("terminated", "shutting-down", "pending"):
+            if name == "pending":
+                raise ApiError(
+                    "IncorrectInstanceState",
+                    f"Instance '{instance.id}' cannot be stopped as it has never reached the 'running' state.",
+                )
+            if name in ("terminated", "shutting-down"):
                 raise ApiError(
                     "IncorrectInstanceState",
                     f"The instance '{instance.id}' is not in a state from which it can be stopped.",
@@ -259,7 +264,7 @@ class Front:
             if instance.id in self.config.unstoppable:
                 raise ApiError(
                     "UnsupportedOperation",
-                    f"The instance '{instance.id}' does not have an 'ebs' root device type.",
+                    f"The instance '{instance.id}' does not have an 'ebs' root device type and cannot be stopped.",
                 )
             if instance.disable_api_stop:
                 raise ApiError(
@@ -267,6 +272,7 @@ class Front:
                     f"The instance '{instance.id}' may not be stopped. Modify its 'disableApiStop' instance "
                     "attribute and try again.",
                 )
+        # No thread has this text.
         if call.flag("SkipOsShutdown") and self.config.skip_os_shutdown == "refuse":
             raise ApiError("OperationNotPermitted", "The SkipOsShutdown option is not supported for this instance.")
 

@@ -368,6 +368,52 @@ def test_unknown_and_requester_managed_interfaces_refuse(server, client, eni):
     assert server.calls[-1].status == 401
 
 
+def test_refusals_have_the_words_of_the_real_ec2(server, client, node, eni):
+    """As public threads quote them: operators search for these, and the agent reads some of them."""
+
+    def words(call, **params):
+        with pytest.raises(ClientError) as raised:
+            call(**params)
+        return raised.value.response["Error"]["Message"]
+
+    def tag(key, value=""):
+        return words(client.create_tags, Resources=[node], Tags=[{"Key": key, "Value": value}])
+
+    groups = [server.world.groups["app"], *(server.edit.add_group(f"g{n}") for n in range(5))]
+    modify, described, stop = (
+        client.modify_network_interface_attribute,
+        client.describe_instances,
+        client.stop_instances,
+    )
+    assert words(modify, NetworkInterfaceId=eni, Groups=groups) == (
+        "The maximum number of security groups per interface has been reached."
+    )
+    assert words(modify, NetworkInterfaceId=eni, Groups=["web"]) == 'Invalid id: "web" (expecting "sg-...")'
+    assert words(modify, NetworkInterfaceId=eni, Groups=["sg-x"]) == 'Invalid id: "sg-x"'
+    assert words(described, InstanceIds=["node1"]) == 'Invalid id: "node1" (expecting "i-...")'
+    assert words(described, InstanceIds=[UNKNOWN]) == f"The instance ID '{UNKNOWN}' does not exist"
+    assert words(described, MaxResults=1).endswith("maxResults is invalid. Expecting a value greater than 5.")
+    assert tag("k", "v" * 257) == "Tag value exceeds the maximum length of 256 characters"
+    assert tag("k" * 129) == "Tag key exceeds the maximum length of 128 characters"
+    assert tag("aws:x") == (
+        "Value ( aws:x ) for parameter key is invalid. Tag keys starting with 'aws:' are reserved for internal use"
+    )
+    server.config.unstoppable.add(node)
+    assert words(stop, InstanceIds=[node]) == (
+        f"The instance '{node}' does not have an 'ebs' root device type and cannot be stopped."
+    )
+    server.edit.requester_managed(eni)
+    assert words(modify, NetworkInterfaceId=eni, Groups=groups[:1]) == (
+        "You do not have permission to access the specified resource."
+    )
+    server.key.deny("ec2:StopInstances", why="with an explicit deny in a service control policy")
+    assert words(stop, InstanceIds=[node]).startswith(
+        f"You are not authorized to perform this operation. User: arn:aws:iam::{server.account}:user/fence is not "
+        f"authorized to perform: ec2:StopInstances on resource: arn:aws:ec2:{server.region}:{server.account}:instance"
+        f"/{node} with an explicit deny in a service control policy. Encoded authorization failure message: "
+    )
+
+
 # Instances
 
 
