@@ -2,6 +2,8 @@
 
 import json
 import secrets
+import threading
+import time
 from types import TracebackType
 from typing import Callable, Dict, List, Optional, Type
 
@@ -11,13 +13,35 @@ from .wire import Reply, Request
 TOKEN_PATH = "/latest/api/token"
 TTL_HEADER = "X-aws-ec2-metadata-token-ttl-seconds"
 TOKEN_HEADER = "X-aws-ec2-metadata-token"
-MODES = ("ok", "black hole", "404", "garbage", "reset")
+MODES = ("ok", "black hole", "garbage", "reset")
+"""Others are a status that is answered to everything: "404", "503"."""
+
+
+class Stumble:
+    """A mode that lasts for a number of requests, or for a time from the first one."""
+
+    def __init__(self, mode: str, requests: Optional[int], seconds: Optional[float], path: str) -> None:
+        self._mode, self._left, self._seconds, self._path = mode, requests, seconds, path
+        self._ends: Optional[float] = None
+        self._lock = threading.Lock()
+
+    def take(self, path: str, usual: str) -> str:
+        """The mode for a request."""
+        if not path.endswith(self._path):
+            return usual
+        with self._lock:
+            if self._left is not None:
+                self._left -= 1
+                return self._mode if self._left >= 0 else usual
+            if self._ends is None:
+                self._ends = time.monotonic() + (self._seconds or 0.0)
+            return self._mode if time.monotonic() < self._ends else usual
 
 
 class Imds:
     """Answers as IMDSv2 does: a PUT gives a token, a GET needs it.
 
-    `mode`: "ok"; "black hole" accepts and never answers; "404"; "garbage"; "reset".
+    `mode`: "ok"; "black hole" accepts and never answers; "garbage"; "reset"; or a status, as "404".
     """
 
     def __init__(
@@ -25,9 +49,17 @@ class Imds:
     ) -> None:
         self.role = role
         self.mode = "ok"
+        self.slow = 0.0
+        """Seconds before each answer."""
+        self.v1 = False
+        """Whether it answers without a token too."""
+        self.uses: Optional[int] = None
+        """For how many requests a token is good; None: any number."""
+        self._stumbles: Optional[Stumble] = None
         self.paths: List[str] = []
         """What was asked for, as "PUT /latest/api/token"."""
         self.tokens: Dict[str, int] = {}
+        self._used: Dict[str, int] = {}
         self.values: Dict[str, str] = {
             "/latest/meta-data/instance-id": instance,
             "/latest/meta-data/placement/region": region,
@@ -56,6 +88,16 @@ class Imds:
             }
         )
 
+    def stumble(
+        self, mode: str, requests: Optional[int] = None, seconds: Optional[float] = None, path: str = ""
+    ) -> None:
+        """Is in this mode for so many requests, or seconds from the first one; only for paths that end so."""
+        self._stumbles = Stumble(mode, requests, seconds, path)
+
+    def revoke(self) -> None:
+        """No token of before is good any longer, as after a restart of the service."""
+        self.tokens.clear()
+
     def __enter__(self) -> "Imds":
         self._transport.start()
         return self
@@ -70,13 +112,15 @@ class Imds:
 
     def _answer(self, request: Request, send: Callable[[Reply], None]) -> None:
         self.paths.append(f"{request.method} {request.target}")
-        if self.mode == "black hole":
+        time.sleep(self.slow)
+        mode = self._stumbles.take(request.target, self.mode) if self._stumbles else self.mode
+        if mode == "black hole":
             send(Reply(200, b"", mode="stall"))
-        elif self.mode == "reset":
+        elif mode == "reset":
             send(Reply(200, b"", mode="reset"))
-        elif self.mode == "404":
-            send(Reply(404, b"Not Found"))
-        elif self.mode == "garbage":
+        elif mode.isdigit():
+            send(Reply(int(mode), b"<html>not now</html>"))
+        elif mode == "garbage":
             send(Reply(200, b"\x00\xff<html>not metadata"))
         else:
             send(self._metadata(request))
@@ -84,8 +128,13 @@ class Imds:
     def _metadata(self, request: Request) -> Reply:
         if request.target == TOKEN_PATH:
             return self._token(request)
-        if request.headers.get(TOKEN_HEADER) not in self.tokens:
+        token = request.headers.get(TOKEN_HEADER)
+        if token not in self.tokens and not (token is None and self.v1):
             return Reply(401, b"Unauthorized")
+        if token and self.uses is not None:
+            self._used[token] = self._used.get(token, 0) + 1
+            if self._used[token] > self.uses:
+                return Reply(401, b"Unauthorized")
         path = request.target
         value = self.values.get(path, self.values.get(path + "/"))
         return Reply(404, b"Not Found") if value is None else Reply(200, value.encode())
