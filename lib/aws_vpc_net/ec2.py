@@ -17,9 +17,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, FrozenSet, List, Optional, Tuple
 
-from . import ec2_errors, identity, logs, messages, replies
+from . import credentials, ec2_errors, identity, logs, messages, replies
 from .deadline import Deadline, bounded, growing_pauses
-from .errors import ApiError, Category
+from .errors import ApiError, Category, FenceError
+from .imds import Imds, Stumbles
 from .settings import Settings, region_of
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ NO_CREDENTIALS = (
     "TokenRetrievalError NoAuthTokenError RefreshWithMFAUnsupportedError InvalidConfigError ConfigNotFound "
     "InfiniteLoopConfigError UnknownCredentialError ProfileNotFound".split()
 )
+EXPIRED = frozenset("ExpiredToken ExpiredTokenException RequestExpired".split())
 CONNECTIONS = 16  # calls at once
 RESERVE_SECONDS = 5.0
 
@@ -69,6 +71,9 @@ class Doing:
     category: Category
 
 
+SETUP = Doing("set up the AWS SDK and its credentials", Category.AUTHENTICATION)
+
+
 class Ec2:
     """EC2 as boto3 reaches it.
 
@@ -85,6 +90,9 @@ class Ec2:
         self.insist = False
         self._settings = settings
         self._client: Any = None
+        self._imds: Optional[Imds] = None
+        self._renewing = threading.Lock()
+        self._may_renew = False  # credentials that have expired, once
         self._attempt_seconds = 2 * settings.api_seconds + 1  # to connect, to reply, and a little
 
     def next_plug(self, waited: float) -> None:
@@ -143,6 +151,16 @@ class Ec2:
         """
         self._connect()
 
+    def imds(self) -> Imds:
+        """The instance metadata service, as the SDK is set to ask it; connects.
+
+        Raises:
+            FenceError: of category region, authentication or validation.
+        """
+        self._connect()
+        assert self._imds is not None
+        return self._imds
+
     @property
     def region(self) -> str:
         """The region that calls go to; after ``connect``."""
@@ -164,14 +182,21 @@ class Ec2:
         limit = min(self._attempt_seconds, self.deadline.remaining())
         started = time.monotonic()
         self.stats.add(api_calls=1)
-        done, result = bounded(lambda: getattr(self._client, operation)(**params), limit, insist=self.insist)
+        client = self._client
+        asked: List[str] = []
+        work = credentials.noted(lambda: getattr(client, operation)(**params), asked)
+        done, result = bounded(work, limit, insist=self.insist)
         log.debug("%s %s took %.3f s", operation, params, time.monotonic() - started)
         name = self._client.meta.method_to_api_mapping[operation]
         error: Optional[ApiError] = None
+        source = asked[-1] if asked else ""
         if not done:
-            error = messages.slow_call(doing, name, limit)
+            error = messages.slow_credentials(doing, source, limit) if source else None
+            error = error or messages.slow_call(doing, name, limit)
         elif isinstance(result, BaseException):
-            error = self._error(result, doing, name)
+            error = self._error_of(result, doing, name, source)
+        if error and error.code in EXPIRED and self._renew(client):
+            error.passing = True
         if not params.get("DryRun"):  # which changes nothing, and succeeds by an error
             self.stats.attempts.append((name, error.code or "none" if error else "", time.monotonic() - started))
         if error:
@@ -179,6 +204,22 @@ class Ec2:
             raise error from result
         reply: Dict[str, Any] = result
         return reply
+
+    def _error_of(self, error: BaseException, doing: Doing, call: str, source: str) -> ApiError:
+        """Our error for one of the SDK's, which may have been about credentials from ``source``."""
+        from botocore import exceptions as sdk
+
+        ours = credentials.error_of(error, doing, [source])
+        if ours:
+            return ours
+        if isinstance(error, sdk.NoCredentialsError) and self._imds and self._imds.problem:
+            text = messages.no_metadata(str(error), self._imds.name, self._imds.problem)
+            return messages.sdk_error(Category.AUTHENTICATION, doing, call, type(error).__name__, text)
+        if not source or isinstance(error, (sdk.ClientError, EOFError)):
+            return self._error(error, doing, call)
+        found = self._error(error, Doing(f"{doing.what}: no credentials", Category.AUTHENTICATION), source)
+        found.unknown = False  # EC2 was not asked
+        return found
 
     def _error(self, error: BaseException, doing: Doing, call: str) -> ApiError:
         """Our error for one of the SDK's."""
@@ -201,17 +242,47 @@ class Ec2:
 
         The SDK looks for credentials meanwhile, which may ask IMDS or run a program: bounded like a call.
         """
-        if self._client is not None:
-            return
-        done, result = bounded(lambda: _client(self._settings), self.deadline.remaining())
-        if not done:
-            raise messages.no_answer("set up the AWS SDK and its credentials", self.deadline.seconds, None)
-        if isinstance(result, BaseException):
-            raise result
-        result.meta.events.register("after-call.ec2.DescribeInstances", replies.complete)
-        result.meta.events.register("after-call.ec2.DescribeInstanceAttribute", replies.complete_attribute)
-        result.meta.events.register_last("request-created.ec2", _hide_token)
-        self._client = result
+        if self._client is None:
+            self._client, self._imds, self._may_renew = self._build()
+
+    def _renew(self, used: Any) -> bool:
+        """Get credentials in place of those that this client was used with; False if others cannot be had."""
+        with self._renewing:
+            if self._client is used and self._may_renew:
+                log.debug("the credentials have expired and are asked for anew")
+                self._may_renew = False
+                try:
+                    self._client, self._imds, _ = self._build()
+                except FenceError as error:  # that those of before have expired says more
+                    log.debug("there are no others: %s", error.text)
+            return self._client is not used
+
+    def _build(self) -> Tuple[Any, Imds, bool]:
+        """A client, the metadata service, and whether credentials can be renewed; retried until the deadline."""
+        last: Optional[str] = None
+        for pause in growing_pauses(0.2, 3.0):
+            if self.deadline.passed:
+                raise messages.no_answer(SETUP.what, self.deadline.seconds, last)
+            asked: List[str] = []
+            work = credentials.noted(lambda: _client(self._settings), asked)
+            done, result = bounded(work, self.deadline.remaining())
+            if not done:
+                silent = messages.silent_source(asked[-1]) if asked and asked[-1] else last
+                raise messages.no_answer(SETUP.what, self.deadline.seconds, silent)
+            if isinstance(result, ApiError) and result.passing:
+                log.debug("no credentials for now: %s", result.text)
+                last = result.text
+                self.stats.add(retries=1)
+                self.deadline.pause(pause)
+                continue
+            if isinstance(result, BaseException):
+                raise result
+            client, imds, renewable = result
+            client.meta.events.register("after-call.ec2.DescribeInstances", replies.complete)
+            client.meta.events.register("after-call.ec2.DescribeInstanceAttribute", replies.complete_attribute)
+            client.meta.events.register_last("request-created.ec2", _hide_token)
+            return client, imds, renewable
+        raise AssertionError("growing_pauses never ends")
 
 
 def _credentials_error(response: Dict[str, Any], doing: Doing, call: str) -> ApiError:
@@ -227,8 +298,8 @@ def _hide_token(request: Any, **_more: Any) -> None:
     logs.never_show(token.decode() if isinstance(token, bytes) else token)
 
 
-def _client(settings: Settings) -> Any:
-    """A boto3 client with one attempt a call, bounded in time.
+def _client(settings: Settings) -> Tuple[Any, Imds, bool]:
+    """A boto3 client with one attempt a call, bounded in time; the metadata service; can credentials be renewed?
 
     What it is made of stays to the end. Garbage is not collected meanwhile, nor looked for in it later: that would
     take a tenth of the time of a run.
@@ -257,7 +328,7 @@ class _Context(ssl.SSLContext):
             self.loaded |= {given}
 
 
-def _new_client(settings: Settings) -> Any:
+def _new_client(settings: Settings) -> Tuple[Any, Imds, bool]:
     # Older SDKs import pyOpenSSL where it is installed, and use Python's own TLS all the same. That takes a tenth of
     # the time of a run, and fails where it does not fit the cryptography beside it.
     sys.modules.setdefault("urllib3.contrib.pyopenssl", None)  # type: ignore[arg-type]
@@ -278,12 +349,9 @@ def _new_client(settings: Settings) -> Any:
     )
     botocore.httpsession.SSLContext = _Context
     try:
-        identity.without_proxy()
         core = botocore.session.get_session()
         # For the SDK's own clients too, which ask STS or SSO for credentials.
         core.set_default_client_config(config)
-        if core.get_config_variable("metadata_service_num_attempts") == 1:  # a hiccup of IMDS is not "no credentials"
-            core.set_config_variable("metadata_service_num_attempts", 2)
         if settings.action.startswith("list"):  # nobody looks at dates, and to parse them takes 40 % of a long list
             core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
         parsers = replies.Parsers(core.get_component("response_parser_factory"))
@@ -295,15 +363,30 @@ def _new_client(settings: Settings) -> Any:
             botocore_session=core,
             profile_name=settings.profile,
         )
-        region = session.region_name or identity.region()
-        if region is None:
-            raise messages.no_region()
-        region = region_of(region)
-        return session.client("ec2", region_name=region, endpoint_url=settings.endpoint_url)
+        imds = credentials.prepare(core)
+        region = region_of(session.region_name or _region(imds))
+        core.set_config_variable("region", region)  # for STS too
+        renewable = credentials.load(core, SETUP)
+        return session.client("ec2", region_name=region, endpoint_url=settings.endpoint_url), imds, renewable
     except (sdk.InvalidRegionError, sdk.NoRegionError) as error:
         raise messages.bad_region(str(error)) from error
     except (sdk.BotoCoreError, ValueError, OSError) as error:
         raise messages.bad_sdk_configuration(str(error)) from error
+
+
+def _region(imds: Imds) -> str:
+    """The region of this machine.
+
+    Raises:
+        FenceError: of category region; or passing.
+    """
+    try:
+        found = identity.region(imds)
+    except Stumbles as error:
+        raise messages.metadata_stumbles(SETUP, imds.name, str(error)) from error
+    if found is None:
+        raise messages.no_region()
+    return found
 
 
 def at_once(work: List[Callable[[], Any]]) -> List[Any]:

@@ -315,13 +315,46 @@ def no_credentials(doing: Doing, call: str, code: str, text: str, *, passing: bo
     return ApiError(Category.AUTHENTICATION, reason, call=call, code=code, passing=passing)
 
 
+def credentials_stumble(doing: Doing, source: str, text: str) -> ApiError:
+    reason = f"cannot {doing.what}: no credentials: {source}: {text}"
+    return ApiError(Category.AUTHENTICATION, reason, call="credentials", code="CredentialsUnavailable", passing=True)
+
+
+def metadata_stumbles(doing: Doing, source: str, text: str) -> ApiError:
+    reason = f"cannot {doing.what}: {source}: {text}"
+    return ApiError(Category.REGION, reason, call="metadata", code="MetadataUnavailable", passing=True)
+
+
+def slow_credentials(doing: Doing, source: str, seconds: float) -> ApiError:
+    return credentials_stumble(doing, source, f"no complete reply in {seconds:.1f} s")
+
+
+def credentials_expired(doing: Doing, source: str) -> ApiError:
+    text = f"cannot {doing.what}: no credentials: {source}: they have expired; check this machine's clock"
+    return ApiError(Category.AUTHENTICATION, text, call="credentials", code="ExpiredCredentials")
+
+
+def program_failed(doing: Doing, text: str) -> ApiError:
+    reason = f"cannot {doing.what}: no credentials: {text}; run it by hand, as the user that runs the agent"
+    return ApiError(Category.AUTHENTICATION, reason, call="credentials", code="CredentialProcess")
+
+
+def silent_source(source: str) -> str:
+    return f"{source} has not answered"
+
+
+def no_metadata(text: str, source: str, reason: str) -> str:
+    return f"{text}; {source} has none: {reason}"
+
+
 def no_one_to_ask(doing: Doing, call: str, code: str) -> ApiError:
     text = f"cannot {doing.what}: the credentials need input, as an MFA code, and there is nobody to ask; use a role"
     return ApiError(Category.AUTHENTICATION, text, call=call, code=code)
 
 
 def proxy_refuses(doing: Doing, call: str, code: str, text: str) -> ApiError:
-    reason = f"cannot {doing.what}: {call}: the proxy refuses: {text}; check proxy, its user and its password"
+    hint = "check proxy, its user and its password" if text.startswith("407") else "check where proxy leads to"
+    reason = f"cannot {doing.what}: {call}: the proxy refuses: {text}; {hint}"
     return ApiError(doing.category, reason, call=call, code=code)
 
 

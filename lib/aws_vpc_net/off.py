@@ -53,7 +53,7 @@ def prepare(tools: Toolbox, plugs: List[str]) -> List[Fence]:
         FenceError: the refusal.
     """
     settings = tools.settings
-    own = None if settings.skip_race_check else identity.own_instance()
+    own = None if settings.skip_race_check else identity.own_instance(tools.ec2.imds)
     if own is None and not settings.skip_race_check:
         log.warning(messages.unknown_self())
     if own in plugs:

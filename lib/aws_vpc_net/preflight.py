@@ -76,7 +76,7 @@ def _split(result: Any, default: Any) -> Tuple[Any, Optional[FenceError]]:
 def _read(tools: Toolbox, plugs: Sequence[str]) -> World:
     settings = tools.settings
     named = tools.policy.harmful | {g for groups in settings.static.values() for g in groups}
-    look: Callable[[], Optional[str]] = (lambda: None) if settings.skip_race_check else identity.own_instance
+    look = (lambda: None) if settings.skip_race_check else partial(identity.own_instance, tools.ec2.imds)
     stops = [partial(tools.instances.stop_protected, p) for p in plugs if settings.onfence_poweroff]
     found, known, own, *protected = _results(
         [partial(tools.instances.described, plugs), partial(tools.groups.described, named), look, *stops]

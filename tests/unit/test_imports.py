@@ -13,7 +13,8 @@ LAYERS = [
     {"errors"},
     {"messages"},
     {"rules", "group_rules", "backup_tags", "settings", "inputs", "options", "replies", "deadline", "logs"},
-    {"ec2", "ec2_errors", "identity", "instances", "security_groups", "tags", "dry_run", "toolbox", "metrics"},
+    {"ec2", "ec2_errors", "credentials", "credential_process", "imds"}
+    | {"identity", "instances", "security_groups", "tags", "dry_run", "toolbox", "metrics"},
     {"recording", "isolating_groups"},
     {"isolation", "target_checks"},
     {"off", "on", "queries", "preflight"},

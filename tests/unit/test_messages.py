@@ -68,6 +68,7 @@ SAMPLES: Dict[str, Any] = {
     "settle": 36.0,
     "sdk": "boto3 1.26.27",
     "six": True,
+    "source": "AssumeRole of STS at sts.eu-central-1.amazonaws.com",
     "state": "stopped",
     "status": 403,
     "tags": 3,

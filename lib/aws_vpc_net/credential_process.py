@@ -1,0 +1,124 @@
+"""A program that tells credentials (``credential_process`` of a profile), run so that it cannot harm the agent.
+
+It has no stdin to wait for, nobody reads what it says on stderr, which may be its key, and it ends with the agent:
+it stays in the agent's process group, which Pacemaker kills, and ``end_all`` ends it at the agent's own exits.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from contextlib import suppress
+from typing import Any, Callable, Dict, List, Set, Tuple
+
+from . import logs
+
+OUTPUT_LIMIT = 65536  # bytes; credentials are far fewer
+ROUNDS = 10  # looks for processes that were started while others were ended
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+_unfinished: List[subprocess.Popen[bytes]] = []
+
+
+class ProcessError(Exception):
+    """The program tells no credentials; ``str()`` says why, in words of ours."""
+
+
+def runner(note: Callable[[str], None]) -> Callable[..., Program]:
+    """What the SDK is to use in place of ``subprocess.Popen``.
+
+    Args:
+        note: is told what is waited for.
+    """
+
+    def run(command: List[str], **_pipes: Any) -> Program:
+        name = f"credential_process {command[0] if command else ''}"
+        note(name)
+        return Program(name, command)
+
+    return run
+
+
+class Program:
+    """As much of ``subprocess.Popen`` as the SDK uses."""
+
+    def __init__(self, name: str, command: List[str]) -> None:
+        self.returncode = 0
+        self._name = name
+        _adopt_orphans()
+        try:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            )
+        except (OSError, ValueError, IndexError) as error:
+            raise ProcessError(f"{name} cannot be run: {getattr(error, 'strerror', None) or error}") from error
+        _unfinished.append(self._process)
+
+    def communicate(self) -> Tuple[bytes, bytes]:
+        """What it says on stdout, which is credentials.
+
+        Raises:
+            ProcessError: it is not.
+        """
+        assert self._process.stdout is not None
+        text = self._process.stdout.read(OUTPUT_LIMIT + 1)
+        if len(text) > OUTPUT_LIMIT:
+            raise ProcessError(f"{self._name} says more than credentials are long")
+        code = self._process.wait()
+        _unfinished.remove(self._process)
+        if code:
+            how = f"exit code {code}" if code > 0 else f"signal {-code}"
+            raise ProcessError(f"{self._name} failed with {how}")
+        try:
+            given = json.loads(text)
+        except ValueError as error:
+            raise ProcessError(f"{self._name} does not print JSON") from error
+        if not isinstance(given, dict) or given.get("Version") != 1:
+            raise ProcessError(f"{self._name} does not print credentials of Version 1")
+        logs.never_show(*(v for k in ("SecretAccessKey", "SessionToken") if isinstance(v := given.get(k), str)))
+        return text, b""
+
+
+def _adopt_orphans() -> None:
+    """Let what a program leaves behind become a child of the agent, so that ``end_all`` finds it."""
+    with suppress(Exception):  # not this C library, or no such function: then only its own children are found
+        import ctypes
+
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def end_all() -> None:
+    """Kill every program that has not finished, and all that it started. What one left on purpose stays."""
+    if not _unfinished:
+        return
+    killed: Set[int] = set()
+    for _ in range(ROUNDS):
+        found = _descendants(os.getpid()) - killed
+        if not found:
+            return
+        for process in found:
+            with suppress(OSError):  # it has ended
+                os.kill(process, signal.SIGKILL)
+        killed |= found
+
+
+def _descendants(ancestor: int) -> Set[int]:
+    """The processes below one, by /proc; zombies too. Only ``stat`` is read, which hangs on no process."""
+    children: Dict[int, List[int]] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with suppress(OSError, ValueError, IndexError):  # it has ended
+                with open(f"/proc/{name}/stat", "rb") as file:
+                    parent = int(file.read().rpartition(b")")[2].split()[1])
+                children.setdefault(parent, []).append(int(name))
+    found: Set[int] = set()
+    todo = [ancestor]
+    while todo:
+        for child in children.get(todo.pop(), []):
+            if child not in found:
+                found.add(child)
+                todo.append(child)
+    return found

@@ -1,0 +1,116 @@
+"""Where the SDK's credentials come from: whom it asks for them, in which way, and who is asked right now.
+
+The SDK asks STS, SSO, the metadata service or a program in the middle of a call to EC2, and its errors do not say
+which of them failed. So each thread that makes a call notes whom the SDK has turned to last.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Any, Callable, List, Optional
+from urllib.parse import urlsplit
+
+from . import credential_process, messages
+from .errors import ApiError
+from .imds import Fetcher, Imds, Stumbles, settings_of
+
+if TYPE_CHECKING:
+    from .ec2 import Doing
+
+_EC2 = "before-send.ec2."
+# What the SDK says when the credentials service of a container fails for the moment.
+_CONTAINER_STUMBLES = re.compile(
+    r"(non 200 response \(?(429|5\d\d)\)? from|error when attempting to retrieve) (ECS|container) metadata"
+)
+_EXPIRED = "refreshed credentials are still expired"
+
+_thread = threading.local()
+
+
+def noted(work: Callable[[], Any], asked: List[str]) -> Callable[[], Any]:
+    """The same work, which notes in ``asked`` whom the SDK turns to for credentials; "" is EC2 itself."""
+
+    def run() -> Any:
+        _thread.asked = asked
+        return work()
+
+    return run
+
+
+def load(core: Any, doing: Doing) -> bool:
+    """Let the SDK look for credentials; can it renew them? Those of a role are fetched with the first call.
+
+    Raises:
+        ApiError: passing, if they cannot be had for the moment; final, if a program does not tell them.
+    """
+    try:
+        found = core.get_credentials()
+    except Exception as error:  # of whatever kind; those that are not known here go on
+        ours = error_of(error, doing, _asked()[-1:])
+        if ours:
+            raise ours from error
+        raise
+    _note("")
+    return hasattr(found, "refresh_needed")
+
+
+def error_of(error: BaseException, doing: Doing, asked: List[str]) -> Optional[ApiError]:
+    """Our error for one that is about credentials, and not one that the SDK words well; else None.
+
+    Args:
+        asked: whom the SDK turned to; the last one has failed.
+    """
+    source = (asked[-1] if asked else "") or "their source"
+    if isinstance(error, Stumbles) or _CONTAINER_STUMBLES.search(str(error)):
+        return messages.credentials_stumble(doing, source, str(error))
+    if isinstance(error, credential_process.ProcessError):
+        return messages.program_failed(doing, str(error))
+    if isinstance(error, RuntimeError) and _EXPIRED in str(error):
+        return messages.credentials_expired(doing, source)
+    return None
+
+
+def _asked() -> List[str]:
+    found: List[str] = getattr(_thread, "asked", [])
+    return found
+
+
+def _note(whom: str) -> None:
+    _asked().append(whom)
+
+
+def prepare(core: Any) -> Imds:
+    """Set a botocore session up, before it has any client or credentials; returns its metadata service.
+
+    Its profile must be known.
+    """
+    import botocore.credentials as sdk
+
+    imds = Imds(settings_of(core))
+    imds.without_proxy()
+
+    def fetcher(*_args: Any, **_settings: Any) -> Fetcher:
+        return Fetcher(imds, lambda: _note(imds.name))
+
+    provider = getattr(sdk.ProcessProvider, "func", sdk.ProcessProvider)
+    sdk.ProcessProvider = partial(provider, popen=credential_process.runner(_note))
+    sdk.InstanceMetadataFetcher = fetcher
+    if not _sts_is_configured(core):
+        core.set_config_variable("sts_regional_endpoints", "regional")
+    core.register("before-send", _note_request)
+    return imds
+
+
+def _sts_is_configured(core: Any) -> bool:
+    in_file = core.get_scoped_config().get("sts_regional_endpoints")
+    return bool(os.environ.get("AWS_STS_REGIONAL_ENDPOINTS") or in_file)
+
+
+def _note_request(request: Any, event_name: str, **_more: Any) -> None:
+    service, _, operation = event_name.partition(".")[2].partition(".")
+    whom = f"{operation} of {service.upper()} at {urlsplit(request.url).netloc}"
+    _note("" if event_name.startswith(_EC2) else whom)
+
