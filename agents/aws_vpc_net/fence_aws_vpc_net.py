@@ -49,6 +49,7 @@ def watch(action: str, seconds: float) -> None:
             if select.select([], [2], [], 0)[1]:
                 os.write(2, f"ERROR: {messages.stuck(action, seconds)}\n".encode())
         finally:
+            end_programs()
             os._exit(1)
 
     unwatch()
@@ -60,6 +61,26 @@ def watch(action: str, seconds: float) -> None:
         signal.setitimer(signal.ITIMER_REAL, max(0.1, timer.interval))
         return
     _watchdogs.append(timer)
+
+
+def end_programs() -> None:
+    """End a program that was to tell credentials and has not; it must not outlive the agent."""
+    module = sys.modules.get("aws_vpc_net.credential_process")
+    if module is not None:
+        module.end_all()
+
+
+def end_programs_on_signals() -> None:
+    """Before a signal ends the agent. SIGKILL, as Pacemaker sends it, reaches its whole process group."""
+
+    def end(number: int, _frame: object) -> None:
+        end_programs()
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, end)
 
 
 def unwatch() -> None:
@@ -342,6 +363,7 @@ def _operate(options: Dict[str, Any], chosen: Settings) -> int:
     wait = int(options["--power-wait"]) if chosen.changes else 0  # the library's, after each plug
     delay = _delay(options, chosen)
     limit = Limit(chosen.action, chosen.seconds + delay, wait)
+    end_programs_on_signals()
     try:
         tools = toolbox(chosen, Deadline(chosen.seconds, STARTED + delay), stats)
         if chosen.looks_up_names:
@@ -479,6 +501,7 @@ def main() -> int:
 
 def leave(code: int) -> NoReturn:
     """Exit without waiting for threads that hang in an abandoned call."""
+    end_programs()
     try:
         sys.stdout.flush()
     except (OSError, AttributeError):  # closed, or never open
