@@ -66,8 +66,11 @@ def watch(action: str, seconds: float) -> None:
 def end_programs() -> None:
     """End a program that was to tell credentials and has not; it must not outlive the agent."""
     module = sys.modules.get("aws_vpc_net.credential_process")
-    if module is not None:
-        module.end_all()
+    try:
+        if module is not None:
+            module.end_all()
+    except Exception:  # noqa: BLE001 - the agent ends, whatever else fails
+        pass
 
 
 def end_programs_on_signals() -> None:

@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 from contextlib import suppress
 from typing import Any, Callable, Dict, List, Set, Tuple
 
@@ -20,6 +21,7 @@ ROUNDS = 10  # looks for processes that were started while others were ended
 
 _PR_SET_CHILD_SUBREAPER = 36
 
+_ending = threading.Event()
 _unfinished: List[subprocess.Popen[bytes]] = []
 
 
@@ -68,6 +70,8 @@ class Program:
         if len(text) > OUTPUT_LIMIT:
             raise ProcessError(f"{self._name} says more than credentials are long")
         code = self._process.wait()
+        if _ending.is_set():  # the agent has killed it, and ends: nobody is to hear that it failed
+            threading.Event().wait()
         _unfinished.remove(self._process)
         if code:
             how = f"exit code {code}" if code > 0 else f"signal {-code}"
@@ -94,21 +98,25 @@ def end_all() -> None:
     """Kill every program that has not finished, and all that it started. What one left on purpose stays."""
     if not _unfinished:
         return
+    _ending.set()
     killed: Set[int] = set()
     for _ in range(ROUNDS):
         found = _descendants(os.getpid()) - killed
         if not found:
-            return
-        for process in found:
+            break
+        for number in found:
             with suppress(OSError):  # it has ended
-                os.kill(process, signal.SIGKILL)
+                os.kill(number, signal.SIGKILL)
         killed |= found
+    for process in list(_unfinished):  # where there is no /proc
+        with suppress(OSError):
+            process.kill()
 
 
 def _descendants(ancestor: int) -> Set[int]:
     """The processes below one, by /proc; zombies too. Only ``stat`` is read, which hangs on no process."""
     children: Dict[int, List[int]] = {}
-    for name in os.listdir("/proc"):
+    for name in os.listdir("/proc") if os.path.isdir("/proc") else ():
         if name.isdigit():
             with suppress(OSError, ValueError, IndexError):  # it has ended
                 with open(f"/proc/{name}/stat", "rb") as file:
