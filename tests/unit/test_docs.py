@@ -94,6 +94,16 @@ def test_tests_that_a_page_names_exist(page):
 # --- links -----------------------------------------------------------------------------------------------------
 
 
+def test_variables_of_the_tests_are_those_that_are_documented():
+    """A variable that the tests do not read, or that no page names, is of no use to anybody."""
+    variable = r"FENCE_(?!AWS)[A-Z]+_[A-Z]+"  # FENCE_AWS_VPC_NET_… are the agent's
+    named = set(re.findall(variable, text(DOC / "CONTRIBUTING.md")))
+    trees = [ast.parse(text(file)) for file in (TOP / "tests").rglob("*.py")]
+    texts = {str(node.value) for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    assert named == {name for name in texts if re.fullmatch(variable, name)}
+    assert named
+
+
 def anchors(page: Path) -> Set[str]:
     """Of the headings, as GitHub makes them."""
     bare = re.sub(r"^```.*?^```$", "", text(page), flags=re.MULTILINE | re.DOTALL)

@@ -1,8 +1,8 @@
 """Any sequence of off, on, crashes, interfaces that come and go, edits by hand: nothing is lost, no lie is told.
 
 Two fencers may take turns at every call, their clocks may be wrong, and the first read of each may be stale. An `on`
-beside an `off` is the matter of tests/schedules. The same sequences are played each time; so many others with
-FENCE_MACHINE_EXAMPLES=2000.
+beside an `off` is the matter of tests/schedules. The same 60 sequences are played each time:
+FENCE_MACHINE_EXAMPLES=2000 plays more of them, FENCE_MACHINE_SEED=<number> plays others, the same for each number.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import Any, List, Tuple
 
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from unit.fencing_model import (
@@ -169,12 +169,17 @@ def restored(node: Node) -> None:
     assert why is not None or not [k for k in node.tags if k == "lastfence" or ID in k]
 
 
+EXAMPLES = int(os.environ.get("FENCE_MACHINE_EXAMPLES", "60"))
+SEED = os.environ.get("FENCE_MACHINE_SEED")
+
+if SEED is not None:
+    seed(int(SEED))(Fences)
 TestFences = Fences.TestCase
 TestFences.settings = settings(
-    max_examples=int(os.environ.get("N", "60")),
+    max_examples=EXAMPLES,
     stateful_step_count=30,
     deadline=None,
-    derandomize="SEED" not in os.environ,
+    derandomize=SEED is None,
     phases=[Phase.generate],
     report_multiple_bugs=False,
     suppress_health_check=[HealthCheck.too_slow],
