@@ -31,8 +31,15 @@ def test_off_isolates_and_on_brings_back_exactly(run, ec2, mode):
 
 def test_reboot_means_off_until_on(run, ec2, mode):
     node = ec2.world.nodes["node1"]
-    assert run("reboot", node, **mode).code == 0
-    assert is_cut(ec2, node, mode)
+    before = ec2.snapshot()
+    reboot = run("reboot", node, **mode)
+    assert (reboot.code, reboot.out) == (0, "Success: Powered OFF\n")
+    for _ in range(2):  # it stays so
+        assert is_cut(ec2, node, mode)
+        assert run("status", node, **mode).code == 2
+    assert run("on", node, **mode).code == 0
+    assert ec2.snapshot() == before
+    assert ec2.calls_of("StopInstances", "StartInstances", "RebootInstances") == []
 
 
 def test_off_again_and_again_keeps_the_originals(agent, ec2, mode):

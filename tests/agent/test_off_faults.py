@@ -1,11 +1,11 @@
 """off when EC2 misbehaves: no false success, no lost originals, and passing trouble does not fail it."""
 
+import signal
 import threading
-import time
 
 import pytest
 from ec2 import AccessKey
-from ec2.faults import Delay, Error, Garbage, Hook, LoseReply, Reset, ServerError, Stall, Throttle, Truncate
+from ec2.faults import Error, Garbage, Hook, LoseReply, Reset, ServerError, Stall, Throttle, Truncate
 from world_of import groups, is_cut, our_tags
 
 CALLS = ["DescribeInstances", "CreateTags", "ModifyNetworkInterfaceAttribute"]
@@ -283,15 +283,27 @@ def test_the_fencer_that_was_fenced_after_its_first_read_stops(agent, ec2, keep)
 
 
 def test_killed_with_all_changes_in_flight_a_plain_on_mends_it(agent, ec2, mode):
+    """SIGKILL when the changes of all interfaces have arrived; they take effect after its death."""
     node = ec2.world.nodes["node1"]
     before = ec2.snapshot()
     running = []
-    ec2.rules.add("ModifyNetworkInterfaceAttribute", Hook(lambda call: running[0].kill(), late=True))
-    ec2.rules.add("ModifyNetworkInterfaceAttribute", Delay(0.3), times=None)
+    all_arrived = threading.Barrier(len(ec2.world.interfaces["node1"]), timeout=20)
+    took_effect = threading.Barrier(all_arrived.parties + 1, timeout=20)
+
+    def kill(_call):
+        all_arrived.wait()
+        running[0].kill()
+        running[0].wait()
+
+    ec2.rules.add("ModifyNetworkInterfaceAttribute", Hook(kill), times=None)
+    ec2.rules.add("ModifyNetworkInterfaceAttribute", Hook(lambda call: took_effect.wait(), late=True), times=None)
     running.append(agent.start(*agent.arguments("off", node, **mode)))
     running[0].communicate(timeout=30)
+    assert running[0].returncode == -signal.SIGKILL
+    took_effect.wait()
+    assert is_cut(ec2, node, mode)
+    assert len(ec2.calls_of("ModifyNetworkInterfaceAttribute")) == all_arrived.parties
     ec2.rules.clear()
-    time.sleep(0.5)  # what was in flight has arrived
     assert agent.command("on", node, **mode).code == 0
     assert ec2.snapshot() == before
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from ec2.faults import Delay, Error, Garbage, Hook, LoseReply, Reset, ServerError, Throttle
+from ec2.faults import Delay, Garbage, Hook, LoseReply, Reset, ServerError, Throttle
 from world_of import groups, is_cut, our_tags
 
 PASSING = [Throttle, ServerError, Reset, LoseReply, Garbage]
@@ -221,22 +221,33 @@ def test_an_interrupted_off_is_mended_though_status_reads_on(agent, ec2, node, k
     assert ec2.snapshot() == before
 
 
-def fence_in_between(agent, ec2, node, keep):
-    def run(_call):
-        ec2.rules.clear()
-        assert agent.command("off", node, **keep).code == 0
+class OffMeanwhile(Hook):
+    """Another fencer's off, from beginning to end, at a call of the on under test.
 
-    return run
+    The test looks at `codes`: an assertion in here would only fail the call that it happens at.
+    """
+
+    def __init__(self, agent, ec2, node, options, late=False):
+        super().__init__(self._run, late)
+        self.ec2, self.node = ec2, node
+        self.off = lambda: agent.command("off", node, **options)
+        self.codes = []
+        self.tags = {}
+
+    def _run(self, _call):
+        self.ec2.rules.clear()
+        self.codes.append(self.off().code)
+        self.tags = our_tags(self.ec2, self.node)
 
 
 @pytest.mark.parametrize("nth", [1, 2])
 @pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
 def test_an_off_in_between_wins(agent, ec2, node, keep, fenced, nth, late):
     """Whenever a second fencer runs off between our reads, the node ends isolated, its originals kept."""
-    ec2.rules.add(
-        "ModifyNetworkInterfaceAttribute", Hook(fence_in_between(agent, ec2, node, keep), late=late), nth=nth
-    )
+    between = OffMeanwhile(agent, ec2, node, keep, late)
+    ec2.rules.add("ModifyNetworkInterfaceAttribute", between, nth=nth)
     result = agent.command("on", node, **keep)
+    assert between.codes == [0]
     assert result.code == 1
     assert "was fenced meanwhile, and that wins" in result.last
     assert is_cut(ec2, node, keep)
@@ -246,9 +257,19 @@ def test_an_off_in_between_wins(agent, ec2, node, keep, fenced, nth, late):
 
 
 def test_an_off_before_the_clean_up_keeps_its_record(agent, ec2, node, keep, fenced):
-    ec2.rules.add("DeleteTags", Hook(fence_in_between(agent, ec2, node, keep)))
-    agent.command("on", node, **keep)
+    """By then on has proven that the node is back, and succeeds. It deletes what it read, nothing of the off."""
+    first = our_tags(ec2, node)
+    between = OffMeanwhile(agent, ec2, node, keep)
+    ec2.rules.add("DeleteTags", between)
+    result = agent.command("on", node, **keep)
+    assert between.codes == [0]
+    assert result.code == 0, result.err
     assert is_cut(ec2, node, keep)
+    left = {k: v for k, v in between.tags.items() if first.get(k) != v}
+    assert our_tags(ec2, node) == left
+    assert "lastfence" in left
+    assert len(left) == len(first)
+    assert agent.command("status", node, **keep).code == 2
     assert agent.command("on", node, **keep).code == 0
     assert ec2.snapshot() == fenced
 
@@ -264,10 +285,20 @@ def test_two_at_once_both_succeed(agent, ec2, node, keep, fenced):
 
 
 def test_groups_that_never_read_right_are_no_success_and_keep_the_tags(agent, ec2, node, keep, fenced):
+    """Each change is accepted, and every read after it still shows the isolation group."""
     tags = our_tags(ec2, node)
-    ec2.stale(groups_changes=1000)
-    ec2.rules.add("ModifyNetworkInterfaceAttribute", Error("InternalError", status=500), times=None)
+    interfaces = ec2.world.interfaces["node1"]
+    started = ec2.rules.add(
+        "ModifyNetworkInterfaceAttribute", Hook(lambda call: ec2.stale(groups_changes=len(interfaces)))
+    )
     result = agent.command("on", node, deadline=4, **keep)
+    assert started.fired == 1
     assert result.code == 1
     assert "deadline error" in result.last
+    assert all(f"{interface}: reads {ec2.world.isolation}" in result.last for interface in interfaces)
+    assert groups(ec2, node) == fenced[node]["interfaces"], "they were accepted"
     assert our_tags(ec2, node) == tags
+    assert ec2.calls_of("DeleteTags") == []
+    ec2.fresh()
+    assert agent.command("on", node, **keep).code == 0
+    assert ec2.snapshot() == fenced

@@ -1,7 +1,6 @@
 """What off refuses: exit 1, one line that says why and what to do, and a world that did not change."""
 
 import pytest
-from world_of import groups
 
 
 @pytest.fixture
@@ -103,11 +102,18 @@ def test_no_room_for_the_tags(refused, agent, ec2, keep):
     assert agent.command("off", node, ignore_tag_write_failure=True, **keep).code == 0
 
 
-def test_a_failed_read_is_an_error_for_status_too(agent, ec2, keep):
+@pytest.mark.parametrize("fenced", [False, True], ids=["live", "fenced"])
+@pytest.mark.parametrize("action", ["status", "off", "reboot", "on", "monitor", "list", "list-status"])
+def test_a_failed_read_is_an_error_for_status_too(agent, ec2, keep, action, fenced):
+    """Exit 1, not a word of a state on stdout, and nothing is changed: what is not known is not guessed."""
+    node = ec2.world.nodes["node1"]
+    if fenced:
+        assert agent.command("off", node, **keep).code == 0
+    before, done = ec2.snapshot(), len(ec2.writes())
     ec2.key.deny("ec2:DescribeInstances")
-    for action in ("status", "off", "on", "monitor", "list"):
-        result = agent.command(action, ec2.world.nodes["node1"], **keep)
-        assert result.code == 1
-        assert "permission error" in result.last
-        assert "allow ec2:DescribeInstances" in result.last
-    assert all(groups(ec2, n) for n in ec2.world.nodes.values())
+    result = agent.command(action, node, **keep)
+    assert (result.code, result.out) == (1, "")
+    assert "permission error" in result.last
+    assert "allow ec2:DescribeInstances" in result.last
+    assert ec2.snapshot() == before
+    assert len(ec2.writes()) == done

@@ -5,7 +5,7 @@ import time
 
 import pytest
 from ec2.faults import Delay, Error, Hook, LoseReply, ServerError, Throttle
-from world_of import changes, groups, is_cut, our_tags
+from world_of import groups, is_cut
 
 
 @pytest.fixture
@@ -135,16 +135,20 @@ def test_monitor_misses_the_untracking_group(agent, ec2, mode):
 
 
 def test_a_node_that_has_the_group_among_its_own_gets_it_back(agent, ec2, options):
+    """It passes through the group alone all the same, is isolated without it, and has it again after on."""
     world = ec2.world
-    node = ec2.edit.add_instance("opened", [{"groups": [world.groups["app"], world.groups["db"], world.open]}])
+    own = sorted([world.groups["app"], world.groups["db"], world.open])
+    node = ec2.edit.add_instance("opened", [{"groups": own}])
     before = ec2.snapshot()
+    ((interface, had),) = groups(ec2, node).items()
+    assert had == own
     assert agent.command("off", node, **options).code == 0
-    assert is_cut(ec2, node, options)
-    assert world.open not in [g for some in groups(ec2, node).values() for g in some]
+    isolated = [world.isolation] if options.get("invert_sg_removal") else [world.groups["db"]]
+    assert sets(ec2) == [(interface, [world.open]), (interface, isolated)]
+    assert groups(ec2, node) == {interface: isolated}
+    assert agent.command("status", node, **options).code == 2
     assert agent.command("on", node, **options).code == 0
     assert ec2.snapshot() == before
-    assert our_tags(ec2, node) == {}
-    assert changes(ec2)
 
 
 # --- what was opened is closed again, whatever happens ------------------------------------------------------------
