@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import ssl
 import sys
 import threading
@@ -33,6 +34,7 @@ NO_CREDENTIALS = (
     "InfiniteLoopConfigError UnknownCredentialError ProfileNotFound".split()
 )
 EXPIRED = frozenset("ExpiredToken ExpiredTokenException RequestExpired".split())
+CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN")
 CONNECTIONS = 16  # calls at once
 RESERVE_SECONDS = 5.0
 
@@ -307,12 +309,27 @@ def _client(settings: Settings) -> Tuple[Any, Imds, bool]:
     Raises:
         FenceError: of category region, authentication or validation.
     """
+    _check_variables(settings)
     gc.disable()
     try:
         return _new_client(settings)
     finally:
         gc.freeze()
         gc.enable()
+
+
+def _check_variables(settings: Settings) -> None:
+    """Credentials of the environment that cannot be sent fail within the SDK, each version in another way.
+
+    Raises:
+        FenceError: of category authentication.
+    """
+    if settings.access_key or settings.profile or not os.environ.get(CREDENTIALS[0]):
+        return  # the SDK does not use them
+    for name in CREDENTIALS:
+        value = os.environ.get(name, "")
+        if not (value.isascii() and value.isprintable()):
+            raise messages.bad_sdk_configuration(f"{name} holds characters that no credentials have")
 
 
 class _Context(ssl.SSLContext):

@@ -42,15 +42,37 @@ def test_a_secret_without_its_equals_sign_on_stdin_is_not_shown(agent, node, kee
     assert SECRET not in result.err + result.out
 
 
+NO_TEXT = os.fsdecode(b"\xff\xfe123")
+
+
 @pytest.mark.parametrize(
-    "env",
-    [{"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://[fd00"}, {"AWS_SECRET_ACCESS_KEY": os.fsdecode(b"\xff\xfe123")}],
+    "variable",
+    [
+        ("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://[fd00"),
+        ("AWS_ACCESS_KEY_ID", NO_TEXT),
+        ("AWS_SECRET_ACCESS_KEY", NO_TEXT),
+        ("AWS_SECRET_ACCESS_KEY", "\u00e4"),
+        ("AWS_SESSION_TOKEN", NO_TEXT),
+        ("AWS_SESSION_TOKEN", "two\nlines"),
+    ],
+    ids=lambda variable: f"{variable[0]}={variable[1]!a}",
 )
-def test_a_broken_environment_is_no_internal_error(agent, node, keep, env):
-    agent.env.update(env)
+def test_a_broken_environment_is_no_internal_error(agent, ec2, node, keep, variable):
+    """It is used, and breaks the SDK: one line says where to look, and EC2 is not asked."""
+    del agent.options["access_key"], agent.options["secret_key"]
+    agent.env.update({"AWS_ACCESS_KEY_ID": ec2.key.access_key, "AWS_SECRET_ACCESS_KEY": ec2.key.secret_key})
+    agent.env.update([variable])
     result = agent.command("status", node, **keep)
-    assert "internal error" not in result.err
-    assert result.code == 0 or "error: " in result.last
+    assert (result.code, result.out, len(result.lines)) == (1, "", 1)
+    assert result.last.startswith("ERROR: authentication error: the AWS SDK refuses its configuration: ")
+    assert result.last.endswith("; check ~/.aws and AWS_*")
+    assert ec2.calls == []
+
+
+def test_a_broken_secret_of_the_environment_does_not_matter_where_options_give_one(agent, node, keep):
+    agent.env["AWS_SECRET_ACCESS_KEY"] = NO_TEXT
+    result = agent.command("status", node, **keep)
+    assert (result.code, result.out, result.err) == (0, "Status: ON\n", "")
 
 
 def test_no_metrics_path_keeps_a_node_from_being_fenced(agent, node, keep, tmp_path):
