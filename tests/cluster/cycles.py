@@ -3,13 +3,18 @@
 import signal
 import sys
 import time
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Tuple
+from typing import Deque, Dict, Tuple
 
 from .bed import Bed
 from .shell import wait
 
+# The shell that counts and the timeout around it are counted too, the same each time.
+COUNT = """set -- /proc/[0-9]*
+writer=$(cat /run/writer.pid 2>/dev/null) && [ -e "/proc/$writer" ] && shift
+echo $#"""
 COLUMNS = "fence", "move", "rejoin", "rss KiB", "files open", "processes", "files", "tags"
 
 
@@ -28,8 +33,9 @@ class Cycle:
     descriptors: int
     """Files that pacemaker-fenced has open."""
     processes: int
+    """But for the writer, which runs here or elsewhere."""
     files: int
-    """In /run and /dev/shm, but for the six of the connection to the scheduler, which only a DC has."""
+    """In /run and /dev/shm, but for the writer's, and the six of a DC's connection to the scheduler."""
     tags: int
     """Of the agent, on all nodes."""
 
@@ -56,18 +62,36 @@ def cycle(bed: Bed) -> Cycle:
     rejoined = bed.bring_back(victim)
     bed.nodes[watcher].command("stonith_admin", "--cleanup", "--history", "*")
     tags = sum(len(bed.cloud.tags(name)) for name in bed.names)
-    memory, descriptors, processes, files = _counts(bed, watcher)
+    memory, descriptors, processes, files = _settled(bed)
     return Cycle(fenced, moved, rejoined, memory, descriptors, processes, files, tags)
 
 
-def _counts(bed: Bed, watcher: str) -> Tuple[int, int, int, int]:
-    node = bed.nodes[watcher]
+def more_than(bed: Bed, earlier: Cycle) -> Dict[str, int]:
+    """What there is more of at this moment than after an earlier cycle, and how much more."""
+    now = dict(zip(("descriptors", "processes", "files"), _counts(bed)[1:]))
+    return {name: count - getattr(earlier, name) for name, count in now.items() if count > getattr(earlier, name)}
+
+
+def _settled(bed: Bed) -> Tuple[int, int, int, int]:
+    """Counts on which three looks in a row agree: monitors, commands and their connections come and go."""
+    looks: Deque[Tuple[int, int, int, int]] = deque(maxlen=3)
+
+    def agree() -> bool:
+        looks.append(_counts(bed))
+        return len(looks) == looks.maxlen and len({look[1:] for look in looks}) == 1
+
+    wait("three looks at what is counted agree", agree, 30)
+    return looks[-1]
+
+
+def _counts(bed: Bed) -> Tuple[int, int, int, int]:
+    node = bed.nodes[bed.names[0]]
     fencer = Path("/proc", str(node.pids("pacemaker-fenced")[0]))
     status = (fencer / "status").read_text(encoding="ascii")
     memory = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
-    files = node.command("find", "/run", "/dev/shm", "-type", "f", "!", "-name", "*-pengine-*").splitlines()
-    # pid 1 is at its pause, and what counts is here; ps itself is not counted twice.
-    processes = node.command("sh", "-c", "ls -d /proc/[0-9]* | wc -l")
+    others = [word for name in ("*-pengine-*", "writer.pid") for word in ("!", "-name", name)]
+    files = node.command("find", "/run", "/dev/shm", "-type", "f", *others).splitlines()
+    processes = node.command("sh", "-c", COUNT)
     return memory, len(list((fencer / "fd").iterdir())), int(processes), len(files)
 
 
