@@ -77,10 +77,12 @@ def server() -> Iterator[Ec2Server]:
 
 
 @pytest.fixture
-def ec2(server: Ec2Server) -> Ec2Server:
-    """An EC2 with a fresh small world."""
+def ec2(server: Ec2Server) -> Iterator[Ec2Server]:
+    """An EC2 with a fresh small world. In the end each fault that was asked for has happened, and no hook failed."""
     server.reset()
-    return server
+    yield server
+    assert server.broken == []
+    assert [rule for rule in server.rules.added if not rule.fired] == []
 
 
 @pytest.fixture

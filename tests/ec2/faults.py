@@ -209,6 +209,8 @@ class Rule:
 class Rules:
     """The rules of a server.  All that match a call happen, in the order they were added."""
 
+    added: List[Rule] = field(default_factory=list)
+    """All of them, also those that were taken away since; cleared by the server's reset."""
     _rules: List[Rule] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -225,6 +227,7 @@ class Rules:
         rule = Rule(action, fault, when, nth, times)
         with self._lock:
             self._rules.append(rule)
+            self.added.append(rule)
         return rule
 
     def remove(self, rule: Rule) -> None:

@@ -38,6 +38,8 @@ class Ec2Server:
         self.limits = Limits()
         self.rules = Rules()
         self.calls: List[Call] = []
+        self.broken: List[Exception] = []
+        """What failed in here, such as an assertion in a hook, of which the caller only sees a bad reply."""
         self.watchers: List[Callable[[Call], object]] = []
         """Called after each change that took effect, before its reply is sent; kept by reset."""
         self._doors: List[Transport] = []
@@ -88,6 +90,8 @@ class Ec2Server:
         self.rules.clear()
         self.limits.clear()
         self._front.reset()
+        self.rules.added.clear()
+        self.broken = []
         with self._record:
             self.calls = []
             self._numbers = itertools.count(1)
@@ -256,13 +260,21 @@ class Ec2Server:
             reply = error_reply(error, call.service)
         except Abort:
             raise
-        except Exception:  # noqa: BLE001 - a fault of the double is to be seen as one, not as a hang
-            traceback.print_exc()
+        except Exception as error:  # noqa: BLE001 - a fault of the double is to be seen as one, not as a hang
+            self._note(error)
             reply = error_reply(ApiError("InternalError", "The test double failed", 500), call.service)
         call.status, call.error = reply.status, reply.code
-        for fault in faults:
-            fault.after(call, reply)
+        try:
+            for fault in faults:
+                fault.after(call, reply)
+        except Exception as error:
+            self._note(error)
+            raise
         return reply
+
+    def _note(self, error: Exception) -> None:
+        traceback.print_exc()
+        self.broken.append(error)
 
     def _recorded(self, request: Request) -> Call:
         params = parse_params(request)

@@ -783,6 +783,22 @@ def test_delays_come_before_or_after_the_effect(server, client, node):
         assert at < 0.5 if late else at >= 0.5
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_a_hook_that_fails_is_remembered_until_reset(server, client, late):
+    reason = AssertionError("in a hook")
+
+    def fail(_call):
+        raise reason
+
+    rule = server.rules.add("DescribeInstances", ec2.Hook(fail, late=late))
+    with pytest.raises((ClientError, HTTPClientError)):
+        client.describe_instances()
+    server.rules.clear()
+    assert (server.broken, server.rules.added, rule.fired) == ([reason], [rule], 1)
+    server.reset()
+    assert (server.broken, server.rules.added) == ([], [])
+
+
 def test_hooks_see_the_world_before_and_after_the_effect(server, client, node):
     seen = []
 
