@@ -229,6 +229,7 @@ def test_the_only_interface_with_the_group_goes_away_after_the_fence(agent, ec2,
     assert agent.command("off", node, **remove).code == 0
     agent.is_on(node)
     result = agent.command("off", ec2.world.nodes["node1"], **remove)
+    assert result.code == 1
     assert "is fenced itself" in result.last
 
 

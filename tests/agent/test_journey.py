@@ -65,7 +65,7 @@ def test_calls_are_as_few_as_can_be(agent, ec2, mode):
 
     def calls(action: str) -> list:
         done = len(ec2.calls)
-        agent.command(action, node, **mode)
+        assert agent.command(action, node, **mode).code == 0
         return [c.action for c in ec2.calls[done:]]
 
     two = ["ModifyNetworkInterfaceAttribute"] * 2
@@ -78,7 +78,7 @@ def test_calls_are_as_few_as_can_be(agent, ec2, mode):
 def test_the_record_has_the_format_of_the_field(agent, ec2, keep):
     node = ec2.world.nodes["node1"]
     before = groups(ec2, node)
-    agent.command("off", node, **keep)
+    assert agent.command("off", node, **keep).code == 0
     tags = our_tags(ec2, node)
     time = int(tags.pop("lastfence"))
     assert set(tags) == {f"Original_SG_Backup_{node}_{time}_{n}_0" for n in (1, 2)}
@@ -120,7 +120,7 @@ def test_interfaces_are_numbered_by_network_card_and_device_index(agent, ec2, ke
             {"groups": [ssh], "device_index": 2},
         ],
     )
-    agent.command("off", node, **keep)
+    assert agent.command("off", node, **keep).code == 0
     by_number = {k.split("_")[5]: json.loads(v)["n"]["s"] for k, v in our_tags(ec2, node).items() if "_" in k}
     assert by_number == {"1": [app[3:]], "2": [ssh[3:]], "3": [db[3:]]}
 
@@ -192,6 +192,8 @@ def test_a_group_to_keep_that_is_gone_is_left_out_while_one_remains(agent, ec2, 
 
 def test_the_warning_about_established_connections_comes_once(agent, ec2, keep):
     result = agent.command("off", ec2.world.nodes["node1"], **keep)
-    assert [line for line in result.lines if "established connections may survive" in line] == result.lines
+    assert result.code == 0
+    assert ["established connections may survive" in line for line in result.lines] == [True]
     result = agent.command("off", ec2.world.nodes["node2"], onfence_poweroff=True, **keep)
-    assert "until it has stopped" in result.last
+    assert result.code == 0
+    assert ["until it has stopped" in line for line in result.lines] == [True]

@@ -70,6 +70,7 @@ def test_damaged_records_are_no_records(agent, ec2, node, keep, fenced):
     ec2.edit.put_tags(node, {k: "{" for k in our_tags(ec2, node) if k != "lastfence"})
     before = ec2.snapshot()
     result = agent.command("on", node, **keep)
+    assert result.code == 1
     assert "backup error" in result.last
     assert ec2.snapshot() == before
 

@@ -82,7 +82,7 @@ def test_nothing_to_remove_and_no_record(refused, ec2, group):
 def test_a_forgotten_invert_beside_left_over_tags_does_not_pass_for_fenced(agent, ec2, keep):
     """The clean-up after on failed; then somebody drops invert_sg_removal: the node is live."""
     node = ec2.world.nodes["node1"]
-    agent.command("off", node, **keep)
+    assert agent.command("off", node, **keep).code == 0
     ec2.key.deny("ec2:DeleteTags")
     assert agent.command("on", node, **keep).code == 0
     before = ec2.snapshot()

@@ -41,7 +41,7 @@ def test_untrack_all_then_isolate_all_then_read(agent, ec2, node, options):
 
 
 def test_it_takes_one_more_call_for_each_interface(agent, ec2, node, options):
-    agent.command("off", node, **options)
+    assert agent.command("off", node, **options).code == 0
     assert len(ec2.calls) == 4 + 2 * 2
 
 
