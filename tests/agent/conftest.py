@@ -82,7 +82,7 @@ def ec2(server: Ec2Server) -> Iterator[Ec2Server]:
     server.reset()
     yield server
     assert server.broken == []
-    assert [rule for rule in server.rules.added if not rule.fired] == []
+    assert server.idle() == []
 
 
 @pytest.fixture

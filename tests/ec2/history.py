@@ -30,6 +30,8 @@ class Staleness:
     reads: Optional[int]
     until: Optional[float]
     when: Optional[Callable[[Call], bool]]
+    shown: int = 0
+    """How often a read saw by it what was no longer so."""
 
     def take(self, call: Call) -> bool:
         """Whether the read is behind; counts it."""
@@ -51,11 +53,13 @@ class History:
         self._backend = backend
         self._past: Dict[str, Deque[Tuple[float, Any]]] = {}
         self._stale: List[Staleness] = []
+        self.added: List[Staleness] = []
+        """All of them, also those that have ended; until clear."""
         self.clear()
 
     def clear(self) -> None:
         """Forgets the past; now is the beginning."""
-        self._stale = []
+        self._stale, self.added = [], []
         now = time.monotonic()
         self._past = {kind: deque([(now, self._capture(kind))], DEPTH) for kind in KINDS}
 
@@ -70,6 +74,7 @@ class History:
     def add(self, staleness: Staleness) -> None:
         """Lets reads be behind."""
         self._stale.append(staleness)
+        self.added.append(staleness)
 
     def fresh(self) -> None:
         """Lets all reads be up to date again."""
@@ -94,6 +99,7 @@ class History:
             if staleness.take(call):
                 for kind, lag in staleness.lags.items():
                     past.setdefault(kind, self._at(kind, lag))
+                    staleness.shown += past[kind] != self._capture(kind)
         return past
 
     def _at(self, kind: str, lag: Lag) -> Any:

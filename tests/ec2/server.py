@@ -191,6 +191,12 @@ class Ec2Server:
             self._front.history.add(staleness)
         return staleness
 
+    def idle(self) -> List[object]:
+        """Faults and stale reads that were asked for since the last reset and never happened."""
+        with self._front.lock:
+            unseen = [staleness for staleness in self._front.history.added if not staleness.shown]
+        return [*(rule for rule in self.rules.added if not rule.fired), *unseen]
+
     def fresh(self) -> None:
         """Ends all stale reads."""
         with self._front.lock:

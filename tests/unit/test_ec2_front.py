@@ -783,6 +783,21 @@ def test_delays_come_before_or_after_the_effect(server, client, node):
         assert at < 0.5 if late else at >= 0.5
 
 
+def test_faults_that_never_happened_are_told(server, client, node):
+    never = server.rules.add("DeleteTags", ec2.Throttle())
+    server.rules.add("DescribeInstances", ec2.Delay(0))
+    no_difference = server.stale(tags_changes=1)
+    client.describe_instances()
+    assert server.idle() == [never, no_difference]
+    server.fresh()
+    put(client, node, {"a": "b"})
+    server.stale(tags_changes=1)
+    client.describe_instances()
+    assert server.idle() == [never, no_difference]
+    server.reset()
+    assert server.idle() == []
+
+
 @pytest.mark.parametrize("late", [False, True])
 def test_a_hook_that_fails_is_remembered_until_reset(server, client, late):
     reason = AssertionError("in a hook")
