@@ -355,8 +355,10 @@ def _new_client(settings: Settings) -> Tuple[Any, Imds, bool]:
         import botocore.session
         from botocore import exceptions as sdk
         from botocore.config import Config
-    except ImportError as error:
-        raise messages.no_boto3(str(error)) from error
+    except MemoryError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever is wrong with it: a module may raise anything when imported
+        raise messages.no_boto3(ec2_errors.reason(error)) from error
     config = Config(
         connect_timeout=settings.api_seconds,
         read_timeout=settings.api_seconds,
@@ -389,6 +391,10 @@ def _new_client(settings: Settings) -> Tuple[Any, Imds, bool]:
         raise messages.bad_region(str(error)) from error
     except (sdk.BotoCoreError, ValueError, OSError) as error:
         raise messages.bad_sdk_configuration(str(error)) from error
+    except (FenceError, MemoryError):
+        raise
+    except (Exception, SystemExit) as error:  # parts of the SDK are imported here, which may not fit the others
+        raise messages.broken_boto3(ec2_errors.reason(error)) from error
 
 
 def _region(imds: Imds) -> str:

@@ -11,7 +11,7 @@ import socket
 from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from . import messages, replies
-from .errors import ApiError
+from .errors import ApiError, FenceError
 
 if TYPE_CHECKING:
     from .ec2 import Doing
@@ -53,7 +53,7 @@ PROXY_REFUSES = re.compile(r"Tunnel connection failed: (40[37][\w ]*)")
 
 
 def from_sdk(error: BaseException, doing: Doing, call: str) -> ApiError:
-    """Our error for one of the SDK's that has nothing to do with credentials; any other exception is raised."""
+    """Our error for one of the SDK's that has nothing to do with credentials; what is not the SDK's is raised."""
     from botocore import exceptions as sdk
     from botocore.parsers import ResponseParserError
 
@@ -78,7 +78,14 @@ def from_sdk(error: BaseException, doing: Doing, call: str) -> ApiError:
         return messages.broken_connection(doing, call, code, str(error))
     if isinstance(error, (sdk.BotoCoreError, OSError)):
         return messages.sdk_error(doing.category, doing, call, code, str(error), unknown=True)
+    if isinstance(error, (Exception, SystemExit)) and not isinstance(error, (FenceError, MemoryError)):
+        return messages.broken_sdk(doing, call, code, reason(error))  # the SDK's own; nothing of ours runs there
     raise error
+
+
+def reason(error: BaseException) -> str:
+    """What is wrong with the SDK; the kind of the error too, where its text alone would tell little."""
+    return str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
 
 
 def from_reply(response: Dict[str, Any], doing: Doing, call: str) -> ApiError:

@@ -189,6 +189,18 @@ def no_boto3(reason: str) -> FenceError:
     return FenceError(Category.VALIDATION, f"cannot import boto3: {reason}; install python3-boto3")
 
 
+def broken_boto3(reason: str) -> FenceError:
+    text = f"boto3 does not work: {reason}; install python3-boto3 and python3-botocore anew, of the same release"
+    return FenceError(Category.VALIDATION, text)
+
+
+def broken_sdk(doing: Doing, call: str, code: str, reason: str) -> ApiError:
+    text = (
+        f"cannot {doing.what}: {call}: boto3 does not work: {reason}; install python3-boto3 and python3-botocore anew"
+    )
+    return ApiError(doing.category, text, call=call, code=code, unknown=True)
+
+
 def no_fencing_library(reason: str) -> FenceError:
     text = f"cannot import the fencing library: {reason}; install fence-agents-common"
     return FenceError(Category.VALIDATION, text)

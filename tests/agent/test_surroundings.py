@@ -132,6 +132,62 @@ def test_a_requests_that_does_not_load_is_no_reason_not_to_fence(agent, ec2, nod
     assert is_cut(ec2, node, keep)
 
 
+BREAKS = {
+    "AttributeError": "raise AttributeError('of another release')",
+    "TypeError": "raise TypeError('of another release')",
+    "OSError": "raise OSError(5, 'of another release')",
+    "SyntaxError": "of another release",
+    "SystemExit": "raise SystemExit('of another release')",
+}
+SESSION = """
+class Session:
+    region_name = "eu-central-1"
+    def __init__(self, **_more): {}
+    def client(self, *_given, **_more): {}
+"""
+
+
+def packages(folder, files):
+    """Packages of this folder, and what is in their files."""
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="ascii")
+
+
+def fails_in_one_line(agent, ec2, node, keep, *words):
+    result = agent.command("off", node, **keep)
+    assert result.code == 1
+    assert len(result.err.splitlines()) == 1, result.err
+    assert [word for word in ("ERROR: ", "boto3", *words) if word not in result.last] == []
+    assert "internal error" not in result.last
+    assert ec2.calls == []
+
+
+@pytest.mark.parametrize("package", ["boto3", "botocore"])
+@pytest.mark.parametrize("kind", BREAKS)
+def test_a_boto3_that_does_not_load_is_told_in_a_line(agent, ec2, node, keep, tmp_path, kind, package):
+    with_site(agent, tmp_path)
+    packages(tmp_path, {f"{package}/__init__.py": f"{BREAKS[kind]}\n"})
+    fails_in_one_line(agent, ec2, node, keep, f"cannot import boto3: {kind}", "install python3-boto3")
+
+
+@pytest.mark.parametrize("where", ["session", "client"])
+@pytest.mark.parametrize("kind", ["AttributeError", "TypeError", "SystemExit"])
+def test_a_boto3_that_makes_no_client_is_told_in_a_line(agent, ec2, node, keep, tmp_path, kind, where):
+    with_site(agent, tmp_path)
+    first = where == "session"
+    text = SESSION.format(*(BREAKS[kind], "pass") if first else ("pass", BREAKS[kind]))
+    packages(tmp_path, {"boto3/__init__.py": "__version__ = '0'\n", "boto3/session.py": text})
+    fails_in_one_line(agent, ec2, node, keep, f"boto3 does not work: {kind}: of another release")
+
+
+def test_a_boto3_that_breaks_at_a_call_is_told_in_a_line(agent, ec2, node, keep, tmp_path):
+    broken = "import botocore.client\nbotocore.client.BaseClient._make_api_call = None\n"
+    with_site(agent, tmp_path, sitecustomize=broken)
+    fails_in_one_line(agent, ec2, node, keep, "DescribeInstances: boto3 does not work: TypeError")
+
+
 HANGING_DELAY = "import time\nsleep = time.sleep\ntime.sleep = lambda s: sleep(600 if 1 < s < 3 else s)\n"
 NO_THREADS = """
 import threading
