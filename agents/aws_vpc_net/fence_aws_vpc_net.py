@@ -115,7 +115,7 @@ except Exception as error:  # noqa: BLE001 - whatever is wrong with it
 try:
     from aws_vpc_net.errors import FenceError
     from aws_vpc_net.logs import Aside, LoggingManager, clean, never_show
-    from aws_vpc_net.options import LONGDESC, OPTIONS, PORT, SHORTDESC, VENDOR
+    from aws_vpc_net.options import LIBRARY_OPTIONS, LONGDESC, OPTIONS, PORT, SHORTDESC, VENDOR
 except ImportError as error:  # with an older release's modules beside it, say
     sys.exit(f"ERROR: the agent is not installed completely: {error}")
 
@@ -149,7 +149,9 @@ def define_new_opts() -> List[str]:
             "order": order,
             **option.more,
         }
-    return ["port", "no_password", *(option.name for option in OPTIONS)]
+    older = [name for name in LIBRARY_OPTIONS if name not in all_opt]
+    all_opt.update({name: {"required": "0", **LIBRARY_OPTIONS[name]} for name in older})
+    return ["port", "no_password", *(option.name for option in OPTIONS), *older]
 
 
 def _long_options(names: List[str]) -> Dict[str, bool]:
@@ -209,7 +211,8 @@ def check_options(names: List[str], options: Dict[str, Any], chosen: Settings) -
     """The library's own checks and defaults, after ours, so that they have nothing left to refuse."""
     given = {k: v for k, v in options.items() if k != "--debug-file"}
     given["--action"] = chosen.action
-    given["--plug"] = str(given.get("--plug-separator", ",")).join(chosen.plugs)
+    given["--plug-separator"] = ","  # the only one that every library knows; instance IDs hold none
+    given["--plug"] = ",".join(chosen.plugs)
     checked: Dict[str, Any] = check_input(names, given, other_conditions=True)
     if not chosen.plugs:
         del checked["--plug"]
@@ -377,7 +380,7 @@ def _operate(options: Dict[str, Any], chosen: Settings) -> int:
             names = queries.resolve(tools)
             chosen = replace(chosen, plugs=tuple(dict.fromkeys(names.values())))
             tools = replace(tools, settings=chosen)
-            options["--plug"] = options["--plug-separator"].join(chosen.plugs)
+            options["--plug"] = ",".join(chosen.plugs)
         code = _preflight(tools, names) if chosen.preflight else FenceAWSVPCNet(tools, limit).run(options)
         result = {0: "ok", 2: "off"}.get(code, "failed")
         return code

@@ -32,6 +32,51 @@ PORT = (
 )
 
 
+# Options of newer fencing libraries. A cluster's configuration may hold them, so where the library is older (4.7.1 of
+# Debian 11, 4.10 of RHEL 9.0) the agent brings them along, with the library's own texts. stonith_status_sleep and
+# disable_timeout have no effect on this agent with any library.
+LIBRARY_OPTIONS = {
+    "plug_separator": {
+        "getopt": ":",
+        "longopt": "plug-separator",
+        "help": "--plug-separator=[char]        Separator for plug parameter when specifying more than 1 plug",
+        "default": ",",
+        "order": 100,
+    },
+    "verbose_level": {
+        "getopt": ":",
+        "longopt": "verbose-level",
+        "type": "integer",
+        "help": "--verbose-level                Level of debugging detail in output. Defaults to the number of "
+        "--verbose flags specified on the command line, or to 1 if verbose=1 in a stonith device configuration "
+        "(i.e., on stdin).",
+        "order": 52,
+    },
+    "stonith_status_sleep": {
+        "getopt": ":",
+        "longopt": "stonith-status-sleep",
+        "type": "second",
+        "help": "--stonith-status-sleep=[seconds]   Sleep X seconds between status calls during a STONITH action",
+        "default": "1",
+        "order": 200,
+    },
+    "disable_timeout": {
+        "getopt": ":",
+        "longopt": "disable-timeout",
+        "help": "--disable-timeout=[true/false]     Disable timeout (true/false) "
+        "(default: true when run from Pacemaker 2.0+)",
+        "order": 200,
+    },
+    "quiet": {
+        "getopt": "q",
+        "longopt": "quiet",
+        "help": "-q, --quiet                    Disable logging to stderr. Does not affect --verbose or --debug-file "
+        "or logging to syslog.",
+        "order": 50,
+    },
+}
+
+
 class Option:
     """One option, as the ``fencing`` library describes it. (A plain class: a NamedTuple takes 2 ms to make.)
 
