@@ -11,24 +11,51 @@ import time
 
 STARTED = time.monotonic()
 
+import os
 import sys
+import warnings
+
+
+def _end(kind: Any, error: Any, _trace: Any) -> NoReturn:
+    """In one line what nothing else catches, such as memory that does not suffice to load what the agent needs."""
+    try:
+        from _signal import alarm  # type: ignore[import-not-found]
+
+        alarm(2)  # if nobody reads the line
+        os.write(2, f"ERROR: the agent cannot start: {kind.__name__}: {error}\n".encode(errors="backslashreplace"))
+    finally:
+        os._exit(1)
+
+
+sys.excepthook = _end
+
+# Whatever the environment says of warnings: they neither end the agent nor reach stderr. They are kept for the log.
+_warned: List[Tuple[Any, ...]] = []
+warnings.resetwarnings()
+warnings.showwarning = lambda *what: _warned.append(what)
+sys.unraisablehook = lambda _what: None
 
 # Behind what PYTHONPATH names, and the distribution's boto3 before one that is kept for fence agents only.
 sys.path.extend(p for p in ("@AWSVPCNETDIR@", "@FENCEAGENTSLIBDIR@", "@BOTO3DIR@") if p)
 
-import os
-import select
+for descriptor in (0, 1, 2):  # one that is closed would be given to the next file or connection
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        os.open(os.devnull, os.O_RDWR)
+
 import signal
 import threading
 from typing import TYPE_CHECKING, Any, Dict, List, NoReturn, Optional, Tuple
 
 try:
-    from aws_vpc_net import inputs, messages
+    from aws_vpc_net import inputs, messages, outputs
 except ImportError as error:
     sys.exit(f"ERROR: the agent is not installed completely: {error}")
 
 WATCHDOG_SECONDS = 1.0  # after the deadline; the operation itself ends before it
-SYSLOG_SECONDS = 0.3  # for lines that syslog has not taken yet; with the metrics still before the watchdog
+ALARM_SECONDS = 0.5  # after the watchdog, which may not get to work
+ANSWER_SECONDS = 0.5  # for an answer on stdout that the exit code gives too
 
 _told_by_code = False  # is the exit code the whole result, whatever becomes of stdout?
 
@@ -46,8 +73,7 @@ def watch(action: str, seconds: float) -> None:
 
     def bark() -> None:
         try:
-            if select.select([], [2], [], 0)[1]:
-                os.write(2, f"ERROR: {messages.stuck(action, seconds)}\n".encode())
+            outputs.say_last(f"ERROR: {messages.stuck(action, seconds)}")
         finally:
             end_programs()
             os._exit(1)
@@ -55,10 +81,12 @@ def watch(action: str, seconds: float) -> None:
     unwatch()
     timer = threading.Timer(seconds + WATCHDOG_SECONDS - (time.monotonic() - STARTED), bark)
     timer.daemon = True
+    limit = max(0.1, timer.interval)
+    signal.setitimer(signal.ITIMER_REAL, limit + ALARM_SECONDS)  # without a word
     try:
         timer.start()
-    except RuntimeError:  # no thread can be started; then the kernel ends it, without a word
-        signal.setitimer(signal.ITIMER_REAL, max(0.1, timer.interval))
+    except outputs.NO_THREAD:  # then the kernel ends it
+        signal.setitimer(signal.ITIMER_REAL, limit)
         return
     _watchdogs.append(timer)
 
@@ -93,6 +121,12 @@ def unwatch() -> None:
         _watchdogs.pop().cancel()
 
 
+def end(text: str) -> NoReturn:
+    """Exit with this line, before there is a log."""
+    outputs.say_last(f"ERROR: {text}")
+    os._exit(1)
+
+
 watch("loading the modules", inputs.READING_SECONDS)  # those that follow may be on a disk that hangs
 
 import io
@@ -110,14 +144,16 @@ try:
         show_docs,
     )
 except Exception as error:  # noqa: BLE001 - whatever is wrong with it
-    sys.exit(f"ERROR: {messages.no_fencing_library(f'{type(error).__name__}: {error}')}")
+    end(str(messages.no_fencing_library(f"{type(error).__name__}: {error}")))
 
 try:
     from aws_vpc_net.errors import FenceError
-    from aws_vpc_net.logs import Aside, LoggingManager, clean, never_show
+    from aws_vpc_net.logs import LoggingManager, clean, never_show, sdk_log, show_warnings
     from aws_vpc_net.options import LIBRARY_OPTIONS, LONGDESC, OPTIONS, PORT, SHORTDESC, VENDOR
 except ImportError as error:  # with an older release's modules beside it, say
-    sys.exit(f"ERROR: the agent is not installed completely: {error}")
+    end(f"the agent is not installed completely: {error}")
+
+logging.lastResort = logging.NullHandler()  # before the log is set up, nobody writes to stderr past it
 
 # All else is imported by what uses it: start-up is most of the time of a run, and metadata needs little of it.
 if TYPE_CHECKING:
@@ -429,14 +465,18 @@ def _configure_logging(logs: LoggingManager, options: Dict[str, Any], chosen: Se
     try:
         logs.configure(_verbosity(options), quiet, path)
     except OSError as error:
-        raise messages.debug_file(str(path), error.strerror or str(error)) from error
+        reason = error.strerror or str(error)
+        if chosen.action == "validate-all":  # where mistakes are looked for; all else goes on without the file
+            raise messages.debug_file(str(path), reason) from error
+        log.warning(messages.no_debug_file(str(path), reason))
+    show_warnings(_warned)
     for warning in chosen.warnings:
         log.warning(warning)
     if chosen.boto3_debug:
         try:
             logs.debug_sdk()
         except OSError as error:
-            log.warning(messages.debug_file_warning(error.filename, error.strerror or str(error)))
+            log.warning(messages.debug_file_warning(sdk_log(), error.strerror or str(error)))
 
 
 def _asks_for_documentation(options: Dict[str, Any]) -> Optional[str]:
@@ -471,18 +511,26 @@ def _run(logs: LoggingManager) -> int:
     _configure_logging(logs, options, chosen)
     global _told_by_code  # noqa: PLW0603
     _told_by_code = chosen.changes or chosen.action in ("status", "monitor")
+    if _told_by_code:
+        sys.stdout = io.StringIO()  # written at the exit
     if chosen.action == "validate-all" and not chosen.preflight:
         print(messages.options_valid())
         return 0
     return _operate(checked, chosen)
 
 
+def _interrupt(_number: int, _frame: Any) -> None:
+    """Ctrl-C; a second one changes nothing: the agent is about to end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 def main() -> int:
     """Run the agent; the exit code. Every failure ends in one line that an operator can act on."""
-    logs = LoggingManager(Aside(SyslogLibHandler()))
+    logs = LoggingManager(SyslogLibHandler())
     try:
         if _interruptible:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGINT, _interrupt)
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # a name that it cannot show ends no list
         return _run(logs)
@@ -506,16 +554,30 @@ def main() -> int:
 
 
 def leave(code: int) -> NoReturn:
-    """Exit without waiting for threads that hang in an abandoned call."""
-    end_programs()
+    """Exit, without waiting for threads that hang in an abandoned call, nor for readers that are not there."""
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if _told_by_code and isinstance(sys.stdout, io.StringIO):
+            unwatch()  # a success is none the less one where nobody reads; all that follows has its own limits
+            writer = outputs.write_answer(sys.__stdout__, sys.stdout.getvalue())
+            outputs.BackgroundHandler.drain()
+            if writer:
+                writer.join(ANSWER_SECONDS)
+        else:
+            code = _flushed(code)
+            outputs.BackgroundHandler.drain()
+    finally:
+        end_programs()
+        os._exit(code)
+
+
+def _flushed(code: int) -> int:
+    """The exit code, which is 1 where the answer is on stdout and cannot be written."""
     try:
         sys.stdout.flush()
     except (OSError, AttributeError):  # closed, or never open
-        if not _told_by_code:
-            code = code or 1
-    Aside.drain(SYSLOG_SECONDS)
-    logging.shutdown()
-    os._exit(code)
+        return code or 1
+    return code
 
 
 if __name__ == "__main__":

@@ -5,18 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import re
-import stat
 import sys
 import threading
-from contextlib import suppress
+import warnings
 from functools import cache
-from queue import SimpleQueue
-from typing import ClassVar, List, Optional, Tuple
+from typing import Any, List, Optional, Tuple
+
+from .outputs import BackgroundHandler, open_log
 
 FORMAT = "%(asctime)-15s %(levelname)s: %(message)s"
 BOTO3_LOG = "/var/log/fence_aws_vpc_boto3.log"
 BOTO3_LOG_VARIABLE = "FENCE_AWS_VPC_NET_BOTO3_LOG"  # another file, for tests
 SDK = ("boto3", "botocore", "urllib3", "s3transfer")
+OWN = ("fence_aws_vpc_net", "aws_vpc_net")
 
 # Pacemaker reads these words on an agent's stderr as another result than "failed".
 _READ_BY_PACEMAKER = (
@@ -46,6 +47,11 @@ _SECRETS = (
 
 _known: Tuple[str, ...] = ()  # secrets, in every form in which they may turn up; the longest first
 _adding = threading.Lock()
+
+
+def sdk_log() -> str:
+    """The path of the SDK's debug log."""
+    return os.environ.get(BOTO3_LOG_VARIABLE, BOTO3_LOG)
 
 
 def never_show(*secrets: Optional[str]) -> None:
@@ -91,45 +97,6 @@ class _Clean(logging.Formatter):
         return clean(super().format(record))
 
 
-class Aside(logging.Handler):
-    """Hands records to a handler in a thread of its own: one that hangs, as syslog can, holds nothing up."""
-
-    _all: ClassVar[List[Aside]] = []
-
-    def __init__(self, handler: logging.Handler) -> None:
-        super().__init__()
-        self._handler = handler
-        self._records: SimpleQueue[Optional[logging.LogRecord]] = SimpleQueue()
-        self._thread: Optional[threading.Thread] = None
-        self._all.append(self)
-
-    def setFormatter(self, form: Optional[logging.Formatter]) -> None:
-        """It is the other one that formats."""
-        self._handler.setFormatter(form)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Does not wait. Where no thread can be started, the record waits for one, and fails nothing."""
-        self._records.put(record)
-        if self._thread is None:
-            thread = threading.Thread(target=self._work, daemon=True)
-            with suppress(RuntimeError):
-                thread.start()
-                self._thread = thread
-
-    def _work(self) -> None:
-        for record in iter(self._records.get, None):
-            with suppress(Exception):
-                self._handler.emit(record)  # without its lock, which logging.shutdown would wait for
-
-    @classmethod
-    def drain(cls, seconds: float) -> None:
-        """Wait until all records are taken, but not for long."""
-        for one in cls._all:
-            if one._thread is not None:
-                one._records.put(None)
-                one._thread.join(seconds)
-
-
 class LoggingManager:
     """Owns the root logger's handlers.
 
@@ -138,10 +105,11 @@ class LoggingManager:
     """
 
     def __init__(self, syslog: logging.Handler) -> None:
-        self._syslog = syslog
+        self._syslog = BackgroundHandler(syslog)
         self._held: List[logging.LogRecord] = []
         self._root = logging.getLogger()
         self._root.addFilter(self._hold)
+        _demote_libraries()
         self._configured = False
 
     def _hold(self, record: logging.LogRecord) -> bool:
@@ -167,7 +135,7 @@ class LoggingManager:
             verbose: stderr shows 0 warnings and errors, 1 also every step and the summary, 2 everything.
 
         Raises:
-            OSError: the debug file cannot be written.
+            OSError: the debug file cannot be written. All else is in place then.
         """
         self._root.removeFilter(self._hold)
         self._root.handlers[:] = []
@@ -176,37 +144,39 @@ class LoggingManager:
         level = logging.DEBUG if verbose > 1 else logging.INFO
         self._add(self._syslog, "%(message)s", level)
         if not quiet:
-            self._add(logging.StreamHandler(sys.stderr), FORMAT, (logging.WARNING, level)[verbose > 0])
+            stderr = BackgroundHandler(logging.StreamHandler(sys.stderr))
+            stderr.name = "stderr"
+            self._add(stderr, FORMAT, (logging.WARNING, level)[verbose > 0])
         self._root.setLevel(level)
         for name in SDK:
             logging.getLogger(name).propagate = False
             logging.getLogger(name).addHandler(logging.NullHandler())
-        if debug_file:
-            self._add(_private_file(debug_file), FORMAT, logging.DEBUG)
-            self._root.setLevel(logging.DEBUG)
-        held, self._held = self._held, []
-        for record in held:
-            self._root.handle(record)
+        try:
+            if debug_file:
+                self._add(open_log(debug_file), FORMAT, logging.DEBUG)
+                self._root.setLevel(logging.DEBUG)
+        finally:
+            held, self._held = self._held, []
+            for record in held:
+                self._root.handle(record)
 
     def ensure_configured(self) -> None:
         """With the defaults, if something failed before the options were known."""
         if not self._configured:
             self.configure()
 
-    def debug_sdk(self) -> str:
-        """Send the SDK's debug messages to their own file; returns its path.
+    def debug_sdk(self) -> None:
+        """Send the SDK's debug messages to their own file.
 
         Raises:
             OSError: it cannot be written.
         """
-        path = os.environ.get(BOTO3_LOG_VARIABLE, BOTO3_LOG)
-        handler = _private_file(path)
+        handler = open_log(sdk_log())
         handler.setFormatter(_Clean(FORMAT))
         for name in SDK:
             logger = logging.getLogger(name)
             logger.setLevel(logging.DEBUG)
             logger.addHandler(handler)
-        return path
 
     def _add(self, handler: logging.Handler, form: str, level: int) -> None:
         handler.setFormatter(_Clean(form))
@@ -214,9 +184,32 @@ class LoggingManager:
         self._root.addHandler(handler)
 
 
-def _private_file(path: str) -> logging.Handler:
-    """A handler that appends to a file that only its owner may read. A pipe that nobody reads does not hold it up."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o600)
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.fchmod(descriptor, 0o600)
-    return logging.StreamHandler(os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace"))
+def _demote_libraries() -> None:
+    """What other libraries than ``fencing`` say goes to the log at DEBUG, whatever they think of it."""
+    made = logging.getLogRecordFactory()
+
+    def make(*given: Any, **more: Any) -> logging.LogRecord:
+        record = made(*given, **more)
+        name = record.module if record.name == "root" else record.name.partition(".")[0]
+        if record.levelno > logging.DEBUG and name not in ("fencing", *OWN, *SDK):
+            record.levelno, record.levelname = logging.DEBUG, "DEBUG"
+        return record
+
+    logging.setLogRecordFactory(make)
+
+
+def show_warnings(earlier: List[Tuple[Any, ...]]) -> None:
+    """From now on what Python would write on stderr itself goes to the log, at DEBUG; first what came earlier.
+
+    That is warnings, and exceptions that nobody can catch: in a thread, in a finalizer.
+    """
+    log = logging.getLogger("python")
+
+    def warn(message: Any, category: Any, filename: str, lineno: int, *_more: Any, **_named: Any) -> None:
+        log.debug("%s line %s: %s: %s", filename, lineno, getattr(category, "__name__", category), message)
+
+    warnings.showwarning = warn
+    sys.unraisablehook = lambda what: log.debug("%s: %r", what.err_msg or "ignored", what.exc_value)
+    threading.excepthook = lambda what: log.debug("in a thread: %r", what.exc_value)
+    for what in earlier:
+        warn(*what)

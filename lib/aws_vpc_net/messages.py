@@ -162,6 +162,10 @@ def debug_file(path: str, reason: str) -> FenceError:
     return _invalid(f"cannot write {_short(path)}: {reason}; check its folder")
 
 
+def no_debug_file(path: str, reason: str) -> str:
+    return f"no debug file: cannot write {_short(path)}: {reason}"
+
+
 def debug_file_warning(path: str, reason: str) -> str:
     return f"no SDK debug log: cannot write {path}: {reason}"
 

@@ -127,8 +127,13 @@ ROWS = [
         "validation",
         "interface0-sg holds groups that read as isolated",
     ),
-    Row("debug file nowhere", {"debug_file": "/nowhere/x"}, "validation", "cannot write /nowhere/x"),
-    Row("debug file is a folder", {"debug_file": "/"}, "validation", "cannot write /"),
+    Row(
+        "debug file nowhere",
+        {"action": "validate-all", "debug_file": "/nowhere/x"},
+        "validation",
+        "cannot write /nowhere/x",
+    ),
+    Row("debug file is a folder", {"action": "validate-all", "debug_file": "/"}, "validation", "cannot write /"),
 ]
 
 

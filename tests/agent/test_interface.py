@@ -47,7 +47,7 @@ def test_a_boolean_that_cannot_be_read_is_refused_for_every_action(agent, ec2, n
         (["-o", "off", "-n", PLUG, f"--secg={SECG}", "--onfence-poweroff", "false"], "unused arguments"),
         (["-o", "off", "-n", PLUG, f"--secg={SECG}", "--onfence-poweroff=ture"], "neither true nor false"),
         (["-o", "off", "-n", PLUG, f"--secg={SECG}", "--bogus"], "option --bogus not recognized"),
-        (["-o", "off", "-n", PLUG, f"--secg={SECG}", "--debug-file=/nowhere/x"], "cannot write /nowhere/x"),
+        (["-o", "validate-all", f"--secg={SECG}", "--debug-file=/nowhere/x"], "cannot write /nowhere/x"),
         (["-o", "off", "-n", PLUG, f"--secg={SECG}", "--endpoint-url=ftp://x"], "endpoint_url is not"),
         (["-o", "list", "--filter=nonsense"], "filter nonsense is not key=value"),
         (["-o", "on", "-n", PLUG, "--interface0-sg=x"], "interface0-sg: x is not a security group ID"),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from ec2 import Error
+from world_of import is_cut
 
 
 def off(agent, ec2, keep, **options):
@@ -104,6 +105,49 @@ def test_a_boto3_log_that_cannot_be_written_disturbs_nothing(agent, ec2, keep):
     result = off(agent, ec2, keep, boto3_debug="true")
     assert result.code == 0
     assert any("no SDK debug log" in line for line in result.lines)
+
+
+def symbolic(path, target):
+    path.symlink_to(target)
+
+
+def hard(path, target):
+    path.hardlink_to(target)
+
+
+def dangling(path, target):
+    target.unlink()
+    path.symlink_to(target)
+
+
+@pytest.mark.parametrize("option", ["debug_file", "boto3_debug"])
+@pytest.mark.parametrize("link", [symbolic, hard, dangling])
+def test_a_log_that_is_a_link_is_refused_and_its_target_untouched(agent, ec2, keep, tmp_path, link, option):
+    """With a warning: for want of a log no node stays unfenced."""
+    path, target = tmp_path / "log", tmp_path / "needed by others"
+    target.write_text("theirs\n", encoding="ascii")
+    target.chmod(0o644)
+    link(path, target)
+    agent.env["FENCE_AWS_VPC_NET_BOTO3_LOG"] = str(path)
+    result = off(agent, ec2, keep, **{option: path if option == "debug_file" else "1"})
+    assert result.code == 0, result.err
+    assert is_cut(ec2, ec2.world.nodes["node1"], keep)
+    warned = [line for line in result.lines if f"cannot write {path}: it is a " in line and "link" in line]
+    assert [line.split(":")[0] for line in warned] == ["WARNING"]
+    if link is dangling:
+        assert not target.exists()
+    else:
+        assert target.read_text(encoding="ascii") == "theirs\n"
+        assert stat.S_IMODE(target.stat().st_mode) == 0o644
+
+
+@pytest.mark.parametrize("path", ["/nowhere/x", "/", "/dev/full"])
+@pytest.mark.parametrize(("action", "code"), [("off", 0), ("status", 0), ("monitor", 0), ("validate-all", 1)])
+def test_only_validate_all_fails_for_want_of_a_debug_file(agent, ec2, keep, path, action, code):
+    result = agent.command(action, ec2.world.nodes["node1"], debug_file=path, **keep)
+    opened = path == "/dev/full"  # and every line is lost
+    assert result.code == (0 if opened else code), result.err
+    assert opened or sum("cannot write" in line for line in result.lines) == 1
 
 
 FORGED = "x\r\n2026-01-01 00:00:00,000 ERROR: forged\x1b[31m\x9b\u2028\u202e"

@@ -149,6 +149,19 @@ def test_what_is_in_the_way_is_a_warning_and_stays_as_it_is(agent, ec2, keep, pa
     )
 
 
+def test_other_names_of_its_files_lead_nowhere(agent, ec2, keep, path, node):
+    """A link in place of the temporary file is removed; another name of the metrics' file keeps what it had."""
+    target, other = path.parent / "target", path.parent / "other"
+    agent.command("monitor", **keep)
+    target.write_text("precious", encoding="ascii")
+    other.hardlink_to(path)
+    before = other.read_bytes()
+    (path.parent / ".fence.prom.tmp").symlink_to(target)
+    assert fences(agent, ec2, node, keep) == []
+    assert (target.read_text(encoding="ascii"), other.read_bytes()) == ("precious", before)
+    assert path.read_bytes() != before
+
+
 def test_a_disk_that_is_full_leaves_the_old_file(agent, ec2, keep, path, node):
     agent.command("monitor", **keep)
     before = path.read_bytes()

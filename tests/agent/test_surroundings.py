@@ -188,6 +188,55 @@ def test_a_boto3_that_breaks_at_a_call_is_told_in_a_line(agent, ec2, node, keep,
     fails_in_one_line(agent, ec2, node, keep, "DescribeInstances: boto3 does not work: TypeError")
 
 
+WARNINGS = """
+import logging, sys, threading, warnings
+warnings.warn("of a library", UserWarning)
+warnings.warn("of another", DeprecationWarning)
+logging.getLogger("library").error("said by a library")
+logging.warning("said by a library, without a logger")
+class Finalized:
+    def __del__(self):
+        raise ValueError("in a finalizer")
+Finalized()
+def fail():
+    raise ValueError("in its thread")
+failing = threading.Thread(target=fail)
+failing.start()
+failing.join()
+"""
+
+
+@pytest.mark.parametrize("setting", ["", "default", "error", "always,error::UserWarning"])
+def test_what_libraries_warn_of_is_in_the_debug_file_only(agent, ec2, node, keep, tmp_path, setting):
+    """The session of the newest boto3 is replaced by one that warns; the environment may make errors of warnings."""
+    with_site(agent, tmp_path)
+    newest = Path(os.environ["BOTO3_NEWEST"])
+    (tmp_path / "boto3").mkdir()
+    for file in (newest / "boto3").iterdir():
+        (tmp_path / "boto3" / file.name).symlink_to(file)
+    session = tmp_path / "boto3" / "session.py"
+    text = session.read_text(encoding="utf-8")
+    session.unlink()
+    session.write_text(f"{text}\n{WARNINGS}", encoding="utf-8")
+    agent.env["PYTHONWARNINGS"] = setting
+    debug = tmp_path / "debug"
+    result = agent.command("monitor", debug_file=debug, **keep)
+    assert (result.code, result.err) == (0, "")
+    lines = debug.read_text(encoding="utf-8").splitlines()
+    for words in ("of a library", "of another", "by a library", "in a finalizer", "in its thread"):
+        assert ["DEBUG:" in line for line in lines if words in line][:1] == [True], words
+
+
+@pytest.mark.parametrize("options", ["-Werror", "-Wdefault", "-bb -Xdev"])
+def test_options_of_python_change_nothing(agent, node, keep, tmp_path, monkeypatch, options):
+    """All is compiled anew, the fencing library too, whose source has escapes that Python warns of."""
+    monkeypatch.setenv("AGENT_RUNNER", f"{os.environ['PYTHON']} {options}")
+    agent.env["PYTHONPYCACHEPREFIX"] = str(tmp_path / "cache")
+    for action in ("monitor", "off"):
+        result = agent.command(action, node, quiet=action == "off" or None, **keep)
+        assert (result.code, result.err) == (0, "")
+
+
 HANGING_DELAY = "import time\nsleep = time.sleep\ntime.sleep = lambda s: sleep(600 if 1 < s < 3 else s)\n"
 NO_THREADS = """
 import threading

@@ -12,7 +12,8 @@ LIB = Path(__file__).parents[2] / "lib" / "aws_vpc_net"
 LAYERS = [
     {"errors"},
     {"messages"},
-    {"rules", "group_rules", "backup_tags", "settings", "inputs", "options", "replies", "deadline", "logs"},
+    {"rules", "group_rules", "backup_tags", "settings", "inputs", "options", "replies", "deadline"}
+    | {"logs", "outputs"},
     {"ec2", "ec2_errors", "credentials", "credential_process", "imds"}
     | {"identity", "instances", "security_groups", "tags", "dry_run", "toolbox", "metrics"},
     {"recording", "isolating_groups"},

@@ -1,0 +1,167 @@
+"""What is written for people never holds an operation up: stderr, stdout, syslog and log files.
+
+A pipe that nobody reads is full in the end, and a disk can hang: whoever writes to them then waits without end. So a
+thread of its own writes to each, and is not waited for long when the process exits.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import stat
+import threading
+import time
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import Any, ClassVar, List, Optional, TextIO
+
+STILL_SECONDS = 0.5  # how long nothing may be written before the process exits all the same
+MOST_SECONDS = 1.0  # for all that is written at exit, however slow the readers are
+OPEN_SECONDS = 1.0
+PIECE = select.PIPE_BUF  # a pipe that is writable takes so many bytes at once
+
+NO_THREAD = (RuntimeError, MemoryError)  # what Python raises where no thread can be started
+
+
+class BackgroundHandler(logging.Handler):
+    """Hands records to a handler in a thread of its own: one that hangs holds nothing up."""
+
+    _all: ClassVar[List[BackgroundHandler]] = []
+
+    def __init__(self, handler: logging.Handler) -> None:
+        super().__init__()
+        self._handler = handler
+        self._records: SimpleQueue[Optional[logging.LogRecord]] = SimpleQueue()
+        self._thread: Optional[threading.Thread] = None
+        self.written = 0
+        self._all.append(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Does not wait. The text is made here: what a record speaks of may change."""
+        try:
+            text = self.format(record)
+        except Exception:  # noqa: BLE001 - as every handler: a line that cannot be made ends no operation
+            self.handleError(record)
+            return
+        self.put(text, record.levelno)
+
+    def put(self, text: str, level: int) -> None:
+        """Write a line, after those before it. Where no thread can be started, it waits for one, or for the exit."""
+        self._records.put(logging.LogRecord("", level, "", 0, text, None, None))
+        if self._thread is None:
+            with suppress(*NO_THREAD):
+                thread = threading.Thread(target=self._work, daemon=True)
+                thread.start()
+                self._thread = thread
+
+    def _work(self) -> None:
+        for record in iter(self._records.get, None):
+            with suppress(Exception):
+                self._handler.emit(record)  # without its lock, which others may wait for
+            self.written += 1
+
+    def finish(self, ends: float) -> None:
+        """Wait until all is written, at the latest until then, and not where nothing is being written."""
+        if self._thread is None:
+            self._write_what_fits()
+            return
+        self._records.put(None)
+        last, since = self.written, time.monotonic()
+        while self._thread.is_alive():
+            now = time.monotonic()
+            if self.written != last:
+                last, since = self.written, now
+            if now >= ends or now >= since + STILL_SECONDS:
+                return
+            self._thread.join(0.05)
+
+    def _write_what_fits(self) -> None:
+        """Without a thread, and only to what takes it at once."""
+        if type(self._handler) is not logging.StreamHandler:
+            return
+        with suppress(Exception):
+            while not self._records.empty() and takes(self._handler.stream.fileno()):
+                record = self._records.get()
+                if record:
+                    self._handler.emit(record)
+
+    @classmethod
+    def drain(cls) -> None:
+        """Before the process exits: wait until all is written, but not for long."""
+        ends = time.monotonic() + MOST_SECONDS
+        for one in cls._all:
+            one.finish(ends)
+
+
+def takes(descriptor: int) -> bool:
+    """Can something be written there without waiting?"""
+    return bool(select.select([], [descriptor], [], 0)[1])
+
+
+def say_last(text: str) -> None:
+    """Write a last line on stderr, after those that are on their way, if it takes it."""
+    for one in BackgroundHandler._all:
+        if one.name == "stderr" and one._thread is not None:
+            one.put(text, logging.ERROR)
+            one.finish(time.monotonic() + STILL_SECONDS)
+            return
+    if takes(2):
+        os.write(2, f"{text}\n".encode(errors="backslashreplace")[:PIECE])
+
+
+def write_answer(stream: Optional[TextIO], text: str) -> Optional[threading.Thread]:
+    """Write the answer to stdout, in a thread that is to be joined; None if it was written, or nobody takes it."""
+
+    def write() -> None:
+        with suppress(OSError, ValueError, AttributeError):  # closed, or never open
+            if stream is not None:
+                stream.write(text)
+                stream.flush()
+
+    with suppress(*NO_THREAD):
+        thread = threading.Thread(target=write, daemon=True)
+        thread.start()
+        return thread
+    if stream is not None and takes(stream.fileno()):
+        write()
+    return None
+
+
+def open_log(path: str) -> logging.Handler:
+    """A handler that appends to a file that only its owner may read.
+
+    What follows a link could write into a file that others need: no links, neither symbolic nor hard.
+
+    Raises:
+        OSError: it cannot be written, or is a link.
+    """
+    from .deadline import bounded
+
+    try:
+        done, result = bounded(lambda: _open(path), OPEN_SECONDS)
+    except NO_THREAD as error:
+        raise OSError(f"no thread to open it: {error}") from error
+    if not done:
+        raise OSError("its file system is too slow")
+    if isinstance(result, BaseException):
+        raise result
+    return BackgroundHandler(logging.StreamHandler(result))
+
+
+def _open(path: str) -> Any:
+    if os.path.islink(path):
+        raise OSError("it is a symbolic link")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY
+    descriptor = os.open(path, flags, 0o600)  # a pipe that nobody reads is refused
+    try:
+        found = os.fstat(descriptor)
+        if stat.S_ISREG(found.st_mode):
+            if found.st_nlink > 1:
+                raise OSError("it is a hard link: the file has another name")
+            os.fchmod(descriptor, 0o600)
+        os.set_blocking(descriptor, True)
+        return os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace")
+    except BaseException:
+        os.close(descriptor)
+        raise
