@@ -163,6 +163,8 @@ if TYPE_CHECKING:
     from aws_vpc_net.toolbox import Toolbox
 
 VERSION = "@VERSION@"
+SECRET_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN")
+REFUSED = "the fencing library refused the options"
 
 log = logging.getLogger("fence_aws_vpc_net")
 
@@ -208,12 +210,11 @@ def _long_options(names: List[str]) -> Dict[str, bool]:
     return {o["longopt"]: not o["getopt"].endswith(":") for o in [*known, *seconds]}
 
 
-def read_input(names: List[str]) -> Dict[str, Any]:
+def read_input(names: List[str], logs: LoggingManager) -> Dict[str, Any]:
     """The options from the command line, or from stdin as Pacemaker gives them, by the library.
 
     Raises:
-        FenceError: a boolean that cannot be read, or input that is no text.
-        SystemExit: the library refused something.
+        FenceError: a boolean that cannot be read, input that is no text, or what the library refuses.
     """
     options = _long_options(names)
     booleans = [name for name, is_boolean in options.items() if is_boolean]
@@ -227,7 +228,15 @@ def read_input(names: List[str]) -> Dict[str, Any]:
         text = inputs.decode_stdin(data)
         inputs.check_stdin(text, booleans)
         sys.stdin = io.StringIO(text)
-    found: Dict[str, Any] = process_input(names)
+    try:
+        found: Dict[str, Any] = process_input(names)
+    except SystemExit:
+        errors = logs.take_errors()
+        raise inputs.refusal(errors[0] if errors else REFUSED, options) from None
+    if not given and logs.take("Parse error: Ignoring unknown option"):
+        known = [*names, *(all_opt[n].get("longopt", n) for n in names)]
+        for line, guess in inputs.unknown_lines(text, known):
+            logging.warning(messages.unknown_option(line, guess))  # as the library does: held back at first
     if str(found.get("--action")).lower() == "validate-all" and found.get("--plug") == inputs.placeholder(text):
         found.pop("--plug", None)
     return found
@@ -447,8 +456,12 @@ def _settings(logs: LoggingManager, options: Dict[str, Any]) -> Settings:
 
     if logs.take("Unused arguments"):
         raise messages.unused_arguments()
+    never_show(options.get("--secret-key"), *(os.environ.get(name) for name in SECRET_VARIABLES))
+    for text in (options.get("--access-key"), os.environ.get("AWS_ACCESS_KEY_ID")):
+        if text and not settings.is_key_id(text):  # swapped with the secret
+            never_show(text)
     chosen = settings.parse(options)
-    never_show(*chosen.secrets, os.environ.get("AWS_SECRET_ACCESS_KEY"), os.environ.get("AWS_SESSION_TOKEN"))
+    never_show(*chosen.secrets)
     return chosen
 
 
@@ -502,7 +515,7 @@ def _show(wanted: str, names: List[str], options: Dict[str, Any]) -> int:
 
 def _run(logs: LoggingManager) -> int:
     names = define_new_opts()
-    options = read_input(names)
+    options = read_input(names, logs)
     wanted = _asks_for_documentation(options)
     if wanted:
         return _show(wanted, names, options)
@@ -540,7 +553,7 @@ def main() -> int:
         if error.code in (0, None):
             return 0
         errors = [e for e in logs.take_errors() if not e.startswith("Please use")]
-        text = str(messages.library_refused(errors[0] if errors else "the fencing library refused the options"))
+        text = str(messages.library_refused(errors[0] if errors else REFUSED))
     except KeyboardInterrupt:
         text = messages.interrupted()
     except Exception as error:  # noqa: BLE001 - a bug must not end in a traceback, nor in another exit code

@@ -8,9 +8,10 @@ for the documentation too, it imports next to nothing.
 from __future__ import annotations
 
 import re
-from typing import Iterable, List, Mapping, Optional
+from typing import Iterable, List, Mapping, Optional, Tuple
 
 from . import messages
+from .errors import FenceError
 
 TRUE = ("1", "yes", "on", "true")
 FALSE = ("0", "no", "off", "false")
@@ -57,6 +58,36 @@ def placeholder(text: str) -> Optional[str]:
     """
     lines = [line.strip().partition("=") for line in text.split("\n")]
     return next((value for name, _, value in lines if name == "nodename"), None)
+
+
+def unknown_lines(text: str, names: Iterable[str]) -> List[Tuple[int, Optional[str]]]:
+    """The lines of stdin whose option is none of these: their number, and which option may be meant."""
+    known = {name.replace("-", "_"): name for name in names}
+    result = []
+    for number, line in enumerate(text.split("\n"), 1):
+        name = line.strip().partition("=")[0].replace("-", "_")
+        if line.strip() and name[:1] != "#" and name not in known and name != "nodename":
+            result.append((number, closest(name, known)))
+    return result
+
+
+def closest(name: str, known: Iterable[str]) -> Optional[str]:
+    """The known name that looks most like this one, if any does."""
+    from difflib import get_close_matches
+
+    found = get_close_matches(name[:64].strip(), list(known), 1, 0.75)
+    return found[0] if found else None
+
+
+def refusal(text: str, options: Iterable[str]) -> FenceError:
+    """The library's words for what it refuses, without an argument that is no option of ours: it may be a secret."""
+    match = re.fullmatch(
+        r"Parse error: option (.*) (not recognized|not a unique prefix|\D* argument)", text, re.DOTALL
+    )
+    known = [f"--{name}" for name in options]
+    if not match or match[1] in known or re.fullmatch(r"-\w", match[1]):
+        return messages.library_refused(text)
+    return messages.unknown_argument(match[2], closest(match[1], known))
 
 
 def boolean(name: str, value: object) -> bool:

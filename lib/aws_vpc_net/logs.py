@@ -42,8 +42,10 @@ _SECRETS = (
     r"(://[^/\s:@'\"]{0,99}:)[^\s'\"]{1,300}(?=@)",
     r"(://)[^/\s:@'\"]{1,300}(?=@)",
     r"(?i)(%3a%2f%2f)[^\s'\"&]{1,300}(?=%40)",
-    r"(Ignoring unknown option '[\w-]*).*",
+    # What should be an access key ID and is none: the two keys are swapped.
+    r"((?i:credential(?:=|%3d)))(?![A-Z0-9]{16,128}(?:/|%2F))[^\s,]{1,200}?(?=(?:/|%2F)\d{8}(?:/|%2F))",
 )
+SECRET_LENGTH = 36  # AWS's secret access keys have 40, and some may be lost in pasting; session tokens are longer
 
 _known: Tuple[str, ...] = ()  # secrets, in every form in which they may turn up; the longest first
 _adding = threading.Lock()
@@ -67,6 +69,8 @@ def never_show(*secrets: Optional[str]) -> None:
         if secret and len(secret) > 3:
             data = secret.encode(errors="surrogateescape")  # what the environment holds may be no text
             found |= {secret, quote(data), quote(data, safe=""), quote_plus(data), escape(secret, quote=False)}
+            if len(secret) >= 16:
+                found.add(secret.lower())  # as a host name, say
             found |= {repr(secret)[1:-1], json.dumps(secret)[1:-1], base64.b64encode(data).decode()}
     with _adding:
         if not found <= set(_known):
@@ -80,10 +84,26 @@ def _patterns() -> List[Tuple[re.Pattern[str], str]]:
     return [(re.compile(pattern), word) for pattern, word in pairs]
 
 
-def clean(text: str) -> str:
-    """One line without control characters, secrets, or words that Pacemaker would take for another result."""
+def hide(text: str) -> str:
+    """The text without secrets that are known, and without what looks like one: a key in the wrong place."""
     for secret in _known:
         text = text.replace(secret, "***")
+    if len(text) < SECRET_LENGTH:
+        return text
+    run = rf"[A-Za-z0-9/+]{{{SECRET_LENGTH},}}={{0,2}}"
+    return re.sub(run, lambda found: "***" if _like_secret(found[0]) else found[0], text)
+
+
+def _like_secret(run: str) -> bool:
+    """Capitals, small letters and others, unlike a hash or a word; and no path."""
+    if run[0] == "/" and run[1] != "/" and run.count("/") > 3:
+        return False
+    return all(re.search(kind, run) for kind in ("[A-Z]", "[a-z]", "[0-9/+]"))
+
+
+def clean(text: str) -> str:
+    """One line without control characters, secrets, or words that Pacemaker would take for another result."""
+    text = hide(text)
     text = "".join(c if c.isprintable() else " " for c in text.strip())
     for pattern, word in _patterns():
         text = pattern.sub(word, text)

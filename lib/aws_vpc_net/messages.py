@@ -27,8 +27,10 @@ def _causes(why: Mapping[str, Union[str, FenceError]]) -> str:
 
 
 def _short(text: str, most: int = 80) -> str:
-    """What an operator typed, safe to show: printable and short."""
-    shown = "".join(c if c.isprintable() else "?" for c in text)
+    """What an operator typed, safe to show: printable, short, and without what may be a secret in the wrong place."""
+    from .logs import hide
+
+    shown = hide("".join(c if c.isprintable() else "?" for c in text))  # before a cut can hide that it is one
     return shown if len(shown) <= most else f"{shown[:most]}… ({len(shown)} characters)"
 
 
@@ -126,6 +128,13 @@ def half_key_pair(missing: str) -> FenceError:
     )
 
 
+def keys_swapped() -> FenceError:
+    return _invalid(
+        "access-key is no access key ID, or secret-key is one (neither is shown); an ID is 16 or more capital "
+        "letters and digits, as AKIAIOSFODNN7EXAMPLE: are the two swapped?"
+    )
+
+
 def bad_filter(part: str) -> FenceError:
     return _invalid(f"filter {_short(part)} is not key=value[,value]; separate several with ';'")
 
@@ -152,6 +161,16 @@ def unknown_action(action: str, known: Iterable[str]) -> FenceError:
 def unused_arguments() -> FenceError:
     """Without them: one may be a secret that was put in the wrong place."""
     return _invalid(f"unused arguments; an option takes its value as --flag=true or --flag=false; {HELP}")
+
+
+def unknown_option(line: int, guess: Optional[str]) -> str:
+    """Without what stands there: it may be a secret that was put in the wrong place."""
+    return f"Ignoring unknown option in line {line} of the input" + (f"; is {guess} meant?" if guess else "")
+
+
+def unknown_argument(reason: str, guess: Optional[str]) -> FenceError:
+    """Likewise."""
+    return _invalid(f"an option of the command line is {reason}{f', is {guess} meant?' if guess else ''}; {HELP}")
 
 
 def library_refused(text: str) -> FenceError:

@@ -196,6 +196,11 @@ def is_instance_id(plug: str) -> bool:
     return bool(_INSTANCE.fullmatch(plug))
 
 
+def is_key_id(text: str) -> bool:
+    """May it be an access key ID? A secret access key has 40 characters of base64, small letters among them."""
+    return bool(re.fullmatch(r"\w{1,128}", text, re.ASCII)) and not (len(text) >= 40 and re.search("[a-z]", text))
+
+
 def _check_plugs(action: str, plugs: Iterable[str]) -> None:
     found = list(plugs)
     if action in ("on", "off", "status") and not found:
@@ -230,7 +235,7 @@ def parse(options: Mapping[str, object]) -> Settings:
     p = _Parser(options)
     action = str(options.get("--action", "reboot")).lower()
     if action not in ACTIONS:
-        raise messages.unknown_action(action, ACTIONS)
+        raise messages.unknown_action(str(options["--action"]), ACTIONS)
     _check_library_options(options)
     if action == "reboot":  # the node stays cut off until "on"
         action = "off"
@@ -244,6 +249,8 @@ def parse(options: Mapping[str, object]) -> Settings:
     access, secret = p.text("access-key"), p.text("secret-key")
     if (access is None) != (secret is None):
         raise messages.half_key_pair("secret-key" if secret is None else "access-key")
+    if access and secret and (not is_key_id(access) or re.fullmatch(r"A[KS]IA[A-Z0-9]{12,28}", secret)):
+        raise messages.keys_swapped()
     profile = p.text("profile")
     if profile and access:
         raise messages.profile_and_keys()
@@ -283,7 +290,7 @@ def _deadline(options: Mapping[str, object]) -> float:
 
 
 def _region(region: Optional[str]) -> Optional[str]:
-    if region is not None and not re.fullmatch(r"[A-Za-z0-9-]{1,64}", region):
+    if region is not None and not re.fullmatch(r"[A-Za-z0-9-]{1,32}", region):
         raise messages.malformed_region(region)
     return None if region is None else region_of(region)
 

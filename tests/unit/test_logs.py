@@ -57,8 +57,26 @@ def test_a_secret_that_is_known_is_hidden_wherever_it_stands(form, monkeypatch):
 
 @pytest.mark.parametrize(
     "text",
+    ["no such group: {}", "https://{}/", "https://ec2.{}.amazonaws.com", "{},{}", "Name={}", "({})", "'{}'", "/{}",
+     "Credential={}/20260101/eu-central-1/ec2/aws4_request", "Credential%3D{}%2F20260101%2Feu-central-1%2Fec2"],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "key",
+    ["wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "wJalrXUtnFEMI0K7MDENG0bPxRfiCYEXAMPLEKEY",
+     "/JalrXUtnFEMI0K7MDENG0bPxRfiCYEXAMPLEKE+"],
+)  # fmt: skip
+def test_what_looks_like_a_secret_key_is_hidden(text, key):
+    shown = logs.clean(text.replace("{}", key))
+    assert key[1:9] not in shown
+    assert key[-8:-1] not in shown
+
+
+@pytest.mark.parametrize(
+    "text",
     ["summary action=off plug=i-1 result=ok", 'https://ec2.amazonaws.com:443 "POST / HTTP/1.1" 200', "NextToken=abc",
-     "AuthFailure: AWS was not able to validate the provided access credentials", "eni-1: groups set to sg-1, sg-2"],
+     "AuthFailure: AWS was not able to validate the provided access credentials", "eni-1: groups set to sg-1, sg-2",
+     "/usr/lib/python3/site/Packages/Aws/Vpc/Net/Module", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca4",
+     "Credential=AKIAIOSFODNN7EXAMPLE/20260101/eu-central-1/ec2/aws4_request", "ec2:ModifyNetworkInterfaceAttribute"],
 )  # fmt: skip
 def test_what_is_no_secret_is_shown(text):
     assert logs.clean(text) == text

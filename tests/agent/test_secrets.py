@@ -1,0 +1,139 @@
+"""A secret in the wrong place is shown nowhere: not on stderr, not in syslog, in no log, however verbose."""
+
+import pytest
+
+SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"  # as AWS makes them: 40 characters of base64
+PLAIN = "wJalrXUtnFEMIxK7MDENGebPxRfiCY1EXAMPLEKE"  # one without signs
+OTHERS = [SECRET[:39], f"{SECRET}=", f"({SECRET})", f"x{SECRET}", f"{'y,' * 39}{SECRET}"]  # cut, or pasted with more
+ID = "AKIAIOSFODNN7EXAMPLE"
+
+
+@pytest.fixture
+def node(ec2):
+    return ec2.world.nodes["node1"]
+
+
+@pytest.fixture
+def logged(agent, syslog):
+    """Everything is on; returns what a run said, in all places."""
+    paths = [agent.folder / "debug", agent.folder / "boto3.log", syslog]
+    agent.env["FENCE_AWS_VPC_NET_BOTO3_LOG"] = str(paths[1])
+    agent.options.update(debug_file=str(paths[0]), boto3_debug="1", verbose_level="3", deadline="4")
+
+    def said(result):
+        return result.err + result.out + "".join(p.read_text("utf-8") for p in paths if p.exists())
+
+    return said
+
+
+def parts(secret):
+    """What must not be found: any eight characters of it, also in small letters."""
+    return {secret[n : n + 8].lower() for n in range(len(secret) - 7)}
+
+
+def hidden(text, *secrets):
+    low = text.lower()
+    return [part for secret in secrets for part in parts(secret) if part in low] == []
+
+
+def as_stdin(agent, **options):
+    given = {**agent.options, **options}
+    return "".join(f"{k}={1 if v is True else v}\n" for k, v in given.items() if v is not None)
+
+
+@pytest.mark.parametrize("secret", [SECRET, PLAIN])
+@pytest.mark.parametrize(
+    "lines",
+    ["secret_key=\n{}", "{}", "{}=", "={}", "{}=1", "secret-key {}", "secret_key:{}", "secret_ky={}", "\"{}\"",
+     "x={}", "#{}", "nodename={}", "secret_access_key={}"],
+)  # fmt: skip
+def test_a_line_that_is_no_option_is_not_shown(agent, logged, node, keep, lines, secret):
+    text = as_stdin(agent, action="status", plug=node, **keep)
+    result = agent.stdin(f"{text}{lines.format(secret)}\n")
+    assert hidden(logged(result), secret)
+    silent = lines.startswith(("#", "nodename"))
+    assert (
+        silent
+        or f"Ignoring unknown option in line {len(text.splitlines()) + 1 + lines.count(chr(10))} " in result.err
+    )
+    assert result.code == (1 if lines.startswith("secret_key=") else 0)
+
+
+def test_an_unknown_option_is_told_by_its_line_and_the_option_that_is_meant(agent, node, keep):
+    result = agent.stdin(f"skip-race-chek=1\n{as_stdin(agent, action='status', plug=node, **keep)}no_such=1\n")
+    assert "WARNING: Ignoring unknown option in line 1 of the input; is skip_race_check meant?" in result.lines
+    assert any("Ignoring unknown option in line" in line and line.endswith("of the input") for line in result.lines)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--{}"], ["--{}=1"], ["--secret-kye={}"], ["--secret={}", "--secret-keys={}"], ["-{}"], ["-a", ID, "{}"],
+     ["{}"], ["--secret-key", "--{}"], ["--quiet={}"], ["--invert-sg-removal={}"], ["--\n{}"]],
+)  # fmt: skip
+def test_an_argument_that_is_no_option_is_not_shown(agent, logged, node, keep, arguments):
+    result = agent.raw(*agent.arguments("status", node, **keep), *(a.format(SECRET) for a in arguments))
+    assert result.code == 1
+    assert result.last.startswith("ERROR: ")
+    assert hidden(logged(result), SECRET)
+
+
+OPTIONS = [
+    "action", "plug", "region", "secg", "untrack_secg", "filter", "interface0_sg", "api_timeout", "deadline", "delay",
+    "power_wait", "retry_on", "verbose_level", "boto3_debug", "skip_os_shutdown", "onfence_poweroff", "profile",
+    "endpoint_url", "proxy", "metrics_file", "debug_file", "plug_separator", "separator", "disable_timeout", "quiet",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("secret", [SECRET, PLAIN, *OTHERS])
+@pytest.mark.parametrize("option", OPTIONS)
+def test_a_secret_in_place_of_another_option_is_not_shown(agent, logged, node, keep, option, secret):
+    """No option holds it that is for it, so nothing but its look tells what it is."""
+    given = {"action": "status", "plug": node, **keep, option: secret}
+    result = agent.stdin(as_stdin(agent, **given))
+    assert hidden(logged(result), secret[secret.index("wJ") :][:39])
+
+
+@pytest.mark.parametrize("secret", [SECRET, "short/secret"])
+@pytest.mark.parametrize("where", ["option", "environment"])
+@pytest.mark.parametrize("option", OPTIONS)
+def test_a_secret_that_is_in_another_option_too_is_not_shown(agent, logged, node, keep, option, where, secret):
+    """It is refused before all options are read."""
+    if where == "option":
+        agent.options.update(secret_key=secret)
+    else:
+        agent.options.update(access_key=None, secret_key=None)
+        agent.env.update(AWS_ACCESS_KEY_ID=ID, AWS_SECRET_ACCESS_KEY=secret)
+    given = {"action": "status", "plug": node, **keep, option: f"{'y,' * 35}{secret}"}
+    result = agent.stdin(as_stdin(agent, **given))
+    assert secret not in logged(result)
+    assert secret[:11].lower() not in logged(result).lower()
+
+
+@pytest.mark.parametrize(
+    ("access", "secret"), [(SECRET, ID), (PLAIN, ID), (PLAIN, SECRET), (ID, ID), (f"{ID} ", "ASIAIOSFODNN7EXAMPLE")]
+)
+@pytest.mark.parametrize("action", ["off", "monitor", "validate-all"])
+def test_keys_that_are_swapped_are_refused_and_not_shown(agent, logged, ec2, node, keep, action, access, secret):
+    options = {**keep, "access_key": access, "secret_key": secret}
+    result = agent.pacemaker(action, node, **options)
+    assert result.code == 1
+    assert result.last.endswith("are the two swapped?")
+    assert hidden(logged(result).replace(f"as {ID}", ""), access.strip(), secret)
+    assert ec2.calls == []
+
+
+@pytest.mark.parametrize("secret", [SECRET, PLAIN])
+@pytest.mark.parametrize("where", ["environment", "file"])
+def test_keys_that_are_swapped_elsewhere_are_not_shown(agent, logged, node, keep, where, secret):
+    """The SDK sends the secret as the name of the key, and logs it as Credential=…"""
+    agent.options.update(access_key=None, secret_key=None)
+    if where == "environment":
+        agent.env.update(AWS_ACCESS_KEY_ID=secret, AWS_SECRET_ACCESS_KEY=ID)
+    else:
+        (agent.folder / ".aws").mkdir()
+        text = f"[default]\naws_access_key_id={secret}\naws_secret_access_key={ID}\n"
+        (agent.folder / ".aws" / "credentials").write_text(text, encoding="ascii")
+    result = agent.pacemaker("status", node, **keep)
+    assert result.code == 1
+    assert "Credential=" in logged(result)
+    assert hidden(logged(result), secret)
