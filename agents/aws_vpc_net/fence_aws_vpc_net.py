@@ -15,19 +15,29 @@ import os
 import sys
 import warnings
 
+SPARE = 10 << 20  # bytes, which are not touched; a thread needs most of them
+_spare: Any = None  # memory to end with
+
 
 def _end(kind: Any, error: Any, _trace: Any) -> NoReturn:
     """In one line what nothing else catches, such as memory that does not suffice to load what the agent needs."""
+    global _spare  # noqa: PLW0603
+    _spare = None
+    line = b"ERROR: the agent ran out of memory\n"
     try:
         from _signal import alarm  # type: ignore[import-not-found]
 
         alarm(2)  # if nobody reads the line
-        os.write(2, f"ERROR: the agent cannot start: {kind.__name__}: {error}\n".encode(errors="backslashreplace"))
+        line = f"ERROR: the agent cannot run: {kind.__name__}: {error}\n".encode(errors="backslashreplace")
     finally:
-        os._exit(1)
+        try:
+            os.write(2, line)
+        finally:
+            os._exit(1)
 
 
 sys.excepthook = _end
+_spare = bytes(SPARE)
 
 # Whatever the environment says of warnings: they neither end the agent nor reach stderr. They are kept for the log.
 _warned: List[Tuple[Any, ...]] = []
@@ -53,8 +63,10 @@ try:
 except ImportError as error:
     sys.exit(f"ERROR: the agent is not installed completely: {error}")
 
+threading.excepthook = lambda _what: None  # until there is a log
+
 WATCHDOG_SECONDS = 1.0  # after the deadline; the operation itself ends before it
-ALARM_SECONDS = 0.5  # after the watchdog, which may not get to work
+ALARM_SECONDS = 0.8  # after the watchdog, which may not get to work
 ANSWER_SECONDS = 0.5  # for an answer on stdout that the exit code gives too
 
 _told_by_code = False  # is the exit code the whole result, whatever becomes of stdout?
@@ -121,8 +133,16 @@ def unwatch() -> None:
         _watchdogs.pop().cancel()
 
 
+def no_resources(error: BaseException) -> bool:
+    """Is it for want of memory, or of a thread? Python and the loader of libraries have several words for that."""
+    words = ("new thread", "map segment", "allocate", "without setting an exception", "without exception set")
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
+
+
 def end(text: str) -> NoReturn:
     """Exit with this line, before there is a log."""
+    global _spare  # noqa: PLW0603
+    _spare = None
     outputs.say_last(f"ERROR: {text}")
     os._exit(1)
 
@@ -144,7 +164,8 @@ try:
         show_docs,
     )
 except Exception as error:  # noqa: BLE001 - whatever is wrong with it
-    end(str(messages.no_fencing_library(f"{type(error).__name__}: {error}")))
+    reason = f"{type(error).__name__}: {error}"
+    end(messages.no_resources(reason) if no_resources(error) else str(messages.no_fencing_library(reason)))
 
 try:
     from aws_vpc_net.errors import FenceError
@@ -557,13 +578,23 @@ def main() -> int:
     except KeyboardInterrupt:
         text = messages.interrupted()
     except Exception as error:  # noqa: BLE001 - a bug must not end in a traceback, nor in another exit code
-        import traceback
-
-        log.debug(traceback.format_exc())
-        text = messages.internal(f"{type(error).__name__}: {error}")
+        text = _unexpected(error)
+    global _spare  # noqa: PLW0603
+    _spare = None
     logs.ensure_configured()
     log.error(text)
     return 1
+
+
+def _unexpected(error: Exception) -> str:
+    """The words for an error that is not ours."""
+    reason = f"{type(error).__name__}: {error}"
+    if no_resources(error):
+        return messages.no_resources(reason)
+    import traceback
+
+    log.debug(traceback.format_exc())
+    return messages.internal(reason)
 
 
 def leave(code: int) -> NoReturn:

@@ -355,7 +355,7 @@ def _new_client(settings: Settings) -> Tuple[Any, Imds, bool]:
         import botocore.session
         from botocore import exceptions as sdk
         from botocore.config import Config
-    except MemoryError:
+    except (MemoryError, SystemError):
         raise
     except (Exception, SystemExit) as error:  # whatever is wrong with it: a module may raise anything when imported
         raise messages.no_boto3(ec2_errors.reason(error)) from error
@@ -391,7 +391,7 @@ def _new_client(settings: Settings) -> Tuple[Any, Imds, bool]:
         raise messages.bad_region(str(error)) from error
     except (sdk.BotoCoreError, ValueError, OSError) as error:
         raise messages.bad_sdk_configuration(str(error)) from error
-    except (FenceError, MemoryError):
+    except ec2_errors.NOT_THE_SDK:
         raise
     except (Exception, SystemExit) as error:  # parts of the SDK are imported here, which may not fit the others
         raise messages.broken_boto3(ec2_errors.reason(error)) from error

@@ -49,6 +49,7 @@ UNTRUSTED = (
     "No such file",
     "WRONG_VERSION_NUMBER",
 )
+NOT_THE_SDK = (FenceError, MemoryError, SystemError)  # Python raises the last one too where memory is short
 PROXY_REFUSES = re.compile(r"Tunnel connection failed: (40[37][\w ]*)")
 
 
@@ -78,7 +79,7 @@ def from_sdk(error: BaseException, doing: Doing, call: str) -> ApiError:
         return messages.broken_connection(doing, call, code, str(error))
     if isinstance(error, (sdk.BotoCoreError, OSError)):
         return messages.sdk_error(doing.category, doing, call, code, str(error), unknown=True)
-    if isinstance(error, (Exception, SystemExit)) and not isinstance(error, (FenceError, MemoryError)):
+    if isinstance(error, (Exception, SystemExit)) and not isinstance(error, NOT_THE_SDK):
         return messages.broken_sdk(doing, call, code, reason(error))  # the SDK's own; nothing of ours runs there
     raise error
 

@@ -11,7 +11,7 @@ import warnings
 from functools import cache
 from typing import Any, List, Optional, Tuple
 
-from .outputs import BackgroundHandler, open_log
+from .outputs import BackgroundHandler, StreamWriter, open_log
 
 FORMAT = "%(asctime)-15s %(levelname)s: %(message)s"
 BOTO3_LOG = "/var/log/fence_aws_vpc_boto3.log"
@@ -164,7 +164,7 @@ class LoggingManager:
         level = logging.DEBUG if verbose > 1 else logging.INFO
         self._add(self._syslog, "%(message)s", level)
         if not quiet:
-            stderr = BackgroundHandler(logging.StreamHandler(sys.stderr))
+            stderr = BackgroundHandler(StreamWriter(sys.stderr))
             stderr.name = "stderr"
             self._add(stderr, FORMAT, (logging.WARNING, level)[verbose > 0])
         self._root.setLevel(level)

@@ -934,6 +934,10 @@ def internal(error: str) -> str:
     return f"internal error: {error}; please report it with the debug file"
 
 
+def no_resources(reason: str) -> str:
+    return f"out of memory or of threads: {reason}; raise this machine's limits (ulimit -v, pids), then repeat"
+
+
 def stuck(action: str, seconds: float) -> str:
     return (
         f"deadline error: {action} did not end in {seconds:g} s and was ended; "

@@ -24,6 +24,17 @@ PIECE = select.PIPE_BUF  # a pipe that is writable takes so many bytes at once
 NO_THREAD = (RuntimeError, MemoryError)  # what Python raises where no thread can be started
 
 
+class StreamWriter(logging.StreamHandler):  # type: ignore[type-arg]
+    """Writes a line that is formatted already, at once and with next to no memory; a failure is the caller's."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the line, and wait until it is taken."""
+        data = f"{record.msg}\n".encode(errors="backslashreplace")
+        descriptor = self.stream.fileno()
+        while data:
+            data = data[os.write(descriptor, data) :]
+
+
 class BackgroundHandler(logging.Handler):
     """Hands records to a handler in a thread of its own: one that hangs holds nothing up."""
 
@@ -57,28 +68,38 @@ class BackgroundHandler(logging.Handler):
 
     def _work(self) -> None:
         for record in iter(self._records.get, None):
-            with suppress(Exception):
+            try:
                 self._handler.emit(record)  # without its lock, which others may wait for
+            except MemoryError:
+                self._records.put(record)  # for whoever ends the process, and has some left
+                return
+            except Exception:  # noqa: BLE001 - whatever it is, no operation fails for want of a log
+                pass
             self.written += 1
 
     def finish(self, ends: float) -> None:
         """Wait until all is written, at the latest until then, and not where nothing is being written."""
-        if self._thread is None:
-            self._write_what_fits()
-            return
         self._records.put(None)
+        if self._thread is not None and self._taken(ends):
+            return
+        self._write_what_fits()
+
+    def _taken(self, ends: float) -> bool:
+        """Has the thread written all? It may wait for a reader, or be gone where memory is short."""
+        assert self._thread is not None
         last, since = self.written, time.monotonic()
         while self._thread.is_alive():
             now = time.monotonic()
             if self.written != last:
                 last, since = self.written, now
             if now >= ends or now >= since + STILL_SECONDS:
-                return
+                return False
             self._thread.join(0.05)
+        return self._records.empty()
 
     def _write_what_fits(self) -> None:
         """Without a thread, and only to what takes it at once."""
-        if type(self._handler) is not logging.StreamHandler:
+        if not isinstance(self._handler, StreamWriter):
             return
         with suppress(Exception):
             while not self._records.empty() and takes(self._handler.stream.fileno()):
@@ -146,7 +167,7 @@ def open_log(path: str) -> logging.Handler:
         raise OSError("its file system is too slow")
     if isinstance(result, BaseException):
         raise result
-    return BackgroundHandler(logging.StreamHandler(result))
+    return BackgroundHandler(StreamWriter(result))
 
 
 def _open(path: str) -> Any:

@@ -1,0 +1,56 @@
+"""So little memory that not all of it works: no traceback, a line if at all possible, and no lie in the exit code."""
+
+import pytest
+from world_of import groups, is_cut, our_tags
+
+LIMITS = range(24, 264, 24)  # MB of address space; from not even Python's modules to enough for all
+
+
+def limited(agent, monkeypatch, limit, action, node, **options):
+    """A run with so much, and whether it ended in a line."""
+    monkeypatch.setenv("AGENT_RUNNER", f"prlimit --as={limit << 20}")
+    result = agent.command(action, node, deadline=4, **options)
+    monkeypatch.delenv("AGENT_RUNNER")
+    assert result.seconds < 15
+    assert sum(line.startswith("ERROR: ") for line in result.lines) <= 1, result.err
+    assert result.code != 2
+    return result, result.last.startswith("ERROR: ")  # the interpreter may have said something before
+
+
+@pytest.fixture
+def node(ec2):
+    return ec2.world.nodes["node1"]
+
+
+def test_an_off_with_too_little_memory_leaves_what_a_plain_off_and_on_complete(
+    agent, ec2, node, mode, monkeypatch, record_property
+):
+    before = groups(ec2, node)
+    told = []
+    for limit in LIMITS:
+        result, has_line = limited(agent, monkeypatch, limit, "off", node, **mode)
+        if result.code == 0:
+            assert is_cut(ec2, node, mode), limit
+        else:
+            told.append(has_line)
+        assert agent.command("off", node, **mode).code == 0
+        assert is_cut(ec2, node, mode)
+        assert agent.command("on", node, **mode).code == 0
+        assert (groups(ec2, node), our_tags(ec2, node)) == (before, {}), limit
+    assert len(told) > 2, "the limits are too high"
+    assert sum(told) >= len(told) / 2  # a thread that dies before it begins leaves no word
+    record_property("measured", f"{sum(told)} of {len(told)} failures told")
+
+
+def test_a_monitor_with_too_little_memory_fails(agent, ec2, keep, monkeypatch):
+    told = []
+    for limit in LIMITS:
+        result, has_line = limited(agent, monkeypatch, limit, "monitor", None, **keep)
+        told += [has_line] * (result.code != 0)
+    assert len(told) > 2
+    assert sum(told) >= len(told) / 2
+
+
+def test_an_action_that_needs_little_works_with_little(agent, monkeypatch):
+    monkeypatch.setenv("AGENT_RUNNER", f"prlimit --as={128 << 20}")
+    assert agent.raw("-o", "metadata").code == 0
