@@ -14,8 +14,9 @@ def node(ec2):
 
 
 @pytest.fixture
-def logged(agent, syslog):
+def logged(agent, syslog, monkeypatch):
     """Everything is on; returns what a run said, in all places."""
+    monkeypatch.chdir(agent.folder)  # a debug file may be made there
     paths = [agent.folder / "debug", agent.folder / "boto3.log", syslog]
     agent.env["FENCE_AWS_VPC_NET_BOTO3_LOG"] = str(paths[1])
     agent.options.update(debug_file=str(paths[0]), boto3_debug="1", verbose_level="3", deadline="4")
