@@ -97,7 +97,7 @@ MUTANTS = (
     _m("off says what status would not", "isolation.py", "return bool(seen.interfaces) and not self.nothing_removed", "return bool(seen.interfaces)", f"{FACES}::test_the_only_interface_with_the_group_and_its_record_go_away"),
     _m("the record of an interface that went away does not count", "rules.py", "for r in [*found, *gone])", "for r in found)", f"{FACES}::test_the_only_interface_with_the_group_goes_away_after_the_fence"),
     _m("put back without knowing where to", "isolation.py", "for i in seen.interfaces} & set(self.before)", "for i in seen.interfaces}", f"{FACES}::test_an_interface_that_the_proof_of_the_record_lacked_is_not_put_back_blindly"),
-    _m("syslog is waited for", "logs.py", "        self._records.put(record)\n", "        self._handler.emit(record)\n", "agent/test_surroundings.py::test_a_syslog_that_hangs_keeps_no_node_from_being_fenced"),
+    _m("syslog is waited for", "outputs.py", "        self._records.put(logging.LogRecord(", "        self._handler.emit(logging.LogRecord(", "agent/test_surroundings.py::test_a_syslog_that_hangs_keeps_no_node_from_being_fenced"),
     _m("power_wait is time for the operation", AGENT, "Deadline(chosen.seconds, STARTED + delay)", "Deadline(chosen.seconds + wait, STARTED + delay)", "agent/test_surroundings.py::test_the_wait_after_a_plug_is_no_time_for_the_operation"),
     _m("the wait after a plug is taken from the next one", "ec2.py", "        self._whole.extend(waited)\n", "", "agent/test_surroundings.py::test_the_wait_after_a_plug_is_no_time_for_the_operation"),
     _m("a change need not be accepted", "isolation.py", "return accepted and self._is_cut(interface)", "return self._is_cut(interface)", f"{FAULTS}::test_a_change_that_is_never_accepted_is_no_success_though_it_reads_right"),
@@ -141,7 +141,7 @@ MUTANTS = (
     _m("no watchdog", AGENT, "        timer.start()\n", "        pass\n", "agent/test_deadline.py::test_a_library_that_is_never_loaded_ends_it_before_it_knows_its_options"),
     _m("a call may take for ever", "deadline.py", "    thread.join(seconds)\n", "    thread.join()\n", "agent/test_deadline.py::test_a_call_that_hangs_for_ever_does_not_hold_up_a_success"),
     _m("passing errors fail at once", "ec2.py", "                if not error.passing:", "                if True:", f"{FAULTS}::test_passing_trouble_does_not_fail_it"),
-    _m("threads are waited for at the end", AGENT, "    logging.shutdown()\n    os._exit(code)", "    logging.shutdown()\n    [t.join() for t in threading.enumerate() if t.name.endswith('(run)')]\n    os._exit(code)", "agent/test_deadline.py::test_a_call_that_hangs_for_ever_does_not_hold_up_a_success"),
+    _m("threads are waited for at the end", AGENT, "    finally:\n        os._exit(code)", "    finally:\n        [t.join() for t in threading.enumerate() if t.name.endswith('(run)')]\n        os._exit(code)", "agent/test_deadline.py::test_a_call_that_hangs_for_ever_does_not_hold_up_a_success"),
     # --- options
     _m("a boolean that cannot be read is dropped", "inputs.py", "            raise messages.bad_boolean(name, value)", "            pass", "agent/test_interface.py::test_a_boolean_that_cannot_be_read_is_refused_for_every_action"),
     _m("every boolean is true", "inputs.py", "    if text in FALSE:\n        return False\n", "", "agent/test_interface.py::test_a_flag_may_say_its_value_on_the_command_line", "agent/test_interface.py::test_both_spellings_are_read"),
