@@ -69,6 +69,7 @@ WATCHDOG_SECONDS = 1.0  # after the deadline; the operation itself ends before i
 ALARM_SECONDS = 0.8  # after the watchdog, which may not get to work
 ANSWER_SECONDS = 0.5  # for an answer on stdout that the exit code gives too
 
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _told_by_code = False  # is the exit code the whole result, whatever becomes of stdout?
 
 _watchdogs: List[threading.Timer] = []
@@ -113,17 +114,12 @@ def end_programs() -> None:
         pass
 
 
-def end_programs_on_signals() -> None:
-    """Before a signal ends the agent. SIGKILL, as Pacemaker sends it, reaches its whole process group."""
-
-    def end(number: int, _frame: object) -> None:
-        end_programs()
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
-
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, end)
+def interrupt(_number: int, _frame: Any) -> None:
+    """Ctrl-C, or a signal to end: what was opened is closed first. A second one changes nothing: it is under way."""
+    for number in ENDING:
+        if signal.getsignal(number) is interrupt:
+            signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def unwatch() -> None:
@@ -180,6 +176,7 @@ logging.lastResort = logging.NullHandler()  # before the log is set up, nobody w
 if TYPE_CHECKING:
     from aws_vpc_net import off
     from aws_vpc_net.ec2 import Stats
+    from aws_vpc_net.isolation import Isolation
     from aws_vpc_net.settings import Settings
     from aws_vpc_net.toolbox import Toolbox
 
@@ -317,6 +314,7 @@ class FenceAWSVPCNet:
         self._limit = limit
         self._plugs = list(tools.settings.plugs)
         self._fences: Dict[str, off.Fence] = {}
+        self._settling: Dict[str, Optional[Isolation]] = {}
         self._isolated: List[str] = []
         self._off: Dict[str, bool] = {}
 
@@ -349,16 +347,23 @@ class FenceAWSVPCNet:
         return True
 
     def _fence(self, plug: str) -> None:
-        """Isolate; after the last one, or the first that fails, stop those that are isolated."""
+        """Isolate all, at the first plug, as they settle together; then let this one settle.
+
+        After the last one, or the first that fails, stop those that are isolated.
+        """
         from aws_vpc_net import off
 
         try:
-            off.run(self.tools, self._fences[plug])
-            self._isolated.append(plug)
+            for each in () if self._isolated else self._plugs:
+                self._settling[each] = off.isolate(self.tools, self._fences[each])
+                self._isolated.append(each)
+            isolation = self._settling[plug]
+            if isolation:
+                isolation.settle()
         except FenceError:
             self._power_off()
             raise
-        if len(self._isolated) == len(self._plugs):
+        if plug == self._plugs[-1]:
             self._power_off()
 
     def _power_off(self) -> None:
@@ -435,7 +440,9 @@ def _operate(options: Dict[str, Any], chosen: Settings) -> int:
     wait = int(options["--power-wait"]) if chosen.changes else 0  # the library's, after each plug
     delay = _delay(options, chosen)
     limit = Limit(chosen.action, chosen.seconds + delay, wait)
-    end_programs_on_signals()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, interrupt)
     try:
         tools = toolbox(chosen, Deadline(chosen.seconds, STARTED + delay), stats)
         if chosen.looks_up_names:
@@ -553,18 +560,12 @@ def _run(logs: LoggingManager) -> int:
     return _operate(checked, chosen)
 
 
-def _interrupt(_number: int, _frame: Any) -> None:
-    """Ctrl-C; a second one changes nothing: the agent is about to end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    raise KeyboardInterrupt
-
-
 def main() -> int:
     """Run the agent; the exit code. Every failure ends in one line that an operator can act on."""
     logs = LoggingManager(SyslogLibHandler())
     try:
         if _interruptible:
-            signal.signal(signal.SIGINT, _interrupt)
+            signal.signal(signal.SIGINT, interrupt)
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # a name that it cannot show ends no list
         return _run(logs)

@@ -430,12 +430,18 @@ def at_once(work: List[Callable[[], Any]]) -> List[Any]:
                 results[index] = error
 
     threads: List[threading.Thread] = []
-    with suppress(RuntimeError):  # where no more threads can be started, fewer do the work
-        for _ in range(min(CONNECTIONS, len(work)) - 1):
-            thread = threading.Thread(target=run, daemon=True)
-            thread.start()
-            threads.append(thread)
-    run()
-    for thread in threads:
-        thread.join()
+    try:
+        with suppress(RuntimeError):  # where no more threads can be started, fewer do the work
+            for _ in range(min(CONNECTIONS, len(work)) - 1):
+                thread = threading.Thread(target=run, daemon=True)
+                thread.start()
+                threads.append(thread)
+        run()
+    except BaseException:  # an interrupt: nothing more is begun, and what is under way is waited for
+        with lock:
+            todo.clear()
+        raise
+    finally:
+        for thread in threads:
+            thread.join()
     return results

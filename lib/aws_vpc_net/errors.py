@@ -44,7 +44,10 @@ class ApiError(FenceError):
         code: EC2's error code, or the SDK's class of error.
         passing: worth another try (throttled, 5xx, broken or slow connection).
         unknown: the call may have taken effect all the same.
+        unallowed: refused as the caller's own policy does not allow it, or for no reason that is given.
     """
+
+    unallowed = False
 
     def __init__(
         self,
@@ -61,3 +64,8 @@ class ApiError(FenceError):
         self.code = code
         self.passing = passing
         self.unknown = unknown
+
+    @property
+    def gone(self) -> bool:
+        """Is the interface not there? The next read decides, as EC2's view may be behind."""
+        return self.code == "InvalidNetworkInterfaceID.NotFound"

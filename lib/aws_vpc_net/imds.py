@@ -124,6 +124,7 @@ class Imds:
         self.settings = settings
         self.problem = ""
         self._alive = False  # has it answered, if only with an error?
+        self._begun = False  # has a reply begun, in the attempt under way?
         self._token: Optional[str] = None
         self._lock = threading.Lock()
 
@@ -192,10 +193,12 @@ class Imds:
 
     def _once(self, path: str) -> str:
         """One attempt, also bounded where a reply trickles in byte by byte."""
+        self._begun = False
         done, answer = bounded(lambda: self._get(path), 2 * self.settings.seconds + 0.5)
         if not done:
             answer = Silent("no complete reply")
-        if isinstance(answer, Silent) and self._alive:
+        slow = not done or isinstance(answer, _NoReply)
+        if isinstance(answer, Silent) and (self._alive or (slow and self._begun)):
             answer = Stumbles(str(answer))
         if isinstance(answer, BaseException):
             raise answer
@@ -262,6 +265,7 @@ class Imds:
             sent = {name: value for name, value in headers.items() if value}
             connection.request(method, parts.path.rstrip("/") + path, headers={"Connection": "close", **sent})
             reply = connection.getresponse()
+            self._begun = True
             return reply.status, reply.read(65536).decode(errors="replace").strip()
         except socket.timeout as error:
             raise _NoReply("no reply") from error

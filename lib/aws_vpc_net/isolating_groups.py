@@ -15,11 +15,12 @@ from typing import Dict, FrozenSet, Optional, Set, Tuple
 from . import messages, rules
 from .errors import ApiError, FenceError
 from .rules import NONE, Groups, Instance, Interface
-from .toolbox import Toolbox
+from .toolbox import READ_ONCE_MORE_SECONDS, Toolbox
 
 log = logging.getLogger(__name__)
 
 NO_SUCH_GROUP = ("InvalidGroup.NotFound", "InvalidGroupId.NotFound", "InvalidSecurityGroupID.NotFound")
+TOO_MANY = "SecurityGroupsPerInterfaceLimitExceeded"
 
 _GROUP = re.compile(r"sg-[0-9a-f]{8,17}")
 
@@ -39,9 +40,9 @@ class IsolatingGroups:
     def of(self, interface: Interface, originals: Groups = NONE) -> Groups:
         """What to set on it; empty if there are no such groups, which EC2 does not allow."""
         self._vpcs[interface.id] = interface.vpc
-        policy = self._tools.policy
-        goal = rules.goal(interface.groups, policy, originals)
-        return self._fitting(interface.vpc) if policy.keep_only else goal
+        if self._tools.policy.keep_only:
+            return self._fitting(interface.vpc)
+        return rules.goal(interface.groups, self._tools.policy, originals)
 
     def look_up(self) -> None:
         """Ask which VPCs take the groups of ``secg``; at most once, and not for long. What fails stays unknown."""
@@ -51,16 +52,28 @@ class IsolatingGroups:
         before = self._tools.ec2.deadline
         self._tools.ec2.deadline = before.earlier(before.remaining() * 3 / 4)
         try:
-            self._usable = self._tools.groups.own_vpcs(self._tools.policy.secg)
-            for group in (g for g in self._tools.policy.secg if g not in self._usable):
+            found = self._own_vpcs()
+            if not found:
+                return  # EC2 knows better when they are set
+            self._usable = found
+            for group in (g for g in self._tools.policy.secg if g not in found):
                 log.warning(messages.group_dropped(self._id, group))
-            for group, vpcs in self._tools.groups.associated(self._usable).items():
-                self._usable[group].update(vpcs)
+            for group, vpcs in self._tools.groups.associated(found).items():
+                found[group].update(vpcs)
             self._complete = True
         except FenceError as error:
             log.debug("%s", error.text)
         finally:
             self._tools.ec2.deadline = before
+
+    def _own_vpcs(self) -> Dict[str, Set[str]]:
+        """The VPC of each group of ``secg``; what is not there is looked for once more, as the view may be behind."""
+        secg = self._tools.policy.secg
+        found = self._tools.groups.own_vpcs(secg)
+        if len(found) < len(secg):
+            self._tools.deadline.pause(READ_ONCE_MORE_SECONDS)
+            found.update(self._tools.groups.own_vpcs(secg))
+        return found
 
     def smaller(self, interface: str, goal: Groups, error: FenceError, *, look: bool) -> Groups:
         """What to try after EC2 refused ``goal``; empty if that is final.
@@ -68,20 +81,30 @@ class IsolatingGroups:
         Args:
             look: may the VPCs of ``secg`` be looked up? Not while the node is open.
         """
-        if not self._tools.policy.keep_only or not isinstance(error, ApiError) or error.code not in NO_SUCH_GROUP:
+        if not self._tools.policy.keep_only or not isinstance(error, ApiError):
             return NONE
-        vpc = self._vpcs[interface]
+        if error.code not in (*NO_SUCH_GROUP, TOO_MANY):
+            return NONE
+        vpc = self._vpcs.get(interface, "")
         named = goal & set(_GROUP.findall(error.text.split(error.code)[-1]))
         if look and not named:
             self.look_up()
         refused = named or (goal if len(goal) == 1 else NONE)
         self._refused |= {(vpc, g) for g in refused}
         smaller = (goal - refused if refused else NONE) or self._fitting(vpc)
+        if error.code == TOO_MANY:  # for those that fit it may not be true
+            return smaller if smaller < goal else NONE
         if smaller >= goal or len(goal) == 1:  # nothing tells which: one by one
             smaller = frozenset(sorted(smaller)[:1])
-        for group in sorted(goal - smaller if smaller else NONE):
-            log.warning(messages.group_dropped(interface, group))
+        for group in sorted(goal - smaller) if smaller else ():
+            if self._is_unusable(group, vpc):
+                log.warning(messages.group_dropped(interface, group))
         return smaller
+
+    def _is_unusable(self, group: str, vpc: str) -> bool:
+        """Is it known that the VPC does not take it?"""
+        known = self._usable is not None and vpc not in self._usable.get(group, ())
+        return known or (vpc, group) in self._refused
 
     def _fitting(self, vpc: str) -> Groups:
         """Those of ``secg`` that the VPC takes, as far as that is known."""

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-UNTRACK_ATTEMPTS = 3
+UNTRACK_ATTEMPTS = 3  # that took effect, or may have
+CLOSE_SECONDS = 0.1  # before what was opened and not closed is closed again
 
 
 class Isolation:
@@ -41,6 +42,7 @@ class Isolation:
         self.read_open: Set[str] = set()  # accepted, and open in the latest read
         self.touched: Set[str] = set()  # some attempt took effect, or may have
         self.failed: Dict[str, FenceError] = {}  # for now
+        self.uncertain: Set[str] = set()  # some attempt may have taken effect, and none was accepted since
         self.refused: Dict[str, FenceError] = {}  # for good
         # Where to put back to: the read that proved the record. If another fencer had isolated an interface by then,
         # it stays isolated; if not, that fencer sees our record before it reports success (see _keep_record).
@@ -59,24 +61,44 @@ class Isolation:
         self.originals: Dict[str, Groups] = dict(recorded.plan.originals if recorded.plan else {})
         self.claimed = False  # since groups were last set
         self.settled = 0.0  # the point in time at which the network has followed every change that was accepted
-        self.late_untrack_until = 0.0  # the point in time until which an untracking without a reply may arrive
+        self.late_until: Dict[str, float] = {}  # the point in time until which an untracking may arrive late
+        self.finished = False  # proven, after all has settled
         self.opened: Set[str] = set()  # set to untrack_secg by this run, perhaps, and not isolated since
         self.untracked: Dict[str, int] = {}  # how often it was tried
         self.to_untrack = self._choose_untracked(target, recorded)
 
-    def run(self) -> None:
-        """Returns only when every change was accepted and a later read shows every interface cut.
+    def isolate(self) -> None:
+        """Returns when every change was accepted and a later read shows every interface cut. It may have to settle.
 
         Raises:
             FenceError: it was refused, or not proven before the deadline.
         """
+        self._guarded(list(self.goals), settled=False)
+
+    def settle(self) -> None:
+        """Returns when a read that is made after the network has settled shows the same: then it is fenced.
+
+        Raises:
+            FenceError: as ``isolate``.
+        """
+        if self.finished:
+            return
+        self.tools.deadline.pause(self._wait())
+        if self.tools.deadline.passed:
+            raise messages.not_isolated(self.id, self._why_undue())
+        self._guarded([], settled=True)
+
+    def _guarded(self, todo: List[str], *, settled: bool) -> None:
         try:
-            self._run()
+            self._prove(todo, settled)
+        except BaseException:
+            self.opened |= self._late
+            self._outlast()
+            raise
         finally:
             self._close()
 
-    def _run(self) -> None:
-        todo = list(self.goals)
+    def _prove(self, todo: List[str], settled: bool) -> None:
         open_now: List[Interface] = []
         for pause in growing_pauses(0.1, 2.0):
             self._change(todo)
@@ -90,30 +112,59 @@ class Isolation:
             if seen is not None:
                 if seen.terminated:
                     log.info(messages.already_terminated(seen.id))
+                    self.finished = True
                     return
                 undecided = self._keep_record(seen)  # before what may end it here
                 taken_in = self._take_in_new(seen)
                 open_now = [i for i in seen.interfaces if not self._is_done(i)]
                 late = self._newly_gone(seen)
                 proven = self._reads_off(seen) and not (open_now or taken_in or undecided or late)
-                if proven and asked >= self._due:
+                self.finished = proven and asked >= self._due
+                if self.finished or (proven and not settled):
                     return
                 todo = [] if taken_in else self._next(open_now, seen)  # they were just set, all of them
+                self._check_untracked(open_now)
             self.tools.deadline.pause(self._wait() if proven else pause)
             if self.tools.deadline.passed:
-                unsettled = {"the network": f"settle_time={self.tools.settings.settle_seconds:g} was not over"}
-                nothing = unsettled if proven else {"interfaces": "no read showed them"}
+                nothing = self._why_undue() if proven else {"interfaces": "no read showed them"}
                 raise messages.not_isolated(self.id, self._why(open_now) or nothing)
+
+    def _check_untracked(self, open_now: List[Interface]) -> None:
+        """Fail where all is isolated, but an interface could not be untracked as often as it may be tried."""
+        missed = [i.id for i in open_now if self.untracked.get(i.id, 0) >= UNTRACK_ATTEMPTS and self._is_missed(i)]
+        if missed and len(missed) == len(open_now):
+            raise messages.not_untracked(self.id, missed)
+
+    def _is_missed(self, interface: Interface) -> bool:
+        return interface.id in self.to_untrack and interface.id in self.accepted and self._is_cut(interface)
+
+    # Time
+
+    @property
+    def _late(self) -> Set[str]:
+        """The interfaces whose untracking had no reply, and may still arrive."""
+        now = self.tools.deadline.now()
+        return {i for i, until in self.late_until.items() if until > now}
 
     @property
     def _due(self) -> float:
         """The point in time from which on a read can prove it."""
-        return max(self.settled, self.late_untrack_until)
+        return max([self.settled, *self.late_until.values()])
 
     def _wait(self) -> float:
         """Seconds until the next read, where only time is missing; an untracking that may arrive is looked for."""
-        now = self.tools.deadline.now()
-        return 1.0 if self.late_untrack_until > now else self.settled - now
+        return 1.0 if self._late else self.settled - self.tools.deadline.now()
+
+    def _why_undue(self) -> Dict[str, str]:
+        if self._late:
+            return dict.fromkeys(self._late, "a change to untrack_secg without a reply may still arrive")
+        return {"the network": f"settle_time={self.tools.settings.settle_seconds:g} was not over"}
+
+    def _outlast(self) -> None:
+        """Wait for untracking that may still arrive, before this ends without success."""
+        if self._late:
+            self.tools.ec2.use_reserve()
+            self.tools.deadline.pause(max(self.late_until.values()) - self.tools.deadline.now())
 
     def _next(self, open_now: List[Interface], seen: Instance) -> List[str]:
         """What to set next.
@@ -172,9 +223,12 @@ class Isolation:
         self.claimed = self.claimed and not interfaces
         self._untrack(interfaces)
         if self.opened:
-            self._dwell()
+            if not self.refused:
+                self._dwell()
             self.tools.ec2.use_reserve()  # what was opened must be set, whatever time that took
         self._set({i: self.goals[i] for i in interfaces if i not in self.refused})
+        if self.opened:
+            self.tools.deadline.pause(CLOSE_SECONDS)
         self._close()
         self.tools.ec2.keep_reserve()
         if self.refused:
@@ -208,16 +262,27 @@ class Isolation:
             return
         self.opened.update(todo)  # before any of them is, as whatever comes next may end it
         self.tools.ec2.insist = True  # on all that closes them again
-        self.untracked.update({i: self.untracked.get(i, 0) + 1 for i in todo})
         goals = {i: frozenset((untrack,)) for i in todo}
-        for interface, error in self.tools.groups.set_groups(goals, Category.MODIFICATION).items():
-            if self._took(interface, error):
+        try:
+            outcomes = self.tools.groups.set_groups(goals, Category.MODIFICATION)
+        except BaseException:
+            self._may_arrive(todo)
+            raise
+        for interface, error in outcomes.items():
+            took = self._took(interface, error)
+            if took:
                 self.to_untrack.discard(interface)
             elif error is not None and _may_have_taken(error):
-                # It may still arrive, after the isolation. Reads go on for a while, and isolate again.
-                self.late_untrack_until = self.tools.deadline.now() + self.tools.settings.api_seconds
+                self._may_arrive([interface])
             else:
                 self.opened.discard(interface)
+                continue
+            self.untracked[interface] = self.untracked.get(interface, 0) + 1
+
+    def _may_arrive(self, interfaces: List[str]) -> None:
+        """Their untracking may still arrive, after the isolation. Reads go on for a while, and isolate again."""
+        until = self.tools.deadline.now() + self.tools.settings.api_seconds
+        self.late_until.update(dict.fromkeys(interfaces, until))
 
     def _dwell(self) -> None:
         """Stay on ``untrack_secg`` until the network has followed: it may only ever see the newest groups."""
@@ -229,7 +294,7 @@ class Isolation:
             for interface, error in self.tools.groups.set_groups(todo, Category.MODIFICATION).items():
                 self.accepted.pop(interface, None)
                 smaller = self._smaller(interface, error)
-                if _is_gone(error) and _is_gone(self.failed.get(interface)):
+                if _is_gone(error) and _is_gone(self.failed.get(interface)):  # with a pause between the two
                     self.opened.discard(interface)  # not there, twice: nothing is open
                 if smaller:
                     again[interface] = self.goals[interface] = smaller
@@ -272,6 +337,7 @@ class Isolation:
         for interface, error in self.tools.groups.set_groups(goals, Category.MODIFICATION).items():
             if error is None:
                 self.opened.discard(interface)
+                self.touched.discard(interface)
             elif _for_good(error):
                 log.warning(messages.left_untracking(self.id, [interface], error.text))
                 self.opened.discard(interface)
@@ -287,6 +353,7 @@ class Isolation:
         self.failed.pop(interface, None)
         if error is None:
             self.touched.add(interface)
+            self.uncertain.discard(interface)
             self.settled = self.tools.deadline.now() + self.tools.settings.settle_seconds
             return True
         if _for_good(error):
@@ -295,6 +362,7 @@ class Isolation:
         self.failed[interface] = error
         if _may_have_taken(error):
             self.touched.add(interface)
+            self.uncertain.add(interface)
         return False
 
     # Other fencers, other interfaces
@@ -386,14 +454,13 @@ class Isolation:
     def _give_up(self) -> None:
         """EC2 refused a change for good: put back what may be put back, and fail."""
         category = next(iter(self.refused.values())).category
-        if not self.touched:
+        if not self.touched and not self.untracked:
             raise messages.refused_all(self.id, self.refused, category)
         self.tools.ec2.use_reserve()
+        self._outlast()
         try:
             seen = self._read()
         except FenceError as error:
-            if self.late_untrack_until > self.tools.deadline.now():
-                log.warning(messages.left_untracking(self.id, self.untracked, error.text))
             raise messages.refused_left(self.id, self.refused, self.touched, error.text) from error
         reason = self._why_left(seen)
         if seen is not None and reason is None:
@@ -406,7 +473,7 @@ class Isolation:
 
     def _why_left(self, seen: Optional[Instance]) -> Optional[str]:
         """Why our changes are not undone; None if they are: while any record but ours stands, nobody may."""
-        if any(_may_have_taken(e) for e in self.failed.values()):
+        if self.uncertain:
             return "the outcome of a change is unknown"
         if seen is None or self.plan is None:
             return "no read shows it" if seen is None else "there is no record, so another fencer may have fenced it"
@@ -422,17 +489,8 @@ class Isolation:
         if self.plan is not None and not any(recording.proven(plan, seen) for plan in self.plans):
             self._record_again(seen)
         still = {i.id for i in seen.interfaces if rules.between_steps(i.groups, self.tools.policy)}
-        ours = still & set(self.untracked) - set(self.accepted)
-        goals = {i: self._earlier(i) if i in self.refused else self.goals[i] for i in ours}
-        for pause in growing_pauses(0.1, 1.0):
-            errors = self.tools.groups.set_groups(goals, Category.MODIFICATION)
-            failed = {i: e for i, e in errors.items() if e is not None}
-            goals = {i: goals[i] for i, e in failed.items() if not _for_good(e) and not self.tools.deadline.passed}
-            for interface in sorted(set(failed) - set(goals)):
-                log.warning(messages.left_untracking(self.id, [interface], failed[interface].text))
-            if not goals:
-                return
-            self.tools.deadline.pause(pause)
+        self.opened |= still & set(self.untracked)
+        self._close()
 
     def _earlier(self, interface: str) -> Groups:
         """Where to put it back to: what it had in the read that proved the record; never to what is open to all."""
@@ -496,5 +554,4 @@ def _for_good(error: FenceError) -> bool:
 
 
 def _is_gone(error: Optional[FenceError]) -> bool:
-    """Is the interface not there? The next read decides, as EC2's view may be behind."""
-    return isinstance(error, ApiError) and error.code == "InvalidNetworkInterfaceID.NotFound"
+    return isinstance(error, ApiError) and error.gone

@@ -315,7 +315,9 @@ def not_permitted(doing: Doing, call: str, code: str, text: str) -> ApiError:
     where = f" in the {lacking[1]}" if lacking and lacking[1] != "identity-based policy" else ""
     hint = f"allow {action[1] if action else f'ec2:{call}'}{where}"
     reason = f"cannot {doing.what}: not permitted ({code}): {said}; {hint}"
-    return ApiError(Category.PERMISSION, reason, call=call, code=code)
+    error = ApiError(Category.PERMISSION, reason, call=call, code=code)
+    error.unallowed = not where
+    return error
 
 
 def denied(doing: Doing, call: str, code: str, text: str) -> ApiError:
@@ -361,7 +363,9 @@ def metadata_stumbles(doing: Doing, source: str, text: str) -> ApiError:
 
 
 def slow_credentials(doing: Doing, source: str, seconds: float) -> ApiError:
-    return credentials_stumble(doing, source, f"no complete reply in {seconds:.1f} s")
+    error = credentials_stumble(doing, source, f"no complete reply in {seconds:.1f} s")
+    error.unknown = True  # the call goes out when the source answers, though nobody waits for it
+    return error
 
 
 def credentials_expired(doing: Doing, source: str) -> ApiError:
@@ -561,6 +565,14 @@ def no_group_in_vpc(plug: str, interface: str, vpc: str, groups: Iterable[str]) 
 
 def untracking_skipped(plug: str) -> str:
     return f"{plug}: connections are not untracked without a backup in place; established ones may survive"
+
+
+def not_untracked(plug: str, interfaces: Iterable[str]) -> FenceError:
+    return FenceError(
+        Category.MODIFICATION,
+        f"{plug} is isolated, but no change of {_list(interfaces)} to untrack_secg was accepted: established "
+        "connections may survive; run on, then off",
+    )
 
 
 def not_opened_again(plug: str, interfaces: Iterable[str]) -> str:

@@ -60,7 +60,7 @@ def prepare(tools: Toolbox, plugs: List[str]) -> List[Fence]:
         raise messages.self_fencing(str(own))
     found = tools.instances.read([*plugs, *([own] if own else [])])
     if any(plug not in found for plug in plugs):  # a stale view, perhaps: once more before that is final
-        found = tools.read_once_more([*plugs, *([own] if own else [])])
+        found = {**found, **tools.read_once_more(plugs)}
     _refuse_fenced_fencer(tools, found.get(own) if own else None)
     return [_decide(tools, plug, found.get(plug), own) for plug in plugs]
 
@@ -138,10 +138,21 @@ def run(tools: Toolbox, fence: Fence) -> None:
     Raises:
         FenceError: it is not, or that was not proven.
     """
+    isolation = isolate(tools, fence)
+    if isolation:
+        isolation.settle()
+
+
+def isolate(tools: Toolbox, fence: Fence) -> Optional[Isolation]:
+    """Isolate one instance, which has to settle then; None for one that is terminated.
+
+    Raises:
+        FenceError: it is not isolated, or that was not proven.
+    """
     plug = fence.target.id
     if fence.target.terminated:
         log.info(messages.already_terminated(plug))
-        return
+        return None
     tools.ec2.keep_reserve()
 
     def look(found: Mapping[str, Instance]) -> None:
@@ -150,7 +161,9 @@ def run(tools: Toolbox, fence: Fence) -> None:
     recorded = recording.record(tools, fence.target, fence.originals, fence.own, look)
     if tools.policy.untrack is None:
         log.warning(messages.established_may_survive(plug, tools.settings.onfence_poweroff))
-    Isolation(tools, fence, recorded).run()
+    isolation = Isolation(tools, fence, recorded)
+    isolation.isolate()
+    return isolation
 
 
 def power_off(tools: Toolbox, plugs: Sequence[str]) -> None:

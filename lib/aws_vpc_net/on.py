@@ -195,7 +195,7 @@ class _Restore:
         outcomes = self.tools.groups.set_groups({i: self.goals[i] for i in interfaces}, Category.RESTORE)
         for interface, error in outcomes.items():
             self.failed.pop(interface, None)
-            if isinstance(error, ApiError) and not error.passing and not error.unknown and not _is_gone(error):
+            if isinstance(error, ApiError) and not error.passing and not error.unknown and not error.gone:
                 self.refused[interface] = error
             elif error is not None:
                 self.failed[interface] = error
@@ -280,11 +280,6 @@ class _Restore:
 
     def _is_closed(self, groups: Groups, goal: Groups) -> bool:
         return rules.cut(groups, self.tools.policy) if self.tools.policy.secg else groups == goal
-
-
-def _is_gone(error: ApiError) -> bool:
-    """Did the interface go away? Then the next read does not show it."""
-    return error.code == "InvalidNetworkInterfaceID.NotFound"
 
 
 def _forget(tools: Toolbox, plug: str, leftovers: Mapping[str, str]) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Seque
 
 from . import backup_tags, group_rules, identity, messages, rules
 from .ec2 import at_once
-from .errors import Category, FenceError
+from .errors import ApiError, FenceError
 from .instances import parse_instance
 from .target_checks import FAIL, OK, WARN, Line, Target, World
 from .toolbox import Toolbox
@@ -209,4 +209,4 @@ def _permissions(tools: Toolbox, targets: Sequence[Target]) -> List[Line]:
 
 
 def _is_refusal(result: Optional[FenceError]) -> bool:
-    return result is not None and result.category is Category.PERMISSION
+    return isinstance(result, ApiError) and result.unallowed

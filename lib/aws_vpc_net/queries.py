@@ -14,7 +14,7 @@ from .toolbox import READ_ONCE_MORE_SECONDS, Toolbox
 
 log = logging.getLogger(__name__)
 
-MONITOR_CALLS = 3  # at most
+MONITOR_CALLS = 3  # with a second look, which is left out beyond
 STATES = {"running": "on", "stopped": "off"}
 
 
@@ -51,7 +51,7 @@ def status(tools: Toolbox, plugs: List[str]) -> Dict[str, bool]:
 def _read_all(tools: Toolbox, ids: List[str]) -> Dict[str, Instance]:
     found = tools.instances.read(ids)
     if any(i not in found for i in ids):  # a stale view, perhaps: once more before that is final
-        found = tools.read_once_more(ids)
+        found = {**found, **tools.read_once_more(ids)}
     for instance in ids:
         if instance not in found:
             raise messages.unknown_instance(instance)
@@ -61,8 +61,9 @@ def _read_all(tools: Toolbox, ids: List[str]) -> Dict[str, Instance]:
 def monitor(tools: Toolbox) -> None:
     """Prove that fencing would work: credentials, API, groups, and the instance, if ``plug`` names one.
 
-    Two calls, whatever the account's size, or three for a name, or where something is not there at first. Pacemaker
-    passes no ``plug`` here, unless the device is configured with one: then it is the node that the device fences.
+    Two calls, whatever the account's size; three for a name (more if it is written in another case), or where
+    something is not there at first. Pacemaker passes no ``plug`` here, unless the device is configured with one: then
+    it is the node that the device fences.
 
     Raises:
         FenceError: it would not.

@@ -15,7 +15,7 @@ from typing import Callable, Dict, List, Mapping, Optional
 
 from . import backup_tags, messages, rules
 from .deadline import growing_pauses
-from .errors import Category, FenceError
+from .errors import ApiError, Category, FenceError
 from .rules import Groups, Instance
 from .toolbox import Toolbox
 
@@ -132,7 +132,7 @@ def _write(
     try:
         tools.tags.write(target.id, planned.tags)
     except FenceError as error:
-        if error.category is Category.PERMISSION:
+        if isinstance(error, ApiError) and error.unallowed:
             log.warning(messages.tag_condition(target.id, target.tags.get("cluster")))
         raise
     written.update(planned.tags)

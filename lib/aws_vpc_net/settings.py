@@ -153,10 +153,10 @@ class _Parser:
         return self.items("plug", self.text("plug") or "", separator)
 
     def settle_time(self, action: str) -> float:
-        """Seconds; they have to fit into the deadline beside what ``off`` keeps in reserve, twice if it untracks."""
+        """Seconds, which fit into the deadline beside the reserve and the calls of ``off``; twice if it untracks."""
         settle = float(seconds("settle-time", self.options.get("--settle-time", "5"), 0))
         deadline, untracks = _deadline(self.options), self.text("untrack-secg") is not None
-        if settle * (1 + untracks) >= 0.8 * deadline:
+        if settle * (1 + untracks) >= 0.8 * deadline - 1:
             error = messages.settle_too_long(settle, deadline, untracks)
             if action in ("off", "validate-all"):
                 raise error

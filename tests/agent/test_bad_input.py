@@ -61,7 +61,7 @@ ROWS = [
     Row(
         "removal leaves nothing", {"secg": "{app},{ssh}", "invert_sg_removal": None}, "validation", "without a group"
     ),
-    Row("group of another VPC", {"secg": "{foreign}"}, "modification", "does not exist"),
+    Row("group of another VPC", {"secg": "{foreign}"}, "modification", "belong to different networks"),
     Row("more than 16 groups", {"secg": ",".join(f"sg-{n:017x}" for n in range(17))}, "validation", "17 groups"),
     Row("long secg", {"secg": LONG}, "validation", "secg: the value is too long"),
     Row("control character in secg", {"secg": "{isolation}\x1b[31m"}, "validation", "secg: the value"),

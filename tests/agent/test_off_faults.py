@@ -190,6 +190,19 @@ def test_an_unknown_outcome_is_left_isolated(agent, ec2, keep):
     both_ways(agent, ec2, node, keep, before)
 
 
+def test_an_unknown_outcome_is_left_isolated_though_a_later_attempt_is_refused(agent, ec2, keep):
+    """The first attempt may still take effect; what was isolated is not rolled back behind it."""
+    node, second = ec2.world.nodes["node1"], ec2.world.interfaces["node1"][1]
+    mine = lambda call: call.params["NetworkInterfaceId"] == second  # noqa: E731
+    change = "ModifyNetworkInterfaceAttribute"
+    ec2.rules.add(change, LoseReply(), when=mine)
+    ec2.rules.add(change, Error("OperationNotPermitted"), when=mine, nth=2)
+    result = agent.command("off", node, **keep)
+    assert result.code == 1
+    assert "the outcome of a change is unknown" in result.last
+    assert is_cut(ec2, node, keep)
+
+
 def test_a_change_that_is_never_accepted_is_no_success_though_it_reads_right(agent, ec2, keep):
     node = ec2.world.nodes["node1"]
     ec2.rules.add("ModifyNetworkInterfaceAttribute", LoseReply(), times=None)

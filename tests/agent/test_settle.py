@@ -86,7 +86,7 @@ def test_without_time_to_settle_it_is_isolated_and_no_success(agent, ec2, node, 
     assert our_tags(ec2, node)
 
 
-@pytest.mark.parametrize(("settle", "untracks"), [(36, False), (18, True)])
+@pytest.mark.parametrize(("settle", "untracks"), [(35, False), (18, True)])
 def test_one_that_can_never_be_over_in_time_is_refused(agent, ec2, node, keep, settle, untracks):
     options = {**keep, "untrack_secg": ec2.world.open if untracks else None}
     fits = agent.command("validate-all", **{**options, "settle_time": settle - 1})
@@ -105,3 +105,17 @@ def test_it_is_a_whole_number_of_seconds(agent, ec2, node, keep, value):
     assert result.code == 1
     assert f"settle-time={value}: not a whole number of seconds" in result.last
     assert ec2.calls == []
+
+
+def test_several_plugs_settle_together(agent, ec2, keep):
+    nodes = [ec2.world.nodes["node1"], ec2.world.nodes["node2"]]
+    result = agent.command("off", ",".join(nodes), **{**keep, "settle_time": 3})
+    assert result.code == 0, result.err
+    changes = accepted(ec2)
+    assert len(changes) == 4
+    assert changes[-1] - changes[0] < 3, "the second was not isolated after the wait for the first"
+    reads = ec2.calls_of("DescribeInstances")
+    assert last_read(ec2) - changes[-1] >= 3
+    assert last_read(ec2) - changes[0] < 2 * 3 + 2
+    assert all(is_cut(ec2, node, keep) for node in nodes)
+    assert len(reads) == 1 + 2 * 3, "the first read shows both"

@@ -1,10 +1,11 @@
 """untrack_secg: through the group that allows everything, so that EC2 stops tracking, and then isolated."""
 
 import signal
+import threading
 import time
 
 import pytest
-from ec2.faults import Delay, Error, Hook, LoseReply, ServerError, Throttle
+from ec2.faults import Delay, Error, Hook, LoseReply, Reset, ServerError, Throttle
 from world_of import groups, is_cut
 
 
@@ -246,9 +247,8 @@ def broken_later(agent, ec2, tmp_path):
 
 def test_an_error_of_another_kind_between_the_steps_leaves_nothing_open(agent, ec2, node, options, broken_later):
     flag = broken_later(FOREIGN)
-    result = agent.command("off", node, **options)
+    agent.command("off", node, **options)
     assert flag.with_name("flag.done").exists()
-    assert result.code == 1
     assert not is_open(ec2, node)
 
 
@@ -259,13 +259,128 @@ def test_no_thread_for_the_second_round_leaves_nothing_open(agent, ec2, node, op
     assert is_cut(ec2, node, options)
 
 
-def test_interrupted_while_it_settles_between_the_steps_it_closes_first(agent, ec2, node, options):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupted_while_it_settles_between_the_steps_it_closes_first(agent, ec2, node, options, number):
     running = agent.start(*agent.arguments("off", node, **{**options, "settle_time": 10}))
     while len(sets(ec2)) < 2:
         time.sleep(0.02)
         assert running.poll() is None
-    running.send_signal(signal.SIGINT)
+    running.send_signal(number)
     _, err = running.communicate(timeout=30)
     assert running.returncode == 1
     assert "interrupted" in err
     assert is_cut(ec2, node, options)
+
+
+def test_interrupted_while_it_closes_it_goes_on_closing(agent, ec2, node, options):
+    throttled = ec2.rules.add(CHANGE, Throttle(), when=second_round(ec2), times=8)
+    running = agent.start(*agent.arguments("off", node, **options))
+    while throttled.fired < 4:
+        time.sleep(0.02)
+        assert running.poll() is None
+    for _ in range(3):
+        running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=30)
+    assert running.returncode == 1
+    assert "interrupted" in err
+    assert is_cut(ec2, node, options)
+
+
+# --- an untracking without a reply, which arrives later -----------------------------------------------------------
+
+
+def opening(ec2, interface):
+    """A change to the untracking group, of this interface or of any."""
+
+    def untracks(call):
+        wanted = interface in (None, call.params["NetworkInterfaceId"])
+        return wanted and call.listing("SecurityGroupId") == [ec2.world.open]
+
+    return untracks
+
+
+def arrives_late(ec2, interface, seconds):
+    """The untracking of an interface gets no reply, and takes effect so many seconds later. An event: it has."""
+    arrived = threading.Event()
+
+    def take_effect():
+        ec2.edit.set_groups(interface, [ec2.world.open])
+        arrived.set()
+
+    def later(_call):
+        timer = threading.Timer(seconds, take_effect)
+        timer.daemon = True
+        timer.start()
+
+    ec2.rules.add(CHANGE, Hook(later), when=opening(ec2, interface))
+    ec2.rules.add(CHANGE, Reset(), when=opening(ec2, interface))
+    return arrived
+
+
+@pytest.mark.parametrize("how", ["refused", "refused beside another", "reads fail"])
+def test_a_late_untracking_is_closed_though_off_fails(agent, ec2, node, options, how):
+    first, second = ec2.world.interfaces["node1"]
+    before = groups(ec2, node)[second]
+    isolates = lambda c: second_round(ec2, second)(c) and sorted(c.listing("SecurityGroupId")) != before  # noqa: E731
+    arrived = arrives_late(ec2, first, 1.5)
+    if how == "reads fail":
+        isolated = ec2.rules.add(CHANGE, Hook(lambda _call: None, late=True), when=second_round(ec2, second))
+        denied = Error("UnauthorizedOperation", "You are not authorized to perform this operation.", 403)
+        ec2.rules.add("DescribeInstances", denied, when=lambda call: isolated.fired > 0, times=None)
+    else:
+        ec2.rules.add(CHANGE, Error("OperationNotPermitted"), when=isolates, times=None)
+    if how == "refused beside another":
+        ec2.rules.add("CreateTags", Hook(lambda _c: ec2.edit.put_tags(node, {"lastfence": "1700000000"}), late=True))
+    result = agent.command("off", node, api_timeout=2, **options)
+    assert result.code == 1
+    assert arrived.wait(30)
+    assert not is_open(ec2, node)
+
+
+def test_a_second_of_throttling_does_not_use_up_the_attempts(agent, ec2, node, options):
+    first = ec2.world.interfaces["node1"][0]
+    throttled = ec2.rules.add(CHANGE, Throttle(), when=opening(ec2, first), times=4)
+    result = agent.command("off", node, **options)
+    assert result.code == 0, result.err
+    assert throttled.fired == 4
+    assert is_cut(ec2, node, options)
+
+
+def test_untracking_that_never_answers_fails_soon_and_says_so(agent, ec2, node, options):
+    first = ec2.world.interfaces["node1"][0]
+    ec2.rules.add(CHANGE, LoseReply(), when=opening(ec2, first), times=None)
+    result = agent.command("off", node, api_timeout=1, **options)
+    assert result.code == 1
+    assert f"no change of {first} to untrack_secg was accepted" in result.last
+    assert result.seconds < 20
+    assert is_cut(ec2, node, options)
+
+
+def test_where_an_untracking_is_refused_nothing_stays_open_for_the_settle_time(agent, ec2, node, options):
+    second = ec2.world.interfaces["node1"][1]
+    before = groups(ec2, node)
+    ec2.rules.add(CHANGE, Error("OperationNotPermitted"), when=opening(ec2, second), times=None)
+    result = agent.command("off", node, **{**options, "settle_time": 5})
+    assert result.code == 1
+    opened = [c for c in ec2.calls_of(CHANGE) if c.took_effect and c.listing("SecurityGroupId") == [ec2.world.open]]
+    closed = [c for c in ec2.calls_of(CHANGE) if c.took_effect and c.listing("SecurityGroupId") != [ec2.world.open]]
+    assert closed[0].ended - opened[0].ended < 5
+    assert groups(ec2, node) == before
+
+
+def test_interrupted_with_many_changes_to_come_none_is_begun_any_more(agent, ec2, options):
+    """More interfaces than changes at once: those that wait are not opened after the others have been closed."""
+    some = {"groups": [ec2.world.groups["app"], ec2.world.groups["db"]]}
+    node = ec2.edit.add_instance("many", [some] * 24)
+    ec2.rules.add(CHANGE, Delay(0.4), times=None)
+    running = agent.start(*agent.arguments("off", node, **options))
+    while not ec2.calls_of(CHANGE):
+        time.sleep(0.02)
+        assert running.poll() is None
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 1, err
+    assert not [c for c in ec2.calls_of(CHANGE) if c.outcome == "pending"]
+    opened = {c.params["NetworkInterfaceId"] for c in ec2.calls_of(CHANGE) if opening(ec2, None)(c)}
+    assert len(opened) < 24
+    assert not is_open(ec2, node)
