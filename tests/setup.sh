@@ -27,11 +27,11 @@ export PYTHONDONTWRITEBYTECODE=1
 
 ### Packages
 
-_debian_packages="fence-agents python3 python3-boto3 python3-requests python3-venv
+_debian_packages="fence-agents python3 python3-boto3 python3-venv
     autoconf automake make pkg-config xsltproc libxml2-utils logrotate"
-_fedora_packages="fence-agents-common python3 python3-boto3 python3-requests python3-pip
+_fedora_packages="fence-agents-common python3 python3-boto3 python3-pip
     autoconf automake make pkgconf-pkg-config libxslt libxml2 diffutils logrotate"
-_suse_packages="fence-agents python3 python3-boto3 python3-requests python3-pip
+_suse_packages="fence-agents python3 python3-boto3 python3-pip
     autoconf automake make pkg-config libxslt-tools libxml2-tools diffutils logrotate"
 
 _has_deb() { [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) == installed ]]; }
@@ -174,13 +174,12 @@ make_venv() {
     _complete "$VENV" "$key"
 }
 
-# To be put on PYTHONPATH. pip alone would take a later botocore for the oldest boto3. The newest brings requests along,
-# as the distribution's complains about the urllib3 that comes with it.
+# To be put on PYTHONPATH. pip alone would take a later botocore for the oldest boto3.
 make_boto3() {
     local folder=$build/boto3-$1 packages
     case $1 in
         oldest) packages="boto3==1.17.102 botocore==1.20.102" ;;
-        newest) packages="boto3 requests" ;;
+        newest) packages="boto3" ;;
         *) die "make_boto3 oldest|newest" ;;
     esac
     _fresh "$folder" "$packages" && return

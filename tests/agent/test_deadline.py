@@ -152,15 +152,13 @@ def metadata(pit):
     return {"AWS_EC2_METADATA_SERVICE_ENDPOINT": f"http://{pit.address}", "AWS_EC2_METADATA_DISABLED": None}
 
 
-def test_metadata_that_nobody_tells(agents, ec2, keep, node, pits, tmp_path):
+def test_metadata_that_nobody_tells(agents, ec2, keep, node, pits):
     """Region and credentials, which are needed, and which machine it is, which is not."""
     agents.agent.is_on(None)
     options = {**keep, "deadline": DEADLINE}
     no_region = {**options, "region": None}
     for why in ("silent", "body"):
         agents.start(why, "off", node, options=no_region, **metadata(pits[why]))
-    module = slow(tmp_path, "requests")
-    agents.start("module", "off", node, options=no_region, PYTHONPATH=module, **metadata(pits["silent"]))
     no_keys = {**options, "access_key": None, "secret_key": None, "skip_race_check": True}
     agents.start("keys", "off", node, options=no_keys, **metadata(pits["silent"]))
     other = ec2.world.nodes["node2"]
