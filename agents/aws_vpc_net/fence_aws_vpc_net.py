@@ -181,7 +181,10 @@ if TYPE_CHECKING:
     from aws_vpc_net.toolbox import Toolbox
 
 VERSION = "@VERSION@"
-SECRET_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN")
+SECRET_VARIABLES = (
+    *("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"),
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+)
 REFUSED = "the fencing library refused the options"
 
 log = logging.getLogger("fence_aws_vpc_net")
@@ -601,7 +604,9 @@ def _unexpected(error: Exception) -> str:
 def leave(code: int) -> NoReturn:
     """Exit, without waiting for threads that hang in an abandoned call, nor for readers that are not there."""
     try:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in ENDING:
+            if number == signal.SIGINT or signal.getsignal(number) is interrupt:
+                signal.signal(number, signal.SIG_IGN)
         if _told_by_code and isinstance(sys.stdout, io.StringIO):
             unwatch()  # a success is none the less one where nobody reads; all that follows has its own limits
             writer = outputs.write_answer(sys.__stdout__, sys.stdout.getvalue())

@@ -23,6 +23,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 _ending = threading.Event()
 _unfinished: List[subprocess.Popen[bytes]] = []
+_others: Set[int] = set()  # children of this process that no unfinished program has started
 
 
 class ProcessError(Exception):
@@ -37,7 +38,8 @@ def runner(note: Callable[[str], None]) -> Callable[..., Program]:
     """
 
     def run(command: List[str], **_pipes: Any) -> Program:
-        name = f"credential_process {command[0] if command else ''}"
+        path = command[0].split() if command else []  # a command in quotes holds its arguments, which may be secret
+        name = f"credential_process {path[0] if path else ''}"
         note(name)
         return Program(name, command)
 
@@ -51,6 +53,8 @@ class Program:
         self.returncode = 0
         self._name = name
         _adopt_orphans()
+        _others.update(_children().get(os.getpid(), ()))
+        _others.difference_update(p.pid for p in _unfinished)
         try:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
@@ -113,8 +117,8 @@ def end_all() -> None:
             process.kill()
 
 
-def _descendants(ancestor: int) -> Set[int]:
-    """The processes below one, by /proc; zombies too. Only ``stat`` is read, which hangs on no process."""
+def _children() -> Dict[int, List[int]]:
+    """The children of each process, by /proc; zombies too. Only ``stat`` is read, which hangs on no process."""
     children: Dict[int, List[int]] = {}
     for name in os.listdir("/proc") if os.path.isdir("/proc") else ():
         if name.isdigit():
@@ -122,11 +126,17 @@ def _descendants(ancestor: int) -> Set[int]:
                 with open(f"/proc/{name}/stat", "rb") as file:
                     parent = int(file.read().rpartition(b")")[2].split()[1])
                 children.setdefault(parent, []).append(int(name))
+    return children
+
+
+def _descendants(ancestor: int) -> Set[int]:
+    """The processes below one, but those that were there before a program was started."""
+    children = _children()
     found: Set[int] = set()
     todo = [ancestor]
     while todo:
         for child in children.get(todo.pop(), []):
-            if child not in found:
+            if child not in found and child not in _others:
                 found.add(child)
                 todo.append(child)
     return found

@@ -64,8 +64,12 @@ def error_of(error: BaseException, doing: Doing, asked: List[str]) -> Optional[A
         asked: whom the SDK turned to; the last one has failed.
     """
     source = (asked[-1] if asked else "") or "their source"
-    if isinstance(error, Stumbles) or _CONTAINER_STUMBLES.search(str(error)):
+    if _CONTAINER_STUMBLES.search(str(error)):
+        return messages.credentials_stumble(doing, "the container's credentials service", str(error))
+    if isinstance(error, Stumbles):
         return messages.credentials_stumble(doing, source, str(error))
+    if isinstance(error, KeyError) and error.args[:1] in (("AccessKeyId",), ("SecretAccessKey",), ("Expiration",)):
+        return messages.credentials_incomplete(doing, source, str(error.args[0]))
     if isinstance(error, credential_process.ProcessError):
         return messages.program_failed(doing, str(error))
     if isinstance(error, RuntimeError) and _EXPIRED in str(error):

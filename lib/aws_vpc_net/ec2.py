@@ -95,6 +95,7 @@ class Ec2:
         self._imds: Optional[Imds] = None
         self._renewing = threading.Lock()
         self._may_renew = False  # credentials that have expired, once
+        self._hanging = ""  # the source of credentials that an abandoned attempt has asked
         self._attempt_seconds = 2 * settings.api_seconds + 1  # to connect, to reply, and a little
 
     def next_plug(self, waited: float) -> None:
@@ -193,6 +194,8 @@ class Ec2:
         error: Optional[ApiError] = None
         source = asked[-1] if asked else ""
         if not done:
+            source = source if asked else self._hanging  # EC2 was not asked: it waits for the one before
+            self._hanging = source
             error = messages.slow_credentials(doing, source, limit) if source else None
             error = error or messages.slow_call(doing, name, limit)
         elif isinstance(result, BaseException):
@@ -254,9 +257,12 @@ class Ec2:
                 log.debug("the credentials have expired and are asked for anew")
                 self._may_renew = False
                 try:
-                    self._client, self._imds, _ = self._build()
+                    client, imds, renewable = self._build()
                 except FenceError as error:  # that those of before have expired says more
                     log.debug("there are no others: %s", error.text)
+                else:
+                    if renewable:  # or there are none now
+                        self._client, self._imds = client, imds
             return self._client is not used
 
     def _build(self) -> Tuple[Any, Imds, bool]:

@@ -16,7 +16,7 @@ import socket
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Optional, Tuple, TypeVar
+from typing import Any, Callable, Dict, Optional, Set, Tuple, TypeVar
 from urllib.parse import urlsplit
 
 from . import logs
@@ -38,6 +38,8 @@ _TOKEN = re.compile(r"[\x21-\x7e]+")
 _ROLE_NAME = re.compile(r"[\w+=,.@-]+")
 
 T = TypeVar("T")
+
+_living: Set[str] = set()  # endpoints that have answered, if only with an error; a client may be built anew
 
 
 class ImdsError(Exception):
@@ -107,7 +109,8 @@ def settings_of(core: Any) -> ImdsSettings:
 def _is_address(endpoint: str) -> bool:
     try:
         parts = urlsplit(endpoint)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        written = re.fullmatch(r"[!-~]+", endpoint)
+        return bool(written and parts.scheme in ("http", "https") and parts.hostname and parts.port != 0)
     except ValueError:
         return False
 
@@ -123,7 +126,7 @@ class Imds:
     def __init__(self, settings: ImdsSettings) -> None:
         self.settings = settings
         self.problem = ""
-        self._alive = False  # has it answered, if only with an error?
+        self._tokenless = False  # did it answer without a token?
         self._begun = False  # has a reply begun, in the attempt under way?
         self._token: Optional[str] = None
         self._lock = threading.Lock()
@@ -140,10 +143,10 @@ class Imds:
         except ValueError:
             return
         host = parts.hostname or ""
-        given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
-        if given != "*":
-            names = [given, host, f"[{host}]" if ":" in host else None, parts.netloc]
-            os.environ["no_proxy"] = ",".join(name for name in names if name)
+        given = (os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "").split(",")
+        if given != ["*"]:
+            names = [*given, host, f"[{host}]" if ":" in host else "", parts.netloc]
+            os.environ["no_proxy"] = ",".join(dict.fromkeys(name for name in names if name))
 
     def ask(self, path: str, read: Callable[[str], T], *, patience: float, stumbles: float = 0.0) -> T:
         """What the service says at a path below ``meta-data``.
@@ -198,7 +201,7 @@ class Imds:
         if not done:
             answer = Silent("no complete reply")
         slow = not done or isinstance(answer, _NoReply)
-        if isinstance(answer, Silent) and (self._alive or (slow and self._begun)):
+        if isinstance(answer, Silent) and (self.settings.endpoint in _living or (slow and self._begun)):
             answer = Stumbles(str(answer))
         if isinstance(answer, BaseException):
             raise answer
@@ -207,12 +210,13 @@ class Imds:
     def _get(self, path: str) -> str:
         with self._lock:
             token, self._token = self._token, None
-        status, text = self._request_with(token, path) if token else (401, "")
+        status, text = self._request_with(token, path) if token or self._tokenless else (401, "")
         if status == 401:  # there is no token, or it is good no longer
             token = self._new_token()
             status, text = self._request_with(token, path)
         if status == 200:
-            self._alive = True
+            _living.add(self.settings.endpoint)
+            self._tokenless = not token
             with self._lock:
                 self._token = token
             return text
@@ -232,7 +236,7 @@ class Imds:
             if not self.settings.v1:
                 raise
             return None
-        if status in (403, 404, 405) and self.settings.v1:
+        if status in (403, 404, 405, 501) and self.settings.v1:
             return None
         if status != 200:
             raise self._failure(status)
@@ -242,7 +246,7 @@ class Imds:
 
     def _failure(self, status: int, more: str = "") -> ImdsError:
         if status == 429 or status >= 500:
-            self._alive = True
+            _living.add(self.settings.endpoint)
             return Stumbles(f"HTTP {status}")
         return ImdsError(f"HTTP {status}{f', {more}' if more else ''}")
 
@@ -270,7 +274,7 @@ class Imds:
         except socket.timeout as error:
             raise _NoReply("no reply") from error
         except (OSError, http.client.HTTPException) as error:
-            self._alive = True
+            _living.add(self.settings.endpoint)
             raise Stumbles(f"connection broken: {error or type(error).__name__}") from error
         finally:
             connection.close()

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 NO_SUCH_GROUP = ("InvalidGroup.NotFound", "InvalidGroupId.NotFound", "InvalidSecurityGroupID.NotFound")
 TOO_MANY = "SecurityGroupsPerInterfaceLimitExceeded"
+QUOTA = 5  # groups of an interface, where nobody has asked EC2 for more
 
 _GROUP = re.compile(r"sg-[0-9a-f]{8,17}")
 
@@ -92,8 +93,8 @@ class IsolatingGroups:
         refused = named or (goal if len(goal) == 1 else NONE)
         self._refused |= {(vpc, g) for g in refused}
         smaller = (goal - refused if refused else NONE) or self._fitting(vpc)
-        if error.code == TOO_MANY:  # for those that fit it may not be true
-            return smaller if smaller < goal else NONE
+        if error.code == TOO_MANY and smaller >= goal:
+            smaller = frozenset(sorted(smaller)[:QUOTA])
         if smaller >= goal or len(goal) == 1:  # nothing tells which: one by one
             smaller = frozenset(sorted(smaller)[:1])
         for group in sorted(goal - smaller) if smaller else ():

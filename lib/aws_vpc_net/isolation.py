@@ -434,7 +434,7 @@ class Isolation:
         originals = {i.id: found[i.id] for i in new}
         goals = {i.id: self.isolating.of(i, originals[i.id]) for i in new}
         for interface in new:
-            if interface.managed or interface.unfiltered or not goals[interface.id]:
+            if interface.managed or interface.unfiltered or not interface.groups or not goals[interface.id]:
                 raise messages.cannot_take_in(self.id, interface.id)
         if self.plan is not None:
             more = recording.record_more(self.tools, seen, originals, self.plan)

@@ -353,8 +353,13 @@ def no_credentials(doing: Doing, call: str, code: str, text: str, *, passing: bo
 
 
 def credentials_stumble(doing: Doing, source: str, text: str) -> ApiError:
-    reason = f"cannot {doing.what}: no credentials: {source}: {text}"
+    reason = f"cannot {doing.what}: no credentials: {source}: {_words(text)}"
     return ApiError(Category.AUTHENTICATION, reason, call="credentials", code="CredentialsUnavailable", passing=True)
+
+
+def credentials_incomplete(doing: Doing, source: str, text: str) -> ApiError:
+    reason = f"cannot {doing.what}: no credentials: {source} gives incomplete ones: {text} is missing"
+    return ApiError(Category.AUTHENTICATION, reason, call="credentials", code="CredentialsIncomplete")
 
 
 def metadata_stumbles(doing: Doing, source: str, text: str) -> ApiError:

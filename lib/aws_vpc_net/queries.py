@@ -30,6 +30,9 @@ def resolve(tools: Toolbox) -> Dict[str, str]:
             found[plug] = plug
             continue
         matched = tools.instances.named(plug, tools.settings.filters)
+        if not matched:  # a stale view, perhaps: once more before that is final
+            tools.deadline.pause(READ_ONCE_MORE_SECONDS)
+            matched = tools.instances.named(plug, tools.settings.filters)
         if not matched:
             raise messages.no_such_name(plug)
         if len(matched) > 1:

@@ -90,7 +90,9 @@ _SERVICES = {"ec2": "EC2", "query": "STS"}  # by the protocol that the SDK parse
 # What a document begins with, up to the name of its first element.
 _ASIDE = rb"<\?[^>]*>|<!--(?:(?!-->).)*-->"
 _ROOT = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:(?:" + _ASIDE + rb")\s*)*<(?:[\w.-]+:)?([\w.-]+)", re.DOTALL)
-_CODE = re.compile(rb"<Code>\s*[^\s<]")
+# An error of EC2 (Response/Errors/Error/Code) or of STS (ErrorResponse/Error/Code), with a code in it.
+_NAME = rb"<(?:[\w.-]+:)?"
+_ERROR = re.compile(_NAME + rb"Error>\s*(?:" + _NAME + rb"Type>[^<]*</[^>]*>\s*)?" + _NAME + rb"Code>\s*[^\s<]")
 _TITLE = re.compile(rb"<title[^>]*>([^<]{1,1000})", re.IGNORECASE)
 
 
@@ -159,7 +161,7 @@ def check(response: Mapping[str, Any], service: str) -> None:
     name = root[1].decode("ascii", "replace") if root else ""
     if status < 300 and name == f"{operation}Response":
         return
-    if status >= 300 and name in ("Response", "ErrorResponse") and _CODE.search(body):
+    if status >= 300 and name in ("Response", "ErrorResponse") and _ERROR.search(body):
         return
     raise ForeignReply(operation, service, status, _content(response["headers"], body))
 

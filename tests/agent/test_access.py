@@ -454,6 +454,7 @@ def test_an_sts_that_never_answers_is_named(agent, ec2, behind, keep, which):
     last = refused(agent, ec2, keep, deadline=6, api_timeout=1)
     assert last.startswith("ERROR: deadline error: gave up after 6 s")
     assert "AssumeRole of STS at sts.eu-central-1.amazonaws.com" in last
+    assert "DescribeInstances" not in last, "also of attempts that wait for the first one"
 
 
 def test_a_log_in_that_has_expired_is_told_at_once(agent, ec2, behind, proxy, keep):

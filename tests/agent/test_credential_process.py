@@ -219,3 +219,30 @@ def test_what_a_program_leaves_behind_on_purpose_stays(agent, ec2, node, keep, p
     stayed = left(tmp_path)
     assert len(stayed) == 1
     os.kill(stayed[0], signal.SIGKILL)
+
+
+def test_what_ran_before_is_left_alone(agent, node, keep, program, tmp_path):
+    """A wrapper that starts something of its own, and then becomes the agent: that is the agent's child too."""
+    program(HANGS)
+    mine = tmp_path / "mine"
+    words = [os.environ["AGENT"], *agent.arguments("off", node, deadline=2, **keep)]
+    text = f'sleep 600 </dev/null >/dev/null 2>&1 & echo $! > {mine}; exec "$@"'
+    done = subprocess.run(
+        ["/bin/sh", "-c", text, "sh", *words], env=agent.env, capture_output=True, text=True, timeout=60, check=False
+    )
+    pid = int(mine.read_text())
+    try:
+        assert done.returncode == 1
+        assert len(noted(tmp_path)) == 1
+        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+            assert file.read().rpartition(")")[2].split()[0] != "Z"
+    finally:
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_its_arguments_are_not_shown_though_all_is_in_quotes(agent, node, keep):
+    files(agent, '[default]\ncredential_process = "/no/such/program --pin hunter2hunter2"\n')
+    result = agent.command("status", node, **keep)
+    assert result.code == 1
+    assert "credential_process /no/such/program " in result.last
+    assert "hunter2" not in result.err

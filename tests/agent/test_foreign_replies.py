@@ -28,9 +28,12 @@ NOT_EC2 = {
     "500": Page(XHTML, 500),
     "503": Page(status=503),
     "comments": Page(b"<!-- -->" * 500 + b"<html/>", 403),
+    "gateway": Page(b"<Response><Code>403</Code><Message>blocked</Message></Response>", 403),
+    "portal": Page(b"<Response><Status><Code>1</Code></Status></Response>", 403),
     "success": Page(b'<CreateTagsResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"/>', 403),
 }
-LASTING = ["302", "400", "401", "403", "404", "407", "comments", "success"]  # no other try is worth while
+# No other try is worth while.
+LASTING = ["302", "400", "401", "403", "404", "407", "comments", "gateway", "portal", "success"]
 SHORT = {"deadline": 3, "api_timeout": 1}
 
 
@@ -57,6 +60,20 @@ def test_a_read_says_that_the_reply_is_not_ec2s(agent, ec2, keep, action, page):
     assert result.last.startswith(f"ERROR: {'retrieval' if page in LASTING else 'deadline'} error: ")
     assert (rule.fired == 1) == (page in LASTING)
     assert ec2.snapshot() == before
+
+
+@pytest.mark.parametrize("which", ["oldest", "newest"])
+def test_a_refusal_with_prefixes_is_ec2s(agent, ec2, keep, which):
+    """As some clouds with this API write it."""
+    body = (
+        b'<e:Response xmlns:e="http://ec2.amazonaws.com/doc/2016-11-15/"><e:Errors><e:Error>'
+        b"<e:Code>UnauthorizedOperation</e:Code><e:Message>Not you.</e:Message></e:Error></e:Errors></e:Response>"
+    )
+    use(agent, which)
+    ec2.rules.add("DescribeInstances", Page(body, 403, content_type="text/xml"))
+    result = agent.command("status", ec2.world.nodes["node1"], **keep)
+    assert result.last.startswith("ERROR: permission error")
+    assert "UnauthorizedOperation" in result.last
 
 
 @pages("html", "xhtml", "407")

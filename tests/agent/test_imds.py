@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import socket
+import time
 
 import pytest
 from ec2 import AccessKey, Hook, Imds
@@ -54,6 +55,29 @@ def test_off_waits_wherever_imds_stumbles(agent, ec2, node, keep, imds, mode, re
     result = agent.pacemaker("off", node, **keep)
     assert result.code == 0, result.err
     assert is_cut(ec2, node, keep)
+
+
+def test_off_waits_for_a_service_that_restarts(agent, ec2, node, keep, imds):
+    """An error, and then nobody listens for longer than a machine without the service is given."""
+    imds.stumble("503", requests=1)
+    running = agent.start(*agent.arguments("off", node, **keep))
+    while not imds.paths:
+        time.sleep(0.02)
+        assert running.poll() is None
+    imds._transport.stop()
+    time.sleep(4)
+    assert running.poll() is None, running.communicate()[1]
+    with Imds(ec2.world.nodes["node3"], ec2.region, port=int(imds.endpoint.rpartition(":")[2])) as again:
+        again.values = imds.values
+        _, err = running.communicate(timeout=60)
+    assert running.returncode == 0, err
+    assert is_cut(ec2, node, keep)
+
+
+def test_version_1_serves_where_the_service_knows_no_other(agent, ec2, node, keep, imds):
+    imds.stumble("501", requests=100, path="api/token")
+    imds.v1 = True
+    assert agent.pacemaker("off", node, **keep).code == 0
 
 
 def test_off_waits_for_the_region_while_imds_stumbles(agent, ec2, node, keep, imds):

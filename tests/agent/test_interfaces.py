@@ -98,6 +98,32 @@ def test_a_group_that_is_gone_is_left_out_whatever_the_code(agent, ec2, keep, co
     assert is_cut(ec2, node, keep)
 
 
+def test_more_groups_than_an_interface_may_have_are_left_out(agent, ec2):
+    """EC2's quota of an interface is 5 by default; each group of secg isolates."""
+    node = ec2.world.nodes["node1"]
+    secg = ",".join(ec2.edit.add_group(f"isolation{n}") for n in range(7))
+    options = {"secg": secg, "invert_sg_removal": True}
+    before = ec2.snapshot()
+    result = agent.command("off", node, **options)
+    assert result.code == 0, result.err
+    assert is_cut(ec2, node, options)
+    assert [len(g) for g in groups(ec2, node).values()] == [5, 5]
+    assert agent.command("on", node, **options).code == 0
+    assert ec2.snapshot() == before
+
+
+def test_an_interface_without_groups_that_appears_leaves_the_others_isolated(agent, ec2, keep):
+    node = ec2.world.nodes["node1"]
+    appear = Hook(lambda _call: ec2.edit.secondary_interfaces(node, [secondary_interface(7)]), late=True)
+    ec2.rules.add(CHANGE, appear)
+    result = agent.command("off", node, **keep)
+    assert result.code == 1
+    assert "partial error" in result.last
+    assert "cannot be isolated" in result.last
+    assert set(map(tuple, groups(ec2, node).values())) == {(ec2.world.isolation,)}
+    assert {c.params["NetworkInterfaceId"] for c in ec2.calls_of(CHANGE)} == set(ec2.world.interfaces["node1"])
+
+
 def test_an_associated_group_serves_both_vpcs(agent, ec2, two_vpcs):
     agent.env["PYTHONPATH"] = os.environ["BOTO3_NEWEST"]
     node, _, _, other = two_vpcs

@@ -500,6 +500,15 @@ class Nothing(Fault):
         reply.body = success_reply(call.action, "<reservationSet/>").body
 
 
+@pytest.mark.parametrize("plug", ["node1", "10.20.0"])
+def test_a_name_that_is_not_found_at_once_is_looked_up_again(agent, ec2, keep, plug):
+    address = next(r.nics[0].private_ip_address for r in ec2._moto.backend().all_instances())
+    rule = ec2.rules.add("DescribeInstances", Nothing(), times=4 if plug == "node1" else 2)
+    result = agent.command("status", plug if plug == "node1" else address, **keep)
+    succeeds(result)
+    assert rule.fired == (4 if plug == "node1" else 2)
+
+
 @pytest.mark.parametrize("action", ["off", "on", "status"])
 def test_a_first_read_without_the_instance_is_not_final(agent, ec2, node, keep, action):
     if action == "on":
