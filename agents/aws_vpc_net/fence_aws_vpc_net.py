@@ -68,6 +68,7 @@ threading.excepthook = lambda _what: None  # until there is a log
 WATCHDOG_SECONDS = 1.0  # after the deadline; the operation itself ends before it
 ALARM_SECONDS = 0.8  # after the watchdog, which may not get to work
 ANSWER_SECONDS = 0.5  # for an answer on stdout that the exit code gives too
+LEAVING_SECONDS = 4.0  # after which the kernel ends it, should all that bounds the end have failed
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _told_by_code = False  # is the exit code the whole result, whatever becomes of stdout?
@@ -116,10 +117,15 @@ def end_programs() -> None:
 
 def interrupt(_number: int, _frame: Any) -> None:
     """Ctrl-C, or a signal to end: what was opened is closed first. A second one changes nothing: it is under way."""
-    for number in ENDING:
-        if signal.getsignal(number) is interrupt:
-            signal.signal(number, signal.SIG_IGN)
+    ignore_signals()
     raise KeyboardInterrupt
+
+
+def ignore_signals() -> None:
+    """From now on no signal changes what comes of it."""
+    for number in ENDING:
+        if number == signal.SIGINT or signal.getsignal(number) is interrupt:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def unwatch() -> None:
@@ -458,6 +464,7 @@ def _operate(options: Dict[str, Any], chosen: Settings) -> int:
             tools = replace(tools, settings=chosen)
             options["--plug"] = ",".join(chosen.plugs)
         code = _preflight(tools, names) if chosen.preflight else FenceAWSVPCNet(tools, limit).run(options)
+        ignore_signals()  # it is decided
         result = {0: "ok", 2: "off"}.get(code, "failed")
         return code
     finally:
@@ -581,6 +588,8 @@ def main() -> int:
         text = str(messages.library_refused(errors[0] if errors else REFUSED))
     except KeyboardInterrupt:
         text = messages.interrupted()
+    except BrokenPipeError:  # of stdout, where nothing else is written by the library
+        return 1
     except Exception as error:  # noqa: BLE001 - a bug must not end in a traceback, nor in another exit code
         text = _unexpected(error)
     global _spare  # noqa: PLW0603
@@ -604,11 +613,10 @@ def _unexpected(error: Exception) -> str:
 def leave(code: int) -> NoReturn:
     """Exit, without waiting for threads that hang in an abandoned call, nor for readers that are not there."""
     try:
-        for number in ENDING:
-            if number == signal.SIGINT or signal.getsignal(number) is interrupt:
-                signal.signal(number, signal.SIG_IGN)
+        ignore_signals()
         if _told_by_code and isinstance(sys.stdout, io.StringIO):
             unwatch()  # a success is none the less one where nobody reads; all that follows has its own limits
+            signal.setitimer(signal.ITIMER_REAL, LEAVING_SECONDS)
             writer = outputs.write_answer(sys.__stdout__, sys.stdout.getvalue())
             outputs.BackgroundHandler.drain()
             if writer:
@@ -625,7 +633,9 @@ def _flushed(code: int) -> int:
     """The exit code, which is 1 where the answer is on stdout and cannot be written."""
     try:
         sys.stdout.flush()
-    except (OSError, AttributeError):  # closed, or never open
+    except (OSError, AttributeError) as error:  # closed, or never open
+        if not isinstance(error, BrokenPipeError):  # as with "| head": whoever closed it needs no word
+            log.error(messages.stdout_failed(str(error)))
         return code or 1
     return code
 

@@ -955,6 +955,10 @@ def no_resources(reason: str) -> str:
     return f"out of memory or of threads: {reason}; raise this machine's limits (ulimit -v, pids), then repeat"
 
 
+def stdout_failed(reason: str) -> str:
+    return f"the answer could not be written to stdout: {reason}; check where stdout leads to"
+
+
 def stuck(action: str, seconds: float) -> str:
     return (
         f"deadline error: {action} did not end in {seconds:g} s and was ended; "

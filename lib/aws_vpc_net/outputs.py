@@ -98,13 +98,14 @@ class BackgroundHandler(logging.Handler):
         return self._records.empty()
 
     def _write_what_fits(self) -> None:
-        """Without a thread, and only to what takes it at once."""
+        """Where no thread writes, or it is stuck: only what is taken at once."""
         if not isinstance(self._handler, StreamWriter):
             return
         with suppress(Exception):
-            while not self._records.empty() and takes(self._handler.stream.fileno()):
-                record = self._records.get()
+            while takes(self._handler.stream.fileno()):
+                record = self._records.get_nowait()  # the thread may have taken it meanwhile
                 if record:
+                    record.msg = str(record.msg)[: PIECE - 1]
                     self._handler.emit(record)
 
     @classmethod

@@ -109,10 +109,8 @@ def _write_and_prove(
         if patience.passed:
             raise messages.record_unverified(target.id, "no group was changed")
         if not seen or not proven(current, seen):
-            tools.deadline.pause(pause)
-        if (
-            wrote - tools.deadline.remaining() > MISSING_SECONDS
-        ):  # an "on" may have deleted it; the reads may be behind
+            patience.pause(pause)  # not beyond it: then one more read decides
+        if wrote - tools.deadline.remaining() > MISSING_SECONDS:  # an "on" may have deleted it, or reads are behind
             tools.tags.write(target.id, current.tags)
             wrote = tools.deadline.remaining()
     raise AssertionError("growing_pauses never ends")

@@ -23,7 +23,7 @@ MODES = (
 )  # fmt: skip
 MODIFY, DESCRIBE = "ModifyNetworkInterfaceAttribute", "DescribeInstances"
 SECONDS = 10.0  # the deadline, on the bench's clock
-SETTLE_SECONDS = 1.0
+SETTLE_SECONDS = 1
 API_SECONDS = 0.2
 ATTEMPT_SECONDS = 0.5  # for a whole reply
 SCALE = 100.0  # pauses are so many times shorter; the bench's clock counts them in full
@@ -93,7 +93,7 @@ class Bench:
         self.run = Run()
         self._mark: Optional[Mark] = None
         self._make: Callable[[Any], Any] = ec2._client
-        self._made: Dict[float, Any] = {}  # by the time of a call
+        self._made: Dict[float, Tuple[Any, Any, bool]] = {}  # by the time of a call
 
     def fresh(self) -> Dict[str, str]:
         """A fresh world, or the last one as it was when it was fresh; its groups."""
@@ -103,15 +103,17 @@ class Bench:
             self._mark = self.server.mark()
         return {**self.server.world.groups, "isolation2": self._spare}
 
-    def client(self, chosen: settings.Settings) -> RunClient:
+    def client(self, chosen: settings.Settings) -> Tuple[RunClient, Any, bool]:
         """In the place of ``aws_vpc_net.ec2._client``."""
-        made = self._made.get(chosen.api_seconds)
-        if made is None:
-            made = self._made[chosen.api_seconds] = self._make(chosen)
+        found = self._made.get(chosen.api_seconds)
+        if found is None:
+            found = self._made[chosen.api_seconds] = self._make(chosen)
+            made = found[0]
             made.meta.events.register(f"after-call.ec2.{DESCRIBE}", replies.complete)
             # Nobody looks at dates, and parsing them takes a third of the time that a reply takes.
             made._endpoint._response_parser_factory.set_parser_defaults(timestamp_parser=str)
-        return RunClient(made, self.run)
+        client, imds, renewable = found
+        return RunClient(client, self.run), imds, renewable
 
 
 @dataclass
@@ -186,16 +188,12 @@ class Scene:
         """Groups of an interface that is attached meanwhile."""
         return [self.names["app"], self.names["db"]]
 
-    @property
-    def settle(self) -> float:
-        """Seconds that off waits after its last change."""
-        return SETTLE_SECONDS if self.has("untrack") else 0.0
-
     def _options(self) -> Dict[str, Any]:
         names = self.names
         found: Dict[str, Any] = {"secg": names["app"]}
         if self.has("keep"):
             found = {"secg": f"{names['isolation']},{names['isolation2']}", "invert_sg_removal": True}
+        found["settle_time"] = SETTLE_SECONDS if self.has("untrack") else 0
         if self.has("untrack"):
             found["untrack_secg"] = names["open"]
         if self.has("ignore"):
@@ -217,8 +215,7 @@ class Scene:
             "access_key": key.access_key, "secret_key": key.secret_key, "endpoint_url": self.server.endpoint,
         }  # fmt: skip
         parsed = settings.parse({f"--{k.replace('_', '-')}": "1" if v is True else v for k, v in given.items()})
-        times = {"api_seconds": API_SECONDS, "deadline": SECONDS, "settle_seconds": self.settle}
-        return replace(parsed, **{**times, **changes})
+        return replace(parsed, **{"api_seconds": API_SECONDS, "deadline": SECONDS, **changes})
 
     # Acting
 
