@@ -56,7 +56,7 @@ for descriptor in (0, 1, 2):  # one that is closed would be given to the next fi
 
 import signal
 import threading
-from typing import TYPE_CHECKING, Any, Dict, List, NoReturn, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterable, List, NoReturn, Optional, Tuple
 
 try:
     from aws_vpc_net import inputs, messages, outputs
@@ -413,7 +413,7 @@ def _summary(chosen: Settings, stats: Stats, result: str) -> str:
     return "summary " + " ".join(f"{k}={v}" for k, v in fields.items())
 
 
-def _tell_metrics(chosen: Settings, stats: Stats, result: str, ends: float) -> None:
+def _tell_metrics(chosen: Settings, stats: Stats, result: str, ends: float, names: Iterable[str] = ()) -> None:
     """Update the metrics; before the watchdog barks, which would make a success a failure."""
     if not chosen.metrics_file:
         return
@@ -422,10 +422,25 @@ def _tell_metrics(chosen: Settings, stats: Stats, result: str, ends: float) -> N
     error = sys.exc_info()[1]
     category = error.category if isinstance(error, FenceError) else None
     seconds = time.monotonic() - STARTED
-    run = metrics.Run(chosen.action, result, category, seconds, stats, VERSION, tuple(chosen.plugs))
+    given = tuple(name for name in names if name not in chosen.plugs)
+    run = metrics.Run(chosen.action, result, category, seconds, stats, VERSION, tuple(chosen.plugs), given)
     warning = metrics.update(chosen.metrics_file, run, ends + WATCHDOG_SECONDS / 2 - seconds)
     if warning:
         log.warning(warning)
+
+
+def _tell_refused(options: Dict[str, Any]) -> None:
+    """A run whose options are refused is one that failed; the metrics tell of it if its metrics_file can be read."""
+    from aws_vpc_net import settings
+
+    refused = settings.of_refused(options)
+    if not refused.metrics_file:
+        return
+    from aws_vpc_net import metrics
+    from aws_vpc_net.ec2 import Stats
+
+    if refused.action in metrics.ACTIONS:
+        _tell_metrics(refused, Stats(), "failed", inputs.READING_SECONDS)
 
 
 def _delay(options: Dict[str, Any], chosen: Settings) -> float:
@@ -469,7 +484,7 @@ def _operate(options: Dict[str, Any], chosen: Settings) -> int:
         return code
     finally:
         log.info(_summary(chosen, stats, result))
-        _tell_metrics(chosen, stats, result, limit.seconds)
+        _tell_metrics(chosen, stats, result, limit.seconds, names)
 
 
 def _preflight(tools: Toolbox, names: Dict[str, str]) -> int:
@@ -557,8 +572,12 @@ def _run(logs: LoggingManager) -> int:
     wanted = _asks_for_documentation(options)
     if wanted:
         return _show(wanted, names, options)
-    chosen = _settings(logs, options)
-    checked = check_options(names, options, chosen)
+    try:
+        chosen = _settings(logs, options)
+        checked = check_options(names, options, chosen)
+    except (FenceError, SystemExit):
+        _tell_refused(options)
+        raise
     _configure_logging(logs, options, chosen)
     global _told_by_code  # noqa: PLW0603
     _told_by_code = chosen.changes or chosen.action in ("status", "monitor")

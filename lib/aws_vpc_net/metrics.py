@@ -3,6 +3,7 @@
 Counters add up over runs: each run reads the file, adds what it did, and replaces it, under a lock. Nothing here may
 disturb fencing: the file is small, the waits are short, and whatever goes wrong is a warning. A file that is not ours
 is left alone. It is not synced to the disk: what a crash can cost is counts, and a sync can take seconds.
+Alerts look at timestamps: a counter that appears with 1 shows no increase, and what happened once is not seen.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import os
 import re
 import stat
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Dict, Iterable, Iterator, Mapping, NamedTuple, Optional, Tuple
 
 from . import messages
@@ -32,12 +33,13 @@ MOST_NODES = 50  # nodes that were fenced or brought back; those of the longest 
 MOST_VALUE = 1e15
 
 ACTIONS = ("off", "on", "status", "monitor", "list", "list-status")
-RESULTS = ("ok", "off", "failed")
+RESULTS = ("ok", "off", "failed", "refused")
 BUCKETS = ("0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10", "+Inf")  # seconds
 TAG_CALLS = {"CreateTags": "write", "DeleteTags": "delete"}
 GROUP_CALL = "ModifyNetworkInterfaceAttribute"
 NODE_ACTIONS = ("off", "on")
 NODE_TIME = "node_last_operation_timestamp_seconds"
+RESOLVED = "resolved"  # the result for a name: its operation is ok, and counted for the instance that it means
 
 Labels = Tuple[str, ...]
 Samples = Dict[Tuple[str, Labels], float]  # (name without the prefix, values of its labels) -> value
@@ -53,11 +55,12 @@ class Family(NamedTuple):
 
 FAMILIES: Mapping[str, Family] = {
     "operations_total": Family("counter", ("action", "result"), "Operations; off is the result of a status."),
-    "operation_failures_total": Family("counter", ("action", "category"), "Failed operations by category of error."),
+    "operation_failures_total": Family("counter", ("action", "category"), "Operations failed or refused, by error."),
     "tag_operations_total": Family("counter", ("operation", "result"), "Attempts to write or delete tags."),
     "security_group_changes_total": Family("counter", ("result",), "Attempts to set an interface's groups."),
     "api_call_duration_seconds": Family("histogram", ("call",), "Duration of attempts at a call of the EC2 API."),
     "api_errors_total": Family("counter", ("call", "code"), "Failed attempts at a call, by EC2's or the SDK's code."),
+    "last_api_error_timestamp_seconds": Family("gauge", ("call", "code"), "When a call last failed with this code."),
     "api_retries_total": Family("counter", (), "Attempts at a call that were repeated."),
     "api_throttles_total": Family("counter", (), "Attempts at a call that EC2 throttled."),
     "tags_written_total": Family("counter", (), "Tags written."),
@@ -65,6 +68,7 @@ FAMILIES: Mapping[str, Family] = {
     "tag_value_characters": Family("summary", (), "Length of the values of tags written; EC2 allows 256."),
     "last_operation_timestamp_seconds": Family("gauge", ("action",), "When the last operation ended."),
     "last_success_timestamp_seconds": Family("gauge", ("action",), "When the last operation that succeeded ended."),
+    "last_failure_timestamp_seconds": Family("gauge", ("action",), "When the last operation that failed ended."),
     "last_operation_success": Family("gauge", ("action",), "Did the last operation succeed?"),
     "last_operation_duration_seconds": Family("gauge", ("action",), "How long the last operation took."),
     "last_operation_api_calls": Family("gauge", ("action",), "Attempts at calls of the last operation."),
@@ -91,6 +95,7 @@ class Run:
     stats: Stats
     version: str
     plugs: Tuple[str, ...] = ()
+    names: Tuple[str, ...] = ()  # that were given in place of the plugs' instance IDs
 
 
 def update(path: str, run: Run, seconds: float) -> Optional[str]:
@@ -224,13 +229,18 @@ def _sample(line: str) -> Optional[Tuple[Tuple[str, Labels], float]]:
 
 
 def add(samples: Samples, run: Run, now: float) -> None:
-    """Add an operation that ended now (Unix time) to the samples."""
+    """Add an operation that ended now (Unix time) to the samples.
+
+    What is refused for self-fencing is no failure: Pacemaker asks another node.
+    """
+    if run.category is Category.SELF_FENCING:
+        run = replace(run, result="refused")
     _start(samples)
     _count(samples, "operations_total", run.action, run.result)
     if run.category:
         _count(samples, "operation_failures_total", run.action, run.category.value)
     for call, code, seconds in list(run.stats.attempts):
-        _attempt(samples, call, code, seconds)
+        _attempt(samples, call, code, seconds, now)
     stats = run.stats
     _count(samples, "api_retries_total", by=stats.retries)
     _count(samples, "api_throttles_total", by=stats.throttles)
@@ -254,7 +264,7 @@ def _start(samples: Samples) -> None:
             _count(samples, "tag_operations_total", operation, result, by=0)
 
 
-def _attempt(samples: Samples, call: str, code: str, seconds: float) -> None:
+def _attempt(samples: Samples, call: str, code: str, seconds: float, now: float) -> None:
     result = "failed" if code else "ok"
     if call in TAG_CALLS:
         _count(samples, "tag_operations_total", TAG_CALLS[call], result)
@@ -265,7 +275,9 @@ def _attempt(samples: Samples, call: str, code: str, seconds: float) -> None:
     _count(samples, "api_call_duration_seconds_sum", call, by=seconds)
     _count(samples, "api_call_duration_seconds_count", call)
     if code:
-        _count(samples, "api_errors_total", call, _code(samples, call, code))
+        shown = _code(samples, call, code)
+        _count(samples, "api_errors_total", call, shown)
+        samples["last_api_error_timestamp_seconds", (call, shown)] = now
 
 
 def _code(samples: Samples, call: str, code: str) -> str:
@@ -276,7 +288,7 @@ def _code(samples: Samples, call: str, code: str) -> str:
 
 
 def _last(samples: Samples, run: Run, now: float) -> None:
-    success = run.result != "failed"
+    success = run.result in ("ok", "off")
     values = {
         "timestamp_seconds": now,
         "success": float(success),
@@ -288,6 +300,8 @@ def _last(samples: Samples, run: Run, now: float) -> None:
         samples[f"last_operation_{name}", (run.action,)] = value
     if success:
         samples["last_success_timestamp_seconds", (run.action,)] = now
+    if run.result == "failed":
+        samples["last_failure_timestamp_seconds", (run.action,)] = now
     for key in [k for k in samples if k[0] == "info"]:
         del samples[key]
     samples["info", (run.version,)] = 1
@@ -296,14 +310,17 @@ def _last(samples: Samples, run: Run, now: float) -> None:
 def _nodes(samples: Samples, run: Run, now: float) -> None:
     """When each node was fenced or brought back: alerts name it by that.
 
-    A timestamp and no counter, since a counter that appears with 1 shows no increase. A plug that was not resolved
-    may be any text. Nodes come and go, so the oldest make room.
+    A plug that was not resolved may be any text. A lookup that failed is known by the name only: where the name is
+    found later, that is told of the name too. Nodes come and go, so the oldest make room.
     """
     for plug in run.plugs:
         samples[NODE_TIME, (run.action, plug if re.fullmatch(_VALUE, plug) else "other", run.result)] = now
+    for name in run.names if run.result == "ok" else ():
+        if re.fullmatch(_VALUE, name):
+            samples[NODE_TIME, (run.action, name, RESOLVED)] = now
     newest: Dict[str, float] = {}
-    for (name, labels), value in samples.items():
-        if name == NODE_TIME:
+    for (family, labels), value in samples.items():
+        if family == NODE_TIME:
             newest[labels[1]] = max(value, newest.get(labels[1], 0))
     kept = sorted(newest, key=lambda plug: newest[plug], reverse=True)[:MOST_NODES]
     for key in [k for k in samples if k[0] == NODE_TIME and k[1][1] not in kept]:

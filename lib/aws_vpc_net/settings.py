@@ -285,6 +285,14 @@ def parse(options: Mapping[str, object]) -> Settings:
     )
 
 
+def of_refused(options: Mapping[str, object]) -> Settings:
+    """What counts a run whose options are refused: action, plugs as they were given, and metrics_file."""
+    action = str(options.get("--action", "reboot")).lower()
+    separator = str(options.get("--plug-separator") or ",")
+    plugs = tuple(plug.strip() for plug in str(options.get("--plug", "")).split(separator) if plug.strip())
+    return Settings("off" if action == "reboot" else action, plugs, metrics_file=_Parser(options).metrics())
+
+
 def _deadline(options: Mapping[str, object]) -> float:
     return float(seconds("deadline", options.get("--deadline", "45"), 2))
 

@@ -8,7 +8,7 @@ import subprocess
 import time
 
 import pytest
-from ec2 import Throttle
+from ec2 import Error, Throttle
 from prometheus_client.parser import text_string_to_metric_families
 from world_of import is_cut
 
@@ -91,8 +91,68 @@ def test_metrics_name_the_instance_that_a_name_means(agent, ec2, keep, path, nod
     assert agent.command("on", "node1", **keep).code == 0
     assert agent.command("off", 'no such "node"', **keep).code == 1
     found = {key[1:]: value for key, value in values(path).items() if key[0].startswith("node_last_operation")}
-    assert set(found) == {("off", node, "ok"), ("on", node, "ok"), ("off", "other", "failed")}
+    assert set(found) == {
+        ("off", node, "ok"),
+        ("on", node, "ok"),
+        ("on", "node1", "resolved"),
+        ("off", "other", "failed"),
+    }
     assert time.time() - min(found.values()) < 60
+
+
+def test_name_whose_lookup_failed_is_told_when_it_is_found(agent, ec2, keep, path, node):
+    """Otherwise the failure would be the last that is known of the name."""
+    ec2.rules.add("DescribeInstances", Error("UnauthorizedOperation"))
+    assert agent.command("off", "node1", **keep).code == 1
+    ec2.rules.clear()
+    assert agent.command("off", "node1", **keep).code == 0
+    found = {key[1:]: value for key, value in values(path).items() if key[0].startswith("node_last_operation")}
+    assert set(found) == {("off", "node1", "failed"), ("off", "node1", "resolved"), ("off", node, "ok")}
+    assert found["off", "node1", "failed"] < found["off", "node1", "resolved"]
+
+
+def test_refused_self_fencing_is_counted_apart(agent, ec2, keep, path, node):
+    agent.is_on(node)
+    assert agent.command("off", node, **keep).code == 1
+    found = values(path)
+    assert found["operations_total", "off", "refused"] == 1
+    assert found["operations_total", "off", "failed"] == 0
+    assert ("node_last_operation_timestamp_seconds", "off", node, "refused") in found
+    assert ("node_last_operation_timestamp_seconds", "off", node, "failed") not in found
+
+
+WRONG = [{"settle_time": "5s"}, {"secg": "sg-typo"}, {"power_timeout": "soon"}]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=str)
+@pytest.mark.parametrize("action", ["monitor", "off"])
+def test_run_whose_options_are_refused_is_a_failure(agent, ec2, keep, path, node, action, wrong):
+    result = agent.pacemaker(action, node, **{**keep, **wrong})
+    assert result.code == 1
+    assert "validation error" in result.last
+    found = values(path)
+    assert found["operations_total", action, "failed"] == 1
+    assert found["operation_failures_total", action, "validation"] == 1
+    assert time.time() - found["last_failure_timestamp_seconds", action] < 60
+    told = [key[1:] for key in found if key[0] == "node_last_operation_timestamp_seconds"]
+    assert told == ([("off", node, "failed")] if action == "off" else [])
+
+
+def test_refused_options_where_nothing_can_be_counted(agent, keep, path):
+    """The refusal stays the last line; what only checks options is no operation."""
+    assert "settle-time=5s" in agent.command("monitor", **{**keep, "settle_time": "5s", "metrics_file": "here"}).last
+    path.mkdir()
+    assert "settle-time=5s" in agent.command("monitor", **{**keep, "settle_time": "5s"}).last
+    path.rmdir()
+    assert agent.command("validate-all", **{**keep, "settle_time": "5s"}).code == 1
+    assert not path.exists()
+
+
+def test_missing_permission_has_a_time(agent, ec2, keep, path, node):
+    ec2.rules.add("CreateTags", Error("UnauthorizedOperation"))
+    assert agent.command("off", node, **keep).code == 1
+    found = values(path)
+    assert time.time() - found["last_api_error_timestamp_seconds", "CreateTags", "UnauthorizedOperation"] < 60
 
 
 def test_no_run_is_lost_where_many_write_at_once(agent, ec2, keep, path):
