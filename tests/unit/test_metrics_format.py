@@ -13,10 +13,11 @@ from aws_vpc_net.ec2 import Stats
 from aws_vpc_net.errors import Category
 
 ALERTS = Path(__file__).parents[2] / "doc" / "alerts.yml"
+CASES = Path(__file__).parents[1] / "alerts" / "alerts_test.yml"
 
 
-def run(action="off", result="ok", category=None, attempts=(), plugs=("i-1",), **stats):
-    return metrics.Run(action, result, category, 1.25, Stats(attempts=list(attempts), **stats), "0.1.0", plugs)
+def run(action="off", result="ok", category=None, attempts=(), plugs=("i-1",), names=(), **stats):
+    return metrics.Run(action, result, category, 1.25, Stats(attempts=list(attempts), **stats), "0.1.0", plugs, names)
 
 
 def values(text):
@@ -66,6 +67,8 @@ def test_counters_add_up_and_gauges_tell_the_last():
         ("last_operation_success", "off"): 1,
         ("last_operation_duration_seconds", "off"): 1.25,
         ("last_success_timestamp_seconds", "off"): 1800000000,
+        ("last_failure_timestamp_seconds", "off"): 1800000000,
+        ("last_api_error_timestamp_seconds", "CreateTags", "UnauthorizedOperation"): 1800000000,
         ("node_last_operation_timestamp_seconds", "off", "i-1", "ok"): 1800000000,
         ("node_last_operation_timestamp_seconds", "off", "i-1", "failed"): 1800000000,
         ("info", "0.1.0"): 1,
@@ -129,6 +132,36 @@ def test_a_file_without_the_nodes_is_read_and_gets_them():
     assert [key for key in found if key[0] == metrics.NODE_TIME] == [(metrics.NODE_TIME, "on", "i-2", "ok")]
 
 
+def test_first_failure_has_a_time_and_success_has_none():
+    """Alerts on what failed once, for the first time, look at that: its counter shows no increase."""
+    found = values(after(run("monitor", "failed", Category.PERMISSION, [DENIED], plugs=())))
+    assert found["last_failure_timestamp_seconds", "monitor"] == 1800000000
+    assert found["last_api_error_timestamp_seconds", "CreateTags", "UnauthorizedOperation"] == 1800000000
+    assert not [key for key in found if key[0] == "last_success_timestamp_seconds"]
+    assert not [key for key in values(after(DONE)) if key[0].startswith(("last_failure", "last_api_error"))]
+
+
+def test_refused_self_fencing_is_no_failure():
+    found = values(after(run("off", "failed", Category.SELF_FENCING)))
+    assert found["operations_total", "off", "refused"] == 1
+    assert found["operations_total", "off", "failed"] == 0
+    assert found["operation_failures_total", "off", "self-fencing"] == 1
+    assert found["last_operation_success", "off"] == 0
+    assert [key[1:] for key in found if key[0] == metrics.NODE_TIME] == [("off", "i-1", "refused")]
+    assert not [key for key in found if key[0].startswith(("last_success", "last_failure"))]
+
+
+def test_name_that_was_found_ends_what_failed_under_it():
+    found = values(after(run("off", "failed", plugs=("node1",)), run(names=("node1", "node 1"))))
+    assert {key[1:] for key in found if key[0] == metrics.NODE_TIME} == {
+        ("off", "node1", "failed"),
+        ("off", "node1", metrics.RESOLVED),
+        ("off", "i-1", "ok"),
+    }
+    failed = values(after(run("off", "failed", names=("node1",))))
+    assert [key[1:] for key in failed if key[0] == metrics.NODE_TIME] == [("off", "i-1", "failed")]
+
+
 def test_only_what_changes_a_node_names_it():
     assert metrics.NODE_TIME not in after(run("status"), run("monitor", plugs=()))
 
@@ -148,6 +181,9 @@ def test_nodes_stay_few_and_plain_and_the_newest_are_kept():
     assert (metrics.NODE_TIME, "off", "other", "ok") in values(after(run(plugs=tuple(strange))))
 
 
+KNOWN = {"action": {*metrics.ACTIONS}, "result": {*metrics.RESULTS, metrics.RESOLVED}, "cluster": {""}}
+
+
 def test_the_alerts_ask_for_what_there_is():
     """Shape, and names and labels of metrics."""
     (group,) = yaml.safe_load(ALERTS.read_text(encoding="utf-8"))["groups"]
@@ -161,13 +197,37 @@ def test_the_alerts_ask_for_what_there_is():
         assert used
         for name, labels in used:
             assert name in names
-            for label, value in re.findall(r'(\w+)="([^"]*)"', labels):
-                assert value in {"action": metrics.ACTIONS, "result": metrics.RESULTS, "cluster": ("",)}[label]
+            for label, value in re.findall(r'(\w+)=~?"([^"]*)"', labels):
+                if label != "code":
+                    assert set(value.split("|")) <= KNOWN[label]
 
 
 def rules():
     (group,) = yaml.safe_load(ALERTS.read_text(encoding="utf-8"))["groups"]
     return group["rules"]
+
+
+@pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
+def test_no_alert_waits_for_a_counter_to_begin(rule):
+    """Throttling goes on; all else may happen once, in a file that is new."""
+    assert rule["alert"] == "FencingThrottled" or not re.search("rate|increase|delta|_total", rule["expr"])
+
+
+@pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
+def test_every_alert_is_in_the_guide_and_has_cases_to_run(rule):
+    """One case at least where it fires, and one where it does not; promtool runs them."""
+    guide = (ALERTS.parent / "guide.md").read_text(encoding="utf-8")
+    assert f"| {rule['alert']} |" in guide
+    tests = yaml.safe_load(CASES.read_text(encoding="utf-8"))["tests"]
+    cases = [case for test in tests for case in test["alert_rule_test"] if case["alertname"] == rule["alert"]]
+    assert {bool(case.get("exp_alerts")) for case in cases} == {True, False}
+
+
+@pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
+def test_a_failure_ends_by_a_later_success_of_any_node_of_the_cluster(rule):
+    ends = r" unless .* <= (on \(cluster, plug\) group_left \(\) max by \(cluster, plug\)|max by \(cluster\)) "
+    lasting = ("FencingFailed", "NodeFenced", "UnfencingFailed", "FencingWouldFail")
+    assert bool(re.search(ends, rule["expr"])) == (rule["alert"] in lasting)
 
 
 AGGREGATION = r"\b(sum|min|max|avg|count|group|topk|bottomk|quantile|stddev|stdvar|count_values)\b(?! *by *\(cluster)"
