@@ -22,6 +22,7 @@ from . import messages
 from .deadline import bounded
 from .ec2 import Stats
 from .errors import Category
+from .logs import hide
 
 PREFIX = "fence_aws_vpc_net_"
 MARK = "# Written by fence_aws_vpc_net, whose counters add up over runs. Delete it to begin anew.\n"
@@ -307,6 +308,11 @@ def _last(samples: Samples, run: Run, now: float) -> None:
     samples["info", (run.version,)] = 1
 
 
+def _may_be_told(plug: str) -> bool:
+    """Is it a plain word, and no secret in the wrong place? All may read the file."""
+    return bool(re.fullmatch(_VALUE, plug)) and hide(plug) == plug
+
+
 def _nodes(samples: Samples, run: Run, now: float) -> None:
     """When each node was fenced or brought back: alerts name it by that.
 
@@ -314,9 +320,9 @@ def _nodes(samples: Samples, run: Run, now: float) -> None:
     found later, that is told of the name too. Nodes come and go, so the oldest make room.
     """
     for plug in run.plugs:
-        samples[NODE_TIME, (run.action, plug if re.fullmatch(_VALUE, plug) else "other", run.result)] = now
+        samples[NODE_TIME, (run.action, plug if _may_be_told(plug) else "other", run.result)] = now
     for name in run.names if run.result == "ok" else ():
-        if re.fullmatch(_VALUE, name):
+        if _may_be_told(name):
             samples[NODE_TIME, (run.action, name, RESOLVED)] = now
     newest: Dict[str, float] = {}
     for (family, labels), value in samples.items():
