@@ -45,7 +45,10 @@ _SECRETS = (
     # What should be an access key ID and is none: the two keys are swapped.
     r"((?i:credential(?:=|%3d)))(?![A-Z0-9]{16,128}(?:/|%2F))[^\s,]{1,200}?(?=(?:/|%2F)\d{8}(?:/|%2F))",
 )
-SECRET_LENGTH = 36  # AWS's secret access keys have 40, and some may be lost in pasting; session tokens are longer
+KEY_LENGTH = 40  # of AWS's secret access keys; session tokens are longer
+SECRET_LENGTH = 36  # some of it may be lost in pasting
+MOST_ODD = 5  # in so many characters; one key of some thousands has no more
+_ODD = r"(?<![a-z])[a-z](?![a-z])|(?<![A-Z])[A-Z](?![A-Za-z])|[0-9](?=[A-Za-z])|[A-Z](?=[A-Z][a-z])|\+"
 
 _known: Tuple[str, ...] = ()  # secrets, in every form in which they may turn up; the longest first
 _adding = threading.Lock()
@@ -90,15 +93,33 @@ def hide(text: str) -> str:
         text = text.replace(secret, "***")
     if len(text) < SECRET_LENGTH:
         return text
-    run = rf"[A-Za-z0-9/+]{{{SECRET_LENGTH},}}={{0,2}}"
-    return re.sub(run, lambda found: "***" if _like_secret(found[0]) else found[0], text)
+    run = rf"[A-Za-z0-9/+%\\]{{{SECRET_LENGTH},}}={{0,2}}"
+    return re.sub(run, lambda found: "***" if _holds_secret(found[0]) else found[0], text)
 
 
-def _like_secret(run: str) -> bool:
-    """Capitals, small letters and others, unlike a hash or a word; and no path."""
-    if run[0] == "/" and run[1] != "/" and run.count("/") > 3:
+def _holds_secret(run: str) -> bool:
+    """Also where ``/`` and ``+`` are encoded, as in a URL or in JSON."""
+    if "%" in run:
+        from urllib.parse import unquote
+
+        run = unquote(unquote(run))
+    if "\\" in run:
+        run = re.sub(r"\\u002[bB]", "+", re.sub(r"\\+(?:/|u002[fF])", "/", run))
+    return any(map(like_secret, re.findall(rf"[A-Za-z0-9/+]{{{SECRET_LENGTH},}}", run)))
+
+
+def like_secret(run: str) -> bool:
+    """Do these characters of base64 look random, unlike words, paths, IDs and hashes?
+
+    What words have seldom, and random characters at every turn, is counted: a small letter that stands alone, a
+    capital that begins no word, a digit before a letter, capitals that run into a word, a ``+``.
+    """
+    kept = re.sub(r"[0-9a-f]{12,}|(?<![^/])[A-Z0-9]{12,}(?![^/])", " ", run)  # hashes and IDs
+    if len(kept.replace(" ", "")) < SECRET_LENGTH or not (re.search("[A-Z]", kept) and re.search("[a-z]", kept)):
         return False
-    return all(re.search(kind, run) for kind in ("[A-Z]", "[a-z]", "[0-9/+]"))
+    odd = [found.start() for found in re.finditer(_ODD, kept)]
+    pairs = zip(odd, odd[MOST_ODD:])
+    return any(last - first < KEY_LENGTH and kept.count("/", first, last) < 5 for first, last in pairs)
 
 
 def clean(text: str) -> str:

@@ -1,6 +1,10 @@
 """What must not be shown is not shown, however it is written; and nothing makes a second line."""
 
+import base64
+import random
+import string
 import time
+from urllib.parse import quote
 
 import pytest
 
@@ -98,3 +102,83 @@ def test_no_text_takes_long(text):
     began = time.monotonic()
     logs.clean(text)
     assert time.monotonic() - began < 3
+
+
+def random_key(seed: int) -> str:
+    """As AWS makes them; every third without a sign."""
+    chance = random.Random(seed)
+    signs = "" if seed % 3 == 0 else "+/"
+    return "".join(chance.choice(f"{string.ascii_letters}{string.digits}{signs}") for _ in range(40))
+
+
+def hidden(key: str, shown: str) -> bool:
+    return "***" in shown and not any(key[n : n + 8] in shown for n in range(33))
+
+
+KEYS = [random_key(seed) for seed in range(60)]
+
+
+def test_the_keys_are_of_each_kind():
+    assert sum("/" in key for key in KEYS) > 9
+    assert sum("+" in key for key in KEYS) > 9
+    assert sum("/" not in key and "+" not in key for key in KEYS) > 19
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{}", "plug={}", "profile={} of x", "/{}", "/var/lib/{}/fence.prom", "https://{}/x", "arn:aws:iam::1:role/{}",
+     "assumed-role/PacemakerClusterFencingInstanceRole/{}", "ProductionPostgresDatabaseClusterNode01/{}"],
+)  # fmt: skip
+@pytest.mark.parametrize("written", ["plain", "url", "json", "cut"])
+def test_random_keys_are_hidden(text, written):
+    write = {
+        "plain": str,
+        "url": lambda key: quote(key, safe=""),
+        "json": lambda key: key.replace("/", "\\/").replace("+", "\\u002b"),
+        "cut": lambda key: key[:38],
+    }[written]
+    shown = [key for key in KEYS if not hidden(key, logs.hide(text.format(write(key))))]
+    assert shown == []
+
+
+def test_long_tokens_are_hidden():
+    for seed in range(20):
+        token = base64.b64encode(random.Random(seed).randbytes(400)).decode()
+        assert logs.hide(f"token is {token}") == "token is ***"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "User: arn:aws:sts::123456789012:assumed-role/PacemakerClusterFencingInstanceRole/i-0abc1234def567890 is not "
+        "authorized to perform: ec2:CreateTags",
+        "arn:aws:iam::123456789012:instance-profile/FencingInstanceProfileOfTheFrankfurtCluster2",
+        "arn:aws:sts::123456789012:assumed-role/ClusterFencingRole/0abc1234def567890abcdef1234567890",
+        "arn:aws:iam::123456789012:role/aws-reserved/sso.amazonaws.com/eu-central-1/AWSReservedSSO_Admin_0123456789abcdef",
+        "arn:aws:iam::123456789012:user/Operations/HighAvailability/FencingUser01",
+        "arn:aws:ec2:eu-central-1:123456789012:network-interface/eni-0123456789abcdef0",
+        "arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab",
+        "arn:aws:cloudformation:eu-west-1:123456789012:stack/PostgresClusterStack/6d5c0a20-1e2f-11ee-be56-0242ac120002",
+        "role/PostgresClusterStackFencingRole-1ABCDEFGHIJKL",
+        "assumed-role/PostgresClusterFencingRole/AKIAIOSFODNN7EXAMPLE",
+        "plug=ProductionPostgresDatabaseClusterNode01",
+        "plug=SAPHanaProductionDatabaseNode02EuCentral1",
+        "plug=KubernetesControlPlaneNode3AvailabilityZoneB",
+        "profile=ProductionClusterFrankfurtFencingProfile01",
+        "metrics_file=/var/lib/node_exporter/TextFiles/Cluster01/Production/fence.prom",
+        "/opt/NodeExporterTextfileCollector1/fencing.prom",
+        "/usr/share/doc/Packages/EC2/Fencing2/V1/Guide/Chapter10/Section4",
+        "https://docs.aws.amazon.com/AWSEC2/latest/APIReference/APIReferenceModifyNetworkInterfaceAttribute.html",
+        "https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/TroubleshootingInstancesConnecting",
+        "https://github.com/ClusterLabs/fence/agents/AwsVpcNet/Issues/Problem42",
+        "request ID 7a62c49f-347e-4fc4-9331-6e8eEXAMPLE1",
+        "RequestId=ABCDEF0123456789ABCDEF0123456789ABCDEF01",
+        "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+        "/overlay2/5f3a1b2c4d5e6f708192a3b4c5d6e7f801234567890abcdef1234567890abcde/merged/Root",
+        "sha256/DA39A3EE5E6B4B0D3255BFEF95601890AFD80709",
+        "wrote/Backup/of/Cluster01/0abc1234def567890abcdef1234567890abcdef12",
+        "InvalidParameterValueForTheSecurityGroupIdentifier1",
+    ],
+)  # fmt: skip
+def test_names_paths_and_hashes_are_shown(text):
+    assert logs.clean(text) == text
