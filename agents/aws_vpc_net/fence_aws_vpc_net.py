@@ -171,7 +171,7 @@ except Exception as error:  # noqa: BLE001 - whatever is wrong with it
 
 try:
     from aws_vpc_net.errors import FenceError
-    from aws_vpc_net.logs import LoggingManager, clean, never_show, sdk_log, show_warnings
+    from aws_vpc_net.logs import LoggingManager, clean, never_show, proxy_secrets, sdk_log, show_warnings
     from aws_vpc_net.options import LIBRARY_OPTIONS, LONGDESC, OPTIONS, PORT, SHORTDESC, VENDOR
 except ImportError as error:  # with an older release's modules beside it, say
     end(f"the agent is not installed completely: {error}")
@@ -191,6 +191,7 @@ SECRET_VARIABLES = (
     *("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"),
     "AWS_CONTAINER_AUTHORIZATION_TOKEN",
 )
+NO_OPTIONS = ("agent", "no_password")  # the library's own, without a meaning for whoever runs an agent
 REFUSED = "the fencing library refused the options"
 
 log = logging.getLogger("fence_aws_vpc_net")
@@ -254,14 +255,14 @@ def read_input(names: List[str], logs: LoggingManager) -> Dict[str, Any]:
     else:
         text = inputs.decode_stdin(data)
         inputs.check_stdin(text, booleans)
-        sys.stdin = io.StringIO(text)
+        sys.stdin = io.StringIO(inputs.without(text, NO_OPTIONS))
     try:
         found: Dict[str, Any] = process_input(names)
     except SystemExit:
         errors = logs.take_errors()
         raise inputs.refusal(errors[0] if errors else REFUSED, options) from None
     if not given and logs.take("Parse error: Ignoring unknown option"):
-        known = [*names, *(all_opt[n].get("longopt", n) for n in names)]
+        known = [*names, *NO_OPTIONS, *(all_opt[n].get("longopt", n) for n in names)]
         for line, guess in inputs.unknown_lines(text, known):
             logging.warning(messages.unknown_option(line, guess))  # as the library does: held back at first
     if str(found.get("--action")).lower() == "validate-all" and found.get("--plug") == inputs.placeholder(text):
@@ -283,6 +284,8 @@ def check_options(names: List[str], options: Dict[str, Any], chosen: Settings) -
     """The library's own checks and defaults, after ours, so that they have nothing left to refuse."""
     given = {k: v for k, v in options.items() if k != "--debug-file"}
     given["--action"] = chosen.action
+    if inputs.verbosity(given.get("--verbose-level", 0)) is None:
+        given["--verbose-level"] = "1" if "--verbose" in given else "0"
     given["--plug-separator"] = ","  # the only one that every library knows; instance IDs hold none
     given["--plug"] = ",".join(chosen.plugs)
     checked: Dict[str, Any] = check_input(names, given, other_conditions=True)
@@ -511,7 +514,7 @@ def _settings(logs: LoggingManager, options: Dict[str, Any]) -> Settings:
         raise messages.unused_arguments()
     never_show(options.get("--secret-key"), *(os.environ.get(name) for name in SECRET_VARIABLES))
     for text in (options.get("--access-key"), os.environ.get("AWS_ACCESS_KEY_ID")):
-        if text and not settings.is_key_id(text):  # swapped with the secret
+        if text and not settings.is_key_id(text):  # it may be swapped with the secret
             never_show(text)
     chosen = settings.parse(options)
     never_show(*chosen.secrets)
@@ -519,10 +522,8 @@ def _settings(logs: LoggingManager, options: Dict[str, Any]) -> Settings:
 
 
 def _verbosity(options: Dict[str, Any]) -> int:
-    level = str(options.get("--verbose-level", 0))
-    if inputs.boolean("verbose", options.get("--verbose", "0")):
-        return max(1, int(level) if level.isdigit() else 1)
-    return int(level) if level.isdigit() else 0
+    level = inputs.verbosity(options.get("--verbose-level", 0)) or 0
+    return max(1, level) if inputs.boolean("verbose", options.get("--verbose", "0")) else level
 
 
 def _configure_logging(logs: LoggingManager, options: Dict[str, Any], chosen: Settings) -> None:
@@ -592,6 +593,7 @@ def _run(logs: LoggingManager) -> int:
 def main() -> int:
     """Run the agent; the exit code. Every failure ends in one line that an operator can act on."""
     logs = LoggingManager(SyslogLibHandler())
+    never_show(*proxy_secrets(os.environ))
     try:
         if _interruptible:
             signal.signal(signal.SIGINT, interrupt)

@@ -71,6 +71,19 @@ def unknown_lines(text: str, names: Iterable[str]) -> List[Tuple[int, Optional[s
     return result
 
 
+def without(text: str, names: Iterable[str]) -> str:
+    """stdin without these, which the library knows but cannot read; every line keeps its number."""
+    dropped = set(names)
+    lines = [(line.strip().partition("=")[0].replace("-", "_"), line) for line in text.split("\n")]
+    return "\n".join("" if name in dropped else line for name, line in lines)
+
+
+def verbosity(value: object) -> Optional[int]:
+    """A level of verbosity; None if it is none."""
+    text = str(value).strip()
+    return int(text) if re.fullmatch(r"[0-9]{1,4}", text) else None
+
+
 def closest(name: str, known: Iterable[str]) -> Optional[str]:
     """The known name that looks most like this one, if any does."""
     from difflib import get_close_matches
@@ -82,7 +95,9 @@ def closest(name: str, known: Iterable[str]) -> Optional[str]:
 def refusal(text: str, options: Iterable[str]) -> FenceError:
     """The library's words for what it refuses, without an argument that is no option of ours: it may be a secret."""
     match = re.fullmatch(
-        r"Parse error: option (.*) (not recognized|not a unique prefix|\D* argument)", text, re.DOTALL
+        r"Parse error: option (.*?) (not recognized|not a unique prefix|requires argument|must not have an argument)",
+        text,
+        re.DOTALL,
     )
     known = [f"--{name}" for name in options]
     if not match or match[1] in known or re.fullmatch(r"-\w", match[1]):
@@ -100,6 +115,14 @@ def boolean(name: str, value: object) -> bool:
     raise messages.bad_boolean(name, str(value))
 
 
+def _full(name: str, options: Iterable[str]) -> Optional[str]:
+    """The option of this name, which may be abbreviated if only one begins so."""
+    wanted = name.replace("-", "_")
+    by_name = {option.replace("-", "_"): option for option in options}
+    found = [option for known, option in by_name.items() if wanted and known.startswith(wanted)]
+    return by_name.get(wanted) or (found[0] if len(found) == 1 else None)
+
+
 def arguments(given: List[str], options: Mapping[str, bool]) -> List[str]:
     """The command line as the library can read it: ``--a_b`` as ``--a-b``, ``--flag=true`` as ``--flag``.
 
@@ -110,13 +133,12 @@ def arguments(given: List[str], options: Mapping[str, bool]) -> List[str]:
     Raises:
         FenceError: a boolean's value cannot be read.
     """
-    by_name = {name.replace("-", "_"): name for name in options}
     result: List[str] = []
     for index, argument in enumerate(given):
         if argument == "--":
             return result + given[index:]
         name, equals, value = argument[2:].partition("=")
-        known = by_name.get(name.replace("-", "_")) if argument.startswith("--") else None
+        known = _full(name, options) if argument.startswith("--") else None
         if known is None:
             result.append(argument)
         elif not options[known] or not equals:

@@ -9,7 +9,7 @@ import sys
 import threading
 import warnings
 from functools import cache
-from typing import Any, List, Optional, Tuple
+from typing import Any, List, Mapping, Optional, Tuple
 
 from .outputs import BackgroundHandler, StreamWriter, open_log
 
@@ -17,6 +17,7 @@ FORMAT = "%(asctime)-15s %(levelname)s: %(message)s"
 BOTO3_LOG = "/var/log/fence_aws_vpc_boto3.log"
 BOTO3_LOG_VARIABLE = "FENCE_AWS_VPC_NET_BOTO3_LOG"  # another file, for tests
 SDK = ("boto3", "botocore", "urllib3", "s3transfer")
+STANDARD = {"/dev/stdout": 1, "/dev/stderr": 2}  # links, and yet no file that others need
 OWN = ("fence_aws_vpc_net", "aws_vpc_net")
 
 # Pacemaker reads these words on an agent's stderr as another result than "failed".
@@ -36,9 +37,13 @@ _NAMES = (
 _QUOTE = r"(?:\\[nrt]|[\\'\"\s]|&quot;|&#39;|%22|%5c)*"
 _BETWEEN = rf"(?:{_QUOTE}(?:[:=>]|%3[ade]|&gt;){_QUOTE}(?:b['\"])?|['\"]\s*,\s*b?['\"])"
 _VALUE = r"(?:\\*/|(?!&quot;|&lt;|%3c|%26|%22)[^'\"&\s,)}<\\])+"
+# Words of prose after "token:" or "Basic" are shorter, or have small letters only.
+_NO_WORD = r"(?=[^'\"\s,\\]{8})(?=[^'\"\s,\\]*(?-i:[A-Z0-9=/+]))"
+_PROSE = rf":\s+(?!b?['\"\\&]|{_NO_WORD})"
 _SECRETS = (
-    r"(?i)(\b(?:bearer|basic|negotiate)(?:\s|%20|\+)+)[^'\"\s,\\]+",
-    rf"(?i)((?:{_NAMES}|authorization){_BETWEEN}){_VALUE}",
+    rf"(?i)(\b(?:bearer|basic|negotiate)(?:\s|%20|\+)+){_NO_WORD}[^'\"\s,\\]+",
+    rf"(?i)((?:{_NAMES}|authorization)(?!{_PROSE}){_BETWEEN}){_VALUE}",
+    r"(could not be cast to integer value as )\S+",  # a part of a proxy's password that holds a /
     r"(://[^/\s:@'\"]{0,99}:)[^\s'\"]{1,300}(?=@)",
     r"(://)[^/\s:@'\"]{1,300}(?=@)",
     r"(?i)(%3a%2f%2f)[^\s'\"&]{1,300}(?=%40)",
@@ -71,13 +76,30 @@ def never_show(*secrets: Optional[str]) -> None:
     for secret in secrets:
         if secret and len(secret) > 3:
             data = secret.encode(errors="surrogateescape")  # what the environment holds may be no text
-            found |= {secret, quote(data), quote(data, safe=""), quote_plus(data), escape(secret, quote=False)}
+            found |= {secret, quote(data), quote(data, safe=""), quote_plus(data)}
+            found |= {quote(data, safe="!$&'()*+,;=:%"), escape(secret, quote=False)}  # the first is urllib3's
             if len(secret) >= 16:
                 found.add(secret.lower())  # as a host name, say
             found |= {repr(secret)[1:-1], json.dumps(secret)[1:-1], base64.b64encode(data).decode()}
     with _adding:
         if not found <= set(_known):
             _known = tuple(sorted(found | set(_known), key=len, reverse=True))
+
+
+def proxy_secrets(environment: Mapping[str, str]) -> List[str]:
+    """The passwords in the addresses of proxies, also where they hold what ends an address, as ``/`` does."""
+    found: List[str] = []
+    for name, value in environment.items():
+        if name.lower() in ("http_proxy", "https_proxy", "all_proxy") and "@" in value:
+            from urllib.parse import unquote
+
+            userinfo = value.partition("://")[2] or value
+            userinfo = userinfo.rpartition("@")[0]
+            password = userinfo.partition(":")[2]
+            for text in (userinfo, password) if password else (userinfo,):
+                found += [text, unquote(text)]
+            found += re.split(r"[/?#@:'\"\\\s]+", f"{password} {unquote(password)}")  # what errors may cut out
+    return found
 
 
 @cache
@@ -194,7 +216,8 @@ class LoggingManager:
             logging.getLogger(name).addHandler(logging.NullHandler())
         try:
             if debug_file:
-                self._add(open_log(debug_file), FORMAT, logging.DEBUG)
+                standard = STANDARD.get(debug_file)
+                self._add(open_log(debug_file) if standard is None else _again(standard), FORMAT, logging.DEBUG)
                 self._root.setLevel(logging.DEBUG)
         finally:
             held, self._held = self._held, []
@@ -225,6 +248,11 @@ class LoggingManager:
         self._root.addHandler(handler)
 
 
+def _again(descriptor: int) -> logging.Handler:
+    """A handler that writes to what is open already: a link in /dev leads to it."""
+    return BackgroundHandler(StreamWriter(os.fdopen(os.dup(descriptor), "a", encoding="utf-8")))
+
+
 def _demote_libraries() -> None:
     """What other libraries than ``fencing`` say goes to the log at DEBUG, whatever they think of it."""
     made = logging.getLogRecordFactory()
@@ -232,7 +260,8 @@ def _demote_libraries() -> None:
     def make(*given: Any, **more: Any) -> logging.LogRecord:
         record = made(*given, **more)
         name = record.module if record.name == "root" else record.name.partition(".")[0]
-        if record.levelno > logging.DEBUG and name not in ("fencing", *OWN, *SDK):
+        own = record.pathname == getattr(sys.modules["__main__"], "__file__", None)  # whatever its name
+        if record.levelno > logging.DEBUG and not own and name not in ("fencing", *OWN, *SDK):
             record.levelno, record.levelname = logging.DEBUG, "DEBUG"
         return record
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .ec2 import Doing
 
 HELP = "see --help"
+SECRET_SIZE = 30  # characters; no good value of an option of fixed format is so long
 
 
 def _list(names: Iterable[str]) -> str:
@@ -34,6 +35,11 @@ def _short(text: str, most: int = 80) -> str:
     return shown if len(shown) <= most else f"{shown[:most]}… ({len(shown)} characters)"
 
 
+def _fixed(value: str) -> str:
+    """A malformed value of an option of fixed format: a long one may be a secret, however broken or encoded."""
+    return _short(value) if len(value) < SECRET_SIZE else f"({len(value)} characters, not shown)"
+
+
 def _words(text: str, most: int = 400) -> str:
     """What EC2 says, in one line and short, without the encoded message, which only a call to STS can read.
 
@@ -51,12 +57,21 @@ def _invalid(text: str) -> FenceError:
     return FenceError(Category.VALIDATION, text)
 
 
+def _option(name: str) -> str:
+    """The option's name without a word that Pacemaker would misread, nor one that no option has."""
+    return re.sub("timeout$", "…", name)
+
+
 def bad_boolean(name: str, value: str) -> FenceError:
-    return _invalid(f"{name}={_short(value)} is neither true nor false; write 1 or 0")
+    return _invalid(f"{_option(name)}={_fixed(value)} is neither true nor false; write 1 or 0")
 
 
 def bad_seconds(name: str, value: str, least: int, most: int) -> FenceError:
-    return _invalid(f"{name}={_short(value)}: not a whole number of seconds from {least} to {most}")
+    what = name
+    if name.endswith("timeout"):
+        of = " of one call" if name.startswith("api") else ""
+        what = f"the seconds{of} ({_option(name).replace('-', '_')})"
+    return _invalid(f"{what}={_fixed(value)}: not a whole number of seconds from {least} to {most}")
 
 
 def settle_too_long(settle: float, deadline: float, untracks: bool) -> FenceError:
@@ -67,7 +82,11 @@ def settle_too_long(settle: float, deadline: float, untracks: bool) -> FenceErro
 
 
 def bad_count(name: str, value: str) -> FenceError:
-    return _invalid(f"{name}={_short(value)}: not a whole number of 0 or more")
+    return _invalid(f"{name}={_fixed(value)}: not a whole number of 0 or more")
+
+
+def bad_verbosity(value: str) -> str:
+    return f"verbose_level={_fixed(value)} is ignored: not a whole number of 0 or more"
 
 
 def bad_text(name: str) -> FenceError:
@@ -91,11 +110,11 @@ def empty_separator(name: str) -> FenceError:
 
 
 def malformed_group(name: str, group: str) -> FenceError:
-    return _invalid(f"{name}: {_short(group)} is not a security group ID; it looks like sg-0123456789abcdef0")
+    return _invalid(f"{name}: {_fixed(group)} is not a security group ID; it looks like sg-0123456789abcdef0")
 
 
 def malformed_instance(plug: str) -> FenceError:
-    return _invalid(f"plug {_short(plug)} is not an instance ID; it looks like i-0123456789abcdef0")
+    return _invalid(f"plug {_fixed(plug)} is not an instance ID; it looks like i-0123456789abcdef0")
 
 
 def too_many_groups(name: str, count: int, most: int) -> FenceError:
@@ -130,9 +149,13 @@ def half_key_pair(missing: str) -> FenceError:
 
 def keys_swapped() -> FenceError:
     return _invalid(
-        "access-key is no access key ID, or secret-key is one (neither is shown); an ID is 16 or more capital "
-        "letters and digits, as AKIAIOSFODNN7EXAMPLE: are the two swapped?"
+        "access-key looks like a secret access key, or secret-key like an access key ID (neither is shown); an ID of "
+        "AWS is 16 or more capital letters and digits, as AKIAIOSFODNN7EXAMPLE: are the two swapped?"
     )
+
+
+def bad_access_key() -> FenceError:
+    return _invalid("access-key holds blanks or other than ASCII characters, or is too long (it is not shown)")
 
 
 def bad_filter(part: str) -> FenceError:
@@ -155,7 +178,7 @@ def profile_and_keys() -> FenceError:
 
 
 def unknown_action(action: str, known: Iterable[str]) -> FenceError:
-    return _invalid(f"action {_short(action)} is unknown; one of {', '.join(known)}")
+    return _invalid(f"action {_fixed(action)} is unknown; one of {', '.join(known)}")
 
 
 def unused_arguments() -> FenceError:
@@ -165,16 +188,17 @@ def unused_arguments() -> FenceError:
 
 def unknown_option(line: int, guess: Optional[str]) -> str:
     """Without what stands there: it may be a secret that was put in the wrong place."""
-    return f"Ignoring unknown option in line {line} of the input" + (f"; is {guess} meant?" if guess else "")
+    return f"Ignoring unknown option in line {line} of the input" + (f"; is {_option(guess)} meant?" if guess else "")
 
 
 def unknown_argument(reason: str, guess: Optional[str]) -> FenceError:
     """Likewise."""
-    return _invalid(f"an option of the command line is {reason}{f', is {guess} meant?' if guess else ''}; {HELP}")
+    meant = f", is {_option(guess)} meant?" if guess else ""
+    return _invalid(f"an option of the command line is {reason}{meant}; {HELP}")
 
 
 def library_refused(text: str) -> FenceError:
-    return _invalid(f"{text}; {HELP}")
+    return _invalid(f"{re.sub('timeout', '…', text)}; {HELP}")
 
 
 def debug_file(path: str, reason: str) -> FenceError:
@@ -237,7 +261,7 @@ def no_region() -> FenceError:
 
 
 def malformed_region(region: str) -> FenceError:
-    return FenceError(Category.REGION, f"{_short(region)} is not a region; set region, e.g. eu-west-1")
+    return FenceError(Category.REGION, f"{_fixed(region)} is not a region; set region, e.g. eu-west-1")
 
 
 def zone_as_region(zone: str, region: str) -> FenceError:

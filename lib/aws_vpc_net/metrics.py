@@ -9,6 +9,7 @@ Alerts look at timestamps: a counter that appears with 1 shows no increase, and 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import math
 import os
@@ -28,6 +29,7 @@ PREFIX = "fence_aws_vpc_net_"
 MARK = "# Written by fence_aws_vpc_net, whose counters add up over runs. Delete it to begin anew.\n"
 LOCK_SECONDS = 1.0
 WHOLE_SECONDS = 1.5
+REASONS = {errno.ELOOP: "it or its lock is a symbolic link", errno.EAGAIN: "another run holds its lock"}
 LARGEST = 1 << 18  # bytes of a file that is read
 MOST_CODES = 100  # kinds of API errors; the others are counted together
 MOST_NODES = 50  # nodes that were fenced or brought back; those of the longest ago are dropped
@@ -107,7 +109,7 @@ def update(path: str, run: Run, seconds: float) -> Optional[str]:
     if not done:
         return messages.metrics_not_updated(path, "its file system is too slow")
     if isinstance(result, OSError):
-        return messages.metrics_not_updated(path, result.strerror or str(result))
+        return messages.metrics_not_updated(path, REASONS.get(result.errno or 0) or result.strerror or str(result))
     if isinstance(result, BaseException):
         return messages.metrics_not_updated(path, f"{type(result).__name__}: {result}")
     dropped: int = result

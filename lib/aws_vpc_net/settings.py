@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Dict, Iterable, List, Mapping, Optional, Tuple
 from urllib.parse import unquote, urlsplit
 
-from . import messages
+from . import logs, messages
 from .errors import FenceError
-from .inputs import READING_SECONDS, SECONDS, STATIC_INTERFACES, boolean
+from .inputs import READING_SECONDS, SECONDS, STATIC_INTERFACES, boolean, verbosity
 from .rules import Policy
 
 ACTIONS = (
@@ -197,8 +197,13 @@ def is_instance_id(plug: str) -> bool:
 
 
 def is_key_id(text: str) -> bool:
-    """May it be an access key ID? A secret access key has 40 characters of base64, small letters among them."""
-    return bool(re.fullmatch(r"\w{1,128}", text, re.ASCII)) and not (len(text) >= 40 and re.search("[a-z]", text))
+    """May it be an access key ID, also one of a cloud that is not AWS? A secret access key is none."""
+    return bool(re.fullmatch(r"[\w.~:@-]{1,256}", text, re.ASCII)) and not is_secret_key(text)
+
+
+def is_secret_key(text: str) -> bool:
+    """Does it look like a secret access key of AWS, some characters more or fewer?"""
+    return bool(re.fullmatch(r"[A-Za-z0-9/+]{36,44}={0,2}", text)) and logs.like_secret(text)
 
 
 def _check_plugs(action: str, plugs: Iterable[str]) -> None:
@@ -216,10 +221,9 @@ def _check_library_options(options: Mapping[str, object]) -> None:
     """What the library would take with a warning, stumble over, or refuse in words of its own."""
     for name in SECONDS:
         seconds(name, options.get(f"--{name}", "0"), 0)
-    for name in ("retry-on", "verbose-level"):
-        count = str(options.get(f"--{name}", "0")).strip()
-        if not re.fullmatch(r"[0-9]{1,4}", count):
-            raise messages.bad_count(name, count)
+    count = str(options.get("--retry-on", "0")).strip()
+    if not re.fullmatch(r"[0-9]{1,4}", count):
+        raise messages.bad_count("retry-on", count)
     if "--disable-timeout" in options:
         boolean("disable-timeout", options["--disable-timeout"])
     if options.get("--separator") == "":
@@ -237,6 +241,9 @@ def parse(options: Mapping[str, object]) -> Settings:
     if action not in ACTIONS:
         raise messages.unknown_action(str(options["--action"]), ACTIONS)
     _check_library_options(options)
+    level = str(options.get("--verbose-level", "0"))
+    if verbosity(level) is None:  # no level of it may keep a node from being fenced
+        p.warnings.append(messages.bad_verbosity(level))
     if action == "reboot":  # the node stays cut off until "on"
         action = "off"
     plugs = p.plugs()
@@ -249,7 +256,9 @@ def parse(options: Mapping[str, object]) -> Settings:
     access, secret = p.text("access-key"), p.text("secret-key")
     if (access is None) != (secret is None):
         raise messages.half_key_pair("secret-key" if secret is None else "access-key")
-    if access and secret and (not is_key_id(access) or re.fullmatch(r"A[KS]IA[A-Z0-9]{12,28}", secret)):
+    if access and not re.fullmatch(r"[!-~]{1,256}", access):
+        raise messages.bad_access_key()
+    if access and secret and (is_secret_key(access) or re.fullmatch(r"A[KS]IA[A-Z0-9]{12,28}", secret)):
         raise messages.keys_swapped()
     profile = p.text("profile")
     if profile and access:

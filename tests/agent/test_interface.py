@@ -166,3 +166,43 @@ def test_no_region_anywhere(agent, ec2, keep):
 
 def test_a_malformed_region(agent, ec2, keep):
     refused(agent.command("status", PLUG, region="eu west", **keep), "region error")
+
+
+@pytest.mark.parametrize("flag", ["--invert-sg=false", "--unfence-ignore=1", "--invert_sg=1", "--unfence-ignore"])
+def test_an_abbreviation_works_like_the_full_name(agent, ec2, flag):
+    assert agent.raw("-o", "validate-all", f"--secg={SECG}", flag).code == 0
+    removed = agent.raw(
+        *agent.arguments("off", ec2.world.nodes["node1"], secg=ec2.world.groups["app"]), "--invert-sg=false"
+    )
+    assert removed.code == 0, removed.err
+
+
+@pytest.mark.parametrize(
+    ("argument", "word"),
+    [("--sec=x", "not a unique prefix"), ("--deadl", "requires argument"), ("--invert-sg=ture", "neither true nor"),
+     ("--api-timeout", "--api-\u2026 requires argument"), ("--api-timout=5", "is --api-\u2026 meant?")],
+)  # fmt: skip
+def test_a_bad_abbreviation_is_one_clear_line(agent, argument, word):
+    refused(agent.raw("-o", "validate-all", f"--secg={SECG}", argument), word)
+
+
+@pytest.mark.parametrize("line", ["no_password=1", "no_password=0", "no-password=1", "agent=fence_aws_vpc_net"])
+def test_what_only_the_library_knows_is_dropped(agent, line):
+    result = agent.stdin(f"action=validate-all\nsecg={SECG}\n{line}\n")
+    assert (result.code, result.err) == (0, "")
+
+
+@pytest.mark.parametrize("level", ["", "-1", "much", "\u00b2"])
+@pytest.mark.parametrize("how", ["stdin", "command"])
+def test_no_level_of_verbosity_keeps_a_node_from_being_fenced(agent, ec2, keep, level, how):
+    run = agent.pacemaker if how == "stdin" else agent.command
+    result = run("off", ec2.world.nodes["node1"], verbose_level=level, **keep)
+    assert result.code == 0
+    assert sum(line.startswith(f"WARNING: verbose_level={level} is ignored") for line in result.lines) == 1
+    assert "Parse error" not in result.err
+
+
+def test_the_option_of_a_call_is_named_without_another_name(agent):
+    result = agent.stdin(f"action=validate-all\nsecg={SECG}\napi_timeout=abc\n")
+    refused(result, "the seconds of one call (api_\u2026)=abc: not a whole number of seconds")
+    assert "time-out" not in result.err

@@ -191,3 +191,23 @@ def test_the_debug_log_of_the_sdk_is_rotated_and_stays_private(agent, ec2, keep,
     kept = sorted(path for path in tmp_path.iterdir() if path.name.startswith(log.name))
     assert [path.suffix for path in kept] == [".1", ".gz"]
     assert {stat.S_IMODE(path.stat().st_mode) for path in kept} == {0o600}
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_the_debug_file_may_be_a_standard_stream(agent, ec2, keep, name):
+    result = off(agent, ec2, keep, debug_file=f"/dev/{name}")
+    assert result.code == 0
+    assert "DEBUG: " in (result.out if name == "stdout" else result.err)
+    assert "cannot write" not in result.err
+
+
+@pytest.mark.parametrize("link", [True, False])
+def test_under_another_name_no_warning_is_lost(agent, tmp_path, monkeypatch, link):
+    other = tmp_path / "fence_copy"
+    if link:
+        other.symlink_to(os.environ["AGENT"])
+    else:
+        shutil.copy(os.environ["AGENT"], other)
+    monkeypatch.setenv("AGENT", str(other))
+    result = agent.stdin("action=validate-all\nsecg=sg-0123456789abcdef0\nno_such=1\n")
+    assert any(line.startswith("WARNING: Ignoring unknown option in line 3") for line in result.lines)

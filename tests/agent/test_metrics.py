@@ -263,3 +263,13 @@ def test_a_left_over_of_a_run_that_was_killed_is_replaced(agent, ec2, keep, path
     (path.parent / ".fence.prom.tmp").write_text("half", encoding="ascii")
     assert agent.command("monitor", **keep).code == 0
     assert sorted(p.name for p in path.parent.iterdir()) == [".fence.prom.lock", "fence.prom"]
+
+
+def test_why_the_file_was_not_updated_is_said_in_plain_words(agent, ec2, keep, tmp_path):
+    node, path = ec2.world.nodes["node1"], tmp_path / "x.prom"
+    path.symlink_to(tmp_path / "target")
+    assert "it or its lock is a symbolic link" in agent.command("status", node, metrics_file=path, **keep).err
+    path.unlink()
+    with (tmp_path / ".x.prom.lock").open("w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "another run holds its lock" in agent.command("status", node, metrics_file=path, **keep).err

@@ -1,5 +1,10 @@
 """A secret in the wrong place is shown nowhere: not on stderr, not in syslog, in no log, however verbose."""
 
+import random
+import re
+import string
+from urllib.parse import unquote
+
 import pytest
 
 SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"  # as AWS makes them: 40 characters of base64
@@ -94,6 +99,57 @@ def test_a_secret_in_place_of_another_option_is_not_shown(agent, logged, node, k
     assert hidden(logged(result), secret[secret.index("wJ") :][:39])
 
 
+FIXED = [
+    "action", "region", "secg", "untrack_secg", "interface0_sg", "interface15_sg", "api_timeout", "deadline", "delay",
+    "settle_time", "power_wait", "login_timeout", "retry_on", "verbose_level", "boto3_debug", "skip_os_shutdown",
+    "onfence_poweroff", "invert_sg_removal", "disable_timeout", "quiet",
+]  # fmt: skip
+BROKEN = [
+    SECRET.replace("/", "%2F").replace("+", "%2B"), SECRET.replace("/", "\\/").replace("+", "\\u002b"),
+    f"{SECRET[:20]} {SECRET[20:]}", " ".join(SECRET), f"{SECRET[:13]}-{SECRET[14:]}", SECRET[:31],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", range(len(FIXED) * 3))
+def test_a_malformed_value_of_an_option_of_fixed_format_is_not_shown_if_long(agent, logged, node, keep, number):
+    """Whatever was made of the secret: nothing need be recognized. Each option with three forms."""
+    option, secret = FIXED[number // 3], BROKEN[(number + number // 6) % len(BROKEN)]
+    result = agent.stdin(as_stdin(agent, **{"action": "status", "plug": node, **keep, option: secret}))
+    if option != "verbose_level":
+        assert f"({len(secret)} characters, not shown)" in result.last
+    said = logged(result)
+    assert [part for part in (secret[:8], secret[-8:]) if part in said] == []
+
+
+def random_key(seed):
+    chance = random.Random(seed)
+    signs = "" if seed % 3 == 0 else "+/"
+    return "".join(chance.choice(f"{string.ascii_letters}{string.digits}{signs}") for _ in range(40))
+
+
+@pytest.mark.parametrize(("seed", "option"), list(enumerate(OPTIONS)))
+def test_any_secret_key_is_hidden(agent, logged, node, keep, seed, option):
+    secret = random_key(seed)
+    result = agent.stdin(as_stdin(agent, **{"action": "status", "plug": node, **keep, option: secret}))
+    assert hidden(logged(result), secret)
+
+
+NAMED = {
+    "plug": "ProductionPostgresDatabaseClusterNode01",
+    "profile": "ProductionClusterFrankfurtFencingProfile01",
+    "metrics_file": "/opt/NodeExporterTextfileCollector1/fencing.prom",
+    "debug_file": "/var/lib/PacemakerClusterLogs/Cluster01/Production/FenceAgent",
+}
+
+
+@pytest.mark.parametrize("option", NAMED)
+def test_a_long_name_is_shown(agent, node, keep, option):
+    """In the very message that is about it."""
+    keys = {"access_key": None, "secret_key": None} if option == "profile" else {}
+    given = {"action": "status", "plug": node, **keep, **keys, "deadline": "4", option: NAMED[option]}
+    assert NAMED[option] in agent.stdin(as_stdin(agent, **given)).err
+
+
 @pytest.mark.parametrize("secret", [SECRET, "short/secret"])
 @pytest.mark.parametrize("where", ["option", "environment"])
 @pytest.mark.parametrize("option", OPTIONS)
@@ -138,3 +194,35 @@ def test_keys_that_are_swapped_elsewhere_are_not_shown(agent, logged, node, keep
     assert result.code == 1
     assert "Credential=" in logged(result)
     assert hidden(logged(result), secret)
+
+
+PROXIES = ["HTTP_PROXY", "https_proxy", "all_proxy", "HTTPS_PROXY", "ALL_PROXY", "http_proxy"]
+PASSWORDS = ["zq1xword", "zq1'kv\"xword", "zq1kv/xword", "zq1kv#xword", "zq1kv%2Fxword", "zq1kv@xword", "zqx/k1"]
+
+
+@pytest.mark.parametrize("scheme", ["http://", ""])
+@pytest.mark.parametrize(("number", "password"), list(enumerate(PASSWORDS * 2)))
+def test_the_password_of_a_proxy_of_the_environment_is_not_shown(agent, logged, node, keep, number, password, scheme):
+    variable = PROXIES[(number + number // 7) % len(PROXIES)]
+    agent.env[variable] = f"{scheme}operator:{password}@127.0.0.1:9"
+    if variable.lower() != "all_proxy":
+        agent.options["endpoint_url"] = f"{variable.lower().partition('_')[0]}://127.0.0.2:9"
+    said = logged(agent.stdin(as_stdin(agent, action="status", plug=node, **{**keep, "deadline": "3"})))
+    assert [p for p in (password, unquote(password), *re.split(r"[/#@%'\"]", password)) if p in said] == []
+
+
+@pytest.mark.parametrize(
+    "key", ["3f2b8c1e-9d4a-4f6b-8a7c-0123456789ab", "0a1b2c3d4e5f60718293a4b5c6d7e8f901234567", "cloud-user.key",
+            "Kq3ZfP0xW7mB2vYt9LsHdRj4NcGuEa6oTi8kQwXyVbMnSpDzFrJhCgUeAlOI15KqZf0PxW7mB2vYt9LsHdR"],
+)  # fmt: skip
+def test_keys_of_other_clouds_are_taken(agent, keep, key):
+    agent.options["access_key"] = key
+    result = agent.pacemaker("validate-all", None, **keep)
+    assert result.code == 0, result.err
+
+
+@pytest.mark.parametrize("key", ["two words", "schl\u00fcssel", "x" * 257])
+def test_what_can_be_no_key_is_refused(agent, ec2, node, keep, key):
+    result = agent.pacemaker("off", node, access_key=key, **keep)
+    assert "access-key holds blanks" in result.last
+    assert ec2.calls == []

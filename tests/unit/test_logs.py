@@ -182,3 +182,17 @@ def test_long_tokens_are_hidden():
 )  # fmt: skip
 def test_names_paths_and_hashes_are_shown(text):
     assert logs.clean(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["AuthFailure: token: expired", "the proxy asks for Basic authentication", "Basic auth, Bearer tokens",
+     "Error retrieving token: connection refused", "password: not accepted", "Authorization: missing header"],
+)  # fmt: skip
+def test_prose_is_shown(text):
+    assert logs.clean(text) == text
+
+
+@pytest.mark.parametrize("text", ["token=expired", '"token": "expired"', "password: 'secret'", "<password>word</x>"])
+def test_short_values_are_hidden_where_they_can_be_nothing_else(text):
+    assert "***" in logs.clean(text)
