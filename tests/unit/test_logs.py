@@ -2,9 +2,10 @@
 
 import base64
 import random
+import re
 import string
 import time
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import pytest
 
@@ -196,3 +197,19 @@ def test_prose_is_shown(text):
 @pytest.mark.parametrize("text", ["token=expired", '"token": "expired"', "password: 'secret'", "<password>word</x>"])
 def test_short_values_are_hidden_where_they_can_be_nothing_else(text):
     assert "***" in logs.clean(text)
+
+
+@pytest.mark.parametrize(
+    "password", ["plain1word", "quo'te\"dword", "slash/inword", "hash#inword", "per%2Fcent", "at@in"]
+)
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "https_proxy", "ALL_PROXY"])
+@pytest.mark.parametrize("scheme", ["http://", ""])
+def test_the_password_of_a_proxy_is_known_wherever_it_stands(monkeypatch, password, name, scheme):
+    monkeypatch.setattr(logs, "_known", ())
+    logs.never_show(*logs.proxy_secrets({name: f"{scheme}operator:{password}@proxy:3128", "PATH": "a:b@c"}))
+    for form in (password, unquote(password), quote(password, safe=""), quote(password, safe="!$&'()*+,;=:%")):
+        assert logs.clean(f"it said {form} aloud") == "it said *** aloud"
+    piece = re.split("[/#]", password)[0]
+    assert logs.clean(f"Port could not be cast to integer value as '{piece}'").endswith(" ***")
+    encoded = base64.b64encode(f"operator:{unquote(password)}".encode()).decode()
+    assert encoded not in logs.clean(f"sent {encoded}")
