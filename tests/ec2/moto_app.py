@@ -80,8 +80,9 @@ def _terminate(instance: Any, original: Any = Instance.terminate) -> Any:
 
 def _filter_regex(value: str) -> str:
     """Of a filter's value: `*` is any number of characters, `?` none or one, `\\` takes both their meaning."""
-    parts = re.findall(r"\\.|.", value, re.DOTALL)
-    wild = {"*": ".*", "?": ".?"}
+    parts = re.findall(r"\?+|\\.|.", value, re.DOTALL)
+    most = {p: f".{{0,{len(p)}}}" for p in parts if p[0] == "?"}  # many of `.?` in a row would take without end
+    wild = {"*": ".*", **most}
     return "(?s:" + "".join(wild.get(p, re.escape(p[-1])) for p in parts) + r")\Z"
 
 
