@@ -24,7 +24,9 @@ def logged(agent, syslog, monkeypatch):
     monkeypatch.chdir(agent.folder)  # a debug file may be made there
     paths = [agent.folder / "debug", agent.folder / "boto3.log", syslog]
     agent.env["FENCE_AWS_VPC_NET_BOTO3_LOG"] = str(paths[1])
+    paths.append(agent.folder / "fence.prom")
     agent.options.update(debug_file=str(paths[0]), boto3_debug="1", verbose_level="3", deadline="4")
+    agent.options["metrics_file"] = str(paths[-1])
 
     def said(result):
         return result.err + result.out + "".join(p.read_text("utf-8") for p in paths if p.exists())
