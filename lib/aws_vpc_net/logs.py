@@ -126,7 +126,7 @@ def _holds_secret(run: str) -> bool:
 
         run = unquote(unquote(run))
     if "\\" in run:
-        run = re.sub(r"\\u002[bB]", "+", re.sub(r"\\+(?:/|u002[fF])", "/", run))
+        run = re.sub(r"\\u002[bB]", "+", re.sub(r"(?<!\\)\\+(?:/|u002[fF])", "/", run))
     return any(map(like_secret, re.findall(rf"[A-Za-z0-9/+]{{{SECRET_LENGTH},}}", run)))
 
 

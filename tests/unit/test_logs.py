@@ -97,7 +97,18 @@ def test_nothing_makes_a_second_line_or_moves_the_cursor(char):
 
 @pytest.mark.parametrize(
     "text",
-    ["\\" * 20000, "\\n" * 20000, "a" * 100000, "://" * 20000, "://a:" * 10000, "secret" * 5000, "token=\\" * 5000],
+    [
+        *(
+            "\\" * 20000,
+            "\\n" * 20000,
+            "a" * 100000,
+            "://" * 20000,
+            "://a:" * 10000,
+            "secret" * 5000,
+            "token=\\" * 5000,
+        ),
+        *("%5c" * 20000, "\\u002f" * 10000, "aB1/" * 20000, "aB1+" * 20000, "aA" * 40000, "0123456789abcdef" * 5000),
+    ],
 )
 def test_no_text_takes_long(text):
     began = time.monotonic()
