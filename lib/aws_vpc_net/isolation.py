@@ -92,8 +92,10 @@ class Isolation:
         try:
             self._prove(todo, settled)
         except BaseException:
-            self.opened |= self._late
+            self._close()  # at once; and what may arrive late once more
+            late = self._late
             self._outlast()
+            self.opened |= late
             raise
         finally:
             self._close()

@@ -381,6 +381,8 @@ def test_interrupted_with_many_changes_to_come_none_is_begun_any_more(agent, ec2
     _, err = running.communicate(timeout=60)
     assert running.returncode == 1, err
     assert not [c for c in ec2.calls_of(CHANGE) if c.outcome == "pending"]
-    opened = {c.params["NetworkInterfaceId"] for c in ec2.calls_of(CHANGE) if opening(ec2, None)(c)}
-    assert len(opened) < 24
+    opened = [c for c in ec2.calls_of(CHANGE) if opening(ec2, None)(c)]
+    assert len({c.params["NetworkInterfaceId"] for c in opened}) < 24
+    closed = next(c for c in ec2.calls_of(CHANGE) if second_round(ec2)(c))
+    assert closed.at - max(c.ended for c in opened) < 3, "closed at once, and not when nothing can arrive any more"
     assert not is_open(ec2, node)

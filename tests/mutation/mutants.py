@@ -121,7 +121,7 @@ MUTANTS = (
     _m("what was opened is not set when time is short", "isolation.py", "            self.tools.ec2.use_reserve()  # what was opened", "            pass  # what was opened", "agent/test_deadline.py::test_an_untracking_that_never_answers_leaves_nothing_open"),
     # --- on
     _m("an untracking that may arrive late is not waited for", "isolation.py", "        if self._late:\n            self.tools.ec2.use_reserve()", "        if False:\n            self.tools.ec2.use_reserve()", f"{UNTRACK}::test_a_late_untracking_is_closed_though_off_fails"),
-    _m("a late untracking is not closed when off fails", "isolation.py", "            self.opened |= self._late\n", "            pass\n", f"{UNTRACK}::test_a_late_untracking_is_closed_though_off_fails"),
+    _m("a late untracking is not closed when off fails", "isolation.py", "            self.opened |= late\n", "            pass\n", f"{UNTRACK}::test_a_late_untracking_is_closed_though_off_fails"),
     _m("a late untracking is not closed beside another fencer", "isolation.py", "        self.opened |= still & set(self.untracked)\n", "        pass\n", f"{UNTRACK}::test_a_late_untracking_is_closed_though_off_fails"),
     _m("what was opened is not closed", "isolation.py", "        if not self.opened:\n            return\n        self.tools.ec2.use_reserve()\n", "        return\n", f"{UNTRACK}::test_reads_that_fail_after_one_isolation_did_leave_nothing_open"),
     _m("opening goes on after an interrupt", "ec2.py", "            todo.clear()\n", "            pass\n", f"{UNTRACK}::test_interrupted_with_many_changes_to_come_none_is_begun_any_more"),
