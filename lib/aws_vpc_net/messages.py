@@ -636,8 +636,17 @@ def left_untracking(plug: str, interfaces: Iterable[str], reason: str) -> str:
     return f"{plug}: {_list(interfaces)} may be left with untrack_secg, open to all: {reason}; run off now"
 
 
+def originals(plug: str, groups: Mapping[str, FrozenSet[str]]) -> str:
+    """What an operator may have to set by hand."""
+    return f"{plug}: no read has shown the backup since; original groups: {_had(groups)}"
+
+
+def _had(groups: Mapping[str, FrozenSet[str]]) -> str:
+    return "; ".join(f"{i} had {_list(g)}" for i, g in sorted(groups.items()))
+
+
 def claim_failed(plug: str, reason: str, originals: Mapping[str, FrozenSet[str]]) -> str:
-    groups = "; ".join(f"{i} had {_list(g)}" for i, g in sorted(originals.items()))
+    groups = _had(originals)
     return f"{plug}: not alone at work, and the record was not written again: {reason}; original groups: {groups}"
 
 
@@ -757,6 +766,13 @@ def cleanup_failed(plug: str, reason: str) -> str:
 
 def not_looked_back(plug: str, reason: str) -> str:
     return f"{plug} is restored, but whether an off came in between was not checked: {reason}"
+
+
+def look_back_failed(plug: str, reason: str, originals: Mapping[str, FrozenSet[str]]) -> str:
+    return (
+        f"{plug} is restored, but whether an off came in between was not checked: {reason}; "
+        f"original groups: {_had(originals)}"
+    )
 
 
 def tags_deleted(plug: str, count: int) -> str:

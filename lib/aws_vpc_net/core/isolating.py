@@ -1,0 +1,208 @@
+"""Changing groups: the rounds of off, and what every run owes before it may end.
+
+A round:  [untrack, where that is due → wait until the network has followed] → isolate → close what is still open
+
+What a run opened (it set an interface to ``untrack_secg``, or rolled one back, or restored one beside another fencer)
+is an obligation on every way out. It is isolated again, with the time that is kept for it; where EC2 refuses that for
+good, it is given its earlier groups, which are narrower than ``untrack_secg``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Iterable, Optional, Tuple
+
+from .. import messages
+from . import backup as tags
+from .isolation import amend_backup, is_untracking, matches_isolation
+from .model import NONE, FrozenMap, Groups
+from .observe import not_rewritten
+from .protocol import (
+    WARNING,
+    Change,
+    Fail,
+    Failure,
+    Knowledge,
+    LookUpGroups,
+    Note,
+    Notes,
+    Outcome,
+    Phase,
+    Plan,
+    Point,
+    SetGroups,
+    Step,
+    Tick,
+    WriteTags,
+)
+from .tag_slots import NoRoom, make_backup
+
+UNTRACK_ATTEMPTS = 3  # that took effect, or may have
+
+
+# --- rounds ----------------------------------------------------------------------------------------------------
+
+
+def start_round(k: Knowledge, interfaces: Iterable[str]) -> Knowledge:
+    """These are to be set before the next read."""
+    todo = frozenset(interfaces)
+    fresh = {i: replace(k.interfaces[i], untracking=replace(k.interfaces[i].untracking, tried=False)) for i in todo}
+    return replace(k, phase=Phase.CHANGE, round=todo, interfaces=k.interfaces.updated(fresh))
+
+
+def next_change(plan: Plan, k: Knowledge, tick: Tick) -> Optional[Step]:
+    """The next change of the round, then of what is still open; None where nothing is left to change."""
+    closing = k.phase in (Phase.END, Phase.REISOLATE)
+    untrack = [] if closing else [i for i in sorted(k.round) if may_untrack(plan, k, i)]
+    if untrack:
+        return _untrack(plan, k, untrack, tick)
+    todo = sorted(k.round - k.refused)
+    if any(_needs_look_up(plan, k, i) for i in todo) and not k.opened:
+        return Step(LookUpGroups(plan.spec.secg), k, tick.share(3 / 4))
+    if todo:
+        goals = FrozenMap({i: k.interfaces[i].goal for i in todo})
+        # What was opened is isolated whatever time that took, but not before the network has seen it open.
+        wait, ends = (k.timers.settled, tick.reserve_ends) if k.opened else (0.0, tick.ends)
+        return Step(SetGroups(Change.ISOLATE, goals), k, ends, not_before=0.0 if closing else wait)
+    given_back = k.round & k.refused & k.opened
+    if given_back:
+        goals = FrozenMap({i: rollback_groups(plan, k, i) for i in given_back})
+        return Step(SetGroups(Change.ROLL_BACK, goals), k, tick.reserve_ends)
+    return _close(replace(k, round=frozenset()), tick)
+
+
+def _untrack(plan: Plan, k: Knowledge, interfaces: Iterable[str], tick: Tick) -> Step:
+    """Open before any of them is, as whatever comes next may end it."""
+    assert plan.spec.untrack is not None
+    ways = {i: replace(k.interfaces[i].untracking, opened=True) for i in interfaces}
+    opened = {i: replace(k.interfaces[i], untracking=way) for i, way in ways.items()}
+    goals = FrozenMap(dict.fromkeys(opened, frozenset((plan.spec.untrack,))))
+    k = replace(k, interfaces=k.interfaces.updated(opened))
+    return Step(SetGroups(Change.UNTRACK, goals), k, tick.ends)
+
+
+def may_untrack(plan: Plan, k: Knowledge, interface: str) -> bool:
+    """Is it the turn of this interface to pass through ``untrack_secg``?
+
+    It opens the node each time: so not often, and not where the latest read shows it isolated beside another's
+    backup, since that fencer may have reported success.
+    """
+    way = k.interfaces[interface].untracking
+    if not way.needed or way.tried or way.attempts >= UNTRACK_ATTEMPTS:
+        return False
+    return not (reads_isolated(plan, k, interface) and is_shared(k))
+
+
+def reads_isolated(plan: Plan, k: Knowledge, interface: str) -> bool:
+    """Does the latest read show it with groups that isolate?"""
+    groups = k.latest.groups.get(interface, NONE) if k.latest else NONE
+    return matches_isolation(groups, plan.spec)
+
+
+def is_shared(k: Knowledge) -> bool:
+    """Does the latest read show tags of our format that neither the first read showed nor this run wrote?"""
+    if k.latest is None or k.first is None:
+        return True
+    others = set(tags.own(k.latest.tags, k.latest.id).items()) - k.backup.written - set(k.first.tags.items())
+    return bool(others)
+
+
+def _needs_look_up(plan: Plan, k: Knowledge, interface: str) -> bool:
+    p = k.interfaces[interface]
+    if p.failure is None or p.outcome is not None:
+        return False
+    return k.groups.needs_look_up(plan.spec, p.goal, p.failure.code, p.failure.text)
+
+
+def _close(k: Knowledge, tick: Tick) -> Optional[Step]:
+    """Isolate again what is still open."""
+    if not k.opened:
+        return None
+    todo = sorted(k.opened - k.refused)
+    ways = {i: replace(k.interfaces[i].untracking, tried=True) for i in k.opened}
+    progress = {i: replace(k.interfaces[i], untracking=way) for i, way in ways.items()}
+    k = replace(k, round=k.opened, interfaces=k.interfaces.updated(progress))
+    if todo:
+        goals = FrozenMap({i: k.interfaces[i].goal for i in todo})
+        return Step(SetGroups(Change.ISOLATE, goals), k, tick.reserve_ends, backoff=True)
+    goals = FrozenMap({i: k.interfaces[i].open_groups for i in k.opened})
+    return Step(SetGroups(Change.ROLL_BACK, goals), k, tick.reserve_ends, backoff=True)
+
+
+def rollback_groups(plan: Plan, k: Knowledge, interface: str) -> Groups:
+    """Where it goes back to: what it had in the read that proved the backup; never to what is open to all."""
+    before = k.interfaces[interface].open_groups
+    return k.backup.originals.get(interface, before) if is_untracking(before, plan.spec) else before
+
+
+def give_up_closing(plan: Plan, k: Knowledge) -> Tuple[Knowledge, Notes]:
+    """There is no time left to close what is open."""
+    opened = sorted(k.opened)
+    failures = [p.failure.text for p in (k.interfaces[i] for i in opened) if p.failure]
+    closed = {i: replace(k.interfaces[i].untracking, opened=False) for i in opened}
+    progress = {i: replace(k.interfaces[i], untracking=way) for i, way in closed.items()}
+    k = replace(k, round=frozenset(), interfaces=k.interfaces.updated(progress))
+    if k.phase is Phase.REISOLATE or not opened:
+        return k, ()  # the last line says it
+    why = failures[0] if failures else "no time is left"
+    return k, (Note(WARNING, messages.left_untracking(plan.id, opened, why)),)
+
+
+# --- the end ---------------------------------------------------------------------------------------------------
+
+
+def end(plan: Plan, k: Knowledge, tick: Tick, ending: Fail) -> Step:
+    """Fail, once nothing that this run opened is open, nor can be opened by a change that still arrives."""
+    k = replace(k, phase=Phase.END, ending=k.ending or ending, round=k.round & k.opened)
+    step = next_change(plan, k, tick)
+    if step is not None and not tick.reserve_expired:
+        return step
+    late = sorted(k.late(tick.now))
+    if late and not tick.reserve_expired:  # once more, when nothing can arrive any more
+        ways = {i: replace(k.interfaces[i].untracking, opened=True, tried=True, late_until=0.0) for i in late}
+        progress = {i: replace(k.interfaces[i], untracking=way) for i, way in ways.items()}
+        waiting = replace(k, round=frozenset(late), interfaces=k.interfaces.updated(progress))
+        goals = FrozenMap({i: k.interfaces[i].goal for i in late})
+        until = max(k.interfaces[i].untracking.late_until for i in late)
+        return Step(SetGroups(Change.ISOLATE, goals), waiting, tick.reserve_ends, not_before=until)
+    assert k.ending is not None
+    return Step(k.ending, k, notes=originals_in_doubt(plan, k))
+
+
+def originals_in_doubt(plan: Plan, k: Knowledge) -> Notes:
+    """The original groups, where no read has shown since the last change that they are in the tags."""
+    proven = k.reads.fresh and k.failure is None and k.latest is not None and not k.backup.missing
+    if proven or not k.possibly_changed or not k.backup.originals:
+        return ()
+    return (Note(WARNING, messages.originals(plan.id, k.backup.originals), k.backup.originals),)
+
+
+# --- the backup, written again ---------------------------------------------------------------------------------
+
+
+def write_backup_again(plan: Plan, k: Knowledge, tick: Tick, ends: Optional[Point] = None) -> Step:
+    """Write what is known of the original groups under a new time: of every interface, attached or not.
+
+    What the latest read shows of others is known from here on, whether this can be written or not.
+
+    Raises:
+        NoRoom: there is no room for it.
+    """
+    assert k.latest is not None
+    b = k.backup
+    others = tags.foreign_backups(k.latest, b.written)
+    amended = amend_backup(b.originals, k.latest, others, plan.spec, b.first_times)
+    originals = FrozenMap(amended or b.originals)
+    time = max(max(b.history.times, default=0) + 1, tags.next_time(tick.unix_time, k.latest))
+    backup = make_backup(k.latest, originals, time, plan.spec, tick.nonce, b.numbers)
+    known = replace(b, originals=originals, history=b.history.with_read(k.latest), answered=True, rewritten=True)
+    effect = WriteTags(plan.id, backup.tags, backup)
+    return Step(effect, replace(k, backup=known), tick.ends if ends is None else ends)
+
+
+def without_room(plan: Plan, k: Knowledge, error: NoRoom) -> Tuple[Knowledge, Notes]:
+    """There is no room to write it again."""
+    told = messages.no_room(plan.id, error.needed, error.free)
+    failure = Failure(Outcome.REFUSED, told.category, told.text)
+    known = replace(k.backup, failure=failure, rewritten=True, answered=True)
+    return replace(k, backup=known), not_rewritten(plan, k, failure)

@@ -1,0 +1,265 @@
+"""Keeping account: what a run knows after the result of an effect. No decisions are made here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Dict, List, Optional, Tuple
+
+from .. import messages
+from ..errors import Category
+from . import backup as tags
+from .group_choice import IsolatingGroups
+from .isolation import fencer_is_fenced, matches_isolation
+from .model import FrozenMap, Groups, Instance, Interface
+from .protocol import (
+    INFO,
+    WARNING,
+    Change,
+    Changes,
+    Effect,
+    Failure,
+    Instances,
+    Knowledge,
+    LookUpGroups,
+    Networks,
+    Note,
+    Notes,
+    Outcome,
+    Phase,
+    Plan,
+    Point,
+    Progress,
+    Read,
+    Reads,
+    Result,
+    SetGroups,
+    Tick,
+    WriteTags,
+)
+
+MISSING_SECONDS = 4.0  # how long a backup may be missing in reads that are merely behind
+
+
+def observe(plan: Plan, k: Knowledge, effect: Effect, result: Result, tick: Tick) -> Tuple[Knowledge, Notes]:
+    """What the run knows after an effect, and what to log of it."""
+    if isinstance(effect, Read):
+        return _read(plan, k, effect, result), ()
+    if isinstance(effect, SetGroups):
+        assert isinstance(result, Changes)
+        return _groups(plan, k, effect, result, tick)
+    if isinstance(effect, WriteTags):
+        return _written(plan, k, effect, result, tick.now)
+    if isinstance(effect, LookUpGroups):
+        return _looked_up(plan, k, effect, result)
+    failure = result if isinstance(result, Failure) else None  # of a deletion, or a start
+    return replace(k, reads=replace(k.reads, failure=failure, fresh=False)), ()
+
+
+# --- reads -----------------------------------------------------------------------------------------------------
+
+
+def _read(plan: Plan, k: Knowledge, effect: Read, result: Result) -> Knowledge:
+    if not isinstance(result, Instances):
+        assert isinstance(result, Failure)
+        return replace(k, reads=replace(k.reads, failure=result, fresh=True))
+    latest = result.instances.get(plan.id) if plan.id in effect.ids else k.latest
+    failure = _own_failure(plan, effect, result)
+    reads = Reads(k.first or latest, latest, failure, True, result.asked >= k.due)
+    first, k = k.first, replace(k, reads=reads)
+    if latest is None:
+        return k
+    shown = latest.groups
+    progress = {i: _progress_after_read(plan, p, shown.get(i)) for i, p in k.interfaces.items()}
+    visible = any(tags.is_visible(b, latest) for b in k.backup.backups)
+    numbers = k.backup.numbers.updated({i.id: i.number for i in latest.interfaces})
+    missing = bool(k.backup.backups) and not visible
+    backup = replace(k.backup, numbers=numbers, missing=missing, rewritten=False)
+    if first is None:
+        backup = replace(backup, first_times=tags.read(latest).times)
+    timers = replace(k.timers, rewrite=0.0) if visible else k.timers
+    return replace(k, interfaces=FrozenMap(progress), backup=backup, timers=timers)
+
+
+def _own_failure(plan: Plan, effect: Read, result: Instances) -> Optional[Failure]:
+    """The refusal to fence others, where this machine is fenced. One of another account is not shown."""
+    own = result.instances.get(plan.own) if plan.own and plan.own in effect.ids else None
+    if own is None or plan.restoring or not fencer_is_fenced(own, tags.read(own), plan.spec):
+        return None
+    return Failure(Outcome.REFUSED, Category.SELF_FENCING, messages.fenced_fencer(own.id).text)
+
+
+def _progress_after_read(plan: Plan, p: Progress, groups: Optional[Groups]) -> Progress:
+    if groups is None:
+        return replace(p, wrong_reads=0, missing_reads=min(2, p.missing_reads + 1))
+    right = groups == p.open_groups if plan.restoring else matches_isolation(groups, plan.spec)
+    wrong = min(2, p.wrong_reads + 1) if p.accepted and not right else 0
+    return replace(p, wrong_reads=wrong, missing_reads=0)
+
+
+# --- changes of groups -----------------------------------------------------------------------------------------
+
+
+def _groups(plan: Plan, k: Knowledge, effect: SetGroups, result: Changes, tick: Tick) -> Tuple[Knowledge, Notes]:
+    account = {
+        Change.UNTRACK: _untracked,
+        Change.ISOLATE: _isolated,
+        Change.ROLL_BACK: _rolled_back,
+        Change.RESTORE: _restored,
+    }[effect.change]
+    notes: List[Note] = []
+    k = replace(k, backup=replace(k.backup, answered=False), reads=replace(k.reads, fresh=False))
+    settled = tick.now + plan.settle_seconds
+    # What was accepted first: whether a refusal may be looked into depends on what is still open.
+    for interface, failure in sorted(result.failures.items(), key=lambda item: item[1] is not None):
+        if failure is None:
+            k = replace(k, timers=replace(k.timers, settled=settled))
+        k, more = account(plan, k, interface, failure, tick.now)
+        notes += more
+    return k, tuple(notes)
+
+
+def _untracked(
+    plan: Plan, k: Knowledge, interface: str, failure: Optional[Failure], now: Point
+) -> Tuple[Knowledge, Notes]:
+    p = k.interfaces[interface]
+    way = replace(p.untracking, tried=True)
+    if failure is None:
+        way = replace(way, needed=False, attempts=way.attempts + 1)
+        return k.with_progress(interface, replace(_changed(p), failure=None, untracking=way)), ()
+    if failure.outcome is Outcome.UNKNOWN:
+        way = replace(way, attempts=way.attempts + 1, late_until=now + plan.api_seconds)
+        p = replace(p, possibly_changed=True, outcome_unknown=True)
+    else:
+        way = replace(way, opened=False)
+    outcome = Outcome.REFUSED if failure.outcome is Outcome.REFUSED else p.outcome
+    return k.with_progress(interface, replace(p, outcome=outcome, failure=failure, untracking=way)), ()
+
+
+def _changed(p: Progress) -> Progress:
+    return replace(p, possibly_changed=True, outcome_unknown=False)
+
+
+def _isolated(
+    plan: Plan, k: Knowledge, interface: str, failure: Optional[Failure], now: Point
+) -> Tuple[Knowledge, Notes]:
+    p = replace(k.interfaces[interface], wrong_reads=0)
+    done = replace(k, round=k.round - {interface})
+    if failure is None:
+        under = k.backup.latest.time if k.backup.latest else None
+        p = replace(_changed(p), outcome=Outcome.ACCEPTED, failure=None, under=under)
+        return done.with_progress(interface, _closed(p)), ()
+    if failure.outcome is Outcome.REFUSED:
+        return _refused(plan, k, interface, failure)
+    if failure.outcome is Outcome.GONE and p.failure and p.failure.outcome is Outcome.GONE:
+        p = _closed(p)  # not there, twice, with a pause between the two: nothing is open
+    if failure.outcome is Outcome.UNKNOWN:
+        p = replace(p, possibly_changed=True, outcome_unknown=True)
+    return done.with_progress(interface, replace(p, outcome=failure.outcome, failure=failure)), ()
+
+
+def _closed(p: Progress) -> Progress:
+    return replace(p, untracking=replace(p.untracking, opened=False))
+
+
+def _refused(plan: Plan, k: Knowledge, interface: str, failure: Failure) -> Tuple[Knowledge, Notes]:
+    """EC2 refused groups that isolate: perhaps it takes some of them."""
+    p = replace(k.interfaces[interface], outcome=None, failure=failure)
+    unclear = k.groups.needs_look_up(plan.spec, p.goal, failure.code, failure.text)
+    if unclear and not k.opened:  # a look-up takes time
+        return k.with_progress(interface, p), ()
+    return _smaller(plan, k, interface, failure)
+
+
+def _smaller(plan: Plan, k: Knowledge, interface: str, failure: Failure) -> Tuple[Knowledge, Notes]:
+    p = k.interfaces[interface]
+    vpc = _vpc(k, interface)
+    groups, goal = k.groups.without_refused(plan.spec, vpc, p.goal, failure.code, failure.text)
+    if goal:
+        left_out = [g for g in sorted(p.goal - goal) if groups.is_unusable(g, vpc)]
+        notes = tuple(Note(WARNING, messages.group_dropped(interface, g)) for g in left_out)
+        progress = replace(p, goal=goal, outcome=None, failure=failure)
+        return replace(k, groups=groups).with_progress(interface, progress), notes
+    if not p.untracking.opened or k.phase is Phase.REISOLATE:  # else it is given its earlier groups
+        k, p = replace(k, round=k.round - {interface}), _closed(p)
+    return k.with_progress(interface, replace(p, outcome=Outcome.REFUSED, failure=failure)), ()
+
+
+def _vpc(k: Knowledge, interface: str) -> str:
+    shown: Dict[str, Interface] = {}
+    for instance in (k.first, k.latest):
+        shown.update({i.id: i for i in instance.interfaces} if isinstance(instance, Instance) else {})
+    return shown[interface].vpc if interface in shown else ""
+
+
+def _rolled_back(
+    plan: Plan, k: Knowledge, interface: str, failure: Optional[Failure], now: Point
+) -> Tuple[Knowledge, Notes]:
+    p = k.interfaces[interface]
+    done = replace(k, round=k.round - {interface})
+    if failure is None:
+        return done.with_progress(interface, _closed(replace(p, possibly_changed=False))), ()
+    notes: Notes = ()
+    if failure.outcome is Outcome.REFUSED and p.untracking.opened:
+        notes = (Note(WARNING, messages.left_untracking(plan.id, [interface], failure.text)),)
+        p = _closed(p)
+    if failure.outcome is Outcome.UNKNOWN:
+        p = replace(p, outcome_unknown=True)
+    return done.with_progress(interface, replace(p, failure=failure)), notes
+
+
+def _restored(
+    plan: Plan, k: Knowledge, interface: str, failure: Optional[Failure], now: Point
+) -> Tuple[Knowledge, Notes]:
+    p = replace(k.interfaces[interface], wrong_reads=0, failure=failure)
+    if failure is None:
+        p = replace(p, outcome=Outcome.ACCEPTED, possibly_changed=True)
+    else:
+        unknown = failure.outcome is Outcome.UNKNOWN
+        p = replace(p, outcome=failure.outcome, possibly_changed=p.possibly_changed or unknown)
+    return replace(k, round=k.round - {interface}).with_progress(interface, p), ()
+
+
+# --- tags and look-ups -----------------------------------------------------------------------------------------
+
+
+def _written(plan: Plan, k: Knowledge, effect: WriteTags, result: Result, now: Point) -> Tuple[Knowledge, Notes]:
+    b = replace(k.backup, rewritten=True)
+    failure = result if isinstance(result, Failure) else None
+    if failure is None or failure.outcome is Outcome.UNKNOWN:  # or it may have been written
+        b = replace(b, history=b.history.with_write(effect.tags))
+    if effect.backup is None:
+        return replace(k, backup=b), ()
+    if failure is not None:
+        return replace(k, backup=replace(b, failure=failure)), not_rewritten(plan, k, failure)
+    same = [other for other in b.backups if other.time != effect.backup.time]
+    originals = effect.backup.originals
+    b = replace(b, backups=(*same, effect.backup), originals=originals, missing=False, failure=None)
+    timers = replace(k.timers, rewrite=now + MISSING_SECONDS)
+    first = k.phase is Phase.BACKUP
+    tell = messages.record_written(plan.id, len(effect.tags), effect.backup.time) if first else ""
+    tell = tell or messages.claimed(plan.id, effect.backup.time)
+    return replace(k, backup=b, timers=timers), (Note(INFO, tell),)
+
+
+def not_rewritten(plan: Plan, k: Knowledge, failure: Failure) -> Notes:
+    """What to log of a backup that could not be written again: it holds the original groups."""
+    if k.phase is Phase.BACKUP:
+        return ()  # nothing has been changed
+    originals = k.backup.originals
+    return (Note(WARNING, messages.claim_failed(plan.id, failure.text, originals), originals),)
+
+
+def _looked_up(plan: Plan, k: Knowledge, effect: LookUpGroups, result: Result) -> Tuple[Knowledge, Notes]:
+    groups = replace(k.groups, looked_up=True)
+    notes: Notes = ()
+    if isinstance(result, Networks) and result.vpcs:  # else EC2 knows better when they are set
+        groups = IsolatingGroups(result.vpcs, result.complete, True, groups.refused)
+        unknown = [g for g in effect.groups if g not in result.vpcs]
+        notes = tuple(Note(WARNING, messages.group_dropped(plan.id, g)) for g in unknown)
+    k = replace(k, groups=groups)
+    for interface in sorted(k.round):
+        p = k.interfaces[interface]
+        if p.failure and p.outcome is None:
+            k, more = _smaller(plan, k, interface, p.failure)
+            notes += more
+    return k, notes

@@ -1,0 +1,419 @@
+"""on: set the original groups, prove it, then delete the backup.
+
+    read → [claim the backup] → set all groups → read until all are as in the backup → delete the tags → [look back]
+
+The backup is deleted last and by value: until the restore is proven the original groups are in the tags, and a backup
+that an ``off`` writes meanwhile is not touched. Every read looks for such an ``off``: it takes precedence.
+
+An ``off`` that is still in progress may isolate again what was restored, under the backup that is about to be
+deleted. Where that is possible, its tags are claimed first: rewritten in place with the same contents. Such an
+``off`` sees a tag that it did not write, and writes its backup again before it reports success.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Callable, Dict, FrozenSet, List, Mapping, Tuple
+
+from .. import messages
+from ..errors import Category, FenceError
+from . import backup as tags
+from .isolating import without_room, write_backup_again
+from .isolation import (
+    groups_to_restore,
+    is_finished_fence,
+    is_isolated,
+    matches_isolation,
+    set_by_fencer,
+)
+from .model import NONE, FrozenMap, Groups, Instance, Interface
+from .protocol import (
+    INFO,
+    WARNING,
+    Change,
+    DeleteTags,
+    Fail,
+    Knowledge,
+    Note,
+    Notes,
+    Phase,
+    Plan,
+    Progress,
+    Read,
+    SetGroups,
+    StartInstance,
+    Step,
+    Succeed,
+    Tick,
+    WriteTags,
+)
+from .reisolating import reisolate, start_reisolating
+from .tag_slots import NoRoom
+
+READ_ONCE_MORE_SECONDS = 0.4  # before what is not there is taken to be not there
+READ_AGAIN_SECONDS = 2.0  # how long a read that may be stale is repeated where no other read can tell
+
+
+def decide(plan: Plan, k: Knowledge, tick: Tick) -> Step:
+    """The next step of ``on``; pure."""
+    if plan.ignore_restore and k.phase is Phase.FIRST:
+        step = _power(plan, k, tick)
+        return replace(step, notes=(Note(INFO, messages.restore_skipped(plan.id)), *step.notes))
+    return _PHASES[k.phase](plan, k, tick)
+
+
+# --- what to restore -------------------------------------------------------------------------------------------
+
+
+def _first(plan: Plan, k: Knowledge, tick: Tick) -> Step:
+    """The first read, and all refusals."""
+    if not k.reads.fresh:
+        return Step(Read((plan.id,)), k, tick.ends)
+    if k.failure is not None:
+        return Step(Fail(k.failure.category, k.failure.text), k)
+    if k.latest is None and k.phase is Phase.FIRST:
+        wait = tick.now + READ_ONCE_MORE_SECONDS
+        return Step(Read((plan.id,)), replace(k, phase=Phase.AGAIN), tick.ends, not_before=wait)
+    latest = k.latest or k.first
+    if latest is None:
+        return _refuse(k, messages.unknown_instance(plan.id))
+    if latest.terminated:
+        return _refuse(k, messages.terminated(plan.id))
+    if k.phase is not Phase.DOUBT:
+        k = _knows(k, latest)
+    return _static(plan, k, latest, tick) if plan.static else _recorded(plan, k, latest, tick)
+
+
+def _knows(k: Knowledge, instance: Instance) -> Knowledge:
+    return replace(k, backup=replace(k.backup, history=k.backup.history.with_read(instance)))
+
+
+def _static(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Step:
+    """The groups of ``interfaceN-sg``; N is the rank from 0."""
+    numbering = {i.number - 1: i.id for i in latest.interfaces}
+    missing = [n for n in numbering if n not in plan.static]
+    if missing:
+        return _refuse(k, messages.static_gap(plan.id, missing, numbering))
+    goals = {numbering[n]: plan.static[n] for n in numbering}
+    isolating = [n for n in numbering if matches_isolation(goals[numbering[n]], plan.spec)]
+    if isolating and (plan.spec.keep_only or len(isolating) == len(numbering)):
+        return _refuse(k, messages.static_isolates(f"interface{isolating[0]}-sg"))
+    unused = [n for n in plan.static if n not in numbering]
+    notes = (Note(WARNING, messages.static_unused(plan.id, unused)),) if unused else ()
+    return _restore_first(plan, k, latest, goals, tick, notes)
+
+
+def looks_fenced(plan: Plan, instance: Instance) -> bool:
+    """Is any interface isolated in this read?"""
+    history = tags.read(instance)
+    return any(is_isolated(i, instance, history, plan.spec) for i in instance.interfaces)
+
+
+def _recorded(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Step:
+    """The groups in the backup of each attached interface that has one.
+
+    Where something looks isolated and no backup is seen, the read may be stale: there is another. What is known is
+    what the truly first one showed: a backup that only a later read shows is a concurrent fencer's, and is not
+    restored; unless all was isolated in the first read already, and it is the only one.
+    """
+    spec = plan.spec
+    history = tags.read(latest)
+    goals = groups_to_restore(latest, history, spec)
+    if not goals and any(matches_isolation(i.groups, spec) for i in latest.interfaces):
+        if k.phase is not Phase.DOUBT:
+            patience = tick.now + min(READ_AGAIN_SECONDS, (tick.ends - tick.now) / 4)
+            k = replace(k, phase=Phase.DOUBT, timers=replace(k.timers, patience=patience))
+            return Step(Read((plan.id,)), k, tick.ends, backoff=True)
+        if tick.now < k.timers.patience:
+            return Step(Read((plan.id,)), k, tick.ends, backoff=True)
+    if k.phase is Phase.DOUBT and k.backup.history.has_foreign_writes(latest):
+        assert k.first is not None
+        if not is_finished_fence(k.first, history, spec):
+            return _refuse(k, messages.backup_appeared(plan.id))
+        k = _knows(k, latest)
+    if not goals and looks_fenced(plan, latest):
+        return _refuse(k, messages.no_record(plan.id))
+    return _restore_first(plan, k, latest, goals, tick, _warnings(plan, latest, goals))
+
+
+def _warnings(plan: Plan, latest: Instance, goals: Mapping[str, Groups]) -> Notes:
+    """What is not restored, and why."""
+    texts: List[str] = []
+    if not goals:
+        if latest.interfaces and all(matches_isolation(i.groups, plan.spec) for i in latest.interfaces):
+            texts.append(messages.cut_without_record(plan.id))
+        return tuple(Note(WARNING, text) for text in texts)
+    history = tags.read(latest)
+    for i in latest.interfaces:
+        if i.id not in goals:
+            texts.append(messages.left_without_record(plan.id, i.id, i.groups))
+    for gone in sorted(set(history.sets) - {i.id for i in latest.interfaces}):
+        groups = history.at(gone, history.lastfence) or history.latest(gone)
+        if groups:
+            texts.append(messages.detached(plan.id, gone, groups))
+    return tuple(Note(WARNING, text) for text in texts)
+
+
+def _restore_first(
+    plan: Plan, k: Knowledge, latest: Instance, goals: Mapping[str, Groups], tick: Tick, notes: Notes
+) -> Step:
+    """Restore these groups; where an ``off`` may still be in progress, claim the backup first."""
+    if not goals and (not leftovers(latest) or not plan.spec.secg):  # without secg nobody can tell what is isolated
+        note = Note(INFO, messages.nothing_to_restore(plan.id))
+        step = _power(plan, k, tick)
+        return replace(step, notes=(*notes, note, *step.notes))
+    progress = FrozenMap({i: Progress(open_groups=g) for i, g in goals.items()})
+    # From here on ``first`` is the read that the restore is based on.
+    k = replace(k, interfaces=progress, reads=replace(k.reads, first=latest))
+    k = replace(k, backup=replace(k.backup, originals=FrozenMap(goals)))
+    claims = tags.claim(latest, tick.nonce) if concurrent_off_possible(plan, latest) else FrozenMap()
+    if claims:
+        step = Step(WriteTags(plan.id, claims), replace(k, phase=Phase.CLAIM), tick.ends)
+    else:
+        step = _restore(plan, k, tick, goals)
+    return replace(step, notes=(*notes, *step.notes))
+
+
+def leftovers(instance: Instance) -> Dict[str, str]:
+    """Our format's tags, also those that name another instance, as images copy them."""
+    return {**tags.own(instance.tags, instance.id), **tags.foreign_tags(instance.tags, instance.id)}
+
+
+def concurrent_off_possible(plan: Plan, first: Instance) -> bool:
+    """May the backup that is to be deleted be of an ``off`` that is still in progress?
+
+    It is if an interface was not isolated when it was read first; or if ``off`` ran more than once, the last time
+    perhaps on interfaces that were isolated already. A single, finished ``off`` does not change groups again under
+    that backup.
+    """
+    history = tags.read(first)
+    goals = groups_to_restore(first, history, plan.spec)
+    is_open = any(not matches_isolation(i.groups, plan.spec) for i in first.interfaces if i.id in goals)
+    return bool(goals) and (is_open or len(history.times) > 1)
+
+
+# --- restoring, and the proof ----------------------------------------------------------------------------------
+
+
+def _claimed(plan: Plan, k: Knowledge, tick: Tick) -> Step:
+    return _restore(plan, k, tick, k.interfaces)
+
+
+def _restore(plan: Plan, k: Knowledge, tick: Tick, interfaces: Mapping[str, object]) -> Step:
+    goals = FrozenMap({i: k.interfaces[i].open_groups for i in interfaces})
+    k = replace(k, phase=Phase.VERIFY)
+    if not goals:
+        return Step(Read((plan.id,)), k, tick.ends)
+    return Step(SetGroups(Change.RESTORE, goals), k, tick.ends)
+
+
+def _verify(plan: Plan, k: Knowledge, tick: Tick) -> Step:
+    """Converge on the original groups; go on only from a read that shows them, and no ``off`` in between."""
+    if not k.reads.fresh:
+        return Step(Read((plan.id,)), k, tick.ends)
+    if k.failure is not None:
+        why = {**_why(k), "last read": k.failure.text}
+        return _fail(k, messages.not_restored(plan.id, why, k.failure.category))
+    latest = k.latest
+    if latest is not None:
+        if k.backup.history.has_foreign_writes(latest, claims=False):
+            return _overtaken(plan, k, latest, tick)
+        k, new = _attached_again(plan, k, latest)
+        wrong = _wrong(k, latest)
+        if set(wrong) <= k.refused:
+            return _restored(plan, k, latest, tick)
+        todo = _to_retry(k, wrong, new)
+        if todo and not tick.expired:
+            return replace(_restore(plan, k, tick, dict.fromkeys(todo)), backoff=True)
+    if tick.expired:
+        why = _why(k) or {"interfaces": "no read showed them"}
+        return _fail(k, messages.not_restored(plan.id, why, Category.DEADLINE))
+    return Step(Read((plan.id,)), k, tick.ends, backoff=True)
+
+
+def _attached_again(plan: Plan, k: Knowledge, latest: Instance) -> Tuple[Knowledge, List[str]]:
+    """Interfaces that were attached again meanwhile, and are in the backup that was read first."""
+    if plan.static or k.first is None:
+        return k, []
+    goals = groups_to_restore(latest, tags.read(k.first), plan.spec)
+    new = {i: Progress(open_groups=g) for i, g in goals.items() if i not in k.interfaces}
+    return replace(k, interfaces=k.interfaces.updated(new)), sorted(new)
+
+
+def _wrong(k: Knowledge, latest: Instance) -> List[str]:
+    """Attached interfaces that are not as they should be. Gone with its interface is a warning's matter."""
+    return [
+        i.id
+        for i in latest.interfaces
+        if i.id in k.interfaces and (i.groups != k.interfaces[i.id].open_groups or k.interfaces[i.id].failure)
+    ]
+
+
+def _to_retry(k: Knowledge, wrong: List[str], new: List[str]) -> List[str]:
+    """What failed, at once; what was accepted and reads wrong, at the second such read, as the first may be stale."""
+    failed = [i for i in wrong if k.interfaces[i].failure and i not in k.refused]
+    twice = [i for i in wrong if k.interfaces[i].wrong_reads > 1]
+    return sorted({*new, *failed, *twice})
+
+
+def _why(k: Knowledge) -> Dict[str, str]:
+    groups = k.latest.groups if k.latest else {}
+    wrong = _wrong(k, k.latest) if k.latest else []
+    failures = {i: p.failure.text for i, p in k.interfaces.items() if p.failure}
+    return {**{i: f"reads {', '.join(sorted(groups[i]))}" for i in wrong}, **failures}
+
+
+def _restored(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Step:
+    """All that can be restored is. The tags are deleted if that is all that has a backup."""
+    if k.refused:
+        failures = {i: k.interfaces[i].failure for i in sorted(k.refused)}
+        texts = {i: f.text for i, f in failures.items() if f is not None}
+        category = next(f.category for f in failures.values() if f is not None)
+        return _fail(k, messages.not_restored(plan.id, texts, category))
+    if not k.interfaces and looks_fenced(plan, latest):  # the first read was stale: nothing may be forgotten
+        return _fail(k, messages.no_record(plan.id))
+    assert k.first is not None
+    mine = {key: v for key, v in tags.own(latest.tags, latest.id).items() if (key, v) in k.backup.history.tags}
+    doomed = {**leftovers(k.first), **mine}
+    k = replace(k, phase=Phase.DELETE)
+    if not doomed:
+        return _power(plan, k, tick)
+    # What may fail must not take the time of what follows.
+    ends = tick.now + (tick.reserve_ends - tick.now) / 2
+    return Step(DeleteTags(plan.id, FrozenMap(doomed)), k, ends)
+
+
+def _deleted(plan: Plan, k: Knowledge, tick: Tick) -> Step:
+    """Tell what was deleted; look back where an ``off`` may have been in progress."""
+    assert k.first is not None
+    if k.failure is not None:
+        step = _power(plan, k, tick)
+        return replace(step, notes=(Note(WARNING, messages.cleanup_failed(plan.id, k.failure.text)), *step.notes))
+    note = Note(INFO, messages.tags_deleted(plan.id, len(leftovers(k.first))))
+    if concurrent_off_possible(plan, k.first):
+        patience = tick.now + min(READ_AGAIN_SECONDS, max(0.0, tick.reserve_ends - tick.now) / 8)
+        k = replace(k, phase=Phase.LOOK_BACK, timers=replace(k.timers, patience=patience))
+        return Step(Read((plan.id,)), k, tick.now + (tick.reserve_ends - tick.now) / 2, notes=(note,))
+    step = _power(plan, k, tick)
+    return replace(step, notes=(note, *step.notes))
+
+
+def _looked_back(plan: Plan, k: Knowledge, tick: Tick) -> Step:
+    """The backup is gone: where an ``off`` isolated meanwhile, it is written again.
+
+    A read that still shows what was deleted does not count; nor, for a while, one that shows isolation and no backup.
+    """
+    assert k.first is not None
+    if k.backup.backups or k.backup.failure:  # it was written again, or cannot be
+        return _fail(k, messages.overtaken(plan.id))
+    if k.failure is not None or k.latest is None:
+        reason = k.failure.text if k.failure else "no read shows it"
+        note = Note(WARNING, messages.look_back_failed(plan.id, reason, k.backup.originals), k.backup.originals)
+        step = _power(plan, k, tick)
+        return replace(step, notes=(note, *step.notes))
+    stale = set(tags.own(k.latest.tags, k.latest.id).items()) & k.backup.history.tags
+    lost = _lost(plan, k, k.latest)
+    if (stale or lost) and tick.now < k.timers.patience:
+        return Step(Read((plan.id,)), k, tick.reserve_ends, backoff=True)
+    if not lost:
+        return _power(plan, k, tick)
+    kept = groups_to_restore(k.latest, tags.read(k.latest), plan.spec)
+    originals = {i: kept.get(i) or k.backup.originals.get(i) or g for i, g in k.latest.groups.items()}
+    k = replace(k, backup=replace(k.backup, originals=k.backup.originals.updated(originals)))
+    try:
+        return write_backup_again(plan, k, tick, tick.reserve_ends)
+    except NoRoom as error:
+        k, notes = without_room(plan, k, error)
+        return replace(_fail(k, messages.overtaken(plan.id)), notes=notes)
+
+
+def _lost(plan: Plan, k: Knowledge, latest: Instance) -> List[str]:
+    """Interfaces that an ``off`` isolated under the backup that is deleted now."""
+    kept = groups_to_restore(latest, tags.read(latest), plan.spec)
+    originals = k.backup.originals
+    fenced = [i for i in latest.interfaces if set_by_fencer(i.groups, plan.spec)]
+    return [i.id for i in fenced if i.id in originals and i.id not in kept and i.groups != originals[i.id]]
+
+
+# --- an off came in between ------------------------------------------------------------------------------------
+
+
+def _overtaken(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Step:
+    """An ``off`` came in between, and takes precedence: isolate again what was opened, delete nothing, fail."""
+    goals = {i: _closing_groups(plan, k, i, latest) for i in k.possibly_changed}
+    progress = {i: replace(k.interfaces[i], goal=goal) for i, goal in goals.items()}
+    k = replace(k, interfaces=k.interfaces.updated(progress))
+    return start_reisolating(plan, k, tick, goals)
+
+
+def _closing_groups(plan: Plan, k: Knowledge, interface: str, latest: Instance) -> Groups:
+    """The groups that close what was opened: those that isolated it when it was read first, if they did; none for
+    an interface of which nobody can tell what closes it."""
+    shown: Dict[str, Interface] = {i.id: i for i in latest.interfaces}
+    shown.update({i.id: i for i in k.first.interfaces} if k.first else {})
+    opened = k.interfaces[interface].open_groups
+    before = shown.get(interface, Interface(interface, 0, NONE))
+    if matches_isolation(before.groups, plan.spec):
+        return before.groups
+    goal = k.groups.of(plan.spec, replace(before, groups=opened)) if plan.spec.secg else NONE
+    return goal or (before.groups if before.groups != opened else NONE)
+
+
+def _reisolate(plan: Plan, k: Knowledge, tick: Tick) -> Step:
+    def ending(left: FrozenSet[str]) -> Fail:
+        return Fail.of(messages.overtaken_open(plan.id, left) if left else messages.overtaken(plan.id))
+
+    return reisolate(plan, k, tick, ending)
+
+
+# --- power -----------------------------------------------------------------------------------------------------
+
+
+def _power(plan: Plan, k: Knowledge, tick: Tick) -> Step:
+    """The groups are back; go on with the power, if that is asked for."""
+    k = replace(k, phase=Phase.POWER)
+    return Step(Read((plan.id,)), k, tick.reserve_ends) if plan.power else Step(Succeed(), k)
+
+
+def _powered(plan: Plan, k: Knowledge, tick: Tick) -> Step:
+    """Start a stopped instance; wait for one that is still stopping. Repeatable."""
+    if k.failure is not None:
+        return _fail(k, messages.not_started(plan.id, k.failure.category, k.failure.text))
+    read_again = Step(Read((plan.id,)), k, tick.reserve_ends, backoff=True)
+    if not k.reads.fresh:
+        return read_again
+    state = k.latest.state if k.latest else ""
+    if state in ("running", "pending"):
+        return Step(Succeed(), k)
+    if state in ("terminated", "shutting-down"):
+        error = messages.terminated(plan.id)
+        return _fail(k, messages.not_started(plan.id, error.category, error.text))
+    if tick.reserve_expired:
+        last = f"it is {state}" if state else None
+        error = messages.no_answer(f"start {plan.id}", plan.deadline_seconds, last)
+        return _fail(k, messages.not_started(plan.id, error.category, error.text))
+    if state == "stopped":
+        note = Note(INFO, messages.starting(plan.id))
+        return Step(StartInstance(plan.id), k, tick.reserve_ends, notes=(note,))
+    return read_again
+
+
+def _refuse(k: Knowledge, error: FenceError) -> Step:
+    return Step(Fail.of(error), k)
+
+
+def _fail(k: Knowledge, error: FenceError) -> Step:
+    return Step(Fail.of(error), k)
+
+
+_PHASES: Dict[Phase, Callable[[Plan, Knowledge, Tick], Step]] = {
+    Phase.FIRST: _first,
+    Phase.AGAIN: _first,
+    Phase.DOUBT: _first,
+    Phase.CLAIM: _claimed,
+    Phase.VERIFY: _verify,
+    Phase.DELETE: _deleted,
+    Phase.LOOK_BACK: _looked_back,
+    Phase.REISOLATE: _reisolate,
+    Phase.POWER: _powered,
+}

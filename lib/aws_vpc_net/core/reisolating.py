@@ -1,0 +1,83 @@
+"""Another fencer came: what this run opened (rolled back, or restored) is isolated again, until a read shows it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Callable, FrozenSet, Iterable
+
+from . import backup as tags
+from .isolating import next_change, originals_in_doubt, without_room, write_backup_again
+from .isolation import matches_isolation
+from .model import FrozenMap, Instance
+from .protocol import Change, Fail, Knowledge, Phase, Plan, Progress, Read, SetGroups, Step, Tick
+from .tag_slots import NoRoom
+
+Ending = Callable[[FrozenSet[str]], Fail]  # by what could not be isolated again
+
+
+def start_reisolating(plan: Plan, k: Knowledge, tick: Tick, interfaces: Iterable[str]) -> Step:
+    """The latest read shows another fencer: isolate these again, which this run opened."""
+    reopened = frozenset(interfaces)
+    untried = {i: replace(k.interfaces[i], outcome=None, failure=None) for i in reopened}
+    k = replace(k, phase=Phase.REISOLATE, reopened=reopened, interfaces=k.interfaces.updated(untried))
+    todo = frozenset(i for i in reopened if k.interfaces[i].goal)  # of others nobody can tell what closes them
+    return _isolate(k, tick, todo) if todo else Step(Read((plan.id,)), k, tick.reserve_ends)
+
+
+def _isolate(k: Knowledge, tick: Tick, interfaces: FrozenSet[str]) -> Step:
+    ways = {i: replace(k.interfaces[i].untracking, opened=True, tried=True) for i in interfaces}
+    progress = {i: replace(k.interfaces[i], untracking=way) for i, way in ways.items()}
+    goals = FrozenMap({i: k.interfaces[i].goal for i in interfaces})
+    k = replace(k, round=interfaces, interfaces=k.interfaces.updated(progress))
+    return Step(SetGroups(Change.ISOLATE, goals), k, tick.reserve_ends)
+
+
+def reisolate(plan: Plan, k: Knowledge, tick: Tick, ending: Ending) -> Step:
+    """Go on until a read shows all of them isolated; then fail, as another fencer has precedence."""
+    if tick.reserve_expired:
+        return _fail(plan, k, ending(_open_now(plan, k)))
+    if k.round or k.opened or not k.reads.fresh:
+        step = next_change(plan, k, tick)
+        return step or Step(Read((plan.id,)), replace(k, round=frozenset()), tick.reserve_ends)
+    if k.failure is not None:
+        return _fail(plan, k, ending(k.reopened))
+    if k.latest is None:
+        return Step(Read((plan.id,)), k, tick.reserve_ends, backoff=True)
+    if not tags.own(k.latest.tags, k.latest.id):
+        return _without_tags(plan, k, k.latest, tick, ending)
+    open_now = _open_now(plan, k)
+    unproven = frozenset(i for i in k.reopened if i in k.latest.groups and not k.interfaces[i].accepted)
+    todo = frozenset(i for i in (open_now | unproven) - k.refused if k.interfaces[i].goal)
+    if todo:
+        return replace(_isolate(k, tick, todo), backoff=True)
+    return _fail(plan, k, ending(open_now))
+
+
+def _open_now(plan: Plan, k: Knowledge) -> FrozenSet[str]:
+    """Those that the latest read shows open; all of them, if it is older than the latest change."""
+    if k.latest is None or not k.reads.fresh:
+        return frozenset(i for i in k.reopened if not k.interfaces[i].accepted)
+    groups = k.latest.groups
+    return frozenset(i for i in k.reopened if i in groups and not _is_closed(plan, k.interfaces[i], groups[i]))
+
+
+def _is_closed(plan: Plan, p: Progress, groups: FrozenSet[str]) -> bool:
+    return matches_isolation(groups, plan.spec) if plan.spec.secg else groups == p.goal
+
+
+def _without_tags(plan: Plan, k: Knowledge, latest: Instance, tick: Tick, ending: Ending) -> Step:
+    """Another ``on`` has brought it back since, and deleted the backup: what reads isolated gets one again."""
+    isolated = [i for i in k.reopened if matches_isolation(latest.groups.get(i, frozenset()), plan.spec)]
+    if not isolated or k.backup.rewritten:
+        return _fail(plan, k, ending(frozenset()))
+    others = {i: g for i, g in latest.groups.items() if i not in k.backup.originals}
+    k = replace(k, backup=replace(k.backup, originals=k.backup.originals.updated(others)))
+    try:
+        return write_backup_again(plan, k, tick, tick.reserve_ends)
+    except NoRoom as error:
+        k, notes = without_room(plan, k, error)
+        return replace(_fail(plan, k, ending(frozenset())), notes=notes)
+
+
+def _fail(plan: Plan, k: Knowledge, ending: Fail) -> Step:
+    return Step(ending, k, notes=originals_in_doubt(plan, k))

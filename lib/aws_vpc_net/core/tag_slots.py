@@ -1,0 +1,107 @@
+"""Which keys a backup uses, and whether there is room: EC2 allows 50 tags a resource."""
+
+from __future__ import annotations
+
+from typing import Dict, FrozenSet, Mapping, Optional
+
+from . import backup
+from .backup import LASTFENCE, PREFIX, Backup, Chunk
+from .isolation import set_by_fencer
+from .model import FrozenMap, Groups, Instance, IsolationSpec
+
+TAG_LIMIT = 50  # user tags of a resource; "aws:" ones are not counted
+RESERVED_TAGS = 10  # left free for others as long as old keys of ours can be used again
+
+
+class NoRoom(Exception):
+    """The backup does not fit beside the instance's other tags."""
+
+    def __init__(self, needed: int, free: int) -> None:
+        super().__init__(f"{needed} new tags needed, room for {free}")
+        self.needed = needed
+        self.free = free
+
+
+def make_backup(
+    instance: Instance,
+    originals: Mapping[str, Groups],
+    time: int,
+    spec: IsolationSpec,
+    nonce: int = 0,
+    numbers: Mapping[str, int] = FrozenMap(),
+) -> Backup:
+    """The backup of these groups; ``nonce``: random bits; ``numbers``: those of interfaces that the read lacks.
+
+    Where an interface has groups that a fencer sets, another fencer may be in progress, and one of us may have read
+    old tags and come to the same time: then the key's number is the rank plus a random multiple of the count, so that
+    neither overwrites the other. Readers do not look at it.
+
+    New keys, so that every reader of the format finds them; where that would leave others less than RESERVED_TAGS,
+    keys of our own superseded tags are used again. Nothing is ever deleted here.
+
+    Raises:
+        NoRoom: it does not fit even so.
+    """
+    numbers = {**numbers, **{i.id: i.number for i in instance.interfaces}}
+    count = max(numbers.values(), default=1)
+    tags = {LASTFENCE: str(time)}
+    fenced = any(set_by_fencer(i.groups, spec) for i in instance.interfaces)
+    key_offset = count * (1 + nonce % 9999) if fenced else 0
+    for interface, groups in sorted(originals.items(), key=lambda item: (numbers[item[0]], item[0])):
+        number = numbers[interface] + key_offset
+        values = backup.encode(interface, groups, time, nonce >> 8 * numbers[interface])
+        # A key that is there already holds another interface, whose rank was this one when it was written.
+        while any(_key(instance.id, time, number, c) in {*instance.tags, *tags} for c in range(len(values))):
+            number += count
+        tags.update({_key(instance.id, time, number, c): v for c, v in enumerate(values)})
+    return Backup(time, FrozenMap(_fit(tags, instance, spec)), FrozenMap(originals))
+
+
+def _key(instance: str, time: int, number: int, chunk: int) -> str:
+    return f"{PREFIX}{instance}_{time}_{number}_{chunk}"
+
+
+def _protected_keys(tags: Mapping[str, str], instance: str, spec: IsolationSpec) -> FrozenSet[str]:
+    """Keys that must not be overwritten: of each interface the set of ``lastfence``, and the latest complete ones."""
+    history = backup.read(Instance(instance, "", (), tags))
+    keep = set()
+    for chunk in backup.chunks_of(tags, instance):
+        complete = history.sets.get(chunk.interface, {})
+        unfenced = [t for t, groups in complete.items() if not set_by_fencer(groups, spec)]
+        if chunk.time in (history.lastfence, max(complete, default=None), max(unfenced, default=None)):
+            keep.add(chunk.key)
+    return frozenset(keep)
+
+
+def _fit(tags: Dict[str, str], instance: Instance, spec: IsolationSpec) -> Dict[str, str]:
+    """Move values to superseded keys as far as room is short."""
+    free = TAG_LIMIT - sum(not k.startswith("aws:") for k in instance.tags)
+    new = [k for k in tags if k not in instance.tags]
+    protected = _protected_keys(instance.tags, instance.id, spec)
+    old = sorted(k for k in backup.own(instance.tags, instance.id) if k != LASTFENCE and k not in protected)
+    movable = [k for k in new if k != LASTFENCE]
+    reuse = min(len(movable), len(old), max(0, len(new) - max(0, free - RESERVED_TAGS)))
+    renamed = dict(zip(reversed(movable), old[:reuse]))
+    if len(new) - reuse > free:
+        left = {k: tags[k] for k in movable if k not in renamed}
+        renamed.update(_overwrite_identical(left, instance, len(new) - reuse - free, frozenset(renamed.values())))
+    missing = len(new) - len(renamed)
+    if missing > free:
+        raise NoRoom(missing, free)
+    return {renamed.get(k, k): v for k, v in tags.items()}
+
+
+def _overwrite_identical(
+    values: Mapping[str, str], instance: Instance, count: int, given: FrozenSet[str]
+) -> Dict[str, str]:
+    """New key -> a key of ours that holds the same chunk of the same originals, for at most ``count`` of them.
+
+    CreateTags writes all or none: at every moment one of the two is there. Not those that are ``given`` to another.
+    """
+
+    def content(chunk: Optional[Chunk]) -> object:
+        return chunk and (chunk.interface, chunk.groups, chunk.index, chunk.count)
+
+    there = {content(c): c.key for c in backup.chunks_of(instance.tags, instance.id) if c.key not in given}
+    same = ((new, there.get(content(backup.decode(new, value)))) for new, value in values.items())
+    return dict([(new, old) for new, old in same if old is not None][:count])
