@@ -10,7 +10,7 @@ def main() -> None:
     """Run what the arguments ask for."""
     mode, actions, start, budget, *kinds = sys.argv[1:]
     for m in MODES if mode == "all" else [mode]:
-        for one in kinds[0].split(",") if kinds else ["all"]:
+        for one in (KINDS if kinds[0] == "each" else kinds[0].split(",")) if kinds else ["all"]:
             some = frozenset(KINDS if one == "all" else [one])
             scenario = Scenario(m, actors(*actions.split(",")), start, int(budget), some)
             search = Search(scenario).run()

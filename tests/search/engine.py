@@ -72,8 +72,8 @@ DEAD, SUCCEEDED, FAILED = -1, -2, -3
 FATES = {DEAD: "killed", SUCCEEDED: "exit 0", FAILED: "exit 1"}
 BASE = 6  # fields of a state before those of the invocations
 # what the checks know of an invocation
-LAST_STALE, DISTURBED, BEGAN, WROTE, GROUPS_MOVED, TAGS_GONE, SENT = 1, 2, 4, 8, 16, 32, 64
-OLDER = 256  # << actor: that "on" had begun when this "off" wrote its backup
+LAST_STALE, DISTURBED, BEGAN, WROTE, GROUPS_MOVED, TAGS_GONE, OPENED, NAMED, EVER_STALE = (1 << n for n in range(9))
+OLDER = 1 << 9  # << actor: that "on" had begun when this "off" wrote its backup
 CROSSED = 16  # in misc: a deletion crossed a change, both decided by reads before either
 
 State = Tuple[int, ...]
@@ -310,6 +310,12 @@ class Search:
             found = self._isolated[net] = all(matches_isolation(n.groups, self.spec) for n in nics)
         return found
 
+    def opens(self, before: int, after: int) -> bool:
+        """Does this change set groups that do not isolate?"""
+        old, new = self.nets.values[before], self.nets.values[after]
+        changed = set(new.attached) - set(old.attached)
+        return any(not matches_isolation(n.groups, self.spec) for n in changed)
+
     def lost(self, tags: int, net: int) -> FrozenSet[str]:
         """The interfaces whose original groups are neither set nor in the tags."""
         found = self._lost.get((tags, net))
@@ -402,7 +408,7 @@ class Search:
                 yield (actor, "killed"), self._made(state), ()
             if s[2]:
                 wait = self.pendings[number].wait
-                if any(f[0] == actor and f[-1] < wait for f in self.flights.values[s[2]]):
+                if any(f[0] == actor and f[-1] <= wait for f in self.flights.values[s[2]]):
                     continue  # what is in flight arrives before this invocation's clock is there
             yield from getattr(self, "_" + self.kinds[number].replace(" ", "_"))(s, actor, number, left)
         for f in self.flights.values[s[2]] if s[2] else ():
@@ -432,6 +438,8 @@ class Search:
             mine = state[BASE + 2 * actor + 1]
             if (deletion and mine & GROUPS_MOVED) or (net != state[1] and mine & TAGS_GONE):
                 state[5] |= CROSSED
+            if net != state[1] and self.opens(state[1], net):
+                state[BASE + 2 * actor + 1] |= OPENED
         for other in range(len(self.scenario.actors)):
             if other != actor:
                 state[BASE + 2 * other + 1] |= bits | (DISTURBED if actor < 0 else 0)
@@ -468,7 +476,7 @@ class Search:
 
     def _read(self, s: State, actor: int, number: int, left: int) -> Iterator[Tuple[Label, State, Tuple[str, ...]]]:
         ghost = BASE + 2 * actor + 1
-        keep = ~(LAST_STALE | DISTURBED | GROUPS_MOVED | TAGS_GONE)
+        keep = ~(LAST_STALE | DISTURBED | GROUPS_MOVED | TAGS_GONE | OPENED)
         if not self.pendings[number].usable:
             yield from self._answered(list(s), actor, number, "no time", (actor, "no time"))
             return
@@ -482,13 +490,13 @@ class Search:
                 for g in sorted({s[1], *self.sets.values[s[4]]}):
                     if (t, g) != (s[0], s[1]):
                         state = self._spent(s)
-                        state[ghost] |= BEGAN | LAST_STALE
+                        state[ghost] |= BEGAN | LAST_STALE | EVER_STALE
                         yield from self._answered(state, actor, number, (t, g), (actor, "reads stale", t, g))
         if self.may.get(LACKING):
             network = self.nets.values[s[1]]
             for nic in network.attached:
                 state = self._spent(s)
-                state[ghost] |= BEGAN | LAST_STALE
+                state[ghost] |= BEGAN | LAST_STALE | EVER_STALE
                 without = self.nets.number(network.without(nic.id))
                 yield from self._answered(state, actor, number, (s[0], without), (actor, "reads without", nic.id))
         for kind, key in ((UNREAD, "not read"), (UNSHOWN, "not shown"), (REFUSED, "refused")):
@@ -657,28 +665,30 @@ class Search:
         ghost = state[BASE + 2 * actor + 1]
         texts = []
         action = self.actors[actor].action
+        named = {i for i, g in end.logged if g in self.allowed.get(i, ())}
+        if named >= {n.id for n in self.network.attached}:
+            state[BASE + 2 * actor + 1] |= NAMED
         if action == "off" and end.succeeded and not ghost & (LAST_STALE | DISTURBED) and not self.isolated(state[1]):
             texts.append("off exits 0, and the node is open")
         if action == "off" and not ghost & LAST_STALE:
-            named = {i for i, g in end.logged if g in self.allowed.get(i, ())}
             lost = (self.lost(state[0], state[1]) & end.changed) - named
             if lost:
                 texts.append(f"{action} exits, and the original groups of what it isolated are nowhere")
         if action == "on" and end.succeeded and all(a.action == "on" for a in self.scenario.actors):
             nics = self.nets.values[state[1]].attached
-            if not ghost & (LAST_STALE | DISTURBED) and any(n.groups not in self.allowed[n.id] for n in nics):
+            if not ghost & (EVER_STALE | DISTURBED) and any(n.groups not in self.allowed[n.id] for n in nics):
                 texts.append("on exits 0, and the original groups are not set")
         return tuple(texts)
 
     def _at_end(self, s: State) -> List[str]:
         """What is wrong once every invocation has ended."""
         fates, ghosts = s[BASE::2], s[BASE + 1 :: 2]
-        texts = list(self.recovered(s[0], s[1]))
+        texts = [] if self.crossed_unrepaired(s) or self.named(s) else list(self.recovered(s[0], s[1]))
         ons = [i for i, a in enumerate(self.scenario.actors) if a.action == "on"]
         for i, fate in enumerate(fates):
             if self.scenario.actors[i].action != "off" or fate != SUCCEEDED or ghosts[i] & (LAST_STALE | DISTURBED):
                 continue
-            if all(ghosts[i] & OLDER << o for o in ons) and not self.isolated(s[1]):
+            if all(ghosts[i] & OLDER << o for o in ons) and not self.isolated(s[1]) and not self.killed_open(s):
                 texts.append("an off has succeeded, every on began earlier, and the node is open in the end")
         if s[5] & 15 == self.scenario.budget and not any(a.denied for a in self.scenario.actors):
             late = "on" in {a.action for a in self.scenario.actors} and "off" in {a.action for a in self.scenario.actors}
@@ -687,6 +697,28 @@ class Search:
             if len(ons) == len(fates) and (self.lost(s[0], s[1]) or self.tags.values[s[0]]):
                 texts.append("without any adversity, on does not restore")
         return texts
+
+    # --- what no order of calls can prevent -------------------------------------------------------------------
+
+    @staticmethod
+    def killed_open(s: State) -> bool:
+        """One that had opened an interface was killed before its next read.
+
+        Exactly: its request to set groups that do not isolate (a restore, a roll-back, ``untrack_secg``) was decided
+        by a read before the other's success, and took effect; nobody is left who knows of it. EC2 cannot take it back.
+        """
+        return any(fate == DEAD and ghost & OPENED for fate, ghost in zip(s[BASE::2], s[BASE + 1 :: 2]))
+
+    @staticmethod
+    def crossed_unrepaired(s: State) -> bool:
+        """A deletion of the backup crossed a change of groups, both decided by reads before either, and the one that
+        repairs it (the off by its next read, the on by its look back) was killed, or misled by a stale last read."""
+        misled = any(fate == DEAD or ghost & LAST_STALE for fate, ghost in zip(s[BASE::2], s[BASE + 1 :: 2]))
+        return bool(s[5] & CROSSED) and misled
+
+    def named(self, s: State) -> bool:
+        """The original groups are not in the tags, but an invocation has named all of them in its log."""
+        return bool(self.lost(s[0], s[1])) and any(ghost & NAMED for ghost in s[BASE + 1 :: 2])
 
     # --- the search -------------------------------------------------------------------------------------------
 

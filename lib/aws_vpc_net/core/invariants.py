@@ -47,7 +47,7 @@ def backup_precedes_change(plan: Plan, before: Knowledge, step: Step, tick: Tick
         return ["groups change before a read has shown the backup"]
     if not tags.is_visible(written, latest):
         return ["groups change behind a read that does not show the backup"]
-    groups = {i: g for i, g in latest.groups.items() if not set_by_fencer(g, plan.spec)}
+    groups = {i: g for i, g in latest.groups.items() if i in action.goals and not set_by_fencer(g, plan.spec)}
     wrong = [i for i, g in groups.items() if written.originals.get(i) != g]
     return [f"groups change, and the backup does not agree with the proving read: {', '.join(wrong)}"] if wrong else []
 
@@ -148,7 +148,8 @@ def what_was_opened_is_closed(plan: Plan, before: Knowledge, step: Step, tick: T
 
 
 def what_was_isolated_is_recorded(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
-    """At its exit a run that has isolated something has read its backup, or names the original groups in the log."""
+    """At its exit a run that has isolated something has a backup of it, which a read has shown or EC2 has accepted since,
+    or names the original groups in the log."""
     k = step.knowledge
     changed = {i for i in k.possibly_changed if set_by_fencer(k.interfaces[i].goal or NONE, plan.spec)}
     if plan.restoring or plan.spec.without_backup or not isinstance(step.action, (Succeed, Fail)) or not changed:
@@ -156,6 +157,10 @@ def what_was_isolated_is_recorded(plan: Plan, before: Knowledge, step: Step, tic
     named = {i: g for note in step.notes for i, g in note.originals.items()}
     if named:
         return []
+    written = k.backup.latest
+    if written is not None and k.backup.rewritten and k.backup.failure is None:  # accepted since the latest read
+        lost = sorted(changed - set(written.originals))
+        return [f"the run ends, and the backup that it has written lacks {', '.join(lost)}"] if lost else []
     if k.latest is None or k.failure is not None or not k.reads.fresh:
         return ["the run ends without a read of its backup, and does not name the original groups"]
     shown = recorded(k.latest, plan)
