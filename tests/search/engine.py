@@ -72,8 +72,9 @@ DEAD, SUCCEEDED, FAILED = -1, -2, -3
 FATES = {DEAD: "killed", SUCCEEDED: "exit 0", FAILED: "exit 1"}
 BASE = 6  # fields of a state before those of the invocations
 # what the checks know of an invocation
-LAST_STALE, DISTURBED, BEGAN, WROTE, GROUPS_MOVED, TAGS_GONE, OPENED, NAMED, EVER_STALE = (1 << n for n in range(9))
-OLDER = 1 << 9  # << actor: that "on" had begun when this "off" wrote its backup
+(LAST_STALE, DISTURBED, BEGAN, WROTE, GROUPS_MOVED, TAGS_GONE, OPENED, NAMED, EVER_STALE, MISLED, UNREADABLE, NO_TIME_LEFT,
+ ARRIVED) = (1 << n for n in range(13))  # fmt: skip
+OLDER = 1 << 13  # << actor: that "on" had begun when this "off" wrote its backup
 CROSSED = 16  # in misc: a deletion crossed a change, both decided by reads before either
 
 State = Tuple[int, ...]
@@ -440,6 +441,8 @@ class Search:
                 state[5] |= CROSSED
             if net != state[1] and self.opens(state[1], net):
                 state[BASE + 2 * actor + 1] |= OPENED
+            elif self.isolated(net):
+                state[BASE + 2 * actor + 1] &= ~OPENED
         for other in range(len(self.scenario.actors)):
             if other != actor:
                 state[BASE + 2 * other + 1] |= bits | (DISTURBED if actor < 0 else 0)
@@ -470,13 +473,15 @@ class Search:
                 new[5] -= 1
             new[BASE + 2 * actor] = target
             if end is not None:
+                if flag == 2:
+                    new[BASE + 2 * actor + 1] |= NO_TIME_LEFT
                 problems = (*problems, *self._at_exit(new, actor, end))
             yield (label if flag == p.flag else (*label, "deadline" if flag == 1 else "no time at all")), \
                 self._made(new), problems  # fmt: skip
 
     def _read(self, s: State, actor: int, number: int, left: int) -> Iterator[Tuple[Label, State, Tuple[str, ...]]]:
         ghost = BASE + 2 * actor + 1
-        keep = ~(LAST_STALE | DISTURBED | GROUPS_MOVED | TAGS_GONE | OPENED)
+        keep = ~(LAST_STALE | DISTURBED | GROUPS_MOVED | TAGS_GONE | UNREADABLE)
         if not self.pendings[number].usable:
             yield from self._answered(list(s), actor, number, "no time", (actor, "no time"))
             return
@@ -502,6 +507,7 @@ class Search:
         for kind, key in ((UNREAD, "not read"), (UNSHOWN, "not shown"), (REFUSED, "refused")):
             if self.may.get(kind):
                 state = self._spent(s)
+                state[ghost] |= UNREADABLE if kind != UNSHOWN else 0
                 yield from self._answered(state, actor, number, key, (actor, "reads", key))
 
     def _write(self, s: State, actor: int, number: int, left: int) -> Iterator[Tuple[Label, State, Tuple[str, ...]]]:
@@ -523,6 +529,8 @@ class Search:
             self._moved(state, tags, s[1], actor, deletion)
             if not deletion:
                 self._note_write(state, actor)
+            elif state[BASE + 2 * actor + 1] & LAST_STALE:
+                state[BASE + 2 * actor + 1] |= MISLED
             return state
 
         yield from self._answered(done(list(s)), actor, number, "accepted", (actor, change[0]))
@@ -617,6 +625,8 @@ class Search:
     def _land(self, s: State, f: Tuple[Any, ...]) -> Iterator[Tuple[Label, State, Tuple[str, ...]]]:
         actor, what, interface, payload, _ = f
         state = list(s)
+        if s[BASE + 2 * actor] < 0:
+            state[BASE + 2 * actor + 1] |= ARRIVED
         flights = list(self.flights.values[s[2]])
         flights.remove(f)
         state[2] = self.flights.number(tuple(flights))
@@ -688,7 +698,7 @@ class Search:
         for i, fate in enumerate(fates):
             if self.scenario.actors[i].action != "off" or fate != SUCCEEDED or ghosts[i] & (LAST_STALE | DISTURBED):
                 continue
-            if all(ghosts[i] & OLDER << o for o in ons) and not self.isolated(s[1]) and not self.killed_open(s):
+            if all(ghosts[i] & OLDER << o for o in ons) and not self.isolated(s[1]) and not self.opened_for_good(s):
                 texts.append("an off has succeeded, every on began earlier, and the node is open in the end")
         if s[5] & 15 == self.scenario.budget and not any(a.denied for a in self.scenario.actors):
             late = "on" in {a.action for a in self.scenario.actors} and "off" in {a.action for a in self.scenario.actors}
@@ -701,20 +711,30 @@ class Search:
     # --- what no order of calls can prevent -------------------------------------------------------------------
 
     @staticmethod
-    def killed_open(s: State) -> bool:
-        """One that had opened an interface was killed before its next read.
+    def opened_for_good(s: State) -> bool:
+        """One that had opened an interface beside an off that has succeeded could not close it again.
 
-        Exactly: its request to set groups that do not isolate (a restore, a roll-back, ``untrack_secg``) was decided
-        by a read before the other's success, and took effect; nobody is left who knows of it. EC2 cannot take it back.
+        Its request to set groups that do not isolate (a restore, a roll-back, ``untrack_secg``) was decided by a read
+        before the other's success; EC2 cannot take it back. Exactly, it has not isolated everything since, and
+        it was killed; or each read since then failed; or no time at all was left; or the request
+        was answered by no reply and arrived after its exit; or the read after its change was too old (an ``on``).
         """
-        return any(fate == DEAD and ghost & OPENED for fate, ghost in zip(s[BASE::2], s[BASE + 1 :: 2]))
+        return any(
+            (ghost & OPENED and (fate == DEAD or (fate == FAILED and ghost & (UNREADABLE | NO_TIME_LEFT))))
+            or (ghost & OPENED and ghost & ARRIVED)
+            or (ghost & OPENED and fate == SUCCEEDED and ghost & (MISLED | LAST_STALE))
+            for fate, ghost in zip(s[BASE::2], s[BASE + 1 :: 2])
+        )
 
     @staticmethod
     def crossed_unrepaired(s: State) -> bool:
         """A deletion of the backup crossed a change of groups, both decided by reads before either, and the one that
-        repairs it (the off by its next read, the on by its look back) was killed, or misled by a stale last read."""
-        misled = any(fate == DEAD or ghost & LAST_STALE for fate, ghost in zip(s[BASE::2], s[BASE + 1 :: 2]))
-        return bool(s[5] & CROSSED) and misled
+        repairs it (the off by its next read, the on by its look back) was killed, or misled by a stale last read, or
+        the change had no reply and arrived after its sender's exit."""
+        unable = any(
+            fate == DEAD or ghost & (LAST_STALE | MISLED | ARRIVED) for fate, ghost in zip(s[BASE::2], s[BASE + 1 :: 2])
+        )
+        return bool(s[5] & CROSSED) and unable
 
     def named(self, s: State) -> bool:
         """The original groups are not in the tags, but an invocation has named all of them in its log."""
