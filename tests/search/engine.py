@@ -18,6 +18,7 @@ from aws_vpc_net.core import invariants, observe, off, on
 from aws_vpc_net.core.isolation import groups_to_restore, matches_isolation
 from aws_vpc_net.core.model import FrozenMap
 from aws_vpc_net.core.protocol import (
+    Change,
     Changes,
     DeleteTags,
     Done,
@@ -37,9 +38,10 @@ from aws_vpc_net.core.protocol import (
 from aws_vpc_net.errors import Category
 
 from .world import (
+    APP,
     CRASH,
+    DB,
     DEADLINE,
-    DEFAULT,
     E0,
     E1,
     EDITED,
@@ -51,8 +53,6 @@ from .world import (
     LATE,
     LOST,
     NEW,
-    APP,
-    DB,
     REFUSED,
     SHORT,
     STALE,
@@ -73,8 +73,8 @@ FATES = {DEAD: "killed", SUCCEEDED: "exit 0", FAILED: "exit 1"}
 BASE = 6  # fields of a state before those of the invocations
 # what the checks know of an invocation
 (LAST_STALE, DISTURBED, BEGAN, WROTE, GROUPS_MOVED, TAGS_GONE, OPENED, NAMED, EVER_STALE, MISLED, UNREADABLE, NO_TIME_LEFT,
- ARRIVED) = (1 << n for n in range(13))  # fmt: skip
-OLDER = 1 << 13  # << actor: that "on" had begun when this "off" wrote its backup
+ ARRIVED, NOT_CLOSED) = (1 << n for n in range(14))  # fmt: skip
+OLDER = 1 << 14  # << actor: that "on" had begun when this "off" wrote its backup
 CROSSED = 16  # in misc: a deletion crossed a change, both decided by reads before either
 
 State = Tuple[int, ...]
@@ -615,6 +615,8 @@ class Search:
     ) -> Iterator[Tuple[Label, State, Tuple[str, ...]]]:
         p = self.pendings[number]
         done = tuple(sorted((*p.done, (interface, how))))
+        if how == "refused" and p.action.change is Change.ISOLATE:
+            state[BASE + 2 * p.actor + 1] |= NOT_CLOSED
         if len(done) == len(p.action.goals):
             yield from self._answered(state, actor, number, done, label)
             return
@@ -716,11 +718,12 @@ class Search:
 
         Its request to set groups that do not isolate (a restore, a roll-back, ``untrack_secg``) was decided by a read
         before the other's success; EC2 cannot take it back. Exactly, it has not isolated everything since, and
-        it was killed; or each read since then failed; or no time at all was left; or the request
+        it was killed; or each read since then failed; or no time at all was left; or EC2 refused for
+        good to isolate it again; or the request
         was answered by no reply and arrived after its exit; or the read after its change was too old (an ``on``).
         """
         return any(
-            (ghost & OPENED and (fate == DEAD or (fate == FAILED and ghost & (UNREADABLE | NO_TIME_LEFT))))
+            (ghost & OPENED and (fate == DEAD or (fate == FAILED and ghost & (UNREADABLE | NO_TIME_LEFT | NOT_CLOSED))))
             or (ghost & OPENED and ghost & ARRIVED)
             or (ghost & OPENED and fate == SUCCEEDED and ghost & (MISLED | LAST_STALE))
             for fate, ghost in zip(s[BASE::2], s[BASE + 1 :: 2])
