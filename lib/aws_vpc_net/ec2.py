@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, FrozenSet, List, Optional, Tuple
 
 from . import credentials, ec2_errors, identity, logs, messages, replies
-from .deadline import Deadline, bounded, growing_pauses
+from .deadline import Deadline, backoff, call_with_timeout
 from .errors import ApiError, Category, FenceError
 from .imds import Imds, Stumbles
 from .settings import Settings, region_of
@@ -105,12 +105,12 @@ class Ec2:
 
     def keep_reserve(self) -> None:
         """From now on leave a share of the time for ``use_reserve``."""
-        self.deadline = self._whole.earlier(min(RESERVE_SECONDS, self._whole.seconds / 5))
+        self.deadline = self._whole.minus(min(RESERVE_SECONDS, self._whole.seconds / 5))
 
     def use_reserve(self, most: Optional[float] = None) -> None:
         """From now on use all the time that the operation has, or at most so many seconds of it."""
         spare = 0.0 if most is None else max(0.0, self._whole.remaining() - most)
-        self.deadline = self._whole.earlier(spare)
+        self.deadline = self._whole.minus(spare)
 
     def call(self, operation: str, doing: Doing, *, retry: bool = True, **params: Any) -> Dict[str, Any]:
         """Call an API action, e.g. ``describe_instances``, until it answers or fails for good.
@@ -127,7 +127,7 @@ class Ec2:
             raise messages.sdk_too_old(doing, operation)
         last: Optional[ApiError] = None
         missed = False
-        for pause in growing_pauses(0.2, 3.0):
+        for pause in backoff(0.2, 3.0):
             if self.deadline.passed:
                 raise messages.no_answer(doing.what, self.deadline.seconds, last.text if last else None)
             try:
@@ -144,7 +144,7 @@ class Ec2:
                 last = error
             self.stats.add(retries=1)
             self.deadline.pause(pause * (3 if last.code in ec2_errors.THROTTLED else 1))
-        raise AssertionError("growing_pauses never ends")
+        raise AssertionError("backoff never ends")
 
     def connect(self) -> None:
         """Build the client, after which calls may be made from several threads.
@@ -188,7 +188,7 @@ class Ec2:
         client = self._client
         asked: List[str] = []
         work = credentials.noted(lambda: getattr(client, operation)(**params), asked)
-        done, result = bounded(work, limit, insist=self.insist)
+        done, result = call_with_timeout(work, limit, insist=self.insist)
         log.debug("%s %s took %.3f s", operation, params, time.monotonic() - started)
         name = self._client.meta.method_to_api_mapping[operation]
         error: Optional[ApiError] = None
@@ -268,12 +268,12 @@ class Ec2:
     def _build(self) -> Tuple[Any, Imds, bool]:
         """A client, the metadata service, and whether credentials can be renewed; retried until the deadline."""
         last: Optional[str] = None
-        for pause in growing_pauses(0.2, 3.0):
+        for pause in backoff(0.2, 3.0):
             if self.deadline.passed:
                 raise messages.no_answer(SETUP.what, self.deadline.seconds, last)
             asked: List[str] = []
             work = credentials.noted(lambda: _client(self._settings), asked)
-            done, result = bounded(work, self.deadline.remaining())
+            done, result = call_with_timeout(work, self.deadline.remaining())
             if not done:
                 silent = messages.silent_source(asked[-1]) if asked and asked[-1] else last
                 raise messages.no_answer(SETUP.what, self.deadline.seconds, silent)
@@ -290,7 +290,7 @@ class Ec2:
             client.meta.events.register("after-call.ec2.DescribeInstanceAttribute", replies.complete_attribute)
             client.meta.events.register_last("request-created.ec2", _hide_token)
             return client, imds, renewable
-        raise AssertionError("growing_pauses never ends")
+        raise AssertionError("backoff never ends")
 
 
 def _credentials_error(response: Dict[str, Any], doing: Doing, call: str) -> ApiError:

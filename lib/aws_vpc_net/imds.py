@@ -20,7 +20,7 @@ from typing import Any, Callable, Dict, Optional, Set, Tuple, TypeVar
 from urllib.parse import urlsplit
 
 from . import logs
-from .deadline import bounded, growing_pauses
+from .deadline import backoff, call_with_timeout
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +162,7 @@ class Imds:
         if self.settings.problem:
             raise ImdsError(self.settings.problem)
         began = time.monotonic()
-        for count, pause in enumerate(growing_pauses(0.2, 1.0), 1):
+        for count, pause in enumerate(backoff(0.2, 1.0), 1):
             try:
                 return read(self._once(path))
             except (Stumbles, Silent, ValueError) as error:
@@ -173,7 +173,7 @@ class Imds:
             if enough and (passing or count >= self.settings.attempts):
                 raise failure
             time.sleep(pause)
-        raise AssertionError("growing_pauses never ends")
+        raise AssertionError("backoff never ends")
 
     def role_credentials(self) -> Dict[str, str]:
         """What the SDK calls for the credentials of the instance's role; empty if it has none.
@@ -197,7 +197,7 @@ class Imds:
     def _once(self, path: str) -> str:
         """One attempt, also bounded where a reply trickles in byte by byte."""
         self._begun = False
-        done, answer = bounded(lambda: self._get(path), 2 * self.settings.seconds + 0.5)
+        done, answer = call_with_timeout(lambda: self._get(path), 2 * self.settings.seconds + 0.5)
         if not done:
             answer = Silent("no complete reply")
         slow = not done or isinstance(answer, _NoReply)

@@ -51,7 +51,7 @@ class IsolatingGroups:
             return
         self._looked = True
         before = self._tools.ec2.deadline
-        self._tools.ec2.deadline = before.earlier(before.remaining() * 3 / 4)
+        self._tools.ec2.deadline = before.minus(before.remaining() * 3 / 4)
         try:
             found = self._own_vpcs()
             if not found:

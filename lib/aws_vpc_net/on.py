@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Dict, List, Mapping, Optional, Tuple
 
 from . import backup_tags, messages, recording, rules
-from .deadline import growing_pauses
+from .deadline import backoff
 from .errors import ApiError, Category, FenceError
 from .isolating_groups import IsolatingGroups
 from .rules import Book, Groups, Instance, Interface
@@ -153,7 +153,7 @@ class _Restore:
         """
         todo = list(self.goals)
         wrong: Dict[str, str] = {}
-        for pause in growing_pauses(0.1, 2.0):
+        for pause in backoff(0.1, 2.0):
             self._set(todo)
             try:
                 seen = self.tools.instances.read([self.first.id]).get(self.first.id)
@@ -173,7 +173,7 @@ class _Restore:
             if self.tools.deadline.passed:
                 why = self._why(wrong) or {"interfaces": "no read showed them"}
                 raise messages.not_restored(self.first.id, why, Category.DEADLINE)
-        raise AssertionError("growing_pauses never ends")
+        raise AssertionError("backoff never ends")
 
     def _result(self, seen: Instance) -> Instance:
         if self.refused:
@@ -217,7 +217,7 @@ class _Restore:
         isolating = IsolatingGroups(self.tools, seen)
         goals = self._isolating(seen, isolating)
         todo = dict(goals)
-        for pause in growing_pauses(0.1, 1.0):
+        for pause in backoff(0.1, 1.0):
             errors = self._close(todo, isolating)
             goals.update(todo)
             try:
@@ -352,7 +352,7 @@ def _power_on(tools: Toolbox, plug: str) -> None:
     """
     tools.ec2.use_reserve()
     try:
-        for pause in growing_pauses(0.2, 2.0):
+        for pause in backoff(0.2, 2.0):
             seen = tools.instances.read([plug]).get(plug)
             if seen is not None and seen.state in ("running", "pending"):
                 return

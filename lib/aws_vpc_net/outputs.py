@@ -158,10 +158,10 @@ def open_log(path: str) -> logging.Handler:
     Raises:
         OSError: it cannot be written, or is a link.
     """
-    from .deadline import bounded
+    from .deadline import call_with_timeout
 
     try:
-        done, result = bounded(lambda: _open(path), OPEN_SECONDS)
+        done, result = call_with_timeout(lambda: _open(path), OPEN_SECONDS)
     except NO_THREAD as error:
         raise OSError(f"no thread to open it: {error}") from error
     if not done:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Callable, Dict, List, Mapping, Optional
 
 from . import backup_tags, messages, rules
-from .deadline import growing_pauses
+from .deadline import backoff
 from .errors import ApiError, Category, FenceError
 from .rules import Groups, Instance
 from .toolbox import Toolbox
@@ -73,7 +73,7 @@ def record(
     machines = [target.id, *([own] if own else [])]
     if not may_be_missing(tools, target):
         return _write_and_prove(tools, target, originals, machines, look)
-    tools.ec2.deadline = tools.deadline.earlier(tools.deadline.remaining() / 2)
+    tools.ec2.deadline = tools.deadline.minus(tools.deadline.remaining() / 2)
     try:
         return _write_and_prove(tools, target, originals, machines, look)
     except FenceError as error:
@@ -92,11 +92,11 @@ def _write_and_prove(
 ) -> Recorded:
     """Write, read, and mend the record until the read that shows it agrees with it."""
     written: Dict[str, str] = {}
-    patience = tools.deadline.earlier(tools.deadline.remaining() / 2)
+    patience = tools.deadline.minus(tools.deadline.remaining() / 2)
     current = _write(tools, target, originals, written)
     known = backup_tags.read(target).times
     wrote = tools.deadline.remaining()
-    for pause in growing_pauses(0.1, 2.0):
+    for pause in backoff(0.1, 2.0):
         found = tools.instances.read(machines)
         look(found)
         seen = found.get(target.id)
@@ -113,7 +113,7 @@ def _write_and_prove(
         if wrote - tools.deadline.remaining() > MISSING_SECONDS:  # an "on" may have deleted it, or reads are behind
             tools.tags.write(target.id, current.tags)
             wrote = tools.deadline.remaining()
-    raise AssertionError("growing_pauses never ends")
+    raise AssertionError("backoff never ends")
 
 
 def others(seen: Instance, written: Mapping[str, str]) -> rules.Book:
@@ -161,7 +161,7 @@ def record_more(
     try:
         added = plan(tools, known, originals, current.time)
         tools.tags.write(seen.id, added.backups)
-        for pause in growing_pauses(0.1, 2.0):
+        for pause in backoff(0.1, 2.0):
             again = tools.instances.read([seen.id]).get(seen.id)
             if again and proven(added, again):
                 both = {**current.originals, **originals}
