@@ -66,14 +66,14 @@ class Stats:
 
 
 @dataclass(frozen=True)
-class Doing:
+class CallContext:
     """What a call is for: its words in an error, and the error's category if EC2's code tells no better one."""
 
     what: str
     category: Category
 
 
-SETUP = Doing("set up the AWS SDK and its credentials", Category.AUTHENTICATION)
+SETUP = CallContext("set up the AWS SDK and its credentials", Category.AUTHENTICATION)
 
 
 class Ec2:
@@ -112,7 +112,7 @@ class Ec2:
         spare = 0.0 if most is None else max(0.0, self._whole.remaining() - most)
         self.deadline = self._whole.minus(spare)
 
-    def call(self, operation: str, doing: Doing, *, retry: bool = True, **params: Any) -> Dict[str, Any]:
+    def call(self, operation: str, purpose: CallContext, *, retry: bool = True, **params: Any) -> Dict[str, Any]:
         """Call an API action, e.g. ``describe_instances``, until it answers or fails for good.
 
         Args:
@@ -124,14 +124,14 @@ class Ec2:
         """
         self._connect()
         if operation not in self._client.meta.method_to_api_mapping:
-            raise messages.sdk_too_old(doing, operation)
+            raise messages.sdk_too_old(purpose, operation)
         last: Optional[ApiError] = None
         missed = False
         for pause in backoff(0.2, 3.0):
             if self.deadline.passed:
-                raise messages.no_answer(doing.what, self.deadline.seconds, last.text if last else None)
+                raise messages.no_answer(purpose.what, self.deadline.seconds, last.text if last else None)
             try:
-                return self._attempt(operation, doing, params)
+                return self._attempt(operation, purpose, params)
             except ApiError as error:
                 if error.code == NO_SUCH_INSTANCE and retry and not missed:
                     missed = True  # a read showed it before: a view that is behind, once
@@ -181,7 +181,7 @@ class Ec2:
         shape = self._client.meta.service_model.operation_model(operation).input_shape
         return parameter in shape.members
 
-    def _attempt(self, operation: str, doing: Doing, params: Dict[str, Any]) -> Dict[str, Any]:
+    def _attempt(self, operation: str, purpose: CallContext, params: Dict[str, Any]) -> Dict[str, Any]:
         limit = min(self._attempt_seconds, self.deadline.remaining())
         started = time.monotonic()
         self.stats.add(api_calls=1)
@@ -196,10 +196,10 @@ class Ec2:
         if not done:
             source = source if asked else self._hanging  # EC2 was not asked: it waits for the one before
             self._hanging = source
-            error = messages.slow_credentials(doing, source, limit) if source else None
-            error = error or messages.slow_call(doing, name, limit)
+            error = messages.slow_credentials(purpose, source, limit) if source else None
+            error = error or messages.slow_call(purpose, name, limit)
         elif isinstance(result, BaseException):
-            error = self._error_of(result, doing, name, source)
+            error = self._error_of(result, purpose, name, source)
         if error and error.code in EXPIRED and self._renew(client):
             error.passing = True
         if not params.get("DryRun"):  # which changes nothing, and succeeds by an error
@@ -210,37 +210,37 @@ class Ec2:
         reply: Dict[str, Any] = result
         return reply
 
-    def _error_of(self, error: BaseException, doing: Doing, call: str, source: str) -> ApiError:
+    def _error_of(self, error: BaseException, purpose: CallContext, call: str, source: str) -> ApiError:
         """Our error for one of the SDK's, which may have been about credentials from ``source``."""
         from botocore import exceptions as sdk
 
-        ours = credentials.error_of(error, doing, [source])
+        ours = credentials.error_of(error, purpose, [source])
         if ours:
             return ours
         if isinstance(error, sdk.NoCredentialsError) and self._imds and self._imds.problem:
             text = messages.no_metadata(str(error), self._imds.name, self._imds.problem)
-            return messages.sdk_error(Category.AUTHENTICATION, doing, call, type(error).__name__, text)
+            return messages.sdk_error(Category.AUTHENTICATION, purpose, call, type(error).__name__, text)
         if not source or isinstance(error, (sdk.ClientError, EOFError)):
-            return self._error(error, doing, call)
-        found = self._error(error, Doing(f"{doing.what}: no credentials", Category.AUTHENTICATION), source)
+            return self._error(error, purpose, call)
+        found = self._error(error, CallContext(f"{purpose.what}: no credentials", Category.AUTHENTICATION), source)
         found.unknown = False  # EC2 was not asked
         return found
 
-    def _error(self, error: BaseException, doing: Doing, call: str) -> ApiError:
+    def _error(self, error: BaseException, purpose: CallContext, call: str) -> ApiError:
         """Our error for one of the SDK's."""
         from botocore import exceptions as sdk
 
         if isinstance(error, sdk.ClientError) and error.operation_name != call:
             # What the SDK calls for credentials, as STS's AssumeRole.
-            return _credentials_error(dict(error.response), doing, error.operation_name)
+            return _credentials_error(dict(error.response), purpose, error.operation_name)
         if isinstance(error, replies.ForeignReply) and error.operation != call:
-            return messages.no_sts(doing, error.operation, str(error), passing=error.passing)
+            return messages.no_sts(purpose, error.operation, str(error), passing=error.passing)
         code = type(error).__name__
         if isinstance(error, EOFError):  # an MFA code is asked for, and nobody is there
-            return messages.no_one_to_ask(doing, call, code)
+            return messages.no_one_to_ask(purpose, call, code)
         if isinstance(error, tuple(getattr(sdk, name) for name in NO_CREDENTIALS if hasattr(sdk, name))):
-            return messages.sdk_error(Category.AUTHENTICATION, doing, call, code, str(error))
-        return ec2_errors.from_sdk(error, doing, call)
+            return messages.sdk_error(Category.AUTHENTICATION, purpose, call, code, str(error))
+        return ec2_errors.from_sdk(error, purpose, call)
 
     def _connect(self) -> None:
         """Build the client; not safe from several threads, so callers make their first call alone.
@@ -293,11 +293,11 @@ class Ec2:
         raise AssertionError("backoff never ends")
 
 
-def _credentials_error(response: Dict[str, Any], doing: Doing, call: str) -> ApiError:
+def _credentials_error(response: Dict[str, Any], purpose: CallContext, call: str) -> ApiError:
     code = str(response.get("Error", {}).get("Code", ""))
     text = str(response.get("Error", {}).get("Message", ""))
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    return messages.no_credentials(doing, call, code, text, passing=ec2_errors.is_passing(code, status))
+    return messages.no_credentials(purpose, call, code, text, passing=ec2_errors.is_passing(code, status))
 
 
 def _hide_token(request: Any, **_more: Any) -> None:
@@ -418,7 +418,7 @@ def _region(imds: Imds) -> str:
     return found
 
 
-def at_once(work: List[Callable[[], Any]]) -> List[Any]:
+def run_concurrently(work: List[Callable[[], Any]]) -> List[Any]:
     """Run things that bound themselves, CONNECTIONS at a time; what each returned or raised, in order."""
     results: List[Any] = [RuntimeError("not run")] * len(work)
     todo = list(enumerate(work))

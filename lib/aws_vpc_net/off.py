@@ -16,7 +16,7 @@ from functools import partial
 from typing import Dict, List, Mapping, Optional, Sequence
 
 from . import backup_tags, identity, messages, recording, rules
-from .ec2 import RESERVE_SECONDS, at_once
+from .ec2 import RESERVE_SECONDS, run_concurrently
 from .errors import ApiError, FenceError
 from .isolating_groups import IsolatingGroups
 from .isolation import Isolation
@@ -169,7 +169,7 @@ def isolate(tools: Toolbox, fence: Fence) -> Optional[Isolation]:
 def power_off(tools: Toolbox, plugs: Sequence[str]) -> None:
     """Step 6, for all that are isolated: at once, and not for long. A failure is a warning: isolation is proven."""
     tools.ec2.use_reserve(RESERVE_SECONDS)
-    at_once([partial(_stop, tools, plug) for plug in plugs])
+    run_concurrently([partial(_stop, tools, plug) for plug in plugs])
 
 
 def _stop(tools: Toolbox, plug: str) -> None:

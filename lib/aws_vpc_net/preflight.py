@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from . import backup_tags, group_rules, identity, messages, rules
-from .ec2 import at_once
+from .ec2 import run_concurrently
 from .errors import ApiError, FenceError
 from .instances import parse_instance
 from .target_checks import FAIL, OK, WARN, Line, Target, World
@@ -62,7 +62,7 @@ def conclude(tools: Toolbox, lines: Sequence[Line]) -> None:
 
 def _results(work: List[Callable[[], Any]]) -> List[Any]:
     """At once; an error of ours in the place of a result."""
-    results = at_once(work)
+    results = run_concurrently(work)
     for result in results:
         if isinstance(result, Exception) and not isinstance(result, FenceError):
             raise result

@@ -9,7 +9,7 @@ from ec2.faults import Error
 from world_of import is_cut
 
 from aws_vpc_net import ec2_errors
-from aws_vpc_net.ec2 import Doing
+from aws_vpc_net.ec2 import CallContext
 from aws_vpc_net.errors import Category
 
 # As EC2, STS and services beside them send them; some SDKs and tools show a prefix.
@@ -76,8 +76,8 @@ def test_an_interface_that_is_still_being_attached_is_changed_later(agent, ec2, 
 def test_only_a_change_that_was_refused_is_rolled_back(code):
     """A throttled change was not made. After what else passes it may have been."""
     reply = {"Error": {"Code": code, "Message": "Try again."}, "ResponseMetadata": {"HTTPStatusCode": 400}}
-    doing = Doing("set groups", Category.MODIFICATION)
-    error = ec2_errors.from_reply(reply, doing, "ModifyNetworkInterfaceAttribute")
+    purpose = CallContext("set groups", Category.MODIFICATION)
+    error = ec2_errors.from_reply(reply, purpose, "ModifyNetworkInterfaceAttribute")
     assert error.passing
     assert error.unknown == (code in ec2_errors.PASSING)
 

@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict
 import pytest
 
 from aws_vpc_net import logs, messages
-from aws_vpc_net.ec2 import Doing
+from aws_vpc_net.ec2 import CallContext
 from aws_vpc_net.errors import Category, FenceError
 
 LIB = Path(messages.__file__).parent
@@ -23,7 +23,7 @@ SAMPLES: Dict[str, Any] = {
     "code": "AuthFailure",
     "count": 17,
     "cut": ["eni-1"],
-    "doing": Doing("read instance i-0123456789abcdef0", Category.RETRIEVAL),
+    "purpose": CallContext("read instance i-0123456789abcdef0", Category.RETRIEVAL),
     "error": SECOND,
     "failed": ["group sg-1", "permission ec2:CreateTags"],
     "expected": "1 or 0",
@@ -108,7 +108,7 @@ def said(function: Callable[..., Any]) -> Any:
 def test_a_message_is_one_short_clean_line(name):
     function = CATALOGUE[name]
     message = said(function)
-    wanted = typing.get_type_hints(function, vars(messages) | {"Doing": Doing})["return"]
+    wanted = typing.get_type_hints(function, vars(messages) | {"CallContext": CallContext})["return"]
     assert isinstance(message, wanted)
     text = str(message)
     assert text == text.strip()
