@@ -44,7 +44,7 @@ def load(core: Any, purpose: CallContext) -> bool:
     """Let the SDK look for credentials; can it renew them? Those of a role are fetched with the first call.
 
     Raises:
-        ApiError: passing, if they cannot be had for the moment; final, if a program does not tell them.
+        ApiError: transient, if they cannot be had for the moment; final, if a program does not tell them.
     """
     try:
         found = core.get_credentials()

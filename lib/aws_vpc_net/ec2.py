@@ -116,11 +116,11 @@ class Ec2:
         """Call an API action, e.g. ``describe_instances``, until it answers or fails for good.
 
         Args:
-            retry: False leaves passing errors to the caller, who reads the world before trying again.
+            retry: False leaves transient errors to the caller, who reads the world before trying again.
 
         Raises:
-            ApiError: it failed for good; or passing, if ``retry`` is off.
-            FenceError: of category deadline: nothing but passing errors until then.
+            ApiError: it failed for good; or transient, if ``retry`` is off.
+            FenceError: of category deadline: nothing but transient errors until then.
         """
         self._connect()
         if operation not in self._client.meta.method_to_api_mapping:
@@ -135,7 +135,7 @@ class Ec2:
             except ApiError as error:
                 if error.code == NO_SUCH_INSTANCE and retry and not missed:
                     missed = True  # a read showed it before: a view that is behind, once
-                elif not error.passing:
+                elif not error.transient:
                     raise
                 if not retry:
                     self.stats.add(retries=1)  # by the caller
@@ -201,7 +201,7 @@ class Ec2:
         elif isinstance(result, BaseException):
             error = self._error_of(result, purpose, name, source)
         if error and error.code in EXPIRED and self._renew(client):
-            error.passing = True
+            error.transient = True
         if not params.get("DryRun"):  # which changes nothing, and succeeds by an error
             self.stats.attempts.append((name, error.code or "none" if error else "", time.monotonic() - started))
         if error:
@@ -223,7 +223,7 @@ class Ec2:
         if not source or isinstance(error, (sdk.ClientError, EOFError)):
             return self._error(error, purpose, call)
         found = self._error(error, CallContext(f"{purpose.what}: no credentials", Category.AUTHENTICATION), source)
-        found.unknown = False  # EC2 was not asked
+        found.outcome_unknown = False  # EC2 was not asked
         return found
 
     def _error(self, error: BaseException, purpose: CallContext, call: str) -> ApiError:
@@ -234,7 +234,7 @@ class Ec2:
             # What the SDK calls for credentials, as STS's AssumeRole.
             return _credentials_error(dict(error.response), purpose, error.operation_name)
         if isinstance(error, replies.ForeignReply) and error.operation != call:
-            return messages.no_sts(purpose, error.operation, str(error), passing=error.passing)
+            return messages.no_sts(purpose, error.operation, str(error), transient=error.transient)
         code = type(error).__name__
         if isinstance(error, EOFError):  # an MFA code is asked for, and nobody is there
             return messages.no_one_to_ask(purpose, call, code)
@@ -277,7 +277,7 @@ class Ec2:
             if not done:
                 silent = messages.silent_source(asked[-1]) if asked and asked[-1] else last
                 raise messages.no_answer(SETUP.what, self.deadline.seconds, silent)
-            if isinstance(result, ApiError) and result.passing:
+            if isinstance(result, ApiError) and result.transient:
                 log.debug("no credentials for now: %s", result.text)
                 last = result.text
                 self.stats.add(retries=1)
@@ -297,7 +297,7 @@ def _credentials_error(response: Dict[str, Any], purpose: CallContext, call: str
     code = str(response.get("Error", {}).get("Code", ""))
     text = str(response.get("Error", {}).get("Message", ""))
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    return messages.no_credentials(purpose, call, code, text, passing=ec2_errors.is_passing(code, status))
+    return messages.no_credentials(purpose, call, code, text, transient=ec2_errors.is_transient(code, status))
 
 
 def _hide_token(request: Any, **_more: Any) -> None:
@@ -407,7 +407,7 @@ def _region(imds: Imds) -> str:
     """The region of this machine.
 
     Raises:
-        FenceError: of category region; or passing.
+        FenceError: of category region; or transient.
     """
     try:
         found = identity.region(imds)

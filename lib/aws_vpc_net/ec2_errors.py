@@ -1,7 +1,7 @@
 """The SDK's errors, told in ours: what EC2's error codes mean, and what the SDK says of itself.
 
-Two things matter of a failed call. Is it worth another try (``passing``)? And may it have taken effect all the same
-(``unknown``)? Whoever changed something must not take it for undone because of an error of the second kind.
+Two things matter of a failed call. Is it worth another try (``transient``)? And may it have taken effect all the same
+(``outcome_unknown``)? Whoever changed something must not take it for undone because of an error of the second kind.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ THROTTLED = frozenset(
 BUSY = frozenset(("ConcurrentTagAccess", "IncorrectState"))
 # Worth another try, and the call may have taken effect: the service failed on the way, or an earlier request of ours
 # is still in progress.
-PASSING = frozenset(
+TRANSIENT = frozenset(
     "IDPCommunicationError InternalError InternalFailure InternalServerError PriorRequestNotComplete RequestTimeout "
     "RequestTimeoutException ServiceUnavailable ServiceUnavailableException TransactionInProgressException "
     "Unavailable".split()
@@ -62,7 +62,7 @@ def from_sdk(error: BaseException, purpose: CallContext, call: str) -> ApiError:
         return from_reply(dict(error.response), purpose, call)
     code = type(error).__name__
     if isinstance(error, replies.ForeignReply):
-        return messages.foreign_reply(purpose, call, error.status, str(error), passing=error.passing)
+        return messages.foreign_reply(purpose, call, error.status, str(error), transient=error.transient)
     if isinstance(error, sdk.ParamValidationError):
         return messages.sdk_error(purpose.category, purpose, call, code, str(error))
     if isinstance(error, sdk.SSLError) and any(sign in str(error) for sign in UNTRUSTED):
@@ -74,11 +74,11 @@ def from_sdk(error: BaseException, purpose: CallContext, call: str) -> ApiError:
         through_proxy = isinstance(error, sdk.ProxyConnectionError)
         option = "proxy" if through_proxy else "region and endpoint_url"
         return messages.unknown_host(purpose, call, code, str(error), option)
-    passing = (sdk.HTTPClientError, sdk.ConnectionError, sdk.IncompleteReadError, ResponseParserError)
-    if isinstance(error, passing):
+    transient = (sdk.HTTPClientError, sdk.ConnectionError, sdk.IncompleteReadError, ResponseParserError)
+    if isinstance(error, transient):
         return messages.broken_connection(purpose, call, code, str(error))
     if isinstance(error, (sdk.BotoCoreError, OSError)):
-        return messages.sdk_error(purpose.category, purpose, call, code, str(error), unknown=True)
+        return messages.sdk_error(purpose.category, purpose, call, code, str(error), outcome_unknown=True)
     if isinstance(error, (Exception, SystemExit)) and not isinstance(error, NOT_THE_SDK):
         return messages.broken_sdk(purpose, call, code, reason(error))  # the SDK's own; nothing of ours runs there
     raise error
@@ -103,9 +103,9 @@ def from_reply(response: Dict[str, Any], purpose: CallContext, call: str) -> Api
         return messages.wrong_region(purpose, call, code, text)
     if code in AUTHENTICATION:
         return messages.not_authenticated(purpose, call, code, text)
-    if is_passing(code, status):
+    if is_transient(code, status):
         refused = code in THROTTLED or code in BUSY or status == 429
-        return messages.passing_error(purpose, call, code, text, unknown=not refused)
+        return messages.transient_error(purpose, call, code, text, outcome_unknown=not refused)
     return messages.refused(purpose, call, code, text)
 
 
@@ -114,9 +114,9 @@ def bare(code: str) -> str:
     return re.sub(r"^(Client|Server)\.", "", code)
 
 
-def is_passing(code: str, status: int) -> bool:
+def is_transient(code: str, status: int) -> bool:
     """Is an error of this code, in a reply of this HTTP status, worth another try?"""
-    return bare(code) in THROTTLED | BUSY | PASSING or status == 429 or status >= 500
+    return bare(code) in THROTTLED | BUSY | TRANSIENT or status == 429 or status >= 500
 
 
 def _unknown_host(error: BaseException) -> bool:

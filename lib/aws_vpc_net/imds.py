@@ -168,9 +168,9 @@ class Imds:
             except (Stumbles, Silent, ValueError) as error:
                 failure = Silent(f"no metadata but {error}") if isinstance(error, ValueError) else error
             log.debug("no %s from %s: %s", path, self.settings.endpoint, failure)
-            passing = isinstance(failure, Stumbles)
-            enough = time.monotonic() - began >= (stumbles if passing else patience)
-            if enough and (passing or count >= self.settings.attempts):
+            transient = isinstance(failure, Stumbles)
+            enough = time.monotonic() - began >= (stumbles if transient else patience)
+            if enough and (transient or count >= self.settings.attempts):
                 raise failure
             time.sleep(pause)
         raise AssertionError("backoff never ends")

@@ -545,14 +545,14 @@ class Isolation:
 
 def _may_have_taken(error: FenceError) -> bool:
     """May the change have taken effect all the same?"""
-    return not isinstance(error, ApiError) or error.unknown
+    return not isinstance(error, ApiError) or error.outcome_unknown
 
 
 def _for_good(error: FenceError) -> bool:
     """Is it a refusal? Not what passes, nor an interface that went away (which the next read decides)."""
     if _may_have_taken(error) or not isinstance(error, ApiError):
         return False
-    return not error.passing and not _is_gone(error)
+    return not error.transient and not _is_gone(error)
 
 
 def _is_gone(error: Optional[FenceError]) -> bool:

@@ -244,7 +244,7 @@ def broken_boto3(reason: str) -> FenceError:
 def broken_sdk(purpose: CallContext, call: str, code: str, reason: str) -> ApiError:
     hint = "install python3-boto3 and python3-botocore anew"
     text = f"cannot {purpose.what}: {call}: boto3 does not work: {reason}; {hint}"
-    return ApiError(purpose.category, text, call=call, code=code, unknown=True)
+    return ApiError(purpose.category, text, call=call, code=code, outcome_unknown=True)
 
 
 def no_fencing_library(reason: str) -> FenceError:
@@ -278,10 +278,16 @@ def bad_sdk_configuration(reason: str) -> FenceError:
 
 
 def sdk_error(
-    category: Category, purpose: CallContext, call: str, code: str, text: str, *, unknown: bool = False
+    category: Category, purpose: CallContext, call: str, code: str, text: str, *, outcome_unknown: bool = False
 ) -> ApiError:
     hint = "; check the credentials" if category is Category.AUTHENTICATION else ""
-    return ApiError(category, f"cannot {purpose.what}: {call}: {text}{hint}", call=call, code=code, unknown=unknown)
+    return ApiError(
+        category,
+        f"cannot {purpose.what}: {call}: {text}{hint}",
+        call=call,
+        code=code,
+        outcome_unknown=outcome_unknown,
+    )
 
 
 def sdk_too_old(purpose: CallContext, operation: str) -> ApiError:
@@ -309,26 +315,28 @@ def broken_connection(purpose: CallContext, call: str, code: str, text: str) -> 
         f"cannot {purpose.what}: {call}: {_words(text)}",
         call=call,
         code=code,
-        passing=True,
-        unknown=True,
+        transient=True,
+        outcome_unknown=True,
     )
 
 
-def foreign_reply(purpose: CallContext, call: str, status: int, text: str, *, passing: bool) -> ApiError:
+def foreign_reply(purpose: CallContext, call: str, status: int, text: str, *, transient: bool) -> ApiError:
     hint = "check proxy, its user and its password" if status == 407 else "check proxy and endpoint_url"
     outcome = "" if call.startswith("Describe") else "; the outcome is unknown"
     reason = f"cannot {purpose.what}: {call}: {text}{outcome}; {hint}"
-    return ApiError(purpose.category, reason, call=call, code="ForeignReply", passing=passing, unknown=True)
+    return ApiError(
+        purpose.category, reason, call=call, code="ForeignReply", transient=transient, outcome_unknown=True
+    )
 
 
-def no_sts(purpose: CallContext, call: str, text: str, *, passing: bool) -> ApiError:
+def no_sts(purpose: CallContext, call: str, text: str, *, transient: bool) -> ApiError:
     reason = f"cannot {purpose.what}: no credentials: {call}: {text}; check the way to STS, and the profile's region"
-    return ApiError(Category.AUTHENTICATION, reason, call=call, code="ForeignReply", passing=passing)
+    return ApiError(Category.AUTHENTICATION, reason, call=call, code="ForeignReply", transient=transient)
 
 
 def slow_call(purpose: CallContext, call: str, seconds: float) -> ApiError:
     text = f"cannot {purpose.what}: {call}: no complete reply in {seconds:.1f} s"
-    return ApiError(purpose.category, text, call=call, code="SlowReply", passing=True, unknown=True)
+    return ApiError(purpose.category, text, call=call, code="SlowReply", transient=True, outcome_unknown=True)
 
 
 def not_permitted(purpose: CallContext, call: str, code: str, text: str) -> ApiError:
@@ -339,7 +347,7 @@ def not_permitted(purpose: CallContext, call: str, code: str, text: str) -> ApiE
     hint = f"allow {action[1] if action else f'ec2:{call}'}{where}"
     reason = f"cannot {purpose.what}: not permitted ({code}): {said}; {hint}"
     error = ApiError(Category.PERMISSION, reason, call=call, code=code)
-    error.unallowed = not where
+    error.denied_by_own_policy = not where
     return error
 
 
@@ -369,15 +377,17 @@ def wrong_region(purpose: CallContext, call: str, code: str, text: str) -> ApiEr
     return ApiError(Category.REGION, reason, call=call, code=code)
 
 
-def no_credentials(purpose: CallContext, call: str, code: str, text: str, *, passing: bool) -> ApiError:
+def no_credentials(purpose: CallContext, call: str, code: str, text: str, *, transient: bool) -> ApiError:
     said = f"no credentials: {call}: {code}: {_words(text)}"
     reason = f"cannot {purpose.what}: {said}; check the profile, its role and its keys"
-    return ApiError(Category.AUTHENTICATION, reason, call=call, code=code, passing=passing)
+    return ApiError(Category.AUTHENTICATION, reason, call=call, code=code, transient=transient)
 
 
 def credentials_stumble(purpose: CallContext, source: str, text: str) -> ApiError:
     reason = f"cannot {purpose.what}: no credentials: {source}: {_words(text)}"
-    return ApiError(Category.AUTHENTICATION, reason, call="credentials", code="CredentialsUnavailable", passing=True)
+    return ApiError(
+        Category.AUTHENTICATION, reason, call="credentials", code="CredentialsUnavailable", transient=True
+    )
 
 
 def credentials_incomplete(purpose: CallContext, source: str, text: str) -> ApiError:
@@ -387,12 +397,12 @@ def credentials_incomplete(purpose: CallContext, source: str, text: str) -> ApiE
 
 def metadata_stumbles(purpose: CallContext, source: str, text: str) -> ApiError:
     reason = f"cannot {purpose.what}: {source}: {text}"
-    return ApiError(Category.REGION, reason, call="metadata", code="MetadataUnavailable", passing=True)
+    return ApiError(Category.REGION, reason, call="metadata", code="MetadataUnavailable", transient=True)
 
 
 def slow_credentials(purpose: CallContext, source: str, seconds: float) -> ApiError:
     error = credentials_stumble(purpose, source, f"no complete reply in {seconds:.1f} s")
-    error.unknown = True  # the call goes out when the source answers, though nobody waits for it
+    error.outcome_unknown = True  # the call goes out when the source answers, though nobody waits for it
     return error
 
 
@@ -427,9 +437,9 @@ def proxy_refuses(purpose: CallContext, call: str, code: str, text: str) -> ApiE
     return ApiError(purpose.category, reason, call=call, code=code)
 
 
-def passing_error(purpose: CallContext, call: str, code: str, text: str, *, unknown: bool) -> ApiError:
+def transient_error(purpose: CallContext, call: str, code: str, text: str, *, outcome_unknown: bool) -> ApiError:
     reason = f"cannot {purpose.what}: {call}: {code}: {_words(text)}"
-    return ApiError(purpose.category, reason, call=call, code=code, passing=True, unknown=unknown)
+    return ApiError(purpose.category, reason, call=call, code=code, transient=True, outcome_unknown=outcome_unknown)
 
 
 def refused(purpose: CallContext, call: str, code: str, text: str) -> ApiError:

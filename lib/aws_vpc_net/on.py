@@ -195,7 +195,7 @@ class _Restore:
         outcomes = self.tools.groups.set_groups({i: self.goals[i] for i in interfaces}, Category.RESTORE)
         for interface, error in outcomes.items():
             self.failed.pop(interface, None)
-            if isinstance(error, ApiError) and not error.passing and not error.unknown and not error.gone:
+            if isinstance(error, ApiError) and not error.transient and not error.outcome_unknown and not error.gone:
                 self.refused[interface] = error
             elif error is not None:
                 self.failed[interface] = error

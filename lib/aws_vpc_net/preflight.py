@@ -209,4 +209,4 @@ def _permissions(tools: Toolbox, targets: Sequence[Target]) -> List[Line]:
 
 
 def _is_refusal(result: Optional[FenceError]) -> bool:
-    return isinstance(result, ApiError) and result.unallowed
+    return isinstance(result, ApiError) and result.denied_by_own_policy

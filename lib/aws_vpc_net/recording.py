@@ -130,7 +130,7 @@ def _write(
     try:
         tools.tags.write(target.id, planned.tags)
     except FenceError as error:
-        if isinstance(error, ApiError) and error.unallowed:
+        if isinstance(error, ApiError) and error.denied_by_own_policy:
             log.warning(messages.tag_condition(target.id, target.tags.get("cluster")))
         raise
     written.update(planned.tags)

@@ -153,7 +153,7 @@ MUTANTS = (
     _m("no deadline", "deadline.py", "return max(0.0, self._ends - self._clock())", "return self.seconds", f"{FAULTS}::test_tags_that_are_accepted_but_never_seen_isolate_nothing", "agent/test_deadline.py"),
     _m("no watchdog", AGENT, "        timer.start()\n", "        pass\n", "agent/test_deadline.py::test_a_library_that_is_never_loaded_ends_it_before_it_knows_its_options"),
     _m("a call may take for ever", "deadline.py", "    thread.join(seconds)\n", "    thread.join()\n", "agent/test_deadline.py::test_a_call_that_hangs_for_ever_does_not_hold_up_a_success"),
-    _m("passing errors fail at once", "ec2.py", "                elif not error.passing:", "                else:", f"{FAULTS}::test_passing_trouble_does_not_fail_it"),
+    _m("transient errors fail at once", "ec2.py", "                elif not error.transient:", "                else:", f"{FAULTS}::test_passing_trouble_does_not_fail_it"),
     _m("threads are waited for at the end", AGENT, "    finally:\n        end_programs()\n        os._exit(code)", "    finally:\n        [t.join() for t in threading.enumerate() if t.name.endswith('(run)')]\n        os._exit(code)", "agent/test_deadline.py::test_a_call_that_hangs_for_ever_does_not_hold_up_a_success"),
     # --- options
     _m("a boolean that cannot be read is dropped", "inputs.py", "            raise messages.bad_boolean(name, value)", "            pass", "agent/test_interface.py::test_a_boolean_that_cannot_be_read_is_refused_for_every_action"),

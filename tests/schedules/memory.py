@@ -82,7 +82,9 @@ class Memory:
 def failing(purpose: CallContext, operation: str, how: str) -> ApiError:
     """The call is throttled, or its reply never arrives."""
     if how == "throttled":
-        return messages.passing_error(purpose, operation, "RequestLimitExceeded", "slow down", unknown=False)
+        return messages.transient_error(
+            purpose, operation, "RequestLimitExceeded", "slow down", outcome_unknown=False
+        )
     return messages.broken_connection(purpose, operation, "ConnectionClosedError", "the connection was closed")
 
 
