@@ -171,7 +171,7 @@ except Exception as error:  # noqa: BLE001 - whatever is wrong with it
 
 try:
     from aws_vpc_net.errors import FenceError
-    from aws_vpc_net.logs import LoggingManager, clean, never_show, proxy_secrets, sdk_log, show_warnings
+    from aws_vpc_net.logs import LoggingManager, proxy_secrets, register_secrets, sanitize, sdk_log, show_warnings
     from aws_vpc_net.options import LIBRARY_OPTIONS, LONGDESC, OPTIONS, PORT, SHORTDESC, VENDOR
 except ImportError as error:  # with an older release's modules beside it, say
     end(f"the agent is not installed completely: {error}")
@@ -497,7 +497,7 @@ def _preflight(tools: Toolbox, names: Dict[str, str]) -> int:
 
     lines = preflight.run(tools, names)
     for line in lines:
-        print(clean(str(line)))
+        print(sanitize(str(line)))
     preflight.conclude(tools, lines)
     print(messages.preflight_passed(len(lines), sum(line.level == WARN for line in lines)))
     return 0
@@ -512,12 +512,12 @@ def _settings(logs: LoggingManager, options: Dict[str, Any]) -> Settings:
 
     if logs.take("Unused arguments"):
         raise messages.unused_arguments()
-    never_show(options.get("--secret-key"), *(os.environ.get(name) for name in SECRET_VARIABLES))
+    register_secrets(options.get("--secret-key"), *(os.environ.get(name) for name in SECRET_VARIABLES))
     for text in (options.get("--access-key"), os.environ.get("AWS_ACCESS_KEY_ID")):
         if text and not settings.is_key_id(text):  # it may be swapped with the secret
-            never_show(text)
+            register_secrets(text)
     chosen = settings.parse(options)
-    never_show(*chosen.secrets)
+    register_secrets(*chosen.secrets)
     return chosen
 
 
@@ -593,7 +593,7 @@ def _run(logs: LoggingManager) -> int:
 def main() -> int:
     """Run the agent; the exit code. Every failure ends in one line that an operator can act on."""
     logs = LoggingManager(SyslogLibHandler())
-    never_show(*proxy_secrets(os.environ))
+    register_secrets(*proxy_secrets(os.environ))
     try:
         if _interruptible:
             signal.signal(signal.SIGINT, interrupt)

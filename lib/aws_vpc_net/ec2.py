@@ -303,7 +303,7 @@ def _credentials_error(response: Dict[str, Any], purpose: CallContext, call: str
 def _hide_token(request: Any, **_more: Any) -> None:
     """A session token that goes out with a request does not come back in a log."""
     token = request.headers.get("X-Amz-Security-Token")
-    logs.never_show(token.decode() if isinstance(token, bytes) else token)
+    logs.register_secrets(token.decode() if isinstance(token, bytes) else token)
 
 
 def _client(settings: Settings) -> Tuple[Any, Imds, bool]:

@@ -191,7 +191,7 @@ class Imds:
         except ImdsError as error:
             self.problem = str(error)
             return {}
-        logs.never_show(found["secret_key"], found["token"])
+        logs.register_secrets(found["secret_key"], found["token"])
         return {"role_name": role, **found}
 
     def _once(self, path: str) -> str:

@@ -64,7 +64,7 @@ def sdk_log() -> str:
     return os.environ.get(BOTO3_LOG_VARIABLE, BOTO3_LOG)
 
 
-def never_show(*secrets: Optional[str]) -> None:
+def register_secrets(*secrets: Optional[str]) -> None:
     """From now on show none of these, nor what quoting and encoding make of them; what is very short is no secret."""
     import base64
     import json
@@ -144,7 +144,7 @@ def like_secret(run: str) -> bool:
     return any(last - first < KEY_LENGTH and kept.count("/", first, last) < 5 for first, last in pairs)
 
 
-def clean(text: str) -> str:
+def sanitize(text: str) -> str:
     """One line without control characters, secrets, or words that Pacemaker would take for another result."""
     text = hide(text)
     text = "".join(c if c.isprintable() else " " for c in text.strip())
@@ -153,11 +153,11 @@ def clean(text: str) -> str:
     return text
 
 
-class _Clean(logging.Formatter):
-    """Formats a record as one clean line, tracebacks included."""
+class _SanitizingFormatter(logging.Formatter):
+    """Formats a record as one sanitized line, tracebacks included."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return clean(super().format(record))
+        return sanitize(super().format(record))
 
 
 class LoggingManager:
@@ -236,14 +236,14 @@ class LoggingManager:
             OSError: it cannot be written.
         """
         handler = open_log(sdk_log())
-        handler.setFormatter(_Clean(FORMAT))
+        handler.setFormatter(_SanitizingFormatter(FORMAT))
         for name in SDK:
             logger = logging.getLogger(name)
             logger.setLevel(logging.DEBUG)
             logger.addHandler(handler)
 
     def _add(self, handler: logging.Handler, form: str, level: int) -> None:
-        handler.setFormatter(_Clean(form))
+        handler.setFormatter(_SanitizingFormatter(form))
         handler.setLevel(level)
         self._root.addHandler(handler)
 

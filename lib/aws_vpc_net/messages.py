@@ -1,7 +1,7 @@
 """Every message that an operator can see, in one place and worded alike.
 
 Form: what failed, on which object: why; what to do. Words that make Pacemaker read a result differently
-("timed out" and the like) are kept out of all of them, the SDK's own included, by ``logs.clean``.
+("timed out" and the like) are kept out of all of them, the SDK's own included, by ``logs.sanitize``.
 """
 
 from __future__ import annotations
