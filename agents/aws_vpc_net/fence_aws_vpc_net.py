@@ -181,10 +181,10 @@ logging.lastResort = logging.NullHandler()  # before the log is set up, nobody w
 # All else is imported by what uses it: start-up is most of the time of a run, and metadata needs little of it.
 if TYPE_CHECKING:
     from aws_vpc_net import off
+    from aws_vpc_net.context import Context
     from aws_vpc_net.ec2 import Stats
     from aws_vpc_net.isolation import Isolation
     from aws_vpc_net.settings import Settings
-    from aws_vpc_net.toolbox import Toolbox
 
 VERSION = "@VERSION@"
 SECRET_VARIABLES = (
@@ -305,11 +305,11 @@ class Limit:
         self._begun = False
         watch(action, self.seconds)
 
-    def next_plug(self, tools: Toolbox) -> None:
+    def next_plug(self, context: Context) -> None:
         """The library has waited after the plug before this one, if there was one."""
         if self._begun:
             self.seconds += self.wait
-            tools.ec2.next_plug(self.wait)
+            context.ec2.next_plug(self.wait)
             watch(self.action, self.seconds)
         self._begun = True
 
@@ -321,10 +321,10 @@ class FenceAWSVPCNet:
     may be stale, and what was interrupted has to be completed. For ``off`` that is also the moment to refuse.
     """
 
-    def __init__(self, tools: Toolbox, limit: Limit) -> None:
-        self.tools = tools
+    def __init__(self, context: Context, limit: Limit) -> None:
+        self.context = context
         self._limit = limit
-        self._plugs = list(tools.settings.plugs)
+        self._plugs = list(context.settings.plugs)
         self._fences: Dict[str, off.Fence] = {}
         self._settling: Dict[str, Optional[Isolation]] = {}
         self._isolated: List[str] = []
@@ -339,23 +339,23 @@ class FenceAWSVPCNet:
             from aws_vpc_net import off
 
             if not self._fences:
-                self._fences = {f.target.id: f for f in off.prepare(self.tools, self._plugs)}
+                self._fences = {f.target.id: f for f in off.prepare(self.context, self._plugs)}
             return "on"
         from aws_vpc_net import queries
 
         if not self._off:
-            self._off = queries.status(self.tools, self._plugs)
+            self._off = queries.status(self.context, self._plugs)
         return "off" if self._off[options["--plug"]] else "on"
 
     def set_power_status(self, _connection: Any, options: Dict[str, Any]) -> bool:
         """Fence or unfence one plug; True, or an exception."""
-        self._limit.next_plug(self.tools)
+        self._limit.next_plug(self.context)
         if options["--action"] == "off":
             self._fence(options["--plug"])
         else:
             from aws_vpc_net import on
 
-            on.run(self.tools, options["--plug"])
+            on.run(self.context, options["--plug"])
         return True
 
     def _fence(self, plug: str) -> None:
@@ -367,7 +367,7 @@ class FenceAWSVPCNet:
 
         try:
             for each in () if self._isolated else self._plugs:
-                self._settling[each] = off.isolate(self.tools, self._fences[each])
+                self._settling[each] = off.isolate(self.context, self._fences[each])
                 self._isolated.append(each)
             isolation = self._settling[plug]
             if isolation:
@@ -380,19 +380,19 @@ class FenceAWSVPCNet:
 
     def _power_off(self) -> None:
         running = [p for p in self._isolated if not self._fences[p].target.terminated]
-        if self.tools.settings.onfence_poweroff and running:
+        if self.context.settings.onfence_poweroff and running:
             from aws_vpc_net import off
 
-            off.power_off(self.tools, running)
+            off.power_off(self.context, running)
 
     def get_nodes_list(self, _connection: Any, options: Dict[str, Any]) -> Dict[str, Tuple[str, str]]:
         """For list and list-status; under monitor the check that fencing would work, and no list."""
         from aws_vpc_net import queries
 
         if options.get("--original-action") == "monitor":
-            queries.monitor(self.tools)
+            queries.monitor(self.context)
             return {}
-        return queries.listed(self.tools)
+        return queries.listed(self.context)
 
     def run(self, options: Dict[str, Any]) -> int:
         """The exit code."""
@@ -455,9 +455,9 @@ def _delay(options: Dict[str, Any], chosen: Settings) -> float:
 
 
 def _operate(options: Dict[str, Any], chosen: Settings) -> int:
+    from aws_vpc_net.context import create_context
     from aws_vpc_net.deadline import Deadline
     from aws_vpc_net.ec2 import Stats
-    from aws_vpc_net.toolbox import toolbox
 
     if chosen.metrics_file:  # now: nothing that is loaded later may spoil a success
         from aws_vpc_net import metrics  # noqa: F401
@@ -471,17 +471,17 @@ def _operate(options: Dict[str, Any], chosen: Settings) -> int:
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, interrupt)
     try:
-        tools = toolbox(chosen, Deadline(chosen.seconds, STARTED + delay), stats)
+        context = create_context(chosen, Deadline(chosen.seconds, STARTED + delay), stats)
         if chosen.looks_up_names:
             from dataclasses import replace
 
             from aws_vpc_net import queries
 
-            names = queries.resolve(tools)
+            names = queries.resolve(context)
             chosen = replace(chosen, plugs=tuple(dict.fromkeys(names.values())))
-            tools = replace(tools, settings=chosen)
+            context = replace(context, settings=chosen)
             options["--plug"] = ",".join(chosen.plugs)
-        code = _preflight(tools, names) if chosen.preflight else FenceAWSVPCNet(tools, limit).run(options)
+        code = _preflight(context, names) if chosen.preflight else FenceAWSVPCNet(context, limit).run(options)
         ignore_signals()  # it is decided
         result = {0: "ok", 2: "off"}.get(code, "failed")
         return code
@@ -490,15 +490,15 @@ def _operate(options: Dict[str, Any], chosen: Settings) -> int:
         _tell_metrics(chosen, stats, result, limit.seconds, names)
 
 
-def _preflight(tools: Toolbox, names: Dict[str, str]) -> int:
+def _preflight(context: Context, names: Dict[str, str]) -> int:
     """Every check, a line each, on stdout."""
     from aws_vpc_net import preflight
     from aws_vpc_net.target_checks import WARN
 
-    lines = preflight.run(tools, names)
+    lines = preflight.run(context, names)
     for line in lines:
         print(sanitize(str(line)))
-    preflight.conclude(tools, lines)
+    preflight.conclude(context, lines)
     print(messages.preflight_passed(len(lines), sum(line.level == WARN for line in lines)))
     return 0
 

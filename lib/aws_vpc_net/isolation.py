@@ -14,11 +14,11 @@ import logging
 from typing import TYPE_CHECKING, Dict, List, Mapping, Optional, Set
 
 from . import backup_tags, messages, recording, rules
+from .context import READ_AGAIN_SECONDS, Context
 from .deadline import backoff
 from .errors import ApiError, Category, FenceError
 from .recording import Recorded
 from .rules import Groups, Instance, Interface
-from .toolbox import READ_AGAIN_SECONDS, Toolbox
 
 if TYPE_CHECKING:
     from .off import Fence
@@ -32,7 +32,7 @@ CLOSE_SECONDS = 0.1  # before what was opened and not closed is closed again
 class Isolation:
     """Isolates one instance whose record is proven."""
 
-    def __init__(self, tools: Toolbox, fence: Fence, recorded: Recorded) -> None:
+    def __init__(self, tools: Context, fence: Fence, recorded: Recorded) -> None:
         target = fence.target
         self.tools = tools
         self.id = target.id

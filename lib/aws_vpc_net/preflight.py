@@ -10,43 +10,43 @@ from functools import partial
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from . import backup_tags, group_rules, identity, messages, rules
+from .context import Context
 from .ec2 import run_concurrently
 from .errors import ApiError, FenceError
 from .instances import parse_instance
 from .target_checks import FAIL, OK, WARN, Line, Target, World
-from .toolbox import Toolbox
 
 BY_TAG = ("CreateTags", "DeleteTags", "StopInstances", "StartInstances")  # a policy may go by the instance's tags
 
 
-def run(tools: Toolbox, names: Mapping[str, str]) -> List[Line]:
+def run(context: Context, names: Mapping[str, str]) -> List[Line]:
     """All checks of all plugs.
 
     Args:
         names: what was looked up before: plug -> instance ID.
     """
-    plugs = tools.settings.plugs
+    plugs = context.settings.plugs
     try:
-        tools.ec2.connect()
+        context.ec2.connect()
     except FenceError as error:
         return [Line(FAIL, "SDK", error.text), Line(WARN, "all other checks", messages.depends_on("SDK"))]
-    world = _read(tools, plugs)
-    lines = [_identity(tools, world), *_sdk(tools)]
+    world = _read(context, plugs)
+    lines = [_identity(context, world), *_sdk(context)]
     lines += [Line(OK, f"plug {p}", messages.name_found(i)) for p, i in names.items() if p != i]
-    targets = [Target(tools, world, plug) for plug in plugs]
+    targets = [Target(context, world, plug) for plug in plugs]
     for target in targets:
         lines += target.itself()
-    lines += _groups(tools, world)
+    lines += _groups(context, world)
     for target in targets:
         lines += target.fit()
-    lines += _let_through(tools, world, targets)
-    lines += _permissions(tools, targets)
+    lines += _let_through(context, world, targets)
+    lines += _permissions(context, targets)
     for target in targets:
         lines += target.effects()
     return lines
 
 
-def conclude(tools: Toolbox, lines: Sequence[Line]) -> None:
+def conclude(context: Context, lines: Sequence[Line]) -> None:
     """The end of it.
 
     Raises:
@@ -54,7 +54,7 @@ def conclude(tools: Toolbox, lines: Sequence[Line]) -> None:
     """
     failed = [line.about for line in lines if line.level == FAIL]
     if failed:
-        raise messages.preflight_failed(", ".join(tools.settings.plugs), list(dict.fromkeys(failed)))
+        raise messages.preflight_failed(", ".join(context.settings.plugs), list(dict.fromkeys(failed)))
 
 
 # --- reading ---------------------------------------------------------------------------------------------------
@@ -73,13 +73,13 @@ def _split(result: Any, default: Any) -> Tuple[Any, Optional[FenceError]]:
     return (default, result) if isinstance(result, FenceError) else (result, None)
 
 
-def _read(tools: Toolbox, plugs: Sequence[str]) -> World:
-    settings = tools.settings
-    named = tools.policy.harmful | {g for groups in settings.static.values() for g in groups}
-    look = (lambda: None) if settings.skip_race_check else partial(identity.own_instance, tools.ec2.imds)
-    stops = [partial(tools.instances.stop_protected, p) for p in plugs if settings.onfence_poweroff]
+def _read(context: Context, plugs: Sequence[str]) -> World:
+    settings = context.settings
+    named = context.policy.harmful | {g for groups in settings.static.values() for g in groups}
+    look = (lambda: None) if settings.skip_race_check else partial(identity.own_instance, context.ec2.imds)
+    stops = [partial(context.instances.stop_protected, p) for p in plugs if settings.onfence_poweroff]
     found, known, own, *protected = _results(
-        [partial(tools.instances.described, plugs), partial(tools.groups.described, named), look, *stops]
+        [partial(context.instances.described, plugs), partial(context.groups.described, named), look, *stops]
     )
     instances, instances_error = _split(found, {})
     groups, groups_error = _split(known, {})
@@ -90,9 +90,9 @@ def _read(tools: Toolbox, plugs: Sequence[str]) -> World:
     self_too = own is not None and own not in plugs
     more, associations, self_found = _results(
         [
-            partial(tools.groups.described, attached) if attached - set(groups) and groups_error is None else dict,
-            partial(tools.groups.associated, foreign) if foreign else dict,
-            partial(tools.instances.described, [str(own)]) if self_too else dict,
+            partial(context.groups.described, attached) if attached - set(groups) and groups_error is None else dict,
+            partial(context.groups.associated, foreign) if foreign else dict,
+            partial(context.instances.described, [str(own)]) if self_too else dict,
         ]
     )
     others, others_error = _split(more, {})
@@ -114,40 +114,40 @@ def _read(tools: Toolbox, plugs: Sequence[str]) -> World:
 # --- what is the same for all plugs ----------------------------------------------------------------------------
 
 
-def _identity(tools: Toolbox, world: World) -> Line:
+def _identity(context: Context, world: World) -> Line:
     """Who calls, from where. By what the replies show: a call to STS may need another endpoint and more time."""
     owners = [e.get("OwnerId") for raw in world.instances.values() for e in raw.get("NetworkInterfaces", ())]
-    known = messages.identity(owners[0] if owners else None, tools.ec2.region, world.own)
-    if tools.settings.skip_race_check:
+    known = messages.identity(owners[0] if owners else None, context.ec2.region, world.own)
+    if context.settings.skip_race_check:
         return Line(OK, "identity", f"{known}; {messages.not_asked_for_self()}")
     if world.own is None:
         return Line(WARN, "identity", f"{known}; {messages.unknown_self()}")
-    if world.own in tools.settings.plugs:
+    if world.own in context.settings.plugs:
         return Line(WARN, "identity", f"{known}; {messages.preflight_of_self()}")
     if world.own_error is not None:
         return Line(FAIL, "identity", world.own_error.text)
     own = world.instance(world.own)
-    if own and rules.is_fenced_fencer(own, backup_tags.read(own), tools.policy):
+    if own and rules.is_fenced_fencer(own, backup_tags.read(own), context.policy):
         return Line(FAIL, "identity", messages.fenced_fencer(world.own).text)
     return Line(OK, "identity", known)
 
 
-def _sdk(tools: Toolbox) -> List[Line]:
-    settings = tools.settings
-    lines = [Line(OK, "SDK", tools.ec2.sdk)]
+def _sdk(context: Context) -> List[Line]:
+    settings = context.settings
+    lines = [Line(OK, "SDK", context.ec2.sdk)]
     if settings.skip_os_shutdown and not settings.onfence_poweroff:
         lines.append(Line(WARN, "skip_os_shutdown", messages.without_poweroff()))
-    elif settings.skip_os_shutdown and not tools.ec2.knows("StopInstances", "SkipOsShutdown"):
-        lines.append(Line(WARN, "skip_os_shutdown", messages.skip_unknown(tools.ec2.sdk)))
+    elif settings.skip_os_shutdown and not context.ec2.knows("StopInstances", "SkipOsShutdown"):
+        lines.append(Line(WARN, "skip_os_shutdown", messages.skip_unknown(context.ec2.sdk)))
     return lines
 
 
-def _groups(tools: Toolbox, world: World) -> List[Line]:
+def _groups(context: Context, world: World) -> List[Line]:
     """Every group that an option names exists."""
     named: Dict[str, List[str]] = {}
-    untrack = tools.policy.untrack
-    options = [("secg", tools.policy.secg), ("untrack_secg", (untrack,) if untrack else ())]
-    options += [(f"interface{n}-sg", groups) for n, groups in sorted(tools.settings.static.items())]
+    untrack = context.policy.untrack
+    options = [("secg", context.policy.secg), ("untrack_secg", (untrack,) if untrack else ())]
+    options += [(f"interface{n}-sg", groups) for n, groups in sorted(context.settings.static.items())]
     for option, groups in options:
         for group in groups:
             named.setdefault(group, []).append(option)
@@ -163,7 +163,7 @@ def _group(world: World, group: str, options: Sequence[str]) -> Line:
     return Line(OK, f"group {group}", messages.group_found(raw.get("GroupName", ""), raw.get("VpcId", ""), options))
 
 
-def _let_through(tools: Toolbox, world: World, targets: Iterable[Target]) -> List[Line]:
+def _let_through(context: Context, world: World, targets: Iterable[Target]) -> List[Line]:
     """What a fenced interface can still say and hear, group by group."""
     where: Dict[str, List[str]] = {}
     for target in targets:
@@ -171,26 +171,26 @@ def _let_through(tools: Toolbox, world: World, targets: Iterable[Target]) -> Lis
             for group in sorted(groups):
                 where.setdefault(group, []).append(interface)
     if not where and world.groups_error is None:
-        where = {g: [] for g in tools.policy.secg if tools.policy.keep_only}
+        where = {g: [] for g in context.policy.secg if context.policy.keep_only}
     if world.groups_error is not None:
         return [Line(WARN, "what is still let through", messages.depends_on("groups"))]
-    return [_through(tools, world.groups[g], on) for g, on in where.items() if g in world.groups]
+    return [_through(context, world.groups[g], on) for g, on in where.items() if g in world.groups]
 
 
-def _through(tools: Toolbox, raw: Mapping[str, Any], interfaces: Sequence[str]) -> Line:
+def _through(context: Context, raw: Mapping[str, Any], interfaces: Sequence[str]) -> Line:
     found = group_rules.read(raw)
     about = f"isolation by {raw['GroupId']}"
     if not found:
         return Line(OK, about, messages.lets_nothing_through())
     text = messages.lets_through([str(r) for r in found], interfaces)
-    if not tools.policy.keep_only:
+    if not context.policy.keep_only:
         return Line(WARN, about, f"{text}; {messages.remains()}")
     if group_rules.opens_all(found):
         return Line(FAIL, about, f"{text}; {messages.no_isolation()}")
     return Line(WARN, about, f"{text}; {messages.delete_rules()}")
 
 
-def _permissions(tools: Toolbox, targets: Sequence[Target]) -> List[Line]:
+def _permissions(context: Context, targets: Sequence[Target]) -> List[Line]:
     """Every write by DryRun, all at once; the reads have shown by themselves."""
     asked = [(target, action, ask) for target in targets for action, ask in target.dry_runs()]
     results = _results([ask for _, _, ask in asked])

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from typing import Callable, Dict, List, Mapping, Optional
 
 from . import backup_tags, messages, rules
+from .context import Context
 from .deadline import backoff
 from .errors import ApiError, Category, FenceError
 from .rules import Groups, Instance
-from .toolbox import Toolbox
 
 log = logging.getLogger(__name__)
 
@@ -41,14 +41,14 @@ class Recorded:
         return backup_tags.Known(frozenset(self.written.items()), times)
 
 
-def may_be_missing(tools: Toolbox, target: Instance) -> bool:
+def may_be_missing(tools: Context, target: Instance) -> bool:
     """Did the operator accept that the originals may not be in the tags?"""
     static = tools.settings.static
     return tools.policy.without_record or all(n in static for n in range(len(target.interfaces)))
 
 
 def plan(
-    tools: Toolbox, target: Instance, originals: Mapping[str, Groups], when: Optional[int] = None, least: int = 0
+    tools: Context, target: Instance, originals: Mapping[str, Groups], when: Optional[int] = None, least: int = 0
 ) -> backup_tags.Plan:
     """The tags to write; of the time ``when``, or a new one that is not below ``least``.
 
@@ -63,7 +63,7 @@ def plan(
 
 
 def record(
-    tools: Toolbox, target: Instance, originals: Mapping[str, Groups], own: Optional[str], look: Look
+    tools: Context, target: Instance, originals: Mapping[str, Groups], own: Optional[str], look: Look
 ) -> Recorded:
     """Write the record and prove it; look at this machine (``own``) again in the same read.
 
@@ -88,7 +88,7 @@ def record(
 
 
 def _write_and_prove(
-    tools: Toolbox, target: Instance, originals: Mapping[str, Groups], machines: List[str], look: Look
+    tools: Context, target: Instance, originals: Mapping[str, Groups], machines: List[str], look: Look
 ) -> Recorded:
     """Write, read, and mend the record until the read that shows it agrees with it."""
     written: Dict[str, str] = {}
@@ -123,7 +123,7 @@ def others(seen: Instance, written: Mapping[str, str]) -> rules.Book:
 
 
 def _write(
-    tools: Toolbox, target: Instance, originals: Mapping[str, Groups], written: Dict[str, str]
+    tools: Context, target: Instance, originals: Mapping[str, Groups], written: Dict[str, str]
 ) -> backup_tags.Plan:
     attached = {i.id for i in target.interfaces}
     planned = plan(tools, target, {i: g for i, g in originals.items() if i in attached})
@@ -147,7 +147,7 @@ def proven(planned: backup_tags.Plan, seen: Instance) -> bool:
 
 
 def record_more(
-    tools: Toolbox, seen: Instance, originals: Mapping[str, Groups], current: backup_tags.Plan
+    tools: Context, seen: Instance, originals: Mapping[str, Groups], current: backup_tags.Plan
 ) -> Optional[backup_tags.Plan]:
     """Add interfaces that appeared meanwhile to our record, with its time: they are of one generation.
 

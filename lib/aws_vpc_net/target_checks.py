@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
 from . import backup_tags, group_rules, messages, recording, rules
+from .context import Context
 from .dry_run import Check, DryRun
 from .errors import ApiError, FenceError
 from .instances import parse_instance
 from .rules import Groups, Instance, Interface
-from .toolbox import Toolbox
 
 OK, WARN, FAIL = "ok", "warn", "FAIL"
 SIX = ("Ipv6Addresses", "Ipv6Prefixes")  # what an interface with IPv6 has
@@ -56,9 +56,9 @@ class World:
 class Target:
     """The checks of one instance."""
 
-    def __init__(self, tools: Toolbox, world: World, plug: str) -> None:
-        self.tools = tools
-        self.policy = tools.policy
+    def __init__(self, context: Context, world: World, plug: str) -> None:
+        self.context = context
+        self.policy = context.policy
         self.world = world
         self.plug = plug
         found = world.instance(plug)
@@ -68,9 +68,7 @@ class Target:
         self.goals: Mapping[str, Groups] = {}
         if self.instance:
             self.book = backup_tags.read(self.instance)
-            self.interfaces = [
-                i for i in self.instance.interfaces if i.groups and not i.managed and not i.unfiltered
-            ]
+            self.interfaces = [i for i in self.instance.interfaces if i.groups and not i.managed and not i.unfiltered]
             self.originals = rules.backup(self.instance, self.book, self.policy)
             self.goals = {i.id: self._goal(i) for i in self.interfaces}
 
@@ -87,7 +85,7 @@ class Target:
         if self.instance is None:
             return [Line(FAIL, about, self._missing()), Line(WARN, f"interfaces of {self.plug}", self._depends())]
         state = self.instance.state
-        if state != "running" and not self.tools.settings.ignore_instance_state:
+        if state != "running" and not self.context.settings.ignore_instance_state:
             first = Line(FAIL, about, messages.not_running(self.plug, state).text)
         elif rules.is_off(self.instance, self.book, self.policy):
             first = Line(WARN, about, messages.is_fenced_now(state))
@@ -163,7 +161,7 @@ class Target:
     def _fit_others(self) -> List[Line]:
         lines = []
         for i in self.interfaces:
-            static = [(f"interface{i.number - 1}-sg", g) for g in self.tools.settings.static.get(i.number - 1, ())]
+            static = [(f"interface{i.number - 1}-sg", g) for g in self.context.settings.static.get(i.number - 1, ())]
             untrack = [("untrack_secg", self.policy.untrack)] if self.policy.untrack else []
             for option, group in [*untrack, *static]:
                 if group in self.world.groups and not self.world.usable(group, i.vpc):
@@ -173,7 +171,7 @@ class Target:
 
     def _static(self, instance: Instance) -> List[Line]:
         """What ``on`` would say of ``interfaceN-sg``."""
-        static = self.tools.settings.static
+        static = self.context.settings.static
         numbering = {i.number - 1: i.id for i in instance.interfaces}
         missing = [n for n in numbering if n not in static]
         unused = [n for n in static if n not in numbering]
@@ -193,7 +191,7 @@ class Target:
 
     def dry_runs(self) -> List[Check]:
         """Every write that the options may ask for, as close to the real call as can be."""
-        dry = DryRun(self.tools.ec2)
+        dry = DryRun(self.context.ec2)
         if self.instance is None and self.world.instances_error is None:
             return []
         checks = dry.tags(self.plug, self._sample_tags())
@@ -201,9 +199,9 @@ class Target:
             if self._known(self.goals[i.id]):
                 checks.append(dry.groups(i.id, self._known(self.goals[i.id])))
         checks += [dry.groups(interface, groups) for interface, groups in self._other_groups()]
-        settings = self.tools.settings
+        settings = self.context.settings
         if settings.onfence_poweroff:
-            skips = settings.skip_os_shutdown and self.tools.ec2.knows("StopInstances", "SkipOsShutdown")
+            skips = settings.skip_os_shutdown and self.context.ec2.knows("StopInstances", "SkipOsShutdown")
             checks.append(dry.stop(self.plug, **({"SkipOsShutdown": True} if skips else {})))
         if settings.unfence_poweron:
             checks.append(dry.start(self.plug))
@@ -226,7 +224,7 @@ class Target:
         """Those to pass through and those to go back to: each set once, as calls of this kind are scarce."""
         found: Dict[Groups, str] = {}
         for i in self.interfaces:
-            static = frozenset(self.tools.settings.static.get(i.number - 1, ()))
+            static = frozenset(self.context.settings.static.get(i.number - 1, ()))
             back = static or self.originals[i.id]
             through = [frozenset((self.policy.untrack,))] if self.policy.untrack else []
             for groups in [*through, back]:
@@ -245,15 +243,15 @@ class Target:
         """Room for the record, what would be removed, what would survive."""
         if self.instance is None:
             return [Line(WARN, f"tags, removal and connections of {self.plug}", self._depends())]
-        stop = self._stop() if self.tools.settings.onfence_poweroff else []
+        stop = self._stop() if self.context.settings.onfence_poweroff else []
         return [self._room(self.instance), *self._removal(self.instance), self._connections(), *stop]
 
     def _room(self, instance: Instance) -> Line:
         about = f"tags of {self.plug}"
         try:
-            plan = recording.plan(self.tools, instance, self.originals)
+            plan = recording.plan(self.context, instance, self.originals)
         except FenceError as error:
-            may = recording.may_be_missing(self.tools, instance)
+            may = recording.may_be_missing(self.context, instance)
             return Line(WARN if may else FAIL, about, error.text)
         used = sum(not k.startswith("aws:") for k in instance.tags)
         return Line(OK, about, messages.room(len(plan.tags), backup_tags.TAG_LIMIT - used))
@@ -301,7 +299,7 @@ class Target:
         untrack = self.policy.untrack
         if untrack is None:
             idle = {i.id: self._tracked_seconds(i.id) for i in self.interfaces}
-            return Line(WARN, about, messages.would_survive(self.tools.settings.onfence_poweroff, idle))
+            return Line(WARN, about, messages.would_survive(self.context.settings.onfence_poweroff, idle))
         if untrack not in self.world.groups:
             return Line(
                 WARN, about, messages.depends_on(f"group {untrack}" if not self.world.groups_error else "groups")

@@ -15,6 +15,7 @@ import pytest
 from greenlet import greenlet
 
 from aws_vpc_net import backup_tags, deadline, ec2, off, on, recording, rules
+from aws_vpc_net.context import Context
 from aws_vpc_net.deadline import Deadline
 from aws_vpc_net.ec2 import CallContext, Ec2, Stats
 from aws_vpc_net.errors import Category, FenceError
@@ -23,7 +24,6 @@ from aws_vpc_net.rules import Book, Instance, Policy
 from aws_vpc_net.security_groups import SecurityGroupOperations
 from aws_vpc_net.settings import Settings
 from aws_vpc_net.tags import TagOperations
-from aws_vpc_net.toolbox import Toolbox
 
 from .memory import APP, E0, ID, ISO, OPEN, ORIGINALS, Memory, failing
 
@@ -155,7 +155,7 @@ class Run:
             settle_seconds=0.0,
         )
         wire = self._wires[actor.name] = _Wire(self, actor, settings)
-        tools = Toolbox(settings, wire, InstanceOperations(wire), SecurityGroupOperations(wire), TagOperations(wire))
+        tools = Context(settings, wire, InstanceOperations(wire), SecurityGroupOperations(wire), TagOperations(wire))
         try:
             if actor.action == "edit":
                 tools.groups.set_groups({E0: actor.edit}, Category.MODIFICATION)

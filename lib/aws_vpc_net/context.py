@@ -18,7 +18,7 @@ READ_AGAIN_SECONDS = 2.0  # how long a read that may be stale is repeated where 
 
 
 @dataclass(frozen=True)
-class Toolbox:
+class Context:
     """The operations of one run on one EC2."""
 
     settings: Settings
@@ -47,7 +47,7 @@ class Toolbox:
         self.deadline.pause(READ_ONCE_MORE_SECONDS)
         return self.instances.read(plugs)
 
-    def reread(
+    def reread_until(
         self,
         plug: str,
         first: Instance,
@@ -69,7 +69,7 @@ class Toolbox:
         raise AssertionError("backoff never ends")
 
 
-def toolbox(settings: Settings, deadline: Deadline, stats: Optional[Stats] = None) -> Toolbox:
-    """The toolbox of these settings. Nothing is called yet."""
+def create_context(settings: Settings, deadline: Deadline, stats: Optional[Stats] = None) -> Context:
+    """The context of these settings. Nothing is called yet."""
     ec2 = Ec2(settings, deadline, stats or Stats())
-    return Toolbox(settings, ec2, InstanceOperations(ec2), SecurityGroupOperations(ec2), TagOperations(ec2))
+    return Context(settings, ec2, InstanceOperations(ec2), SecurityGroupOperations(ec2), TagOperations(ec2))
