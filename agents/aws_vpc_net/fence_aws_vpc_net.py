@@ -149,7 +149,7 @@ def end(text: str) -> NoReturn:
     os._exit(1)
 
 
-watch("loading the modules", inputs.READING_SECONDS)  # those that follow may be on a disk that hangs
+watch("loading the modules", inputs.QUERY_DEADLINE)  # those that follow may be on a disk that hangs
 
 import io
 import logging
@@ -248,7 +248,7 @@ def read_input(names: List[str], logs: LoggingManager) -> Dict[str, Any]:
     booleans = [name for name, is_boolean in options.items() if is_boolean]
     given = len(sys.argv) > 1
     data = b"" if given else _patiently_read(inputs.STDIN_LIMIT + 1)
-    watch("reading the options", inputs.READING_SECONDS)
+    watch("reading the options", inputs.QUERY_DEADLINE)
     text = ""
     if given:
         sys.argv[1:] = inputs.arguments(sys.argv[1:], options) or ["--"]
@@ -443,7 +443,7 @@ def _tell_refused(options: Dict[str, Any]) -> None:
     from aws_vpc_net.ec2 import Stats
 
     if refused.action in metrics.ACTIONS:
-        _tell_metrics(refused, Stats(), "failed", inputs.READING_SECONDS)
+        _tell_metrics(refused, Stats(), "failed", inputs.QUERY_DEADLINE)
 
 
 def _delay(options: Dict[str, Any], chosen: Settings) -> float:
@@ -464,7 +464,7 @@ def _operate(options: Dict[str, Any], chosen: Settings) -> int:
     stats = Stats()
     names: Dict[str, str] = {}
     result = "failed"
-    wait = int(options["--power-wait"]) if chosen.changes else 0  # the library's, after each plug
+    wait = int(options["--power-wait"]) if chosen.is_mutating else 0  # the library's, after each plug
     delay = _delay(options, chosen)
     limit = Limit(chosen.action, chosen.seconds + delay, wait)
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -472,7 +472,7 @@ def _operate(options: Dict[str, Any], chosen: Settings) -> int:
             signal.signal(number, interrupt)
     try:
         context = create_context(chosen, Deadline(chosen.seconds, STARTED + delay), stats)
-        if chosen.looks_up_names:
+        if chosen.needs_name_lookup:
             from dataclasses import replace
 
             from aws_vpc_net import queries
@@ -581,7 +581,7 @@ def _run(logs: LoggingManager) -> int:
         raise
     _configure_logging(logs, options, chosen)
     global _told_by_code  # noqa: PLW0603
-    _told_by_code = chosen.changes or chosen.action in ("status", "monitor")
+    _told_by_code = chosen.is_mutating or chosen.action in ("status", "monitor")
     if _told_by_code:
         sys.stdout = io.StringIO()  # written at the exit
     if chosen.action == "validate-all" and not chosen.preflight:

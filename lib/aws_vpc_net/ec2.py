@@ -237,7 +237,7 @@ class Ec2:
             return messages.no_sts(purpose, error.operation, str(error), transient=error.transient)
         code = type(error).__name__
         if isinstance(error, EOFError):  # an MFA code is asked for, and nobody is there
-            return messages.no_one_to_ask(purpose, call, code)
+            return messages.mfa_not_supported(purpose, call, code)
         if isinstance(error, tuple(getattr(sdk, name) for name in NO_CREDENTIALS if hasattr(sdk, name))):
             return messages.sdk_error(Category.AUTHENTICATION, purpose, call, code, str(error))
         return ec2_errors.from_sdk(error, purpose, call)

@@ -17,7 +17,7 @@ TRUE = ("1", "yes", "on", "true")
 FALSE = ("0", "no", "off", "false")
 SECONDS = ("delay", "login-timeout", "power-timeout", "power-wait", "shell-timeout", "stonith-status-sleep")
 STATIC_INTERFACES = 16
-READING_SECONDS = 12.0  # for the actions that change nothing
+QUERY_DEADLINE = 12.0  # for the actions that change nothing
 STDIN_LIMIT = 1 << 20  # bytes; Pacemaker sends a few hundred
 
 

@@ -424,7 +424,7 @@ def no_metadata(text: str, source: str, reason: str) -> str:
     return f"{text}; {source} has none: {reason}"
 
 
-def no_one_to_ask(purpose: CallContext, call: str, code: str) -> ApiError:
+def mfa_not_supported(purpose: CallContext, call: str, code: str) -> ApiError:
     text = (
         f"cannot {purpose.what}: the credentials need input, as an MFA code, and there is nobody to ask; use a role"
     )

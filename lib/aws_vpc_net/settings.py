@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from . import logs, messages
 from .errors import FenceError
-from .inputs import READING_SECONDS, SECONDS, STATIC_INTERFACES, boolean, verbosity
+from .inputs import QUERY_DEADLINE, SECONDS, STATIC_INTERFACES, boolean, verbosity
 from .rules import Policy
 
 ACTIONS = (
@@ -65,7 +65,7 @@ class Settings:
     warnings: Tuple[str, ...] = ()
 
     @property
-    def changes(self) -> bool:
+    def is_mutating(self) -> bool:
         """Does the action change anything?"""
         return self.action in ("on", "off")
 
@@ -75,11 +75,11 @@ class Settings:
         return self.action == "validate-all" and bool(self.plugs)
 
     @property
-    def looks_up_names(self) -> bool:
+    def needs_name_lookup(self) -> bool:
         """Is there a plug that is no ID, and an action that has to know which instance it is?"""
-        at_once = self.action == "on" and self.unfence_ignore_restore and not self.unfence_poweron
-        needed = self.changes or self.action == "status" or self.preflight
-        return needed and not at_once and any(not is_instance_id(p) for p in self.plugs)
+        is_no_op = self.action == "on" and self.unfence_ignore_restore and not self.unfence_poweron
+        needed = self.is_mutating or self.action == "status" or self.preflight
+        return needed and not is_no_op and any(not is_instance_id(p) for p in self.plugs)
 
     @property
     def secrets(self) -> Tuple[str, ...]:
@@ -89,7 +89,7 @@ class Settings:
     @property
     def seconds(self) -> float:
         """The whole operation's time."""
-        return self.deadline if self.changes else min(self.deadline, READING_SECONDS)
+        return self.deadline if self.is_mutating else min(self.deadline, QUERY_DEADLINE)
 
 
 def seconds(name: str, value: object, least: int) -> int:
