@@ -970,16 +970,16 @@ def spot_instance() -> str:
     return "a Spot instance: EC2 stops only those of a persistent request"
 
 
-def would_be_cut(group: str, six: bool) -> str:
-    families = "IPv4 and IPv6" if six else "IPv4; no interface has IPv6"
+def would_be_cut(group: str, ipv6: bool) -> str:
+    families = "IPv4 and IPv6" if ipv6 else "IPv4; no interface has IPv6"
     return (
         f"cut through {group}, which allows everything ({families}); but EC2 always tracks ICMP, and what goes "
         "through load balancers (NLB), NAT gateways, PrivateLink, Network Firewall and the like"
     )
 
 
-def untracks_not_all(group: str, lacking: Iterable[str]) -> str:
-    return f"would survive off: {group} does not allow {'; '.join(lacking)}; add these rules to it"
+def untracks_not_all(group: str, missing_rules: Iterable[str]) -> str:
+    return f"would survive off: {group} does not allow {'; '.join(missing_rules)}; add these rules to it"
 
 
 def internal(error: str) -> str:

@@ -13,7 +13,7 @@ from .instances import parse_instance
 from .rules import Groups, Instance, Interface
 
 OK, WARN, FAIL = "ok", "warn", "FAIL"
-SIX = ("Ipv6Addresses", "Ipv6Prefixes")  # what an interface with IPv6 has
+IPV6_KEYS = ("Ipv6Addresses", "Ipv6Prefixes")  # what an interface with IPv6 has
 
 
 @dataclass(frozen=True)
@@ -304,8 +304,8 @@ class Target:
             return Line(
                 WARN, about, messages.depends_on(f"group {untrack}" if not self.world.groups_error else "groups")
             )
-        six = any(e.get(k) for e in self.world.instances[self.plug].get("NetworkInterfaces", ()) for k in SIX)
-        lacking = group_rules.lacking(group_rules.read(self.world.groups[untrack]), six)
-        if lacking:
-            return Line(FAIL, about, messages.untracks_not_all(untrack, lacking))
-        return Line(OK, about, messages.would_be_cut(untrack, six))
+        ipv6 = any(e.get(k) for e in self.world.instances[self.plug].get("NetworkInterfaces", ()) for k in IPV6_KEYS)
+        missing_rules = group_rules.missing_rules(group_rules.read(self.world.groups[untrack]), ipv6)
+        if missing_rules:
+            return Line(FAIL, about, messages.untracks_not_all(untrack, missing_rules))
+        return Line(OK, about, messages.would_be_cut(untrack, ipv6))
