@@ -495,11 +495,11 @@ def _preflight(context: Context, names: Dict[str, str]) -> int:
     from aws_vpc_net import preflight
     from aws_vpc_net.target_checks import WARN
 
-    lines = preflight.run(context, names)
-    for line in lines:
-        print(sanitize(str(line)))
-    preflight.conclude(context, lines)
-    print(messages.preflight_passed(len(lines), sum(line.level == WARN for line in lines)))
+    results = preflight.run(context, names)
+    for result in results:
+        print(sanitize(str(result)))
+    preflight.conclude(context, results)
+    print(messages.preflight_passed(len(results), sum(r.level == WARN for r in results)))
     return 0
 
 

@@ -14,12 +14,12 @@ from .context import Context
 from .ec2 import run_concurrently
 from .errors import ApiError, FenceError
 from .instances import parse_instance
-from .target_checks import FAIL, OK, WARN, Line, Target, World
+from .target_checks import FAIL, OK, WARN, CheckResult, Snapshot, Target
 
 BY_TAG = ("CreateTags", "DeleteTags", "StopInstances", "StartInstances")  # a policy may go by the instance's tags
 
 
-def run(context: Context, names: Mapping[str, str]) -> List[Line]:
+def run(context: Context, names: Mapping[str, str]) -> List[CheckResult]:
     """All checks of all plugs.
 
     Args:
@@ -29,30 +29,33 @@ def run(context: Context, names: Mapping[str, str]) -> List[Line]:
     try:
         context.ec2.connect()
     except FenceError as error:
-        return [Line(FAIL, "SDK", error.text), Line(WARN, "all other checks", messages.depends_on("SDK"))]
-    world = _read(context, plugs)
-    lines = [_identity(context, world), *_sdk(context)]
-    lines += [Line(OK, f"plug {p}", messages.name_found(i)) for p, i in names.items() if p != i]
-    targets = [Target(context, world, plug) for plug in plugs]
+        return [
+            CheckResult(FAIL, "SDK", error.text),
+            CheckResult(WARN, "all other checks", messages.depends_on("SDK")),
+        ]
+    snapshot = _read(context, plugs)
+    results = [_identity(context, snapshot), *_sdk(context)]
+    results += [CheckResult(OK, f"plug {p}", messages.name_found(i)) for p, i in names.items() if p != i]
+    targets = [Target(context, snapshot, plug) for plug in plugs]
     for target in targets:
-        lines += target.itself()
-    lines += _groups(context, world)
+        results += target.check_instance()
+    results += _groups(context, snapshot)
     for target in targets:
-        lines += target.fit()
-    lines += _let_through(context, world, targets)
-    lines += _permissions(context, targets)
+        results += target.check_groups()
+    results += _let_through(context, snapshot, targets)
+    results += _permissions(context, targets)
     for target in targets:
-        lines += target.effects()
-    return lines
+        results += target.check_impact()
+    return results
 
 
-def conclude(context: Context, lines: Sequence[Line]) -> None:
+def conclude(context: Context, results: Sequence[CheckResult]) -> None:
     """The end of it.
 
     Raises:
         FenceError: of category validation, if any check failed.
     """
-    failed = [line.about for line in lines if line.level == FAIL]
+    failed = [r.about for r in results if r.level == FAIL]
     if failed:
         raise messages.preflight_failed(", ".join(context.settings.plugs), list(dict.fromkeys(failed)))
 
@@ -60,7 +63,7 @@ def conclude(context: Context, lines: Sequence[Line]) -> None:
 # --- reading ---------------------------------------------------------------------------------------------------
 
 
-def _results(work: List[Callable[[], Any]]) -> List[Any]:
+def _run_all(work: List[Callable[[], Any]]) -> List[Any]:
     """At once; an error of ours in the place of a result."""
     results = run_concurrently(work)
     for result in results:
@@ -73,12 +76,12 @@ def _split(result: Any, default: Any) -> Tuple[Any, Optional[FenceError]]:
     return (default, result) if isinstance(result, FenceError) else (result, None)
 
 
-def _read(context: Context, plugs: Sequence[str]) -> World:
+def _read(context: Context, plugs: Sequence[str]) -> Snapshot:
     settings = context.settings
     named = context.policy.harmful | {g for groups in settings.static.values() for g in groups}
     look = (lambda: None) if settings.skip_race_check else partial(identity.own_instance, context.ec2.imds)
     stops = [partial(context.instances.stop_protected, p) for p in plugs if settings.onfence_poweroff]
-    found, known, own, *protected = _results(
+    found, known, own, *protected = _run_all(
         [partial(context.instances.described, plugs), partial(context.groups.described, named), look, *stops]
     )
     instances, instances_error = _split(found, {})
@@ -88,7 +91,7 @@ def _read(context: Context, plugs: Sequence[str]) -> World:
     vpcs = {e.vpc for i in seen for e in i.interfaces if e.groups}
     foreign = {g for g, raw in groups.items() if g in named and vpcs - {raw.get("VpcId")}}
     self_too = own is not None and own not in plugs
-    more, associations, self_found = _results(
+    more, associations, self_found = _run_all(
         [
             partial(context.groups.described, attached) if attached - set(groups) and groups_error is None else dict,
             partial(context.groups.associated, foreign) if foreign else dict,
@@ -98,7 +101,7 @@ def _read(context: Context, plugs: Sequence[str]) -> World:
     others, others_error = _split(more, {})
     associated, associated_error = _split(associations, {})
     own_read, own_error = _split(self_found, {})
-    return World(
+    return Snapshot(
         {**own_read, **instances},
         instances_error,
         {**others, **groups},
@@ -114,35 +117,35 @@ def _read(context: Context, plugs: Sequence[str]) -> World:
 # --- what is the same for all plugs ----------------------------------------------------------------------------
 
 
-def _identity(context: Context, world: World) -> Line:
+def _identity(context: Context, snapshot: Snapshot) -> CheckResult:
     """Who calls, from where. By what the replies show: a call to STS may need another endpoint and more time."""
-    owners = [e.get("OwnerId") for raw in world.instances.values() for e in raw.get("NetworkInterfaces", ())]
-    known = messages.identity(owners[0] if owners else None, context.ec2.region, world.own)
+    owners = [e.get("OwnerId") for raw in snapshot.instances.values() for e in raw.get("NetworkInterfaces", ())]
+    known = messages.identity(owners[0] if owners else None, context.ec2.region, snapshot.own)
     if context.settings.skip_race_check:
-        return Line(OK, "identity", f"{known}; {messages.not_asked_for_self()}")
-    if world.own is None:
-        return Line(WARN, "identity", f"{known}; {messages.unknown_self()}")
-    if world.own in context.settings.plugs:
-        return Line(WARN, "identity", f"{known}; {messages.preflight_of_self()}")
-    if world.own_error is not None:
-        return Line(FAIL, "identity", world.own_error.text)
-    own = world.instance(world.own)
+        return CheckResult(OK, "identity", f"{known}; {messages.not_asked_for_self()}")
+    if snapshot.own is None:
+        return CheckResult(WARN, "identity", f"{known}; {messages.unknown_self()}")
+    if snapshot.own in context.settings.plugs:
+        return CheckResult(WARN, "identity", f"{known}; {messages.preflight_of_self()}")
+    if snapshot.own_error is not None:
+        return CheckResult(FAIL, "identity", snapshot.own_error.text)
+    own = snapshot.instance(snapshot.own)
     if own and rules.is_fenced_fencer(own, backup_tags.read(own), context.policy):
-        return Line(FAIL, "identity", messages.fenced_fencer(world.own).text)
-    return Line(OK, "identity", known)
+        return CheckResult(FAIL, "identity", messages.fenced_fencer(snapshot.own).text)
+    return CheckResult(OK, "identity", known)
 
 
-def _sdk(context: Context) -> List[Line]:
+def _sdk(context: Context) -> List[CheckResult]:
     settings = context.settings
-    lines = [Line(OK, "SDK", context.ec2.sdk)]
+    results = [CheckResult(OK, "SDK", context.ec2.sdk)]
     if settings.skip_os_shutdown and not settings.onfence_poweroff:
-        lines.append(Line(WARN, "skip_os_shutdown", messages.without_poweroff()))
+        results.append(CheckResult(WARN, "skip_os_shutdown", messages.without_poweroff()))
     elif settings.skip_os_shutdown and not context.ec2.knows("StopInstances", "SkipOsShutdown"):
-        lines.append(Line(WARN, "skip_os_shutdown", messages.skip_unknown(context.ec2.sdk)))
-    return lines
+        results.append(CheckResult(WARN, "skip_os_shutdown", messages.skip_unknown(context.ec2.sdk)))
+    return results
 
 
-def _groups(context: Context, world: World) -> List[Line]:
+def _groups(context: Context, snapshot: Snapshot) -> List[CheckResult]:
     """Every group that an option names exists."""
     named: Dict[str, List[str]] = {}
     untrack = context.policy.untrack
@@ -151,61 +154,63 @@ def _groups(context: Context, world: World) -> List[Line]:
     for option, groups in options:
         for group in groups:
             named.setdefault(group, []).append(option)
-    if world.groups_error is not None:
-        return [Line(FAIL, "groups", world.groups_error.text)]
-    return [_group(world, group, by) for group, by in named.items()]
+    if snapshot.groups_error is not None:
+        return [CheckResult(FAIL, "groups", snapshot.groups_error.text)]
+    return [_group(snapshot, group, by) for group, by in named.items()]
 
 
-def _group(world: World, group: str, options: Sequence[str]) -> Line:
-    raw = world.groups.get(group)
+def _group(snapshot: Snapshot, group: str, options: Sequence[str]) -> CheckResult:
+    raw = snapshot.groups.get(group)
     if raw is None:
-        return Line(FAIL, f"group {group}", messages.no_such_group(options))
-    return Line(OK, f"group {group}", messages.group_found(raw.get("GroupName", ""), raw.get("VpcId", ""), options))
+        return CheckResult(FAIL, f"group {group}", messages.no_such_group(options))
+    return CheckResult(
+        OK, f"group {group}", messages.group_found(raw.get("GroupName", ""), raw.get("VpcId", ""), options)
+    )
 
 
-def _let_through(context: Context, world: World, targets: Iterable[Target]) -> List[Line]:
+def _let_through(context: Context, snapshot: Snapshot, targets: Iterable[Target]) -> List[CheckResult]:
     """What a fenced interface can still say and hear, group by group."""
     where: Dict[str, List[str]] = {}
     for target in targets:
         for interface, groups in target.goals.items():
             for group in sorted(groups):
                 where.setdefault(group, []).append(interface)
-    if not where and world.groups_error is None:
+    if not where and snapshot.groups_error is None:
         where = {g: [] for g in context.policy.secg if context.policy.keep_only}
-    if world.groups_error is not None:
-        return [Line(WARN, "what is still let through", messages.depends_on("groups"))]
-    return [_through(context, world.groups[g], on) for g, on in where.items() if g in world.groups]
+    if snapshot.groups_error is not None:
+        return [CheckResult(WARN, "what is still let through", messages.depends_on("groups"))]
+    return [_through(context, snapshot.groups[g], on) for g, on in where.items() if g in snapshot.groups]
 
 
-def _through(context: Context, raw: Mapping[str, Any], interfaces: Sequence[str]) -> Line:
+def _through(context: Context, raw: Mapping[str, Any], interfaces: Sequence[str]) -> CheckResult:
     found = group_rules.read(raw)
     about = f"isolation by {raw['GroupId']}"
     if not found:
-        return Line(OK, about, messages.lets_nothing_through())
+        return CheckResult(OK, about, messages.lets_nothing_through())
     text = messages.lets_through([str(r) for r in found], interfaces)
     if not context.policy.keep_only:
-        return Line(WARN, about, f"{text}; {messages.remains()}")
+        return CheckResult(WARN, about, f"{text}; {messages.remains()}")
     if group_rules.opens_all(found):
-        return Line(FAIL, about, f"{text}; {messages.no_isolation()}")
-    return Line(WARN, about, f"{text}; {messages.delete_rules()}")
+        return CheckResult(FAIL, about, f"{text}; {messages.no_isolation()}")
+    return CheckResult(WARN, about, f"{text}; {messages.delete_rules()}")
 
 
-def _permissions(context: Context, targets: Sequence[Target]) -> List[Line]:
+def _permissions(context: Context, targets: Sequence[Target]) -> List[CheckResult]:
     """Every write by DryRun, all at once; the reads have shown by themselves."""
     asked = [(target, action, ask) for target in targets for action, ask in target.dry_runs()]
-    results = _results([ask for _, _, ask in asked])
-    checks = [(action, result) for (_, action, _), result in zip(asked, results)]
+    replies = _run_all([ask for _, _, ask in asked])
+    checks = [(action, result) for (_, action, _), result in zip(asked, replies)]
     errors: Dict[str, List[str]] = {action: [] for action, _ in checks}
     for action, result in checks:
         if result is not None:
             errors[action].append(result.text)
-    refused = {id(t): t for (t, action, _), r in zip(asked, results) if action in BY_TAG and _is_refusal(r)}
-    lines = [Line(WARN, "permissions", text) for t in targets for text in t.unchecked()]
+    refused = {id(t): t for (t, action, _), r in zip(asked, replies) if action in BY_TAG and _is_refusal(r)}
+    results = [CheckResult(WARN, "permissions", text) for t in targets for text in t.unchecked()]
     for action, texts in errors.items():
         count = sum(a == action for a, _ in checks)
         text = messages.refusals(texts, count) if texts else messages.permitted(count)
-        lines.append(Line(FAIL if texts else OK, f"permission ec2:{action}", text))
-    return [*lines, *(t.tag_condition() for t in refused.values() if t.instance)]
+        results.append(CheckResult(FAIL if texts else OK, f"permission ec2:{action}", text))
+    return [*results, *(t.tag_condition() for t in refused.values() if t.instance)]
 
 
 def _is_refusal(result: Optional[FenceError]) -> bool:
