@@ -68,12 +68,12 @@ threading.excepthook = lambda _what: None  # until there is a log
 WATCHDOG_SECONDS = 1.0  # after the deadline; the operation itself ends before it
 ALARM_SECONDS = 0.8  # after the watchdog, which may not get to work
 ANSWER_SECONDS = 0.5  # for an answer on stdout that the exit code gives too
-LEAVING_SECONDS = 4.0  # after which the kernel ends it, should all that bounds the end have failed
+EXIT_SECONDS = 4.0  # after which the kernel ends it, should all that bounds the end have failed
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _told_by_code = False  # is the exit code the whole result, whatever becomes of stdout?
 
-_watchdogs: List[threading.Timer] = []
+_timers: List[threading.Timer] = []
 _interruptible = signal.getsignal(signal.SIGINT) is signal.default_int_handler
 if _interruptible:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback, until main can say it in a line
@@ -85,7 +85,7 @@ def watch(action: str, seconds: float) -> None:
     Being killed is safe at any point; staying is not.
     """
 
-    def bark() -> None:
+    def expire() -> None:
         try:
             outputs.say_last(f"ERROR: {messages.stuck(action, seconds)}")
         finally:
@@ -93,7 +93,7 @@ def watch(action: str, seconds: float) -> None:
             os._exit(1)
 
     unwatch()
-    timer = threading.Timer(seconds + WATCHDOG_SECONDS - (time.monotonic() - STARTED), bark)
+    timer = threading.Timer(seconds + WATCHDOG_SECONDS - (time.monotonic() - STARTED), expire)
     timer.daemon = True
     limit = max(0.1, timer.interval)
     signal.setitimer(signal.ITIMER_REAL, limit + ALARM_SECONDS)  # without a word
@@ -102,7 +102,7 @@ def watch(action: str, seconds: float) -> None:
     except outputs.NO_THREAD:  # then the kernel ends it
         signal.setitimer(signal.ITIMER_REAL, limit)
         return
-    _watchdogs.append(timer)
+    _timers.append(timer)
 
 
 def end_programs() -> None:
@@ -131,8 +131,8 @@ def ignore_signals() -> None:
 def unwatch() -> None:
     """End the watch: what comes next may take its time."""
     signal.setitimer(signal.ITIMER_REAL, 0)
-    while _watchdogs:
-        _watchdogs.pop().cancel()
+    while _timers:
+        _timers.pop().cancel()
 
 
 def no_resources(error: BaseException) -> bool:
@@ -247,7 +247,7 @@ def read_input(names: List[str], logs: LoggingManager) -> Dict[str, Any]:
     options = _long_options(names)
     booleans = [name for name, is_boolean in options.items() if is_boolean]
     given = len(sys.argv) > 1
-    data = b"" if given else _patiently_read(inputs.STDIN_LIMIT + 1)
+    data = b"" if given else read_stdin(inputs.STDIN_LIMIT + 1)
     watch("reading the options", inputs.QUERY_DEADLINE)
     text = ""
     if given:
@@ -270,7 +270,7 @@ def read_input(names: List[str], logs: LoggingManager) -> Dict[str, Any]:
     return found
 
 
-def _patiently_read(most: int) -> bytes:
+def read_stdin(most: int) -> bytes:
     """What stdin holds. Whoever writes it may be slow: the time that it takes does not count."""
     global STARTED  # noqa: PLW0603 - the one moment from which all time is counted
     unwatch()
@@ -297,7 +297,7 @@ def check_options(names: List[str], options: Dict[str, Any], chosen: Settings) -
 # --- the operation ---------------------------------------------------------------------------------------------
 
 
-class Limit:
+class Watchdog:
     """When the process must be gone: seconds from its start. The library's wait after each plug does not count."""
 
     def __init__(self, action: str, seconds: float, wait: float) -> None:
@@ -321,9 +321,9 @@ class FenceAWSVPCNet:
     may be stale, and what was interrupted has to be completed. For ``off`` that is also the moment to refuse.
     """
 
-    def __init__(self, context: Context, limit: Limit) -> None:
+    def __init__(self, context: Context, watchdog: Watchdog) -> None:
         self.context = context
-        self._limit = limit
+        self._watchdog = watchdog
         self._plugs = list(context.settings.plugs)
         self._fences: Dict[str, off.Fence] = {}
         self._settling: Dict[str, Optional[Isolation]] = {}
@@ -349,7 +349,7 @@ class FenceAWSVPCNet:
 
     def set_power_status(self, _connection: Any, options: Dict[str, Any]) -> bool:
         """Fence or unfence one plug; True, or an exception."""
-        self._limit.next_plug(self.context)
+        self._watchdog.next_plug(self.context)
         if options["--action"] == "off":
             self._fence(options["--plug"])
         else:
@@ -417,7 +417,7 @@ def _summary(chosen: Settings, stats: Stats, result: str) -> str:
 
 
 def _tell_metrics(chosen: Settings, stats: Stats, result: str, ends: float, names: Iterable[str] = ()) -> None:
-    """Update the metrics; before the watchdog barks, which would make a success a failure."""
+    """Update the metrics; before the watchdog expires, which would make a success a failure."""
     if not chosen.metrics_file:
         return
     from aws_vpc_net import metrics
@@ -466,7 +466,7 @@ def _operate(options: Dict[str, Any], chosen: Settings) -> int:
     result = "failed"
     wait = int(options["--power-wait"]) if chosen.is_mutating else 0  # the library's, after each plug
     delay = _delay(options, chosen)
-    limit = Limit(chosen.action, chosen.seconds + delay, wait)
+    watchdog = Watchdog(chosen.action, chosen.seconds + delay, wait)
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, interrupt)
@@ -481,13 +481,13 @@ def _operate(options: Dict[str, Any], chosen: Settings) -> int:
             chosen = replace(chosen, plugs=tuple(dict.fromkeys(names.values())))
             context = replace(context, settings=chosen)
             options["--plug"] = ",".join(chosen.plugs)
-        code = _preflight(context, names) if chosen.preflight else FenceAWSVPCNet(context, limit).run(options)
+        code = _preflight(context, names) if chosen.preflight else FenceAWSVPCNet(context, watchdog).run(options)
         ignore_signals()  # it is decided
         result = {0: "ok", 2: "off"}.get(code, "failed")
         return code
     finally:
         log.info(_summary(chosen, stats, result))
-        _tell_metrics(chosen, stats, result, limit.seconds, names)
+        _tell_metrics(chosen, stats, result, watchdog.seconds, names)
 
 
 def _preflight(context: Context, names: Dict[str, str]) -> int:
@@ -631,13 +631,13 @@ def _unexpected(error: Exception) -> str:
     return messages.internal(reason)
 
 
-def leave(code: int) -> NoReturn:
+def exit_now(code: int) -> NoReturn:
     """Exit, without waiting for threads that hang in an abandoned call, nor for readers that are not there."""
     try:
         ignore_signals()
         if _told_by_code and isinstance(sys.stdout, io.StringIO):
             unwatch()  # a success is none the less one where nobody reads; all that follows has its own limits
-            signal.setitimer(signal.ITIMER_REAL, LEAVING_SECONDS)
+            signal.setitimer(signal.ITIMER_REAL, EXIT_SECONDS)
             writer = outputs.write_answer(sys.__stdout__, sys.stdout.getvalue())
             outputs.BackgroundHandler.drain()
             if writer:
@@ -662,4 +662,4 @@ def _flushed(code: int) -> int:
 
 
 if __name__ == "__main__":
-    leave(main())
+    exit_now(main())
