@@ -257,7 +257,7 @@ def read_input(names: List[str], logs: LoggingManager) -> Dict[str, Any]:
         inputs.check_stdin(text, booleans)
         sys.stdin = io.StringIO(inputs.without(text, NO_OPTIONS))
     try:
-        found: Dict[str, Any] = process_input(names)
+        values: Dict[str, Any] = process_input(names)
     except SystemExit:
         errors = logs.take_errors()
         raise inputs.refusal(errors[0] if errors else REFUSED, options) from None
@@ -265,9 +265,9 @@ def read_input(names: List[str], logs: LoggingManager) -> Dict[str, Any]:
         known = [*names, *NO_OPTIONS, *(all_opt[n].get("longopt", n) for n in names)]
         for line, guess in inputs.unknown_lines(text, known):
             logging.warning(messages.unknown_option(line, guess))  # as the library does: held back at first
-    if str(found.get("--action")).lower() == "validate-all" and found.get("--plug") == inputs.placeholder(text):
-        found.pop("--plug", None)
-    return found
+    if str(values.get("--action")).lower() == "validate-all" and values.get("--plug") == inputs.placeholder(text):
+        values.pop("--plug", None)
+    return values
 
 
 def read_stdin(most: int) -> bytes:

@@ -222,9 +222,11 @@ class Ec2:
             return messages.sdk_error(Category.AUTHENTICATION, purpose, call, type(error).__name__, text)
         if not source or isinstance(error, (sdk.ClientError, EOFError)):
             return self._error(error, purpose, call)
-        found = self._error(error, CallContext(f"{purpose.what}: no credentials", Category.AUTHENTICATION), source)
-        found.outcome_unknown = False  # EC2 was not asked
-        return found
+        api_error = self._error(
+            error, CallContext(f"{purpose.what}: no credentials", Category.AUTHENTICATION), source
+        )
+        api_error.outcome_unknown = False  # EC2 was not asked
+        return api_error
 
     def _error(self, error: BaseException, purpose: CallContext, call: str) -> ApiError:
         """Our error for one of the SDK's."""
@@ -410,12 +412,12 @@ def _region(imds: Imds) -> str:
         FenceError: of category region; or transient.
     """
     try:
-        found = identity.region(imds)
+        region = identity.region(imds)
     except Stumbles as error:
         raise messages.metadata_stumbles(SETUP, imds.name, str(error)) from error
-    if found is None:
+    if region is None:
         raise messages.no_region()
-    return found
+    return region
 
 
 def run_concurrently(work: List[Callable[[], Any]]) -> List[Any]:

@@ -121,11 +121,11 @@ def is_transient(code: str, status: int) -> bool:
 
 def _unknown_host(error: BaseException) -> bool:
     """Does the name server say that there is no such host? (That it does not answer passes.)"""
-    seen: List[BaseException] = []
+    visited: List[BaseException] = []
     cause: Optional[BaseException] = error
-    while cause is not None and cause not in seen:
+    while cause is not None and cause not in visited:
         if isinstance(cause, socket.gaierror):
             return cause.errno == socket.EAI_NONAME
-        seen.append(cause)
+        visited.append(cause)
         cause = cause.__cause__ or cause.__context__
     return False

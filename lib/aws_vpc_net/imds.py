@@ -185,14 +185,14 @@ class Imds:
             return {}
         try:
             role = self.ask(ROLE, _role_name, patience=PATIENCE_SECONDS)
-            found = self.ask(f"{ROLE}{role}", _credentials, patience=PATIENCE_SECONDS)
+            credentials = self.ask(f"{ROLE}{role}", _credentials, patience=PATIENCE_SECONDS)
         except Stumbles:
             raise
         except ImdsError as error:
             self.problem = str(error)
             return {}
-        logs.register_secrets(found["secret_key"], found["token"])
-        return {"role_name": role, **found}
+        logs.register_secrets(credentials["secret_key"], credentials["token"])
+        return {"role_name": role, **credentials}
 
     def _once(self, path: str) -> str:
         """One attempt, also bounded where a reply trickles in byte by byte."""
@@ -312,8 +312,8 @@ def _credentials(text: str) -> Dict[str, str]:
     if not isinstance(given, dict) or not all(isinstance(given.get(name), str) for name in FIELDS.values()):
         code, why = (str(given.get(k, "")) if isinstance(given, dict) else "" for k in ("Code", "Message"))
         raise ValueError(f"incomplete credentials ({code}: {why})" if code else "incomplete credentials")
-    found = {name: str(given[key]) for name, key in FIELDS.items()}
-    return {**found, "expiry_time": _expiry(found["expiry_time"])}
+    fields = {name: str(given[key]) for name, key in FIELDS.items()}
+    return {**fields, "expiry_time": _expiry(fields["expiry_time"])}
 
 
 def _expiry(given: str) -> str:

@@ -208,10 +208,10 @@ def parse(text: str) -> Tuple[Samples, int]:
     dropped = 0
     for line in text.splitlines():
         if line and not line.startswith("#"):
-            found = _sample(line)
-            if found:
-                samples[found[0]] = found[1]
-            dropped += not found
+            sample = _sample(line)
+            if sample:
+                samples[sample[0]] = sample[1]
+            dropped += not sample
     return samples, dropped
 
 

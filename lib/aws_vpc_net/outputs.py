@@ -177,9 +177,9 @@ def _open(path: str) -> Any:
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY
     descriptor = os.open(path, flags, 0o600)  # a pipe that nobody reads is refused
     try:
-        found = os.fstat(descriptor)
-        if stat.S_ISREG(found.st_mode):
-            if found.st_nlink > 1:
+        status = os.fstat(descriptor)
+        if stat.S_ISREG(status.st_mode):
+            if status.st_nlink > 1:
                 raise OSError("it is a hard link: the file has another name")
             os.fchmod(descriptor, 0o600)
         os.set_blocking(descriptor, True)

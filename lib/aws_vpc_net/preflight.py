@@ -81,17 +81,17 @@ def _read(context: Context, plugs: Sequence[str]) -> Snapshot:
     named = context.policy.harmful | {g for groups in settings.static.values() for g in groups}
     look = (lambda: None) if settings.skip_race_check else partial(identity.own_instance, context.ec2.imds)
     stops = [partial(context.instances.stop_protected, p) for p in plugs if settings.onfence_poweroff]
-    found, known, own, *protected = _run_all(
+    described, described_groups, own, *protected = _run_all(
         [partial(context.instances.described, plugs), partial(context.groups.described, named), look, *stops]
     )
-    instances, instances_error = _split(found, {})
-    groups, groups_error = _split(known, {})
-    seen = [parse_instance(raw) for raw in instances.values()]
-    attached = {g for i in seen for e in i.interfaces for g in e.groups}
-    vpcs = {e.vpc for i in seen for e in i.interfaces if e.groups}
+    instances, instances_error = _split(described, {})
+    groups, groups_error = _split(described_groups, {})
+    parsed = [parse_instance(raw) for raw in instances.values()]
+    attached = {g for i in parsed for e in i.interfaces for g in e.groups}
+    vpcs = {e.vpc for i in parsed for e in i.interfaces if e.groups}
     foreign = {g for g, raw in groups.items() if g in named and vpcs - {raw.get("VpcId")}}
     self_too = own is not None and own not in plugs
-    more, associations, self_found = _run_all(
+    more, associations, described_self = _run_all(
         [
             partial(context.groups.described, attached) if attached - set(groups) and groups_error is None else dict,
             partial(context.groups.associated, foreign) if foreign else dict,
@@ -100,7 +100,7 @@ def _read(context: Context, plugs: Sequence[str]) -> Snapshot:
     )
     others, others_error = _split(more, {})
     associated, associated_error = _split(associations, {})
-    own_read, own_error = _split(self_found, {})
+    own_read, own_error = _split(described_self, {})
     return Snapshot(
         {**own_read, **instances},
         instances_error,
@@ -183,14 +183,14 @@ def _let_through(context: Context, snapshot: Snapshot, targets: Iterable[Target]
 
 
 def _through(context: Context, raw: Mapping[str, Any], interfaces: Sequence[str]) -> CheckResult:
-    found = group_rules.read(raw)
+    rules_of_group = group_rules.read(raw)
     about = f"isolation by {raw['GroupId']}"
-    if not found:
+    if not rules_of_group:
         return CheckResult(OK, about, messages.lets_nothing_through())
-    text = messages.lets_through([str(r) for r in found], interfaces)
+    text = messages.lets_through([str(r) for r in rules_of_group], interfaces)
     if not context.policy.keep_only:
         return CheckResult(WARN, about, f"{text}; {messages.remains()}")
-    if group_rules.opens_all(found):
+    if group_rules.opens_all(rules_of_group):
         return CheckResult(FAIL, about, f"{text}; {messages.no_isolation()}")
     return CheckResult(WARN, about, f"{text}; {messages.delete_rules()}")
 

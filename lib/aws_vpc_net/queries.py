@@ -24,10 +24,10 @@ def resolve(context: Context) -> Dict[str, str]:
     Raises:
         FenceError: a name matches none or several.
     """
-    found: Dict[str, str] = {}
+    instance_ids: Dict[str, str] = {}
     for plug in context.settings.plugs:
         if is_instance_id(plug):
-            found[plug] = plug
+            instance_ids[plug] = plug
             continue
         matched = context.instances.named(plug, context.settings.filters)
         if not matched:  # a stale view, perhaps: once more before that is final
@@ -37,8 +37,8 @@ def resolve(context: Context) -> Dict[str, str]:
             raise messages.no_such_name(plug)
         if len(matched) > 1:
             raise messages.ambiguous_name(plug, matched)
-        found[plug] = matched[0]
-    return found
+        instance_ids[plug] = matched[0]
+    return instance_ids
 
 
 def status(context: Context, plugs: List[str]) -> Dict[str, bool]:
@@ -47,18 +47,18 @@ def status(context: Context, plugs: List[str]) -> Dict[str, bool]:
     Raises:
         FenceError: the read failed, or an instance is not there: never a guess.
     """
-    found = _read_all(context, plugs)
-    return {p: rules.is_off(found[p], backup_tags.read(found[p]), context.policy) for p in plugs}
+    instances = _read_all(context, plugs)
+    return {p: rules.is_off(instances[p], backup_tags.read(instances[p]), context.policy) for p in plugs}
 
 
 def _read_all(context: Context, ids: List[str]) -> Dict[str, Instance]:
-    found = context.instances.read(ids)
-    if any(i not in found for i in ids):  # a stale view, perhaps: once more before that is final
-        found = {**found, **context.read_once_more(ids)}
+    instances = context.instances.read(ids)
+    if any(i not in instances for i in ids):  # a stale view, perhaps: once more before that is final
+        instances = {**instances, **context.read_once_more(ids)}
     for instance in ids:
-        if instance not in found:
+        if instance not in instances:
             raise messages.unknown_instance(instance)
-    return found
+    return instances
 
 
 def monitor(context: Context) -> None:

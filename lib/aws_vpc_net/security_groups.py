@@ -62,14 +62,14 @@ class SecurityGroupOperations:
         Raises:
             ApiError: it cannot be told, for want of permission or because the SDK knows no associations.
         """
-        found: Dict[str, Set[str]] = {g: set() for g in groups}
+        vpcs: Dict[str, Set[str]] = {g: set() for g in groups}
         purpose = CallContext("look up VPC associations of security groups", Category.RETRIEVAL)
-        given = [{"Name": "group-id", "Values": sorted(found)}]
+        given = [{"Name": "group-id", "Values": sorted(vpcs)}]
         reply = self._ec2.call("describe_security_group_vpc_associations", purpose, Filters=given)
         for item in reply.get("SecurityGroupVpcAssociations", ()):
-            if item.get("State") == "associated" and item["GroupId"] in found:
-                found[item["GroupId"]].add(item["VpcId"])
-        return found
+            if item.get("State") == "associated" and item["GroupId"] in vpcs:
+                vpcs[item["GroupId"]].add(item["VpcId"])
+        return vpcs
 
     def described(self, groups: Iterable[str]) -> Dict[str, Mapping[str, Any]]:
         """Those of the groups that exist, as EC2 describes them, rules included."""

@@ -61,8 +61,8 @@ class Target:
         self.policy = context.policy
         self.snapshot = snapshot
         self.plug = plug
-        found = snapshot.instance(plug)
-        self.instance = found if found and not found.terminated else None
+        instance = snapshot.instance(plug)
+        self.instance = instance if instance and not instance.terminated else None
         self.interfaces: Sequence[Interface] = ()
         self.originals: Mapping[str, Groups] = {}
         self.goals: Mapping[str, Groups] = {}
@@ -73,11 +73,11 @@ class Target:
             self.goals = {i.id: self._goal(i) for i in self.interfaces}
 
     def _goal(self, interface: Interface) -> Groups:
-        found = rules.goal(interface.groups, self.policy, self.originals[interface.id])
+        goal = rules.goal(interface.groups, self.policy, self.originals[interface.id])
         if not self.policy.keep_only:
-            return found
-        usable = frozenset(g for g in found if self.snapshot.usable(g, interface.vpc))
-        return usable or (found if self.snapshot.associated_error else usable)
+            return goal
+        usable = frozenset(g for g in goal if self.snapshot.usable(g, interface.vpc))
+        return usable or (goal if self.snapshot.associated_error else usable)
 
     def check_instance(self) -> List[CheckResult]:
         """Is it there, does it run, can its interfaces be changed?"""
@@ -227,7 +227,7 @@ class Target:
 
     def _other_groups(self) -> List[Tuple[str, Groups]]:
         """Those to pass through and those to go back to: each set once, as calls of this kind are scarce."""
-        found: Dict[Groups, str] = {}
+        interface_of: Dict[Groups, str] = {}
         for i in self.interfaces:
             static = frozenset(self.context.settings.static.get(i.number - 1, ()))
             back = static or self.originals[i.id]
@@ -235,8 +235,8 @@ class Target:
             for groups in [*through, back]:
                 known = self._known(groups)
                 if known and known != self.goals[i.id]:
-                    found.setdefault(known, i.id)
-        return [(interface, groups) for groups, interface in found.items()]
+                    interface_of.setdefault(known, i.id)
+        return [(interface, groups) for groups, interface in interface_of.items()]
 
     def _sample_tags(self) -> Dict[str, str]:
         """Keys as ``off`` would write them: a policy may look at keys."""

@@ -48,9 +48,9 @@ MUTANTS = (
     _m("off without a record of what was removed", "rules.py", "return policy.keep_only or policy.without_record or has_record(instance, book, policy)", "return True", RULES),
     _m("any record proves a fence", "rules.py", "r is not None and r & policy.named for r", "r is not None for r", RULES),
     _m("a terminated instance is on", "rules.py", "    if instance.terminated:\n        return True\n", "", RULES),
-    _m("status: an error of the API is OFF", "queries.py", "    found = _read_all(context, plugs)\n", "    try:\n        found = _read_all(context, plugs)\n    except FenceError as error:\n        if error.category is Category.INSTANCE:\n            raise\n        return dict.fromkeys(plugs, True)\n", f"{QUERIES}::test_reading_actions_end_within_fourteen_seconds"),
-    _m("status: an error of the API is ON", "queries.py", "    found = _read_all(context, plugs)\n", "    try:\n        found = _read_all(context, plugs)\n    except FenceError as error:\n        if error.category is Category.INSTANCE:\n            raise\n        return dict.fromkeys(plugs, False)\n", f"{QUERIES}::test_reading_actions_end_within_fourteen_seconds"),
-    _m("status: an unknown instance is ON", "queries.py", "    found = _read_all(context, plugs)\n    return", "    found = context.instances.read(plugs)\n    if len(found) < len(plugs):\n        return dict.fromkeys(plugs, False)\n    return", f"{QUERIES}::test_status_of_an_unknown_instance_is_an_error"),
+    _m("status: an error of the API is OFF", "queries.py", "    instances = _read_all(context, plugs)\n", "    try:\n        instances = _read_all(context, plugs)\n    except FenceError as error:\n        if error.category is Category.INSTANCE:\n            raise\n        return dict.fromkeys(plugs, True)\n", f"{QUERIES}::test_reading_actions_end_within_fourteen_seconds"),
+    _m("status: an error of the API is ON", "queries.py", "    instances = _read_all(context, plugs)\n", "    try:\n        instances = _read_all(context, plugs)\n    except FenceError as error:\n        if error.category is Category.INSTANCE:\n            raise\n        return dict.fromkeys(plugs, False)\n", f"{QUERIES}::test_reading_actions_end_within_fourteen_seconds"),
+    _m("status: an unknown instance is ON", "queries.py", "    instances = _read_all(context, plugs)\n    return", "    instances = context.instances.read(plugs)\n    if len(instances) < len(plugs):\n        return dict.fromkeys(plugs, False)\n    return", f"{QUERIES}::test_status_of_an_unknown_instance_is_an_error"),
     # --- what is recorded
     _m("a backup of isolated groups", "rules.py", "on_record if kept and on_record is not None else i.groups", "i.groups", RULES),
     _m("a backup of the untracking group", "rules.py", "kept = isolated(i, instance, book, policy) or between_steps(i.groups, policy)", "kept = isolated(i, instance, book, policy)", RULES),
@@ -160,7 +160,7 @@ MUTANTS = (
     _m("every boolean is true", "inputs.py", "    if text in FALSE:\n        return False\n", "", "agent/test_interface.py::test_a_flag_may_say_its_value_on_the_command_line", "agent/test_interface.py::test_both_spellings_are_read"),
     _m("white space belongs to a group", "settings.py", "parts = [p.strip() for p in text.split(separator)]", "parts = text.split(separator)", "agent/test_interface.py::test_white_space_and_empty_elements_in_lists"),
     _m("secg may be missing", "settings.py", 'if not secg and action in ("off", "status", "validate-all"):', "if False:", "agent/test_interface.py::test_bad_input_is_one_clear_line_and_no_call", BAD),
-    _m("untrack_secg may be within secg", "settings.py", "        if found and found[0] in secg:", "        if False:", f"{BAD}::test_a_mistake_is_one_clear_line_and_changes_nothing[untracking-group-within-secg]"),
+    _m("untrack_secg may be within secg", "settings.py", "        if groups and groups[0] in secg:", "        if False:", f"{BAD}::test_a_mistake_is_one_clear_line_and_changes_nothing[untracking-group-within-secg]"),
     _m("reboot means on", "settings.py", '        action = "off"\n', '        action = "on"\n', f"{JOURNEY}::test_off_isolates_and_on_brings_back_exactly", JOURNEY),
     _m("secrets in the log", "logs.py", '        text = text.replace(secret, "***")', "        pass", "unit/test_logs.py"),
 )  # fmt: skip
