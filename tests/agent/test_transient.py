@@ -5,8 +5,8 @@ import os
 import subprocess
 
 import pytest
+from assertions import is_cut
 from ec2.faults import Error
-from world_of import is_cut
 
 from aws_vpc_net import ec2_errors
 from aws_vpc_net.ec2 import CallContext

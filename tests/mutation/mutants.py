@@ -9,7 +9,7 @@ from typing import Tuple
 AGENT = "agents/aws_vpc_net/fence_aws_vpc_net.py"
 RULES, TAGS, MACHINE = "unit/test_rules.py", "unit/test_backup_tags.py", "unit/test_state_machine.py"
 FAULTS, RACES, ON = "agent/test_off_faults.py", "agent/test_races.py", "agent/test_on.py"
-JOURNEY, REFUSALS, QUERIES = "agent/test_journey.py", "agent/test_refusals.py", "agent/test_queries.py"
+LIFECYCLE, REFUSALS, QUERIES = "agent/test_lifecycle.py", "agent/test_refusals.py", "agent/test_queries.py"
 UNTRACK, FACES, BAD = "agent/test_untrack.py", "agent/test_interfaces.py", "agent/test_bad_input.py"
 
 
@@ -79,7 +79,7 @@ MUTANTS = (
     _m("isolated though the record was refused", "recording.py", "return tools.policy.without_record or all(", "return True or all(", f"{FAULTS}::test_without_permission_to_write_tags_nothing_is_isolated"),
     _m("groups change before the record", "off.py", "    recorded = recording.record(", f"    tools.groups.set_groups(fence.goals, {MODIFY})\n    recorded = recording.record(", f"{FAULTS}::test_without_permission_to_write_tags_nothing_is_isolated"),
     _m("untracking before the record", "off.py", "    recorded = recording.record(", f"    if tools.policy.untrack:\n        tools.groups.set_groups(dict.fromkeys(fence.goals, frozenset((tools.policy.untrack,))), {MODIFY})\n    recorded = recording.record(", f"{UNTRACK}::test_untrack_all_then_isolate_all_then_read", f"{UNTRACK}::test_no_record_no_opening"),
-    _m("the stop comes first", AGENT, "            for each in () if self._isolated else self._plugs:\n", "            off.power_off(self.context, self._plugs)\n            for each in () if self._isolated else self._plugs:\n", "agent/test_power.py::test_an_instance_that_cannot_be_stopped_is_fenced_with_a_warning", f"{JOURNEY}::test_poweroff_stops_the_instance_after_it_is_isolated"),
+    _m("the stop comes first", AGENT, "            for each in () if self._isolated else self._plugs:\n", "            off.power_off(self.context, self._plugs)\n            for each in () if self._isolated else self._plugs:\n", "agent/test_power.py::test_an_instance_that_cannot_be_stopped_is_fenced_with_a_warning", f"{LIFECYCLE}::test_poweroff_stops_the_instance_after_it_is_isolated"),
     _m("already off is an answer", AGENT, '            return "on"\n', '            return "off" if all(queries.status(self.context, self._plugs).values()) else "on"\n', "agent/test_power.py::test_poweroff_also_of_an_instance_that_is_isolated_already"),
     # --- refusals
     _m("self-fencing", "off.py", "    if own in plugs:", "    if False:", f"{REFUSALS}::test_this_machine_itself"),
@@ -97,9 +97,9 @@ MUTANTS = (
     _m("off says what status would not", "isolation.py", "return bool(seen.interfaces) and not self.nothing_removed", "return bool(seen.interfaces)", f"{FACES}::test_the_only_interface_with_the_group_and_its_record_go_away"),
     _m("the record of an interface that went away does not count", "rules.py", "for r in [*found, *gone])", "for r in found)", f"{FACES}::test_the_only_interface_with_the_group_goes_away_after_the_fence"),
     _m("put back without knowing where to", "isolation.py", "for i in seen.interfaces} & set(self.before)", "for i in seen.interfaces}", f"{FACES}::test_an_interface_that_the_proof_of_the_record_lacked_is_not_put_back_blindly"),
-    _m("syslog is waited for", "outputs.py", "        self._records.put(logging.LogRecord(", "        self._handler.emit(logging.LogRecord(", "agent/test_surroundings.py::test_a_syslog_that_hangs_keeps_no_node_from_being_fenced"),
-    _m("power_wait is time for the operation", AGENT, "Deadline(chosen.seconds, STARTED + delay)", "Deadline(chosen.seconds + wait, STARTED + delay)", "agent/test_surroundings.py::test_the_wait_after_a_plug_is_no_time_for_the_operation"),
-    _m("the wait after a plug is taken from the next one", "ec2.py", "        self._whole.extend(waited)\n", "", "agent/test_surroundings.py::test_the_wait_after_a_plug_is_no_time_for_the_operation"),
+    _m("syslog is waited for", "outputs.py", "        self._records.put(logging.LogRecord(", "        self._handler.emit(logging.LogRecord(", "agent/test_environment.py::test_a_syslog_that_hangs_keeps_no_node_from_being_fenced"),
+    _m("power_wait is time for the operation", AGENT, "Deadline(chosen.seconds, STARTED + delay)", "Deadline(chosen.seconds + wait, STARTED + delay)", "agent/test_environment.py::test_the_wait_after_a_plug_is_no_time_for_the_operation"),
+    _m("the wait after a plug is taken from the next one", "ec2.py", "        self._whole.extend(waited)\n", "", "agent/test_environment.py::test_the_wait_after_a_plug_is_no_time_for_the_operation"),
     _m("a change need not be accepted", "isolation.py", "return accepted and self._is_cut(interface)", "return self._is_cut(interface)", f"{FAULTS}::test_a_change_that_is_never_accepted_is_no_success_though_it_reads_right"),
     _m("an accepted change need not be read", "isolation.py", "return accepted and self._is_cut(interface)", "return accepted", f"{FAULTS}::test_groups_that_never_read_right_are_no_success"),
     _m("some interfaces are enough", "isolation.py", "open_now = [i for i in seen.interfaces if not self._is_done(i)]", "open_now = [] if any(map(self._is_done, seen.interfaces)) else list(seen.interfaces)", f"{FAULTS}::test_an_interface_that_is_opened_again_is_isolated_again", "matrix/test_matrix.py"),
@@ -161,6 +161,6 @@ MUTANTS = (
     _m("white space belongs to a group", "settings.py", "parts = [p.strip() for p in text.split(separator)]", "parts = text.split(separator)", "agent/test_interface.py::test_white_space_and_empty_elements_in_lists"),
     _m("secg may be missing", "settings.py", 'if not secg and action in ("off", "status", "validate-all"):', "if False:", "agent/test_interface.py::test_bad_input_is_one_clear_line_and_no_call", BAD),
     _m("untrack_secg may be within secg", "settings.py", "        if groups and groups[0] in secg:", "        if False:", f"{BAD}::test_a_mistake_is_one_clear_line_and_changes_nothing[untracking-group-within-secg]"),
-    _m("reboot means on", "settings.py", '        action = "off"\n', '        action = "on"\n', f"{JOURNEY}::test_off_isolates_and_on_brings_back_exactly", JOURNEY),
+    _m("reboot means on", "settings.py", '        action = "off"\n', '        action = "on"\n', f"{LIFECYCLE}::test_off_isolates_and_on_brings_back_exactly", LIFECYCLE),
     _m("secrets in the log", "logs.py", '        text = text.replace(secret, "***")', "        pass", "unit/test_logs.py"),
 )  # fmt: skip
