@@ -33,7 +33,7 @@ class Deadline:
         """Is no time left?"""
         return self.remaining() <= 0.0
 
-    def earlier(self, seconds: float) -> Deadline:
+    def minus(self, seconds: float) -> Deadline:
         """A deadline that leaves this many seconds of this one for what comes after."""
         return Deadline(self.seconds - seconds, self._ends - self.seconds, self._clock)
 
@@ -42,7 +42,7 @@ class Deadline:
         time.sleep(max(0.0, min(seconds, self.remaining())))
 
 
-def growing_pauses(first: float, most: float) -> Iterator[float]:
+def backoff(first: float, most: float) -> Iterator[float]:
     """Endless pauses in seconds, doubling up to ``most``, each with jitter so that fencers do not go in step."""
     pause = first
     while True:
@@ -50,7 +50,7 @@ def growing_pauses(first: float, most: float) -> Iterator[float]:
         pause = min(most, pause * 2)
 
 
-def bounded(work: Callable[[], Any], seconds: float, *, insist: bool = False) -> Tuple[bool, Any]:
+def call_with_timeout(work: Callable[[], Any], seconds: float, *, insist: bool = False) -> Tuple[bool, Any]:
     """Run something in a thread, for at most so long: (True, its result or exception) or (False, None).
 
     Args:

@@ -13,9 +13,9 @@ import re
 from typing import Dict, FrozenSet, Optional, Set, Tuple
 
 from . import messages, rules
+from .context import READ_ONCE_MORE_SECONDS, Context
 from .errors import ApiError, FenceError
 from .rules import NONE, Groups, Instance, Interface
-from .toolbox import READ_ONCE_MORE_SECONDS, Toolbox
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ _GROUP = re.compile(r"sg-[0-9a-f]{8,17}")
 class IsolatingGroups:
     """The groups that isolate each interface of one instance; learns from what EC2 refuses."""
 
-    def __init__(self, tools: Toolbox, instance: Instance) -> None:
+    def __init__(self, tools: Context, instance: Instance) -> None:
         self._tools = tools
         self._id = instance.id
         self._vpcs = {i.id: i.vpc for i in instance.interfaces}
@@ -51,7 +51,7 @@ class IsolatingGroups:
             return
         self._looked = True
         before = self._tools.ec2.deadline
-        self._tools.ec2.deadline = before.earlier(before.remaining() * 3 / 4)
+        self._tools.ec2.deadline = before.minus(before.remaining() * 3 / 4)
         try:
             found = self._own_vpcs()
             if not found:

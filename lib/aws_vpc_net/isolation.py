@@ -14,11 +14,11 @@ import logging
 from typing import TYPE_CHECKING, Dict, List, Mapping, Optional, Set
 
 from . import backup_tags, messages, recording, rules
-from .deadline import growing_pauses
+from .context import READ_AGAIN_SECONDS, Context
+from .deadline import backoff
 from .errors import ApiError, Category, FenceError
 from .recording import Recorded
 from .rules import Groups, Instance, Interface
-from .toolbox import READ_AGAIN_SECONDS, Toolbox
 
 if TYPE_CHECKING:
     from .off import Fence
@@ -32,7 +32,7 @@ CLOSE_SECONDS = 0.1  # before what was opened and not closed is closed again
 class Isolation:
     """Isolates one instance whose record is proven."""
 
-    def __init__(self, tools: Toolbox, fence: Fence, recorded: Recorded) -> None:
+    def __init__(self, tools: Context, fence: Fence, recorded: Recorded) -> None:
         target = fence.target
         self.tools = tools
         self.id = target.id
@@ -102,7 +102,7 @@ class Isolation:
 
     def _prove(self, todo: List[str], settled: bool) -> None:
         open_now: List[Interface] = []
-        for pause in growing_pauses(0.1, 2.0):
+        for pause in backoff(0.1, 2.0):
             self._change(todo)
             todo = []
             proven = False
@@ -318,7 +318,7 @@ class Isolation:
             return
         self.tools.ec2.use_reserve()
         last: Optional[Exception] = None
-        for pause in growing_pauses(0.1, 1.0):
+        for pause in backoff(0.1, 1.0):
             try:
                 self._set({i: self.goals[i] for i in self.opened if i not in self.refused})
                 self._give_back(self.opened & set(self.refused))
@@ -517,7 +517,7 @@ class Isolation:
         But not behind a read without any record: an ``on`` has brought it back, or the read is behind.
         """
         blank = 0.0
-        for pause in growing_pauses(0.1, 1.0):
+        for pause in backoff(0.1, 1.0):
             try:
                 seen = self._read()
             except FenceError as error:
@@ -537,7 +537,7 @@ class Isolation:
             if self.tools.deadline.passed:
                 return "another fencer came meanwhile, and what had been put back was NOT cut again"
             self.tools.deadline.pause(pause)
-        raise AssertionError("growing_pauses never ends")
+        raise AssertionError("backoff never ends")
 
     def _is_cut(self, interface: Interface) -> bool:
         return rules.cut(interface.groups, self.tools.policy)
@@ -545,14 +545,14 @@ class Isolation:
 
 def _may_have_taken(error: FenceError) -> bool:
     """May the change have taken effect all the same?"""
-    return not isinstance(error, ApiError) or error.unknown
+    return not isinstance(error, ApiError) or error.outcome_unknown
 
 
 def _for_good(error: FenceError) -> bool:
     """Is it a refusal? Not what passes, nor an interface that went away (which the next read decides)."""
     if _may_have_taken(error) or not isinstance(error, ApiError):
         return False
-    return not error.passing and not _is_gone(error)
+    return not error.transient and not _is_gone(error)
 
 
 def _is_gone(error: Optional[FenceError]) -> bool:

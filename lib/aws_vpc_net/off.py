@@ -16,12 +16,12 @@ from functools import partial
 from typing import Dict, List, Mapping, Optional, Sequence
 
 from . import backup_tags, identity, messages, recording, rules
-from .ec2 import RESERVE_SECONDS, at_once
+from .context import Context
+from .ec2 import RESERVE_SECONDS, run_concurrently
 from .errors import ApiError, FenceError
 from .isolating_groups import IsolatingGroups
 from .isolation import Isolation
 from .rules import Groups, Instance
-from .toolbox import Toolbox
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Fence:
 # --- decide ----------------------------------------------------------------------------------------------------
 
 
-def prepare(tools: Toolbox, plugs: List[str]) -> List[Fence]:
+def prepare(tools: Context, plugs: List[str]) -> List[Fence]:
     """Read all targets and this machine in one call, and refuse what must be refused before anything changes.
 
     Raises:
@@ -65,13 +65,13 @@ def prepare(tools: Toolbox, plugs: List[str]) -> List[Fence]:
     return [_decide(tools, plug, found.get(plug), own) for plug in plugs]
 
 
-def _refuse_fenced_fencer(tools: Toolbox, own: Optional[Instance]) -> None:
+def _refuse_fenced_fencer(tools: Context, own: Optional[Instance]) -> None:
     """This machine may be of another account, and then is not found."""
     if own and rules.is_fenced_fencer(own, backup_tags.read(own), tools.policy):
         raise messages.fenced_fencer(own.id)
 
 
-def _decide(tools: Toolbox, plug: str, target: Optional[Instance], own: Optional[str]) -> Fence:
+def _decide(tools: Context, plug: str, target: Optional[Instance], own: Optional[str]) -> Fence:
     policy = tools.policy
     if target is None:
         raise messages.unknown_instance(plug)
@@ -86,7 +86,7 @@ def _decide(tools: Toolbox, plug: str, target: Optional[Instance], own: Optional
     between = any(rules.between_steps(i.groups, policy) for i in target.interfaces if i.id in unsure)
     if unsure and (policy.keep_only or between or not rules.something_to_remove(target, policy)):
         is_sure = lambda i: not rules.doubtful(i, backup_tags.read(i), policy)  # noqa: E731
-        target = tools.reread(plug, target, is_sure, DOUBT_SECONDS)
+        target = tools.reread_until(plug, target, is_sure, DOUBT_SECONDS)
         book = backup_tags.read(target)
     if not rules.something_to_remove(target, policy) and not rules.has_record(target, book, policy):
         raise messages.nothing_to_remove(plug)
@@ -98,7 +98,7 @@ def _decide(tools: Toolbox, plug: str, target: Optional[Instance], own: Optional
 
 
 def _goals(
-    tools: Toolbox, target: Instance, originals: Mapping[str, Groups], isolating: IsolatingGroups
+    tools: Context, target: Instance, originals: Mapping[str, Groups], isolating: IsolatingGroups
 ) -> Dict[str, Groups]:
     """The groups that isolate each interface.
 
@@ -132,7 +132,7 @@ def _refuse_interfaces(target: Instance) -> None:
 # --- act -------------------------------------------------------------------------------------------------------
 
 
-def run(tools: Toolbox, fence: Fence) -> None:
+def run(tools: Context, fence: Fence) -> None:
     """Fence one instance; returning means that it is fenced.
 
     Raises:
@@ -143,7 +143,7 @@ def run(tools: Toolbox, fence: Fence) -> None:
         isolation.settle()
 
 
-def isolate(tools: Toolbox, fence: Fence) -> Optional[Isolation]:
+def isolate(tools: Context, fence: Fence) -> Optional[Isolation]:
     """Isolate one instance, which has to settle then; None for one that is terminated.
 
     Raises:
@@ -166,13 +166,13 @@ def isolate(tools: Toolbox, fence: Fence) -> Optional[Isolation]:
     return isolation
 
 
-def power_off(tools: Toolbox, plugs: Sequence[str]) -> None:
+def power_off(tools: Context, plugs: Sequence[str]) -> None:
     """Step 6, for all that are isolated: at once, and not for long. A failure is a warning: isolation is proven."""
     tools.ec2.use_reserve(RESERVE_SECONDS)
-    at_once([partial(_stop, tools, plug) for plug in plugs])
+    run_concurrently([partial(_stop, tools, plug) for plug in plugs])
 
 
-def _stop(tools: Toolbox, plug: str) -> None:
+def _stop(tools: Context, plug: str) -> None:
     try:
         if not (tools.settings.skip_os_shutdown and _stop_without_guest(tools, plug)):
             tools.instances.stop(plug)
@@ -181,7 +181,7 @@ def _stop(tools: Toolbox, plug: str) -> None:
         log.warning(messages.stop_failed(plug, error.text))
 
 
-def _stop_without_guest(tools: Toolbox, plug: str) -> bool:
+def _stop_without_guest(tools: Context, plug: str) -> bool:
     """False if this SDK, or this kind of instance, does not support it."""
     try:
         tools.instances.stop(plug, SkipOsShutdown=True)

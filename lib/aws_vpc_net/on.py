@@ -13,16 +13,16 @@ from dataclasses import replace
 from typing import Dict, List, Mapping, Optional, Tuple
 
 from . import backup_tags, messages, recording, rules
-from .deadline import growing_pauses
+from .context import Context
+from .deadline import backoff
 from .errors import ApiError, Category, FenceError
 from .isolating_groups import IsolatingGroups
 from .rules import Book, Groups, Instance, Interface
-from .toolbox import Toolbox
 
 log = logging.getLogger(__name__)
 
 
-def run(tools: Toolbox, plug: str) -> None:
+def run(tools: Context, plug: str) -> None:
     """Bring one instance back; returning means that it is back.
 
     Raises:
@@ -37,7 +37,7 @@ def run(tools: Toolbox, plug: str) -> None:
         _power_on(tools, plug)
 
 
-def _bring_back(tools: Toolbox, plug: str) -> None:
+def _bring_back(tools: Context, plug: str) -> None:
     first = tools.instances.read([plug]).get(plug) or tools.read_once_more([plug]).get(plug)
     if first is None:
         raise messages.unknown_instance(plug)
@@ -63,7 +63,7 @@ def _bring_back(tools: Toolbox, plug: str) -> None:
 # --- decide ----------------------------------------------------------------------------------------------------
 
 
-def _static_goals(tools: Toolbox, first: Instance) -> Tuple[Instance, Dict[str, Groups]]:
+def _static_goals(tools: Context, first: Instance) -> Tuple[Instance, Dict[str, Groups]]:
     """The groups of ``interfaceN-sg``; N is the rank from 0."""
     static, policy = tools.settings.static, tools.policy
     numbering = {i.number - 1: i.id for i in first.interfaces}
@@ -80,13 +80,13 @@ def _static_goals(tools: Toolbox, first: Instance) -> Tuple[Instance, Dict[str, 
     return first, goals
 
 
-def _looks_fenced(instance: Instance, tools: Toolbox) -> bool:
+def _looks_fenced(instance: Instance, tools: Context) -> bool:
     book = backup_tags.read(instance)
     return any(rules.isolated(i, instance, book, tools.policy) for i in instance.interfaces)
 
 
 def _recorded_goals(
-    tools: Toolbox, first: Instance, known: backup_tags.Known
+    tools: Context, first: Instance, known: backup_tags.Known
 ) -> Tuple[Instance, Dict[str, Groups], backup_tags.Known]:
     """The groups on record of each attached interface that has one; the read that shows it, and what is known.
 
@@ -101,7 +101,7 @@ def _recorded_goals(
         return bool(found) or not any(rules.cut(i.groups, policy) for i in instance.interfaces)
 
     if not is_clear(first):
-        again = tools.reread(first.id, first, is_clear)
+        again = tools.reread_until(first.id, first, is_clear)
         if known.is_news(again):
             if not rules.is_finished_fence(first, backup_tags.read(again), policy):
                 raise messages.backup_appeared(first.id)
@@ -136,7 +136,7 @@ class _Restore:
     """Sets the groups and reads until they are there. One object for one instance."""
 
     def __init__(
-        self, tools: Toolbox, first: Instance, goals: Mapping[str, Groups], known: backup_tags.Known
+        self, tools: Context, first: Instance, goals: Mapping[str, Groups], known: backup_tags.Known
     ) -> None:
         self.tools = tools
         self.first = first
@@ -153,7 +153,7 @@ class _Restore:
         """
         todo = list(self.goals)
         wrong: Dict[str, str] = {}
-        for pause in growing_pauses(0.1, 2.0):
+        for pause in backoff(0.1, 2.0):
             self._set(todo)
             try:
                 seen = self.tools.instances.read([self.first.id]).get(self.first.id)
@@ -173,7 +173,7 @@ class _Restore:
             if self.tools.deadline.passed:
                 why = self._why(wrong) or {"interfaces": "no read showed them"}
                 raise messages.not_restored(self.first.id, why, Category.DEADLINE)
-        raise AssertionError("growing_pauses never ends")
+        raise AssertionError("backoff never ends")
 
     def _result(self, seen: Instance) -> Instance:
         if self.refused:
@@ -195,7 +195,7 @@ class _Restore:
         outcomes = self.tools.groups.set_groups({i: self.goals[i] for i in interfaces}, Category.RESTORE)
         for interface, error in outcomes.items():
             self.failed.pop(interface, None)
-            if isinstance(error, ApiError) and not error.passing and not error.unknown and not error.gone:
+            if isinstance(error, ApiError) and not error.transient and not error.outcome_unknown and not error.gone:
                 self.refused[interface] = error
             elif error is not None:
                 self.failed[interface] = error
@@ -217,7 +217,7 @@ class _Restore:
         isolating = IsolatingGroups(self.tools, seen)
         goals = self._isolating(seen, isolating)
         todo = dict(goals)
-        for pause in growing_pauses(0.1, 1.0):
+        for pause in backoff(0.1, 1.0):
             errors = self._close(todo, isolating)
             goals.update(todo)
             try:
@@ -282,7 +282,7 @@ class _Restore:
         return rules.cut(groups, self.tools.policy) if self.tools.policy.secg else groups == goal
 
 
-def _forget(tools: Toolbox, plug: str, leftovers: Mapping[str, str]) -> bool:
+def _forget(tools: Context, plug: str, leftovers: Mapping[str, str]) -> bool:
     """Delete the tags that were read before the restore. A failure is a warning that breaks nothing later."""
     if not leftovers:
         return False
@@ -295,7 +295,7 @@ def _forget(tools: Toolbox, plug: str, leftovers: Mapping[str, str]) -> bool:
     return True
 
 
-def _perhaps_beside_an_off(tools: Toolbox, first: Instance) -> bool:
+def _perhaps_beside_an_off(tools: Context, first: Instance) -> bool:
     """May the record that was deleted be of an ``off`` that is still at work?
 
     It is if an interface was not cut when we read it first; or if ``off`` ran more than once, the last time perhaps
@@ -307,7 +307,7 @@ def _perhaps_beside_an_off(tools: Toolbox, first: Instance) -> bool:
     return bool(recorded) and (is_open or len(book.times) > 1)
 
 
-def _look_back(tools: Toolbox, first: Instance) -> None:
+def _look_back(tools: Context, first: Instance) -> None:
     """One more read after the record is gone: where an ``off`` isolated meanwhile, its record is written again.
 
     Raises:
@@ -323,7 +323,7 @@ def _look_back(tools: Toolbox, first: Instance) -> None:
     try:
         seen = tools.instances.read([first.id]).get(first.id)
         if seen is not None and is_lost(seen):
-            seen = tools.reread(first.id, seen, lambda i: not is_lost(i))  # the read may have been stale
+            seen = tools.reread_until(first.id, seen, lambda i: not is_lost(i))  # the read may have been stale
     except FenceError as error:
         log.warning(messages.not_looked_back(first.id, error.text))
         return
@@ -344,7 +344,7 @@ def _look_back(tools: Toolbox, first: Instance) -> None:
 # --- power on --------------------------------------------------------------------------------------------------
 
 
-def _power_on(tools: Toolbox, plug: str) -> None:
+def _power_on(tools: Context, plug: str) -> None:
     """Start a stopped instance; wait for one that is still stopping. Repeatable.
 
     Raises:
@@ -352,7 +352,7 @@ def _power_on(tools: Toolbox, plug: str) -> None:
     """
     tools.ec2.use_reserve()
     try:
-        for pause in growing_pauses(0.2, 2.0):
+        for pause in backoff(0.2, 2.0):
             seen = tools.instances.read([plug]).get(plug)
             if seen is not None and seen.state in ("running", "pending"):
                 return

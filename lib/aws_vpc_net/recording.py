@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from typing import Callable, Dict, List, Mapping, Optional
 
 from . import backup_tags, messages, rules
-from .deadline import growing_pauses
+from .context import Context
+from .deadline import backoff
 from .errors import ApiError, Category, FenceError
 from .rules import Groups, Instance
-from .toolbox import Toolbox
 
 log = logging.getLogger(__name__)
 
@@ -41,14 +41,14 @@ class Recorded:
         return backup_tags.Known(frozenset(self.written.items()), times)
 
 
-def may_be_missing(tools: Toolbox, target: Instance) -> bool:
+def may_be_missing(tools: Context, target: Instance) -> bool:
     """Did the operator accept that the originals may not be in the tags?"""
     static = tools.settings.static
     return tools.policy.without_record or all(n in static for n in range(len(target.interfaces)))
 
 
 def plan(
-    tools: Toolbox, target: Instance, originals: Mapping[str, Groups], when: Optional[int] = None, least: int = 0
+    tools: Context, target: Instance, originals: Mapping[str, Groups], when: Optional[int] = None, least: int = 0
 ) -> backup_tags.Plan:
     """The tags to write; of the time ``when``, or a new one that is not below ``least``.
 
@@ -63,7 +63,7 @@ def plan(
 
 
 def record(
-    tools: Toolbox, target: Instance, originals: Mapping[str, Groups], own: Optional[str], look: Look
+    tools: Context, target: Instance, originals: Mapping[str, Groups], own: Optional[str], look: Look
 ) -> Recorded:
     """Write the record and prove it; look at this machine (``own``) again in the same read.
 
@@ -73,7 +73,7 @@ def record(
     machines = [target.id, *([own] if own else [])]
     if not may_be_missing(tools, target):
         return _write_and_prove(tools, target, originals, machines, look)
-    tools.ec2.deadline = tools.deadline.earlier(tools.deadline.remaining() / 2)
+    tools.ec2.deadline = tools.deadline.minus(tools.deadline.remaining() / 2)
     try:
         return _write_and_prove(tools, target, originals, machines, look)
     except FenceError as error:
@@ -88,15 +88,15 @@ def record(
 
 
 def _write_and_prove(
-    tools: Toolbox, target: Instance, originals: Mapping[str, Groups], machines: List[str], look: Look
+    tools: Context, target: Instance, originals: Mapping[str, Groups], machines: List[str], look: Look
 ) -> Recorded:
     """Write, read, and mend the record until the read that shows it agrees with it."""
     written: Dict[str, str] = {}
-    patience = tools.deadline.earlier(tools.deadline.remaining() / 2)
+    patience = tools.deadline.minus(tools.deadline.remaining() / 2)
     current = _write(tools, target, originals, written)
     known = backup_tags.read(target).times
     wrote = tools.deadline.remaining()
-    for pause in growing_pauses(0.1, 2.0):
+    for pause in backoff(0.1, 2.0):
         found = tools.instances.read(machines)
         look(found)
         seen = found.get(target.id)
@@ -113,7 +113,7 @@ def _write_and_prove(
         if wrote - tools.deadline.remaining() > MISSING_SECONDS:  # an "on" may have deleted it, or reads are behind
             tools.tags.write(target.id, current.tags)
             wrote = tools.deadline.remaining()
-    raise AssertionError("growing_pauses never ends")
+    raise AssertionError("backoff never ends")
 
 
 def others(seen: Instance, written: Mapping[str, str]) -> rules.Book:
@@ -123,14 +123,14 @@ def others(seen: Instance, written: Mapping[str, str]) -> rules.Book:
 
 
 def _write(
-    tools: Toolbox, target: Instance, originals: Mapping[str, Groups], written: Dict[str, str]
+    tools: Context, target: Instance, originals: Mapping[str, Groups], written: Dict[str, str]
 ) -> backup_tags.Plan:
     attached = {i.id for i in target.interfaces}
     planned = plan(tools, target, {i: g for i, g in originals.items() if i in attached})
     try:
         tools.tags.write(target.id, planned.tags)
     except FenceError as error:
-        if isinstance(error, ApiError) and error.unallowed:
+        if isinstance(error, ApiError) and error.denied_by_own_policy:
             log.warning(messages.tag_condition(target.id, target.tags.get("cluster")))
         raise
     written.update(planned.tags)
@@ -147,7 +147,7 @@ def proven(planned: backup_tags.Plan, seen: Instance) -> bool:
 
 
 def record_more(
-    tools: Toolbox, seen: Instance, originals: Mapping[str, Groups], current: backup_tags.Plan
+    tools: Context, seen: Instance, originals: Mapping[str, Groups], current: backup_tags.Plan
 ) -> Optional[backup_tags.Plan]:
     """Add interfaces that appeared meanwhile to our record, with its time: they are of one generation.
 
@@ -161,7 +161,7 @@ def record_more(
     try:
         added = plan(tools, known, originals, current.time)
         tools.tags.write(seen.id, added.backups)
-        for pause in growing_pauses(0.1, 2.0):
+        for pause in backoff(0.1, 2.0):
             again = tools.instances.read([seen.id]).get(seen.id)
             if again and proven(added, again):
                 both = {**current.originals, **originals}

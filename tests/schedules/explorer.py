@@ -15,15 +15,15 @@ import pytest
 from greenlet import greenlet
 
 from aws_vpc_net import backup_tags, deadline, ec2, off, on, recording, rules
+from aws_vpc_net.context import Context
 from aws_vpc_net.deadline import Deadline
-from aws_vpc_net.ec2 import Doing, Ec2, Stats
+from aws_vpc_net.ec2 import CallContext, Ec2, Stats
 from aws_vpc_net.errors import Category, FenceError
 from aws_vpc_net.instances import InstanceOperations, parse_instance
 from aws_vpc_net.rules import Book, Instance, Policy
 from aws_vpc_net.security_groups import SecurityGroupOperations
 from aws_vpc_net.settings import Settings
 from aws_vpc_net.tags import TagOperations
-from aws_vpc_net.toolbox import Toolbox
 
 from .memory import APP, E0, ID, ISO, OPEN, ORIGINALS, Memory, failing
 
@@ -88,9 +88,9 @@ class _Wire(Ec2):
     def _connect(self) -> None:
         self._client = SimpleNamespace(meta=SimpleNamespace(method_to_api_mapping=dict.fromkeys(CALLS)))
 
-    def _attempt(self, operation: str, doing: Doing, params: Dict[str, Any]) -> Dict[str, Any]:
+    def _attempt(self, operation: str, purpose: CallContext, params: Dict[str, Any]) -> Dict[str, Any]:
         self.now += CALL_SECONDS
-        reply: Dict[str, Any] = self._run.stop_at(self._actor, operation, doing, params)
+        reply: Dict[str, Any] = self._run.stop_at(self._actor, operation, purpose, params)
         return reply
 
 
@@ -155,7 +155,7 @@ class Run:
             settle_seconds=0.0,
         )
         wire = self._wires[actor.name] = _Wire(self, actor, settings)
-        tools = Toolbox(settings, wire, InstanceOperations(wire), SecurityGroupOperations(wire), TagOperations(wire))
+        tools = Context(settings, wire, InstanceOperations(wire), SecurityGroupOperations(wire), TagOperations(wire))
         try:
             if actor.action == "edit":
                 tools.groups.set_groups({E0: actor.edit}, Category.MODIFICATION)
@@ -170,7 +170,7 @@ class Run:
             self.outcomes[actor.name] = Outcome(error)
             self.problems.append(f"{actor.name} raised {error!r}")
 
-    def stop_at(self, actor: Actor, operation: str, doing: Doing, params: Dict[str, Any]) -> Any:
+    def stop_at(self, actor: Actor, operation: str, purpose: CallContext, params: Dict[str, Any]) -> Any:
         """Called by an invocation with a decided call; returns when it is this one's turn again."""
 
         def effect() -> Any:
@@ -185,9 +185,9 @@ class Run:
                 self.trace.append(_brief(params))
                 fault = self._fault(actor, operation)
                 if fault != "throttled":
-                    reply = self.memory.perform(actor.name, operation, doing, params, back)
+                    reply = self.memory.perform(actor.name, operation, purpose, params, back)
                 if fault:
-                    raise failing(doing, operation, fault)
+                    raise failing(purpose, operation, fault)
             if dies:
                 self._dead[actor.name] = True
                 self._main.switch()  # for ever

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Set, Tuple
 
 from aws_vpc_net import messages
-from aws_vpc_net.ec2 import Doing
+from aws_vpc_net.ec2 import CallContext
 from aws_vpc_net.errors import ApiError
 
 ID = "i-0000000000000000a"
@@ -34,13 +34,13 @@ class Memory:
         return new
 
     def perform(
-        self, who: str, operation: str, doing: Doing, params: Mapping[str, Any], back: Tuple[int, int]
+        self, who: str, operation: str, purpose: CallContext, params: Mapping[str, Any], back: Tuple[int, int]
     ) -> Any:
         """Let a call take effect; ``back``: how many changes of tags and of groups a read is behind."""
         if operation == "describe_instances":
             return self._describe(*back, swapped=who in self.swapped)
         if operation == "modify_network_interface_attribute":
-            return self._modify(who, doing, params["NetworkInterfaceId"], frozenset(params["Groups"]))
+            return self._modify(who, purpose, params["NetworkInterfaceId"], frozenset(params["Groups"]))
         self.past_tags.append(dict(self.tags))
         for tag in params["Tags"]:
             if operation == "create_tags":
@@ -49,9 +49,11 @@ class Memory:
                 del self.tags[tag["Key"]]
         return {}
 
-    def _modify(self, who: str, doing: Doing, interface: str, groups: FrozenSet[str]) -> Any:
+    def _modify(self, who: str, purpose: CallContext, interface: str, groups: FrozenSet[str]) -> Any:
         if (who, interface) in self.denied:
-            raise messages.not_permitted(doing, "ModifyNetworkInterfaceAttribute", "UnauthorizedOperation", "denied")
+            raise messages.not_permitted(
+                purpose, "ModifyNetworkInterfaceAttribute", "UnauthorizedOperation", "denied"
+            )
         self.past_groups.append(dict(self.groups))
         self.groups[interface] = groups
         return {}
@@ -77,11 +79,13 @@ class Memory:
         return {"Reservations": [{"Instances": [instance]}]}
 
 
-def failing(doing: Doing, operation: str, how: str) -> ApiError:
+def failing(purpose: CallContext, operation: str, how: str) -> ApiError:
     """The call is throttled, or its reply never arrives."""
     if how == "throttled":
-        return messages.passing_error(doing, operation, "RequestLimitExceeded", "slow down", unknown=False)
-    return messages.broken_connection(doing, operation, "ConnectionClosedError", "the connection was closed")
+        return messages.transient_error(
+            purpose, operation, "RequestLimitExceeded", "slow down", outcome_unknown=False
+        )
+    return messages.broken_connection(purpose, operation, "ConnectionClosedError", "the connection was closed")
 
 
 Back = Optional[Tuple[int, int]]

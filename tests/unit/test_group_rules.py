@@ -36,14 +36,14 @@ def test_every_peer_is_a_rule_of_its_own():
 
 
 def test_a_group_untracks_only_with_all_traffic_both_ways_and_of_each_family():
-    assert group_rules.lacking(group([ALL], [ALL]), six=True) == []
+    assert group_rules.missing_rules(group([ALL], [ALL]), ipv6=True) == []
     four = {"IpProtocol": "-1", **ANY}
-    assert group_rules.lacking(group([four], [four]), six=False) == []
-    assert group_rules.lacking(group([four], [ALL]), six=True) == ["in: all traffic from ::/0"]
-    assert group_rules.lacking(group([], [ALL]), six=False) == ["in: all traffic from 0.0.0.0/0"]
+    assert group_rules.missing_rules(group([four], [four]), ipv6=False) == []
+    assert group_rules.missing_rules(group([four], [ALL]), ipv6=True) == ["in: all traffic from ::/0"]
+    assert group_rules.missing_rules(group([], [ALL]), ipv6=False) == ["in: all traffic from 0.0.0.0/0"]
     tcp = {"IpProtocol": "tcp", "FromPort": 0, "ToPort": 65535, **ANY}
     halves = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/1"}, {"CidrIp": "128.0.0.0/1"}]}
-    assert len(group_rules.lacking(group([tcp], [halves]), six=False)) == 2
+    assert len(group_rules.missing_rules(group([tcp], [halves]), ipv6=False)) == 2
 
 
 @pytest.mark.parametrize("side", [0, 1])

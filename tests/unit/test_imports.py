@@ -15,7 +15,7 @@ LAYERS = [
     {"rules", "group_rules", "backup_tags", "settings", "inputs", "options", "replies", "deadline"}
     | {"logs", "outputs"},
     {"ec2", "ec2_errors", "credentials", "credential_process", "imds"}
-    | {"identity", "instances", "security_groups", "tags", "dry_run", "toolbox", "metrics"},
+    | {"identity", "instances", "security_groups", "tags", "dry_run", "context", "metrics"},
     {"recording", "isolating_groups"},
     {"isolation", "target_checks"},
     {"off", "on", "queries", "preflight"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Callable, Dict, Optional, Sequence
 
-from .deadline import Deadline, growing_pauses
+from .deadline import Deadline, backoff
 from .ec2 import Ec2, Stats
 from .instances import InstanceOperations
 from .rules import Instance, Policy
@@ -18,7 +18,7 @@ READ_AGAIN_SECONDS = 2.0  # how long a read that may be stale is repeated where 
 
 
 @dataclass(frozen=True)
-class Toolbox:
+class Context:
     """The operations of one run on one EC2."""
 
     settings: Settings
@@ -47,29 +47,29 @@ class Toolbox:
         self.deadline.pause(READ_ONCE_MORE_SECONDS)
         return self.instances.read(plugs)
 
-    def reread(
+    def reread_until(
         self,
         plug: str,
         first: Instance,
         enough: Callable[[Instance], bool],
         seconds: float = READ_AGAIN_SECONDS,
     ) -> Instance:
-        """Read the instance again, with growing pauses, until it is as hoped or so many seconds are over.
+        """Read the instance again, with backoff, until it is as hoped or so many seconds are over.
 
         For states that are rare but cannot be told from a stale read: at least one more read, always; and never for
         more than a quarter of the time that is left.
         """
         ends = self.deadline.now() + min(seconds, self.deadline.remaining() / 4)
         latest = first
-        for pause in growing_pauses(0.2, 1.0):
+        for pause in backoff(0.2, 1.0):
             self.deadline.pause(pause)
             latest = self.instances.read([plug]).get(plug, latest)
             if enough(latest) or self.deadline.now() >= ends or self.deadline.passed:
                 return latest
-        raise AssertionError("growing_pauses never ends")
+        raise AssertionError("backoff never ends")
 
 
-def toolbox(settings: Settings, deadline: Deadline, stats: Optional[Stats] = None) -> Toolbox:
-    """The toolbox of these settings. Nothing is called yet."""
+def create_context(settings: Settings, deadline: Deadline, stats: Optional[Stats] = None) -> Context:
+    """The context of these settings. Nothing is called yet."""
     ec2 = Ec2(settings, deadline, stats or Stats())
-    return Toolbox(settings, ec2, InstanceOperations(ec2), SecurityGroupOperations(ec2), TagOperations(ec2))
+    return Context(settings, ec2, InstanceOperations(ec2), SecurityGroupOperations(ec2), TagOperations(ec2))
