@@ -180,10 +180,9 @@ logging.lastResort = logging.NullHandler()  # before the log is set up, nobody w
 
 # All else is imported by what uses it: start-up is most of the time of a run, and metadata needs little of it.
 if TYPE_CHECKING:
-    from aws_vpc_net import off
     from aws_vpc_net.context import Context
     from aws_vpc_net.ec2 import Stats
-    from aws_vpc_net.isolation import Isolation
+    from aws_vpc_net.runner import Runner
     from aws_vpc_net.settings import Settings
 
 VERSION = "@VERSION@"
@@ -325,8 +324,7 @@ class FenceAWSVPCNet:
         self.context = context
         self._watchdog = watchdog
         self._plugs = list(context.settings.plugs)
-        self._fences: Dict[str, off.Fence] = {}
-        self._settling: Dict[str, Optional[Isolation]] = {}
+        self._runs: Dict[str, Runner] = {}
         self._isolated: List[str] = []
         self._off: Dict[str, bool] = {}
 
@@ -336,10 +334,10 @@ class FenceAWSVPCNet:
         if action == "on":
             return "off"
         if action == "off":
-            from aws_vpc_net import off
+            from aws_vpc_net import actions
 
-            if not self._fences:
-                self._fences = {f.target.id: f for f in off.prepare(self.context, self._plugs)}
+            if not self._runs:
+                self._runs = {r.plan.id: r for r in actions.prepare_off(self.context, self._plugs)}
             return "on"
         from aws_vpc_net import queries
 
@@ -353,9 +351,9 @@ class FenceAWSVPCNet:
         if options["--action"] == "off":
             self._fence(options["--plug"])
         else:
-            from aws_vpc_net import on
+            from aws_vpc_net import actions
 
-            on.run(self.context, options["--plug"])
+            actions.restore(self.context, options["--plug"])
         return True
 
     def _fence(self, plug: str) -> None:
@@ -363,15 +361,11 @@ class FenceAWSVPCNet:
 
         After the last one, or the first that fails, stop those that are isolated.
         """
-        from aws_vpc_net import off
-
         try:
             for each in () if self._isolated else self._plugs:
-                self._settling[each] = off.isolate(self.context, self._fences[each])
+                self._runs[each].run()
                 self._isolated.append(each)
-            isolation = self._settling[plug]
-            if isolation:
-                isolation.settle()
+            self._runs[plug].finish()
         except FenceError:
             self._power_off()
             raise
@@ -379,11 +373,11 @@ class FenceAWSVPCNet:
             self._power_off()
 
     def _power_off(self) -> None:
-        running = [p for p in self._isolated if not self._fences[p].target.terminated]
+        running = [p for p in self._isolated if not self._runs[p].terminated]
         if self.context.settings.onfence_poweroff and running:
-            from aws_vpc_net import off
+            from aws_vpc_net import actions
 
-            off.power_off(self.context, running)
+            actions.power_off(self.context, running)
 
     def get_nodes_list(self, _connection: Any, options: Dict[str, Any]) -> Dict[str, Tuple[str, str]]:
         """For list and list-status; under monitor the check that fencing would work, and no list."""

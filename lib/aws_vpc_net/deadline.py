@@ -37,6 +37,15 @@ class Deadline:
         """A deadline that leaves this many seconds of this one for what comes after."""
         return Deadline(self.seconds - seconds, self._ends - self.seconds, self._clock)
 
+    @property
+    def ends(self) -> float:
+        """The point in time that it is."""
+        return self._ends
+
+    def at(self, point: float) -> Deadline:
+        """A deadline at this point in time, at the latest at this one's."""
+        return self.minus(max(0.0, self._ends - point))
+
     def pause(self, seconds: float) -> None:
         """Wait, but not beyond the deadline."""
         time.sleep(max(0.0, min(seconds, self.remaining())))

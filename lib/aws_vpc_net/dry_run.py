@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, Callable, List, Mapping, Optional, Tuple
 
 from . import messages
+from .core.model import Groups
 from .ec2 import CallContext, Ec2
 from .errors import ApiError, Category, FenceError
-from .rules import Groups
 
 WOULD_PASS = "DryRunOperation"  # EC2's error code for a dry run that is permitted
 

@@ -103,14 +103,15 @@ class Ec2:
         self._whole.extend(waited)
         self.deadline = self._whole
 
-    def keep_reserve(self) -> None:
-        """From now on leave a share of the time for ``use_reserve``."""
-        self.deadline = self._whole.minus(min(RESERVE_SECONDS, self._whole.seconds / 5))
+    @property
+    def limits(self) -> Tuple[float, float]:
+        """The points in time at which ordinary calls end, and at which all calls end."""
+        reserve = min(RESERVE_SECONDS, self._whole.seconds / 5)
+        return self._whole.ends - reserve, self._whole.ends
 
-    def use_reserve(self, most: Optional[float] = None) -> None:
-        """From now on use all the time that the operation has, or at most so many seconds of it."""
-        spare = 0.0 if most is None else max(0.0, self._whole.remaining() - most)
-        self.deadline = self._whole.minus(spare)
+    def limit(self, ends: float) -> None:
+        """From now on no call goes on after this point in time."""
+        self.deadline = self._whole.at(ends)
 
     def call(self, operation: str, purpose: CallContext, *, retry: bool = True, **params: Any) -> Dict[str, Any]:
         """Call an API action, e.g. ``describe_instances``, until it answers or fails for good.

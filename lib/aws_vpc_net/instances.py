@@ -6,9 +6,9 @@ import re
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from . import messages
+from .core.model import Instance, Interface
 from .ec2 import CallContext, Ec2
 from .errors import Category
-from .rules import Instance, Interface
 
 PAGE = 1000  # instances a page, EC2's most
 MOST_PAGES = 1000  # a bound, not a limit that an account reaches

@@ -775,10 +775,6 @@ def cleanup_failed(plug: str, reason: str) -> str:
     return f"{plug}: its backup tags were not deleted, which harms nothing: {reason}"
 
 
-def not_looked_back(plug: str, reason: str) -> str:
-    return f"{plug} is restored, but whether an off came in between was not checked: {reason}"
-
-
 def look_back_failed(plug: str, reason: str, originals: Mapping[str, FrozenSet[str]]) -> str:
     return (
         f"{plug} is restored, but whether an off came in between was not checked: {reason}; "

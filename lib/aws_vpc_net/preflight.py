@@ -9,8 +9,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
-from . import backup_tags, group_rules, identity, messages, rules
+from . import identity, messages
 from .context import Context
+from .core import backup, isolation, sg_rules
 from .ec2 import run_concurrently
 from .errors import ApiError, FenceError
 from .instances import parse_instance
@@ -78,7 +79,7 @@ def _split(result: Any, default: Any) -> Tuple[Any, Optional[FenceError]]:
 
 def _read(context: Context, plugs: Sequence[str]) -> Snapshot:
     settings = context.settings
-    named = context.policy.harmful | {g for groups in settings.static.values() for g in groups}
+    named = context.spec.forbidden_groups | {g for groups in settings.static.values() for g in groups}
     look = (lambda: None) if settings.skip_race_check else partial(identity.own_instance, context.ec2.imds)
     stops = [partial(context.instances.stop_protected, p) for p in plugs if settings.onfence_poweroff]
     described, described_groups, own, *protected = _run_all(
@@ -130,7 +131,7 @@ def _identity(context: Context, snapshot: Snapshot) -> CheckResult:
     if snapshot.own_error is not None:
         return CheckResult(FAIL, "identity", snapshot.own_error.text)
     own = snapshot.instance(snapshot.own)
-    if own and rules.is_fenced_fencer(own, backup_tags.read(own), context.policy):
+    if own and isolation.fencer_is_fenced(own, backup.read(own), context.spec):
         return CheckResult(FAIL, "identity", messages.fenced_fencer(snapshot.own).text)
     return CheckResult(OK, "identity", known)
 
@@ -148,8 +149,8 @@ def _sdk(context: Context) -> List[CheckResult]:
 def _groups(context: Context, snapshot: Snapshot) -> List[CheckResult]:
     """Every group that an option names exists."""
     named: Dict[str, List[str]] = {}
-    untrack = context.policy.untrack
-    options = [("secg", context.policy.secg), ("untrack_secg", (untrack,) if untrack else ())]
+    untrack = context.spec.untrack
+    options = [("secg", context.spec.secg), ("untrack_secg", (untrack,) if untrack else ())]
     options += [(f"interface{n}-sg", groups) for n, groups in sorted(context.settings.static.items())]
     for option, groups in options:
         for group in groups:
@@ -176,21 +177,21 @@ def _let_through(context: Context, snapshot: Snapshot, targets: Iterable[Target]
             for group in sorted(groups):
                 where.setdefault(group, []).append(interface)
     if not where and snapshot.groups_error is None:
-        where = {g: [] for g in context.policy.secg if context.policy.keep_only}
+        where = {g: [] for g in context.spec.secg if context.spec.keep_only}
     if snapshot.groups_error is not None:
         return [CheckResult(WARN, "what is still let through", messages.depends_on("groups"))]
     return [_through(context, snapshot.groups[g], on) for g, on in where.items() if g in snapshot.groups]
 
 
 def _through(context: Context, raw: Mapping[str, Any], interfaces: Sequence[str]) -> CheckResult:
-    rules_of_group = group_rules.read(raw)
+    rules_of_group = sg_rules.read(raw)
     about = f"isolation by {raw['GroupId']}"
     if not rules_of_group:
         return CheckResult(OK, about, messages.lets_nothing_through())
     text = messages.lets_through([str(r) for r in rules_of_group], interfaces)
-    if not context.policy.keep_only:
+    if not context.spec.keep_only:
         return CheckResult(WARN, about, f"{text}; {messages.remains()}")
-    if group_rules.opens_all(rules_of_group):
+    if sg_rules.opens_all(rules_of_group):
         return CheckResult(FAIL, about, f"{text}; {messages.no_isolation()}")
     return CheckResult(WARN, about, f"{text}; {messages.delete_rules()}")
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from typing import Dict, List, Tuple
 
-from . import backup_tags, messages, rules
-from .context import READ_ONCE_MORE_SECONDS, Context
+from . import messages
+from .context import Context
+from .core import backup, isolation
+from .core.model import Instance
+from .core.protocol import READ_ONCE_MORE_SECONDS
 from .errors import Category, FenceError
 from .instances import one_word
-from .rules import Instance
 from .settings import is_instance_id
 
 log = logging.getLogger(__name__)
@@ -48,13 +50,14 @@ def status(context: Context, plugs: List[str]) -> Dict[str, bool]:
         FenceError: the read failed, or an instance is not there: never a guess.
     """
     instances = _read_all(context, plugs)
-    return {p: rules.is_off(instances[p], backup_tags.read(instances[p]), context.policy) for p in plugs}
+    return {p: isolation.is_off(instances[p], backup.read(instances[p]), context.spec) for p in plugs}
 
 
 def _read_all(context: Context, ids: List[str]) -> Dict[str, Instance]:
     instances = context.instances.read(ids)
     if any(i not in instances for i in ids):  # a stale view, perhaps: once more before that is final
-        instances = {**instances, **context.read_once_more(ids)}
+        context.deadline.pause(READ_ONCE_MORE_SECONDS)
+        instances = {**instances, **context.instances.read(ids)}
     for instance in ids:
         if instance not in instances:
             raise messages.unknown_instance(instance)
@@ -76,7 +79,7 @@ def monitor(context: Context) -> None:
         _read_all(context, ids)
     if not context.settings.plugs:
         context.instances.probe()
-    wanted = context.policy.harmful
+    wanted = context.spec.forbidden_groups
     if not wanted:
         log.warning(messages.monitor_without_secg())
         return

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Callable, Dict, FrozenSet, Iterable, Mapping, Optional, Set
+from typing import Any, Callable, Dict, FrozenSet, Iterable, Mapping, Optional, Set, Tuple
 
 from . import messages
+from .core.model import FrozenMap, Groups
+from .core.protocol import READ_ONCE_MORE_SECONDS
 from .ec2 import CallContext, Ec2, run_concurrently
 from .errors import Category, FenceError
-from .rules import Groups
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,30 @@ class SecurityGroupOperations:
         )
         self._ec2.stats.add(interfaces_changed=1)
         log.info(messages.groups_set(interface, names))
+
+    def networks(self, groups: Iterable[str]) -> Tuple[FrozenMap[str, FrozenSet[str]], bool]:
+        """The VPCs that each of the groups can be used in; are these all?
+
+        What is not there is looked for once more, as the view may be behind.
+
+        Raises:
+            FenceError: it cannot be told.
+        """
+        wanted = sorted(set(groups))
+        known = self.own_vpcs(wanted)
+        if len(known) < len(wanted):
+            self._ec2.deadline.pause(READ_ONCE_MORE_SECONDS)
+            known.update(self.own_vpcs(wanted))
+        if not known:
+            return FrozenMap(), False
+        complete = True
+        try:
+            for group, vpcs in self.associated(known).items():
+                known[group].update(vpcs)
+        except FenceError as error:
+            log.debug("%s", error.text)
+            complete = False
+        return FrozenMap({g: frozenset(vpcs) for g, vpcs in known.items()}), complete
 
     def existing(self, groups: Iterable[str]) -> FrozenSet[str]:
         """Those of the groups that exist; by filter, so that one unknown group does not fail the call."""

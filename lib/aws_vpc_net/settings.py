@@ -9,9 +9,9 @@ from typing import Dict, Iterable, List, Mapping, Optional, Tuple
 from urllib.parse import unquote, urlsplit
 
 from . import logs, messages
+from .core.model import IsolationSpec
 from .errors import FenceError
 from .inputs import QUERY_DEADLINE, SECONDS, STATIC_INTERFACES, boolean, verbosity
-from .rules import Policy
 
 ACTIONS = (
     "on",
@@ -42,7 +42,7 @@ class Settings:
 
     action: str
     plugs: Tuple[str, ...] = ()
-    policy: Policy = Policy()
+    spec: IsolationSpec = IsolationSpec()
     region: Optional[str] = None
     access_key: Optional[str] = None
     secret_key: Optional[str] = field(default=None, repr=False)
@@ -270,7 +270,7 @@ def parse(options: Mapping[str, object]) -> Settings:
     return Settings(
         action=action,
         plugs=plugs,
-        policy=Policy(secg, p.flag("invert-sg-removal"), p.untrack(secg), p.flag("ignore-tag-write-failure")),
+        spec=IsolationSpec(secg, p.flag("invert-sg-removal"), p.untrack(secg), p.flag("ignore-tag-write-failure")),
         region=_region(p.text("region")),
         access_key=access,
         secret_key=secret,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Mapping
 
-from .backup_tags import LASTFENCE
+from .core.backup import LASTFENCE
 from .ec2 import CallContext, Ec2
 from .errors import Category
 

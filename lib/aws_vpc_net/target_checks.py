@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
-from . import backup_tags, group_rules, messages, recording, rules
+from . import messages
 from .context import Context
+from .core import backup, isolation, sg_rules, tag_slots
+from .core.model import Groups, Instance, Interface
+from .core.off import backup_is_optional
 from .dry_run import Check, DryRun
 from .errors import ApiError, FenceError
 from .instances import parse_instance
-from .rules import Groups, Instance, Interface
 
 OK, WARN, FAIL = "ok", "warn", "FAIL"
 IPV6_KEYS = ("Ipv6Addresses", "Ipv6Prefixes")  # what an interface with IPv6 has
@@ -58,7 +60,7 @@ class Target:
 
     def __init__(self, context: Context, snapshot: Snapshot, plug: str) -> None:
         self.context = context
-        self.policy = context.policy
+        self.spec = context.spec
         self.snapshot = snapshot
         self.plug = plug
         instance = snapshot.instance(plug)
@@ -67,14 +69,14 @@ class Target:
         self.originals: Mapping[str, Groups] = {}
         self.goals: Mapping[str, Groups] = {}
         if self.instance:
-            self.book = backup_tags.read(self.instance)
+            self.history = backup.read(self.instance)
             self.interfaces = [i for i in self.instance.interfaces if i.groups and not i.managed and not i.unfiltered]
-            self.originals = rules.backup(self.instance, self.book, self.policy)
+            self.originals = isolation.backup_groups(self.instance, self.history, self.spec)
             self.goals = {i.id: self._goal(i) for i in self.interfaces}
 
     def _goal(self, interface: Interface) -> Groups:
-        goal = rules.goal(interface.groups, self.policy, self.originals[interface.id])
-        if not self.policy.keep_only:
+        goal = isolation.target_groups(interface.groups, self.spec, self.originals[interface.id])
+        if not self.spec.keep_only:
             return goal
         usable = frozenset(g for g in goal if self.snapshot.usable(g, interface.vpc))
         return usable or (goal if self.snapshot.associated_error else usable)
@@ -90,7 +92,7 @@ class Target:
         state = self.instance.state
         if state != "running" and not self.context.settings.ignore_instance_state:
             first = CheckResult(FAIL, about, messages.not_running(self.plug, state).text)
-        elif rules.is_off(self.instance, self.book, self.policy):
+        elif isolation.is_off(self.instance, self.history, self.spec):
             first = CheckResult(WARN, about, messages.is_fenced_now(state))
         else:
             first = CheckResult(OK, about, state)
@@ -150,15 +152,15 @@ class Target:
         return results or [CheckResult(OK, f"groups for {self.plug}", messages.groups_fit())]
 
     def _check_secg(self) -> List[CheckResult]:
-        if not self.policy.keep_only:
+        if not self.spec.keep_only:
             return []
         results = []
         for i in self.interfaces:
-            if not any(self.snapshot.usable(g, i.vpc) for g in self.policy.secg):
-                text = messages.no_group_in_vpc(self.plug, i.id, i.vpc, self.policy.secg).text
+            if not any(self.snapshot.usable(g, i.vpc) for g in self.spec.secg):
+                text = messages.no_group_in_vpc(self.plug, i.id, i.vpc, self.spec.secg).text
                 results.append(CheckResult(FAIL, f"groups for {i.id}", text))
         vpcs = {i.vpc for i in self.interfaces}
-        for group in self.policy.secg:
+        for group in self.spec.secg:
             if group in self.snapshot.groups and not any(self.snapshot.usable(group, v) for v in vpcs):
                 results.append(CheckResult(WARN, f"groups for {self.plug}", messages.group_of_no_vpc(group)))
         return results
@@ -167,7 +169,7 @@ class Target:
         results = []
         for i in self.interfaces:
             static = [(f"interface{i.number - 1}-sg", g) for g in self.context.settings.static.get(i.number - 1, ())]
-            untrack = [("untrack_secg", self.policy.untrack)] if self.policy.untrack else []
+            untrack = [("untrack_secg", self.spec.untrack)] if self.spec.untrack else []
             for option, group in [*untrack, *static]:
                 if group in self.snapshot.groups and not self.snapshot.usable(group, i.vpc):
                     text = messages.group_of_other_vpc(option, group, i.vpc)
@@ -180,12 +182,12 @@ class Target:
         numbering = {i.number - 1: i.id for i in instance.interfaces}
         missing = [n for n in numbering if n not in static]
         unused = [n for n in static if n not in numbering]
-        cut = [n for n in numbering if n in static and rules.cut(frozenset(static[n]), self.policy)]
+        cut = [n for n in numbering if n in static and isolation.matches_isolation(frozenset(static[n]), self.spec)]
         results = []
         if static and missing:
             text = messages.static_gap(self.plug, missing, numbering).text
             results.append(CheckResult(FAIL, f"groups for {self.plug}", text))
-        if cut and (self.policy.keep_only or len(cut) == len(numbering)):
+        if cut and (self.spec.keep_only or len(cut) == len(numbering)):
             text = messages.static_isolates(f"interface{cut[0]}-sg").text
             results.append(CheckResult(FAIL, f"groups for {self.plug}", text))
         if unused:
@@ -231,7 +233,7 @@ class Target:
         for i in self.interfaces:
             static = frozenset(self.context.settings.static.get(i.number - 1, ()))
             back = static or self.originals[i.id]
-            through = [frozenset((self.policy.untrack,))] if self.policy.untrack else []
+            through = [frozenset((self.spec.untrack,))] if self.spec.untrack else []
             for groups in [*through, back]:
                 known = self._known(groups)
                 if known and known != self.goals[i.id]:
@@ -240,7 +242,7 @@ class Target:
 
     def _sample_tags(self) -> Dict[str, str]:
         """Keys as ``off`` would write them: a policy may look at keys."""
-        return {backup_tags.LASTFENCE: "0", f"{backup_tags.PREFIX}{self.plug}_0_1_0": "{}"}
+        return {backup.LASTFENCE: "0", f"{backup.PREFIX}{self.plug}_0_1_0": "{}"}
 
     # What off would do
 
@@ -254,15 +256,19 @@ class Target:
     def _room(self, instance: Instance) -> CheckResult:
         about = f"tags of {self.plug}"
         try:
-            plan = recording.plan(self.context, instance, self.originals)
-        except FenceError as error:
-            may = recording.may_be_missing(self.context, instance)
-            return CheckResult(WARN if may else FAIL, about, error.text)
+            time = backup.next_time(0, instance)
+            needed = tag_slots.make_backup(instance, self.originals, time, self.spec)
+        except tag_slots.NoRoom as error:
+            static = self.context.settings.static
+            may = backup_is_optional(self.spec, static, len(instance.interfaces))
+            return CheckResult(
+                WARN if may else FAIL, about, messages.no_room(self.plug, error.needed, error.free).text
+            )
         used = sum(not k.startswith("aws:") for k in instance.tags)
-        return CheckResult(OK, about, messages.room(len(plan.tags), backup_tags.TAG_LIMIT - used))
+        return CheckResult(OK, about, messages.room(len(needed.tags), tag_slots.TAG_LIMIT - used))
 
     def _removal(self, instance: Instance) -> List[CheckResult]:
-        if self.policy.keep_only:
+        if self.spec.keep_only:
             return []
         about = f"removal on {self.plug}"
         results = [
@@ -270,10 +276,10 @@ class Target:
             for i in self.interfaces
             if not self.goals[i.id]
         ]
-        if rules.something_to_remove(instance, self.policy):
-            where = {i.id: i.groups & self.policy.named for i in self.interfaces}
+        if isolation.has_groups_to_remove(instance, self.spec):
+            where = {i.id: i.groups & self.spec.named for i in self.interfaces}
             return results or [CheckResult(OK, about, messages.would_remove({k: v for k, v in where.items() if v}))]
-        if not rules.has_record(instance, self.book, self.policy):
+        if not isolation.has_backup(instance, self.history, self.spec):
             results.append(CheckResult(FAIL, about, messages.nothing_to_remove(self.plug).text))
         return results
 
@@ -301,7 +307,7 @@ class Target:
 
     def _connections(self) -> CheckResult:
         about = f"established connections of {self.plug}"
-        untrack = self.policy.untrack
+        untrack = self.spec.untrack
         if untrack is None:
             idle = {i.id: self._tracked_seconds(i.id) for i in self.interfaces}
             return CheckResult(WARN, about, messages.would_survive(self.context.settings.onfence_poweroff, idle))
@@ -312,7 +318,7 @@ class Target:
         ipv6 = any(
             e.get(k) for e in self.snapshot.instances[self.plug].get("NetworkInterfaces", ()) for k in IPV6_KEYS
         )
-        missing_rules = group_rules.missing_rules(group_rules.read(self.snapshot.groups[untrack]), ipv6)
+        missing_rules = sg_rules.missing_rules(sg_rules.read(self.snapshot.groups[untrack]), ipv6)
         if missing_rules:
             return CheckResult(FAIL, about, messages.untracks_not_all(untrack, missing_rules))
         return CheckResult(OK, about, messages.would_be_cut(untrack, ipv6))
