@@ -207,6 +207,7 @@ def test_groups_to_restore_leave_out_a_stale_backup(why, spec, now, backup, expe
         ),
         ("removed: another's backup", REMOVE, fs(DB), fs(DB), history(5, e0={5: fs(APP, DB)}), fs(APP, DB)),
         ("removed: never had it", REMOVE, fs(DB), fs(DB), NO_BACKUP, None),
+        ("removed: never had it, edited since", REMOVE, fs(DB, SSH), fs(DB, SSH), history(5, e0={5: fs(DB)}), None),
     ],
 )
 def test_amend_backup_agrees_with_the_read_that_proves_it(why, spec, written, latest, others, expected):
