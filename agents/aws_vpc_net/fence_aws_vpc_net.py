@@ -68,12 +68,12 @@ threading.excepthook = lambda _what: None  # until there is a log
 WATCHDOG_SECONDS = 1.0  # after the deadline; the operation itself ends before it
 ALARM_SECONDS = 0.8  # after the watchdog, which may not get to work
 ANSWER_SECONDS = 0.5  # for an answer on stdout that the exit code gives too
-LEAVING_SECONDS = 4.0  # after which the kernel ends it, should all that bounds the end have failed
+EXIT_SECONDS = 4.0  # after which the kernel ends it, should all that bounds the end have failed
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _told_by_code = False  # is the exit code the whole result, whatever becomes of stdout?
 
-_watchdogs: List[threading.Timer] = []
+_timers: List[threading.Timer] = []
 _interruptible = signal.getsignal(signal.SIGINT) is signal.default_int_handler
 if _interruptible:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback, until main can say it in a line
@@ -85,7 +85,7 @@ def watch(action: str, seconds: float) -> None:
     Being killed is safe at any point; staying is not.
     """
 
-    def bark() -> None:
+    def expire() -> None:
         try:
             outputs.say_last(f"ERROR: {messages.stuck(action, seconds)}")
         finally:
@@ -93,7 +93,7 @@ def watch(action: str, seconds: float) -> None:
             os._exit(1)
 
     unwatch()
-    timer = threading.Timer(seconds + WATCHDOG_SECONDS - (time.monotonic() - STARTED), bark)
+    timer = threading.Timer(seconds + WATCHDOG_SECONDS - (time.monotonic() - STARTED), expire)
     timer.daemon = True
     limit = max(0.1, timer.interval)
     signal.setitimer(signal.ITIMER_REAL, limit + ALARM_SECONDS)  # without a word
@@ -102,7 +102,7 @@ def watch(action: str, seconds: float) -> None:
     except outputs.NO_THREAD:  # then the kernel ends it
         signal.setitimer(signal.ITIMER_REAL, limit)
         return
-    _watchdogs.append(timer)
+    _timers.append(timer)
 
 
 def end_programs() -> None:
@@ -131,8 +131,8 @@ def ignore_signals() -> None:
 def unwatch() -> None:
     """End the watch: what comes next may take its time."""
     signal.setitimer(signal.ITIMER_REAL, 0)
-    while _watchdogs:
-        _watchdogs.pop().cancel()
+    while _timers:
+        _timers.pop().cancel()
 
 
 def no_resources(error: BaseException) -> bool:
@@ -149,7 +149,7 @@ def end(text: str) -> NoReturn:
     os._exit(1)
 
 
-watch("loading the modules", inputs.READING_SECONDS)  # those that follow may be on a disk that hangs
+watch("loading the modules", inputs.QUERY_DEADLINE)  # those that follow may be on a disk that hangs
 
 import io
 import logging
@@ -171,7 +171,7 @@ except Exception as error:  # noqa: BLE001 - whatever is wrong with it
 
 try:
     from aws_vpc_net.errors import FenceError
-    from aws_vpc_net.logs import LoggingManager, clean, never_show, proxy_secrets, sdk_log, show_warnings
+    from aws_vpc_net.logs import LoggingManager, proxy_secrets, register_secrets, sanitize, sdk_log, show_warnings
     from aws_vpc_net.options import LIBRARY_OPTIONS, LONGDESC, OPTIONS, PORT, SHORTDESC, VENDOR
 except ImportError as error:  # with an older release's modules beside it, say
     end(f"the agent is not installed completely: {error}")
@@ -180,11 +180,10 @@ logging.lastResort = logging.NullHandler()  # before the log is set up, nobody w
 
 # All else is imported by what uses it: start-up is most of the time of a run, and metadata needs little of it.
 if TYPE_CHECKING:
-    from aws_vpc_net import off
+    from aws_vpc_net.context import Context
     from aws_vpc_net.ec2 import Stats
-    from aws_vpc_net.isolation import Isolation
+    from aws_vpc_net.runner import Runner
     from aws_vpc_net.settings import Settings
-    from aws_vpc_net.toolbox import Toolbox
 
 VERSION = "@VERSION@"
 SECRET_VARIABLES = (
@@ -247,8 +246,8 @@ def read_input(names: List[str], logs: LoggingManager) -> Dict[str, Any]:
     options = _long_options(names)
     booleans = [name for name, is_boolean in options.items() if is_boolean]
     given = len(sys.argv) > 1
-    data = b"" if given else _patiently_read(inputs.STDIN_LIMIT + 1)
-    watch("reading the options", inputs.READING_SECONDS)
+    data = b"" if given else read_stdin(inputs.STDIN_LIMIT + 1)
+    watch("reading the options", inputs.QUERY_DEADLINE)
     text = ""
     if given:
         sys.argv[1:] = inputs.arguments(sys.argv[1:], options) or ["--"]
@@ -257,7 +256,7 @@ def read_input(names: List[str], logs: LoggingManager) -> Dict[str, Any]:
         inputs.check_stdin(text, booleans)
         sys.stdin = io.StringIO(inputs.without(text, NO_OPTIONS))
     try:
-        found: Dict[str, Any] = process_input(names)
+        values: Dict[str, Any] = process_input(names)
     except SystemExit:
         errors = logs.take_errors()
         raise inputs.refusal(errors[0] if errors else REFUSED, options) from None
@@ -265,12 +264,12 @@ def read_input(names: List[str], logs: LoggingManager) -> Dict[str, Any]:
         known = [*names, *NO_OPTIONS, *(all_opt[n].get("longopt", n) for n in names)]
         for line, guess in inputs.unknown_lines(text, known):
             logging.warning(messages.unknown_option(line, guess))  # as the library does: held back at first
-    if str(found.get("--action")).lower() == "validate-all" and found.get("--plug") == inputs.placeholder(text):
-        found.pop("--plug", None)
-    return found
+    if str(values.get("--action")).lower() == "validate-all" and values.get("--plug") == inputs.placeholder(text):
+        values.pop("--plug", None)
+    return values
 
 
-def _patiently_read(most: int) -> bytes:
+def read_stdin(most: int) -> bytes:
     """What stdin holds. Whoever writes it may be slow: the time that it takes does not count."""
     global STARTED  # noqa: PLW0603 - the one moment from which all time is counted
     unwatch()
@@ -297,7 +296,7 @@ def check_options(names: List[str], options: Dict[str, Any], chosen: Settings) -
 # --- the operation ---------------------------------------------------------------------------------------------
 
 
-class Limit:
+class Watchdog:
     """When the process must be gone: seconds from its start. The library's wait after each plug does not count."""
 
     def __init__(self, action: str, seconds: float, wait: float) -> None:
@@ -305,11 +304,11 @@ class Limit:
         self._begun = False
         watch(action, self.seconds)
 
-    def next_plug(self, tools: Toolbox) -> None:
+    def next_plug(self, context: Context) -> None:
         """The library has waited after the plug before this one, if there was one."""
         if self._begun:
             self.seconds += self.wait
-            tools.ec2.next_plug(self.wait)
+            context.ec2.next_plug(self.wait)
             watch(self.action, self.seconds)
         self._begun = True
 
@@ -321,12 +320,11 @@ class FenceAWSVPCNet:
     may be stale, and what was interrupted has to be completed. For ``off`` that is also the moment to refuse.
     """
 
-    def __init__(self, tools: Toolbox, limit: Limit) -> None:
-        self.tools = tools
-        self._limit = limit
-        self._plugs = list(tools.settings.plugs)
-        self._fences: Dict[str, off.Fence] = {}
-        self._settling: Dict[str, Optional[Isolation]] = {}
+    def __init__(self, context: Context, watchdog: Watchdog) -> None:
+        self.context = context
+        self._watchdog = watchdog
+        self._plugs = list(context.settings.plugs)
+        self._runs: Dict[str, Runner] = {}
         self._isolated: List[str] = []
         self._off: Dict[str, bool] = {}
 
@@ -336,26 +334,26 @@ class FenceAWSVPCNet:
         if action == "on":
             return "off"
         if action == "off":
-            from aws_vpc_net import off
+            from aws_vpc_net import actions
 
-            if not self._fences:
-                self._fences = {f.target.id: f for f in off.prepare(self.tools, self._plugs)}
+            if not self._runs:
+                self._runs = {r.plan.id: r for r in actions.prepare_off(self.context, self._plugs)}
             return "on"
         from aws_vpc_net import queries
 
         if not self._off:
-            self._off = queries.status(self.tools, self._plugs)
+            self._off = queries.status(self.context, self._plugs)
         return "off" if self._off[options["--plug"]] else "on"
 
     def set_power_status(self, _connection: Any, options: Dict[str, Any]) -> bool:
         """Fence or unfence one plug; True, or an exception."""
-        self._limit.next_plug(self.tools)
+        self._watchdog.next_plug(self.context)
         if options["--action"] == "off":
             self._fence(options["--plug"])
         else:
-            from aws_vpc_net import on
+            from aws_vpc_net import actions
 
-            on.run(self.tools, options["--plug"])
+            actions.restore(self.context, options["--plug"])
         return True
 
     def _fence(self, plug: str) -> None:
@@ -363,15 +361,11 @@ class FenceAWSVPCNet:
 
         After the last one, or the first that fails, stop those that are isolated.
         """
-        from aws_vpc_net import off
-
         try:
             for each in () if self._isolated else self._plugs:
-                self._settling[each] = off.isolate(self.tools, self._fences[each])
+                self._runs[each].run()
                 self._isolated.append(each)
-            isolation = self._settling[plug]
-            if isolation:
-                isolation.settle()
+            self._runs[plug].finish()
         except FenceError:
             self._power_off()
             raise
@@ -379,20 +373,20 @@ class FenceAWSVPCNet:
             self._power_off()
 
     def _power_off(self) -> None:
-        running = [p for p in self._isolated if not self._fences[p].target.terminated]
-        if self.tools.settings.onfence_poweroff and running:
-            from aws_vpc_net import off
+        running = [p for p in self._isolated if not self._runs[p].terminated]
+        if self.context.settings.onfence_poweroff and running:
+            from aws_vpc_net import actions
 
-            off.power_off(self.tools, running)
+            actions.power_off(self.context, running)
 
     def get_nodes_list(self, _connection: Any, options: Dict[str, Any]) -> Dict[str, Tuple[str, str]]:
         """For list and list-status; under monitor the check that fencing would work, and no list."""
         from aws_vpc_net import queries
 
         if options.get("--original-action") == "monitor":
-            queries.monitor(self.tools)
+            queries.monitor(self.context)
             return {}
-        return queries.listed(self.tools)
+        return queries.listed(self.context)
 
     def run(self, options: Dict[str, Any]) -> int:
         """The exit code."""
@@ -417,7 +411,7 @@ def _summary(chosen: Settings, stats: Stats, result: str) -> str:
 
 
 def _tell_metrics(chosen: Settings, stats: Stats, result: str, ends: float, names: Iterable[str] = ()) -> None:
-    """Update the metrics; before the watchdog barks, which would make a success a failure."""
+    """Update the metrics; before the watchdog expires, which would make a success a failure."""
     if not chosen.metrics_file:
         return
     from aws_vpc_net import metrics
@@ -443,7 +437,7 @@ def _tell_refused(options: Dict[str, Any]) -> None:
     from aws_vpc_net.ec2 import Stats
 
     if refused.action in metrics.ACTIONS:
-        _tell_metrics(refused, Stats(), "failed", inputs.READING_SECONDS)
+        _tell_metrics(refused, Stats(), "failed", inputs.QUERY_DEADLINE)
 
 
 def _delay(options: Dict[str, Any], chosen: Settings) -> float:
@@ -455,51 +449,51 @@ def _delay(options: Dict[str, Any], chosen: Settings) -> float:
 
 
 def _operate(options: Dict[str, Any], chosen: Settings) -> int:
+    from aws_vpc_net.context import create_context
     from aws_vpc_net.deadline import Deadline
     from aws_vpc_net.ec2 import Stats
-    from aws_vpc_net.toolbox import toolbox
 
     if chosen.metrics_file:  # now: nothing that is loaded later may spoil a success
         from aws_vpc_net import metrics  # noqa: F401
     stats = Stats()
     names: Dict[str, str] = {}
     result = "failed"
-    wait = int(options["--power-wait"]) if chosen.changes else 0  # the library's, after each plug
+    wait = int(options["--power-wait"]) if chosen.is_mutating else 0  # the library's, after each plug
     delay = _delay(options, chosen)
-    limit = Limit(chosen.action, chosen.seconds + delay, wait)
+    watchdog = Watchdog(chosen.action, chosen.seconds + delay, wait)
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, interrupt)
     try:
-        tools = toolbox(chosen, Deadline(chosen.seconds, STARTED + delay), stats)
-        if chosen.looks_up_names:
+        context = create_context(chosen, Deadline(chosen.seconds, STARTED + delay), stats)
+        if chosen.needs_name_lookup:
             from dataclasses import replace
 
             from aws_vpc_net import queries
 
-            names = queries.resolve(tools)
+            names = queries.resolve(context)
             chosen = replace(chosen, plugs=tuple(dict.fromkeys(names.values())))
-            tools = replace(tools, settings=chosen)
+            context = replace(context, settings=chosen)
             options["--plug"] = ",".join(chosen.plugs)
-        code = _preflight(tools, names) if chosen.preflight else FenceAWSVPCNet(tools, limit).run(options)
+        code = _preflight(context, names) if chosen.preflight else FenceAWSVPCNet(context, watchdog).run(options)
         ignore_signals()  # it is decided
         result = {0: "ok", 2: "off"}.get(code, "failed")
         return code
     finally:
         log.info(_summary(chosen, stats, result))
-        _tell_metrics(chosen, stats, result, limit.seconds, names)
+        _tell_metrics(chosen, stats, result, watchdog.seconds, names)
 
 
-def _preflight(tools: Toolbox, names: Dict[str, str]) -> int:
+def _preflight(context: Context, names: Dict[str, str]) -> int:
     """Every check, a line each, on stdout."""
     from aws_vpc_net import preflight
     from aws_vpc_net.target_checks import WARN
 
-    lines = preflight.run(tools, names)
-    for line in lines:
-        print(clean(str(line)))
-    preflight.conclude(tools, lines)
-    print(messages.preflight_passed(len(lines), sum(line.level == WARN for line in lines)))
+    results = preflight.run(context, names)
+    for result in results:
+        print(sanitize(str(result)))
+    preflight.conclude(context, results)
+    print(messages.preflight_passed(len(results), sum(r.level == WARN for r in results)))
     return 0
 
 
@@ -512,12 +506,12 @@ def _settings(logs: LoggingManager, options: Dict[str, Any]) -> Settings:
 
     if logs.take("Unused arguments"):
         raise messages.unused_arguments()
-    never_show(options.get("--secret-key"), *(os.environ.get(name) for name in SECRET_VARIABLES))
+    register_secrets(options.get("--secret-key"), *(os.environ.get(name) for name in SECRET_VARIABLES))
     for text in (options.get("--access-key"), os.environ.get("AWS_ACCESS_KEY_ID")):
         if text and not settings.is_key_id(text):  # it may be swapped with the secret
-            never_show(text)
+            register_secrets(text)
     chosen = settings.parse(options)
-    never_show(*chosen.secrets)
+    register_secrets(*chosen.secrets)
     return chosen
 
 
@@ -581,7 +575,7 @@ def _run(logs: LoggingManager) -> int:
         raise
     _configure_logging(logs, options, chosen)
     global _told_by_code  # noqa: PLW0603
-    _told_by_code = chosen.changes or chosen.action in ("status", "monitor")
+    _told_by_code = chosen.is_mutating or chosen.action in ("status", "monitor")
     if _told_by_code:
         sys.stdout = io.StringIO()  # written at the exit
     if chosen.action == "validate-all" and not chosen.preflight:
@@ -593,7 +587,7 @@ def _run(logs: LoggingManager) -> int:
 def main() -> int:
     """Run the agent; the exit code. Every failure ends in one line that an operator can act on."""
     logs = LoggingManager(SyslogLibHandler())
-    never_show(*proxy_secrets(os.environ))
+    register_secrets(*proxy_secrets(os.environ))
     try:
         if _interruptible:
             signal.signal(signal.SIGINT, interrupt)
@@ -631,13 +625,13 @@ def _unexpected(error: Exception) -> str:
     return messages.internal(reason)
 
 
-def leave(code: int) -> NoReturn:
+def exit_now(code: int) -> NoReturn:
     """Exit, without waiting for threads that hang in an abandoned call, nor for readers that are not there."""
     try:
         ignore_signals()
         if _told_by_code and isinstance(sys.stdout, io.StringIO):
             unwatch()  # a success is none the less one where nobody reads; all that follows has its own limits
-            signal.setitimer(signal.ITIMER_REAL, LEAVING_SECONDS)
+            signal.setitimer(signal.ITIMER_REAL, EXIT_SECONDS)
             writer = outputs.write_answer(sys.__stdout__, sys.stdout.getvalue())
             outputs.BackgroundHandler.drain()
             if writer:
@@ -662,4 +656,4 @@ def _flushed(code: int) -> int:
 
 
 if __name__ == "__main__":
-    leave(main())
+    exit_now(main())

@@ -86,7 +86,7 @@ class Program:
             raise ProcessError(f"{self._name} does not print JSON") from error
         if not isinstance(given, dict) or given.get("Version") != 1:
             raise ProcessError(f"{self._name} does not print credentials of Version 1")
-        logs.never_show(*(v for k in ("SecretAccessKey", "SessionToken") if isinstance(v := given.get(k), str)))
+        logs.register_secrets(*(v for k in ("SecretAccessKey", "SessionToken") if isinstance(v := given.get(k), str)))
         return text, b""
 
 

@@ -18,7 +18,7 @@ from .errors import ApiError
 from .imds import Fetcher, Imds, Stumbles, settings_of
 
 if TYPE_CHECKING:
-    from .ec2 import Doing
+    from .ec2 import CallContext
 
 _EC2 = "before-send.ec2."
 # What the SDK says when the credentials service of a container fails for the moment.
@@ -40,16 +40,16 @@ def noted(work: Callable[[], Any], asked: List[str]) -> Callable[[], Any]:
     return run
 
 
-def load(core: Any, doing: Doing) -> bool:
+def load(core: Any, purpose: CallContext) -> bool:
     """Let the SDK look for credentials; can it renew them? Those of a role are fetched with the first call.
 
     Raises:
-        ApiError: passing, if they cannot be had for the moment; final, if a program does not tell them.
+        ApiError: transient, if they cannot be had for the moment; final, if a program does not tell them.
     """
     try:
         found = core.get_credentials()
     except Exception as error:  # of whatever kind; those that are not known here go on
-        ours = error_of(error, doing, _asked()[-1:])
+        ours = error_of(error, purpose, _asked()[-1:])
         if ours:
             raise ours from error
         raise
@@ -57,7 +57,7 @@ def load(core: Any, doing: Doing) -> bool:
     return hasattr(found, "refresh_needed")
 
 
-def error_of(error: BaseException, doing: Doing, asked: List[str]) -> Optional[ApiError]:
+def error_of(error: BaseException, purpose: CallContext, asked: List[str]) -> Optional[ApiError]:
     """Our error for one that is about credentials, and not one that the SDK words well; else None.
 
     Args:
@@ -65,15 +65,15 @@ def error_of(error: BaseException, doing: Doing, asked: List[str]) -> Optional[A
     """
     source = (asked[-1] if asked else "") or "their source"
     if _CONTAINER_STUMBLES.search(str(error)):
-        return messages.credentials_stumble(doing, "the container's credentials service", str(error))
+        return messages.credentials_stumble(purpose, "the container's credentials service", str(error))
     if isinstance(error, Stumbles):
-        return messages.credentials_stumble(doing, source, str(error))
+        return messages.credentials_stumble(purpose, source, str(error))
     if isinstance(error, KeyError) and error.args[:1] in (("AccessKeyId",), ("SecretAccessKey",), ("Expiration",)):
-        return messages.credentials_incomplete(doing, source, str(error.args[0]))
+        return messages.credentials_incomplete(purpose, source, str(error.args[0]))
     if isinstance(error, credential_process.ProcessError):
-        return messages.program_failed(doing, str(error))
+        return messages.program_failed(purpose, str(error))
     if isinstance(error, RuntimeError) and _EXPIRED in str(error):
-        return messages.credentials_expired(doing, source)
+        return messages.credentials_expired(purpose, source)
     return None
 
 
@@ -117,4 +117,3 @@ def _note_request(request: Any, event_name: str, **_more: Any) -> None:
     service, _, operation = event_name.partition(".")[2].partition(".")
     whom = f"{operation} of {service.upper()} at {urlsplit(request.url).netloc}"
     _note("" if event_name.startswith(_EC2) else whom)
-

@@ -33,16 +33,25 @@ class Deadline:
         """Is no time left?"""
         return self.remaining() <= 0.0
 
-    def earlier(self, seconds: float) -> Deadline:
+    def minus(self, seconds: float) -> Deadline:
         """A deadline that leaves this many seconds of this one for what comes after."""
         return Deadline(self.seconds - seconds, self._ends - self.seconds, self._clock)
+
+    @property
+    def ends(self) -> float:
+        """The point in time that it is."""
+        return self._ends
+
+    def at(self, point: float) -> Deadline:
+        """A deadline at this point in time, at the latest at this one's."""
+        return self.minus(max(0.0, self._ends - point))
 
     def pause(self, seconds: float) -> None:
         """Wait, but not beyond the deadline."""
         time.sleep(max(0.0, min(seconds, self.remaining())))
 
 
-def growing_pauses(first: float, most: float) -> Iterator[float]:
+def backoff(first: float, most: float) -> Iterator[float]:
     """Endless pauses in seconds, doubling up to ``most``, each with jitter so that fencers do not go in step."""
     pause = first
     while True:
@@ -50,7 +59,7 @@ def growing_pauses(first: float, most: float) -> Iterator[float]:
         pause = min(most, pause * 2)
 
 
-def bounded(work: Callable[[], Any], seconds: float, *, insist: bool = False) -> Tuple[bool, Any]:
+def call_with_timeout(work: Callable[[], Any], seconds: float, *, insist: bool = False) -> Tuple[bool, Any]:
     """Run something in a thread, for at most so long: (True, its result or exception) or (False, None).
 
     Args:

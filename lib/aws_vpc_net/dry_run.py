@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, Callable, List, Mapping, Optional, Tuple
 
 from . import messages
-from .ec2 import Doing, Ec2
+from .core.model import Groups
+from .ec2 import CallContext, Ec2
 from .errors import ApiError, Category, FenceError
-from .rules import Groups
 
 WOULD_PASS = "DryRunOperation"  # EC2's error code for a dry run that is permitted
 
@@ -24,8 +24,8 @@ class DryRun:
     def tags(self, instance: str, tags: Mapping[str, str]) -> List[Check]:
         """Write a record, and delete it."""
         given = [{"Key": k, "Value": v} for k, v in tags.items()]
-        write = Doing(f"write the backup tags of {instance}", Category.TAG)
-        delete = Doing(f"delete the backup tags of {instance}", Category.TAG)
+        write = CallContext(f"write the backup tags of {instance}", Category.TAG)
+        delete = CallContext(f"delete the backup tags of {instance}", Category.TAG)
         return [
             ("CreateTags", lambda: self._ask("create_tags", write, Resources=[instance], Tags=given)),
             ("DeleteTags", lambda: self._ask("delete_tags", delete, Resources=[instance], Tags=given)),
@@ -34,29 +34,29 @@ class DryRun:
     def groups(self, interface: str, groups: Groups) -> Check:
         """Set the groups of an interface."""
         names = sorted(groups)
-        doing = Doing(f"set the groups of {interface} to {', '.join(names)}", Category.MODIFICATION)
+        purpose = CallContext(f"set the groups of {interface} to {', '.join(names)}", Category.MODIFICATION)
         given = {"NetworkInterfaceId": interface, "Groups": names}
         return (
             "ModifyNetworkInterfaceAttribute",
-            lambda: self._ask("modify_network_interface_attribute", doing, **given),
+            lambda: self._ask("modify_network_interface_attribute", purpose, **given),
         )
 
     def stop(self, instance: str, **more: bool) -> Check:
         """Stop the instance."""
-        doing = Doing(f"stop instance {instance}", Category.INSTANCE)
+        purpose = CallContext(f"stop instance {instance}", Category.INSTANCE)
         return (
             "StopInstances",
-            lambda: self._ask("stop_instances", doing, InstanceIds=[instance], Force=True, **more),
+            lambda: self._ask("stop_instances", purpose, InstanceIds=[instance], Force=True, **more),
         )
 
     def start(self, instance: str) -> Check:
         """Start the instance."""
-        doing = Doing(f"start instance {instance}", Category.INSTANCE)
-        return "StartInstances", lambda: self._ask("start_instances", doing, InstanceIds=[instance])
+        purpose = CallContext(f"start instance {instance}", Category.INSTANCE)
+        return "StartInstances", lambda: self._ask("start_instances", purpose, InstanceIds=[instance])
 
-    def _ask(self, operation: str, doing: Doing, **params: Any) -> Optional[FenceError]:
+    def _ask(self, operation: str, purpose: CallContext, **params: Any) -> Optional[FenceError]:
         try:
-            self._ec2.call(operation, doing, DryRun=True, **params)
+            self._ec2.call(operation, purpose, DryRun=True, **params)
         except FenceError as error:
             return None if isinstance(error, ApiError) and error.code == WOULD_PASS else error
-        return messages.dry_run_ignored(doing)
+        return messages.dry_run_ignored(purpose)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, FrozenSet, List, Optional, Tuple
 
 from . import credentials, ec2_errors, identity, logs, messages, replies
-from .deadline import Deadline, bounded, growing_pauses
+from .deadline import Deadline, backoff, call_with_timeout
 from .errors import ApiError, Category, FenceError
 from .imds import Imds, Stumbles
 from .settings import Settings, region_of
@@ -66,14 +66,14 @@ class Stats:
 
 
 @dataclass(frozen=True)
-class Doing:
+class CallContext:
     """What a call is for: its words in an error, and the error's category if EC2's code tells no better one."""
 
     what: str
     category: Category
 
 
-SETUP = Doing("set up the AWS SDK and its credentials", Category.AUTHENTICATION)
+SETUP = CallContext("set up the AWS SDK and its credentials", Category.AUTHENTICATION)
 
 
 class Ec2:
@@ -103,39 +103,40 @@ class Ec2:
         self._whole.extend(waited)
         self.deadline = self._whole
 
-    def keep_reserve(self) -> None:
-        """From now on leave a share of the time for ``use_reserve``."""
-        self.deadline = self._whole.earlier(min(RESERVE_SECONDS, self._whole.seconds / 5))
+    @property
+    def limits(self) -> Tuple[float, float]:
+        """The points in time at which ordinary calls end, and at which all calls end."""
+        reserve = min(RESERVE_SECONDS, self._whole.seconds / 5)
+        return self._whole.ends - reserve, self._whole.ends
 
-    def use_reserve(self, most: Optional[float] = None) -> None:
-        """From now on use all the time that the operation has, or at most so many seconds of it."""
-        spare = 0.0 if most is None else max(0.0, self._whole.remaining() - most)
-        self.deadline = self._whole.earlier(spare)
+    def limit(self, ends: float) -> None:
+        """From now on no call goes on after this point in time."""
+        self.deadline = self._whole.at(ends)
 
-    def call(self, operation: str, doing: Doing, *, retry: bool = True, **params: Any) -> Dict[str, Any]:
+    def call(self, operation: str, purpose: CallContext, *, retry: bool = True, **params: Any) -> Dict[str, Any]:
         """Call an API action, e.g. ``describe_instances``, until it answers or fails for good.
 
         Args:
-            retry: False leaves passing errors to the caller, who reads the world before trying again.
+            retry: False leaves transient errors to the caller, who reads the world before trying again.
 
         Raises:
-            ApiError: it failed for good; or passing, if ``retry`` is off.
-            FenceError: of category deadline: nothing but passing errors until then.
+            ApiError: it failed for good; or transient, if ``retry`` is off.
+            FenceError: of category deadline: nothing but transient errors until then.
         """
         self._connect()
         if operation not in self._client.meta.method_to_api_mapping:
-            raise messages.sdk_too_old(doing, operation)
+            raise messages.sdk_too_old(purpose, operation)
         last: Optional[ApiError] = None
         missed = False
-        for pause in growing_pauses(0.2, 3.0):
+        for pause in backoff(0.2, 3.0):
             if self.deadline.passed:
-                raise messages.no_answer(doing.what, self.deadline.seconds, last.text if last else None)
+                raise messages.no_answer(purpose.what, self.deadline.seconds, last.text if last else None)
             try:
-                return self._attempt(operation, doing, params)
+                return self._attempt(operation, purpose, params)
             except ApiError as error:
                 if error.code == NO_SUCH_INSTANCE and retry and not missed:
                     missed = True  # a read showed it before: a view that is behind, once
-                elif not error.passing:
+                elif not error.transient:
                     raise
                 if not retry:
                     self.stats.add(retries=1)  # by the caller
@@ -144,7 +145,7 @@ class Ec2:
                 last = error
             self.stats.add(retries=1)
             self.deadline.pause(pause * (3 if last.code in ec2_errors.THROTTLED else 1))
-        raise AssertionError("growing_pauses never ends")
+        raise AssertionError("backoff never ends")
 
     def connect(self) -> None:
         """Build the client, after which calls may be made from several threads.
@@ -181,14 +182,14 @@ class Ec2:
         shape = self._client.meta.service_model.operation_model(operation).input_shape
         return parameter in shape.members
 
-    def _attempt(self, operation: str, doing: Doing, params: Dict[str, Any]) -> Dict[str, Any]:
+    def _attempt(self, operation: str, purpose: CallContext, params: Dict[str, Any]) -> Dict[str, Any]:
         limit = min(self._attempt_seconds, self.deadline.remaining())
         started = time.monotonic()
         self.stats.add(api_calls=1)
         client = self._client
         asked: List[str] = []
         work = credentials.noted(lambda: getattr(client, operation)(**params), asked)
-        done, result = bounded(work, limit, insist=self.insist)
+        done, result = call_with_timeout(work, limit, insist=self.insist)
         log.debug("%s %s took %.3f s", operation, params, time.monotonic() - started)
         name = self._client.meta.method_to_api_mapping[operation]
         error: Optional[ApiError] = None
@@ -196,12 +197,12 @@ class Ec2:
         if not done:
             source = source if asked else self._hanging  # EC2 was not asked: it waits for the one before
             self._hanging = source
-            error = messages.slow_credentials(doing, source, limit) if source else None
-            error = error or messages.slow_call(doing, name, limit)
+            error = messages.slow_credentials(purpose, source, limit) if source else None
+            error = error or messages.slow_call(purpose, name, limit)
         elif isinstance(result, BaseException):
-            error = self._error_of(result, doing, name, source)
+            error = self._error_of(result, purpose, name, source)
         if error and error.code in EXPIRED and self._renew(client):
-            error.passing = True
+            error.transient = True
         if not params.get("DryRun"):  # which changes nothing, and succeeds by an error
             self.stats.attempts.append((name, error.code or "none" if error else "", time.monotonic() - started))
         if error:
@@ -210,37 +211,39 @@ class Ec2:
         reply: Dict[str, Any] = result
         return reply
 
-    def _error_of(self, error: BaseException, doing: Doing, call: str, source: str) -> ApiError:
+    def _error_of(self, error: BaseException, purpose: CallContext, call: str, source: str) -> ApiError:
         """Our error for one of the SDK's, which may have been about credentials from ``source``."""
         from botocore import exceptions as sdk
 
-        ours = credentials.error_of(error, doing, [source])
+        ours = credentials.error_of(error, purpose, [source])
         if ours:
             return ours
         if isinstance(error, sdk.NoCredentialsError) and self._imds and self._imds.problem:
             text = messages.no_metadata(str(error), self._imds.name, self._imds.problem)
-            return messages.sdk_error(Category.AUTHENTICATION, doing, call, type(error).__name__, text)
+            return messages.sdk_error(Category.AUTHENTICATION, purpose, call, type(error).__name__, text)
         if not source or isinstance(error, (sdk.ClientError, EOFError)):
-            return self._error(error, doing, call)
-        found = self._error(error, Doing(f"{doing.what}: no credentials", Category.AUTHENTICATION), source)
-        found.unknown = False  # EC2 was not asked
-        return found
+            return self._error(error, purpose, call)
+        api_error = self._error(
+            error, CallContext(f"{purpose.what}: no credentials", Category.AUTHENTICATION), source
+        )
+        api_error.outcome_unknown = False  # EC2 was not asked
+        return api_error
 
-    def _error(self, error: BaseException, doing: Doing, call: str) -> ApiError:
+    def _error(self, error: BaseException, purpose: CallContext, call: str) -> ApiError:
         """Our error for one of the SDK's."""
         from botocore import exceptions as sdk
 
         if isinstance(error, sdk.ClientError) and error.operation_name != call:
             # What the SDK calls for credentials, as STS's AssumeRole.
-            return _credentials_error(dict(error.response), doing, error.operation_name)
+            return _credentials_error(dict(error.response), purpose, error.operation_name)
         if isinstance(error, replies.ForeignReply) and error.operation != call:
-            return messages.no_sts(doing, error.operation, str(error), passing=error.passing)
+            return messages.no_sts(purpose, error.operation, str(error), transient=error.transient)
         code = type(error).__name__
         if isinstance(error, EOFError):  # an MFA code is asked for, and nobody is there
-            return messages.no_one_to_ask(doing, call, code)
+            return messages.mfa_not_supported(purpose, call, code)
         if isinstance(error, tuple(getattr(sdk, name) for name in NO_CREDENTIALS if hasattr(sdk, name))):
-            return messages.sdk_error(Category.AUTHENTICATION, doing, call, code, str(error))
-        return ec2_errors.from_sdk(error, doing, call)
+            return messages.sdk_error(Category.AUTHENTICATION, purpose, call, code, str(error))
+        return ec2_errors.from_sdk(error, purpose, call)
 
     def _connect(self) -> None:
         """Build the client; not safe from several threads, so callers make their first call alone.
@@ -268,16 +271,16 @@ class Ec2:
     def _build(self) -> Tuple[Any, Imds, bool]:
         """A client, the metadata service, and whether credentials can be renewed; retried until the deadline."""
         last: Optional[str] = None
-        for pause in growing_pauses(0.2, 3.0):
+        for pause in backoff(0.2, 3.0):
             if self.deadline.passed:
                 raise messages.no_answer(SETUP.what, self.deadline.seconds, last)
             asked: List[str] = []
             work = credentials.noted(lambda: _client(self._settings), asked)
-            done, result = bounded(work, self.deadline.remaining())
+            done, result = call_with_timeout(work, self.deadline.remaining())
             if not done:
                 silent = messages.silent_source(asked[-1]) if asked and asked[-1] else last
                 raise messages.no_answer(SETUP.what, self.deadline.seconds, silent)
-            if isinstance(result, ApiError) and result.passing:
+            if isinstance(result, ApiError) and result.transient:
                 log.debug("no credentials for now: %s", result.text)
                 last = result.text
                 self.stats.add(retries=1)
@@ -290,20 +293,20 @@ class Ec2:
             client.meta.events.register("after-call.ec2.DescribeInstanceAttribute", replies.complete_attribute)
             client.meta.events.register_last("request-created.ec2", _hide_token)
             return client, imds, renewable
-        raise AssertionError("growing_pauses never ends")
+        raise AssertionError("backoff never ends")
 
 
-def _credentials_error(response: Dict[str, Any], doing: Doing, call: str) -> ApiError:
+def _credentials_error(response: Dict[str, Any], purpose: CallContext, call: str) -> ApiError:
     code = str(response.get("Error", {}).get("Code", ""))
     text = str(response.get("Error", {}).get("Message", ""))
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    return messages.no_credentials(doing, call, code, text, passing=ec2_errors.is_passing(code, status))
+    return messages.no_credentials(purpose, call, code, text, transient=ec2_errors.is_transient(code, status))
 
 
 def _hide_token(request: Any, **_more: Any) -> None:
     """A session token that goes out with a request does not come back in a log."""
     token = request.headers.get("X-Amz-Security-Token")
-    logs.never_show(token.decode() if isinstance(token, bytes) else token)
+    logs.register_secrets(token.decode() if isinstance(token, bytes) else token)
 
 
 def _client(settings: Settings) -> Tuple[Any, Imds, bool]:
@@ -407,18 +410,18 @@ def _region(imds: Imds) -> str:
     """The region of this machine.
 
     Raises:
-        FenceError: of category region; or passing.
+        FenceError: of category region; or transient.
     """
     try:
-        found = identity.region(imds)
+        region = identity.region(imds)
     except Stumbles as error:
         raise messages.metadata_stumbles(SETUP, imds.name, str(error)) from error
-    if found is None:
+    if region is None:
         raise messages.no_region()
-    return found
+    return region
 
 
-def at_once(work: List[Callable[[], Any]]) -> List[Any]:
+def run_concurrently(work: List[Callable[[], Any]]) -> List[Any]:
     """Run things that bound themselves, CONNECTIONS at a time; what each returned or raised, in order."""
     results: List[Any] = [RuntimeError("not run")] * len(work)
     todo = list(enumerate(work))

@@ -1,7 +1,7 @@
 """The SDK's errors, told in ours: what EC2's error codes mean, and what the SDK says of itself.
 
-Two things matter of a failed call. Is it worth another try (``passing``)? And may it have taken effect all the same
-(``unknown``)? Whoever changed something must not take it for undone because of an error of the second kind.
+Two things matter of a failed call. Is it worth another try (``transient``)? And may it have taken effect all the same
+(``outcome_unknown``)? Whoever changed something must not take it for undone because of an error of the second kind.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from . import messages, replies
 from .errors import ApiError, FenceError
 
 if TYPE_CHECKING:
-    from .ec2 import Doing
+    from .ec2 import CallContext
 
 AUTHENTICATION = frozenset(
     "AuthFailure Blocked ExpiredToken ExpiredTokenException IncompleteSignature InvalidClientTokenId "
@@ -36,7 +36,7 @@ THROTTLED = frozenset(
 BUSY = frozenset(("ConcurrentTagAccess", "IncorrectState"))
 # Worth another try, and the call may have taken effect: the service failed on the way, or an earlier request of ours
 # is still in progress.
-PASSING = frozenset(
+TRANSIENT = frozenset(
     "IDPCommunicationError InternalError InternalFailure InternalServerError PriorRequestNotComplete RequestTimeout "
     "RequestTimeoutException ServiceUnavailable ServiceUnavailableException TransactionInProgressException "
     "Unavailable".split()
@@ -53,34 +53,34 @@ NOT_THE_SDK = (FenceError, MemoryError, SystemError)  # Python raises the last o
 PROXY_REFUSES = re.compile(r"Tunnel connection failed: (40[37][\w ]*)")
 
 
-def from_sdk(error: BaseException, doing: Doing, call: str) -> ApiError:
+def from_sdk(error: BaseException, purpose: CallContext, call: str) -> ApiError:
     """Our error for one of the SDK's that has nothing to do with credentials; what is not the SDK's is raised."""
     from botocore import exceptions as sdk
     from botocore.parsers import ResponseParserError
 
     if isinstance(error, sdk.ClientError):
-        return from_reply(dict(error.response), doing, call)
+        return from_reply(dict(error.response), purpose, call)
     code = type(error).__name__
     if isinstance(error, replies.ForeignReply):
-        return messages.foreign_reply(doing, call, error.status, str(error), passing=error.passing)
+        return messages.foreign_reply(purpose, call, error.status, str(error), transient=error.transient)
     if isinstance(error, sdk.ParamValidationError):
-        return messages.sdk_error(doing.category, doing, call, code, str(error))
+        return messages.sdk_error(purpose.category, purpose, call, code, str(error))
     if isinstance(error, sdk.SSLError) and any(sign in str(error) for sign in UNTRUSTED):
-        return messages.untrusted(doing, call, code, str(error))
+        return messages.untrusted(purpose, call, code, str(error))
     refusal = PROXY_REFUSES.search(str(getattr(error, "kwargs", {}).get("error")))
     if isinstance(error, sdk.ProxyConnectionError) and refusal:
-        return messages.proxy_refuses(doing, call, code, refusal[1])
+        return messages.proxy_refuses(purpose, call, code, refusal[1])
     if isinstance(error, (sdk.EndpointConnectionError, sdk.ProxyConnectionError)) and _unknown_host(error):
         through_proxy = isinstance(error, sdk.ProxyConnectionError)
         option = "proxy" if through_proxy else "region and endpoint_url"
-        return messages.unknown_host(doing, call, code, str(error), option)
-    passing = (sdk.HTTPClientError, sdk.ConnectionError, sdk.IncompleteReadError, ResponseParserError)
-    if isinstance(error, passing):
-        return messages.broken_connection(doing, call, code, str(error))
+        return messages.unknown_host(purpose, call, code, str(error), option)
+    transient = (sdk.HTTPClientError, sdk.ConnectionError, sdk.IncompleteReadError, ResponseParserError)
+    if isinstance(error, transient):
+        return messages.broken_connection(purpose, call, code, str(error))
     if isinstance(error, (sdk.BotoCoreError, OSError)):
-        return messages.sdk_error(doing.category, doing, call, code, str(error), unknown=True)
+        return messages.sdk_error(purpose.category, purpose, call, code, str(error), outcome_unknown=True)
     if isinstance(error, (Exception, SystemExit)) and not isinstance(error, NOT_THE_SDK):
-        return messages.broken_sdk(doing, call, code, reason(error))  # the SDK's own; nothing of ours runs there
+        return messages.broken_sdk(purpose, call, code, reason(error))  # the SDK's own; nothing of ours runs there
     raise error
 
 
@@ -89,24 +89,24 @@ def reason(error: BaseException) -> str:
     return str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
 
 
-def from_reply(response: Dict[str, Any], doing: Doing, call: str) -> ApiError:
+def from_reply(response: Dict[str, Any], purpose: CallContext, call: str) -> ApiError:
     """Our error for EC2's."""
     code = bare(str(response.get("Error", {}).get("Code", "")))
     text = str(response.get("Error", {}).get("Message", ""))
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     if code in PERMISSION:
         tell = messages.denied if EXPLICIT_DENY.search(text) else messages.not_permitted
-        return tell(doing, call, code, text)
+        return tell(purpose, call, code, text)
     if code == "AuthFailure" and NOT_OWNED.search(text):
-        return messages.not_owned(doing, call, code, text)
+        return messages.not_owned(purpose, call, code, text)
     if code in AUTHENTICATION and WRONG_REGION.search(text):
-        return messages.wrong_region(doing, call, code, text)
+        return messages.wrong_region(purpose, call, code, text)
     if code in AUTHENTICATION:
-        return messages.not_authenticated(doing, call, code, text)
-    if is_passing(code, status):
+        return messages.not_authenticated(purpose, call, code, text)
+    if is_transient(code, status):
         refused = code in THROTTLED or code in BUSY or status == 429
-        return messages.passing_error(doing, call, code, text, unknown=not refused)
-    return messages.refused(doing, call, code, text)
+        return messages.transient_error(purpose, call, code, text, outcome_unknown=not refused)
+    return messages.refused(purpose, call, code, text)
 
 
 def bare(code: str) -> str:
@@ -114,18 +114,18 @@ def bare(code: str) -> str:
     return re.sub(r"^(Client|Server)\.", "", code)
 
 
-def is_passing(code: str, status: int) -> bool:
+def is_transient(code: str, status: int) -> bool:
     """Is an error of this code, in a reply of this HTTP status, worth another try?"""
-    return bare(code) in THROTTLED | BUSY | PASSING or status == 429 or status >= 500
+    return bare(code) in THROTTLED | BUSY | TRANSIENT or status == 429 or status >= 500
 
 
 def _unknown_host(error: BaseException) -> bool:
     """Does the name server say that there is no such host? (That it does not answer passes.)"""
-    seen: List[BaseException] = []
+    visited: List[BaseException] = []
     cause: Optional[BaseException] = error
-    while cause is not None and cause not in seen:
+    while cause is not None and cause not in visited:
         if isinstance(cause, socket.gaierror):
             return cause.errno == socket.EAI_NONAME
-        seen.append(cause)
+        visited.append(cause)
         cause = cause.__cause__ or cause.__context__
     return False

@@ -42,12 +42,12 @@ class ApiError(FenceError):
     Attributes:
         call: name of the API action, e.g. ``CreateTags``.
         code: EC2's error code, or the SDK's class of error.
-        passing: worth another try (throttled, 5xx, broken or slow connection).
-        unknown: the call may have taken effect all the same.
-        unallowed: refused as the caller's own policy does not allow it, or for no reason that is given.
+        transient: worth another try (throttled, 5xx, broken or slow connection).
+        outcome_unknown: the call may have taken effect all the same.
+        denied_by_own_policy: refused as the caller's own policy does not allow it, or for no reason that is given.
     """
 
-    unallowed = False
+    denied_by_own_policy = False
 
     def __init__(
         self,
@@ -56,14 +56,14 @@ class ApiError(FenceError):
         *,
         call: str,
         code: str,
-        passing: bool = False,
-        unknown: bool = False,
+        transient: bool = False,
+        outcome_unknown: bool = False,
     ) -> None:
         super().__init__(category, text)
         self.call = call
         self.code = code
-        self.passing = passing
-        self.unknown = unknown
+        self.transient = transient
+        self.outcome_unknown = outcome_unknown
 
     @property
     def gone(self) -> bool:

@@ -10,7 +10,7 @@ import os
 import re
 from typing import Callable, Optional
 
-from .deadline import bounded
+from .deadline import call_with_timeout
 from .imds import PATIENCE_SECONDS, Imds, ImdsError, Stumbles
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def own_instance(service: Callable[[], Imds]) -> Optional[str]:
     def ask() -> str:
         return imds.ask("instance-id", _reader(_INSTANCE), patience=SILENT_SECONDS, stumbles=STUMBLES_SECONDS)
 
-    done, answer = bounded(ask, WHOLE_SECONDS)
+    done, answer = call_with_timeout(ask, WHOLE_SECONDS)
     if isinstance(answer, Exception):  # whatever it is: unknown is an answer
         log.debug("no instance ID from the instance metadata service: %r", answer)
     return answer if done and isinstance(answer, str) else None

@@ -20,7 +20,7 @@ from typing import Any, Callable, Dict, Optional, Set, Tuple, TypeVar
 from urllib.parse import urlsplit
 
 from . import logs
-from .deadline import bounded, growing_pauses
+from .deadline import backoff, call_with_timeout
 
 log = logging.getLogger(__name__)
 
@@ -162,18 +162,18 @@ class Imds:
         if self.settings.problem:
             raise ImdsError(self.settings.problem)
         began = time.monotonic()
-        for count, pause in enumerate(growing_pauses(0.2, 1.0), 1):
+        for count, pause in enumerate(backoff(0.2, 1.0), 1):
             try:
                 return read(self._once(path))
             except (Stumbles, Silent, ValueError) as error:
                 failure = Silent(f"no metadata but {error}") if isinstance(error, ValueError) else error
             log.debug("no %s from %s: %s", path, self.settings.endpoint, failure)
-            passing = isinstance(failure, Stumbles)
-            enough = time.monotonic() - began >= (stumbles if passing else patience)
-            if enough and (passing or count >= self.settings.attempts):
+            transient = isinstance(failure, Stumbles)
+            enough = time.monotonic() - began >= (stumbles if transient else patience)
+            if enough and (transient or count >= self.settings.attempts):
                 raise failure
             time.sleep(pause)
-        raise AssertionError("growing_pauses never ends")
+        raise AssertionError("backoff never ends")
 
     def role_credentials(self) -> Dict[str, str]:
         """What the SDK calls for the credentials of the instance's role; empty if it has none.
@@ -185,19 +185,19 @@ class Imds:
             return {}
         try:
             role = self.ask(ROLE, _role_name, patience=PATIENCE_SECONDS)
-            found = self.ask(f"{ROLE}{role}", _credentials, patience=PATIENCE_SECONDS)
+            credentials = self.ask(f"{ROLE}{role}", _credentials, patience=PATIENCE_SECONDS)
         except Stumbles:
             raise
         except ImdsError as error:
             self.problem = str(error)
             return {}
-        logs.never_show(found["secret_key"], found["token"])
-        return {"role_name": role, **found}
+        logs.register_secrets(credentials["secret_key"], credentials["token"])
+        return {"role_name": role, **credentials}
 
     def _once(self, path: str) -> str:
         """One attempt, also bounded where a reply trickles in byte by byte."""
         self._begun = False
-        done, answer = bounded(lambda: self._get(path), 2 * self.settings.seconds + 0.5)
+        done, answer = call_with_timeout(lambda: self._get(path), 2 * self.settings.seconds + 0.5)
         if not done:
             answer = Silent("no complete reply")
         slow = not done or isinstance(answer, _NoReply)
@@ -312,8 +312,8 @@ def _credentials(text: str) -> Dict[str, str]:
     if not isinstance(given, dict) or not all(isinstance(given.get(name), str) for name in FIELDS.values()):
         code, why = (str(given.get(k, "")) if isinstance(given, dict) else "" for k in ("Code", "Message"))
         raise ValueError(f"incomplete credentials ({code}: {why})" if code else "incomplete credentials")
-    found = {name: str(given[key]) for name, key in FIELDS.items()}
-    return {**found, "expiry_time": _expiry(found["expiry_time"])}
+    fields = {name: str(given[key]) for name, key in FIELDS.items()}
+    return {**fields, "expiry_time": _expiry(fields["expiry_time"])}
 
 
 def _expiry(given: str) -> str:

@@ -17,7 +17,7 @@ TRUE = ("1", "yes", "on", "true")
 FALSE = ("0", "no", "off", "false")
 SECONDS = ("delay", "login-timeout", "power-timeout", "power-wait", "shell-timeout", "stonith-status-sleep")
 STATIC_INTERFACES = 16
-READING_SECONDS = 12.0  # for the actions that change nothing
+QUERY_DEADLINE = 12.0  # for the actions that change nothing
 STDIN_LIMIT = 1 << 20  # bytes; Pacemaker sends a few hundred
 
 
@@ -88,8 +88,8 @@ def closest(name: str, known: Iterable[str]) -> Optional[str]:
     """The known name that looks most like this one, if any does."""
     from difflib import get_close_matches
 
-    found = get_close_matches(name[:64].strip(), list(known), 1, 0.75)
-    return found[0] if found else None
+    similar = get_close_matches(name[:64].strip(), list(known), 1, 0.75)
+    return similar[0] if similar else None
 
 
 def refusal(text: str, options: Iterable[str]) -> FenceError:
@@ -119,8 +119,8 @@ def _full(name: str, options: Iterable[str]) -> Optional[str]:
     """The option of this name, which may be abbreviated if only one begins so."""
     wanted = name.replace("-", "_")
     by_name = {option.replace("-", "_"): option for option in options}
-    found = [option for known, option in by_name.items() if wanted and known.startswith(wanted)]
-    return by_name.get(wanted) or (found[0] if len(found) == 1 else None)
+    matches = [option for known, option in by_name.items() if wanted and known.startswith(wanted)]
+    return by_name.get(wanted) or (matches[0] if len(matches) == 1 else None)
 
 
 def arguments(given: List[str], options: Mapping[str, bool]) -> List[str]:

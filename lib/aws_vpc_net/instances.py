@@ -6,9 +6,9 @@ import re
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from . import messages
-from .ec2 import Doing, Ec2
+from .core.model import Instance, Interface
+from .ec2 import CallContext, Ec2
 from .errors import Category
-from .rules import Instance, Interface
 
 PAGE = 1000  # instances a page, EC2's most
 MOST_PAGES = 1000  # a bound, not a limit that an account reaches
@@ -93,21 +93,21 @@ class InstanceOperations:
         By filter, which finds what there is; by ID, one unknown instance would fail the call.
         """
         wanted = sorted(set(ids))
-        doing = Doing(f"read instance {', '.join(wanted)}", Category.RETRIEVAL)
-        pages = self._pages(doing, Filters=[{"Name": "instance-id", "Values": wanted}])
+        purpose = CallContext(f"read instance {', '.join(wanted)}", Category.RETRIEVAL)
+        pages = self._pages(purpose, Filters=[{"Name": "instance-id", "Values": wanted}])
         return {raw["InstanceId"]: raw for page in pages for raw in page}
 
     def listed(self, filters: Sequence[Tuple[str, Tuple[str, ...]]]) -> Iterator[Tuple[str, str, str]]:
         """(ID, Name tag, state) of every instance that matches, page by page."""
-        doing = Doing("list instances", Category.RETRIEVAL)
+        purpose = CallContext("list instances", Category.RETRIEVAL)
         given = [{"Name": k, "Values": list(v)} for k, v in filters]
-        for page in self._pages(doing, Filters=given, MaxResults=PAGE):
+        for page in self._pages(purpose, Filters=given, MaxResults=PAGE):
             for raw in page:
                 yield raw["InstanceId"], _name(raw), raw["State"]["Name"]
 
     def probe(self) -> None:
         """One cheap call that needs good credentials and the permission to read instances."""
-        self._ec2.call("describe_instances", Doing("read instances", Category.RETRIEVAL), MaxResults=5)
+        self._ec2.call("describe_instances", CallContext("read instances", Category.RETRIEVAL), MaxResults=5)
 
     def named(self, name: str, filters: Sequence[Tuple[str, Tuple[str, ...]]]) -> List[str]:
         """IDs of the instances that have this Name tag, private DNS name or primary private IP.
@@ -116,7 +116,7 @@ class InstanceOperations:
         Pacemaker knows the names from ``list`` and compares without case. Terminated instances do not count while
         there is another one; where there is none, one of them stands for all, as it is off for good.
         """
-        doing = Doing(f"look up instance {name}", Category.RETRIEVAL)
+        purpose = CallContext(f"look up instance {name}", Category.RETRIEVAL)
         given = [{"Name": k, "Values": list(v)} for k, v in filters]
         terminated: List[str] = []
         for wanted, same in ((_literal(name), str), (_pattern(name), _folded)):
@@ -125,7 +125,7 @@ class InstanceOperations:
             states: Dict[str, str] = {}
             for key in _kinds(name):
                 narrowed = [*given, {"Name": key, "Values": [wanted]}]
-                for raw in (r for page in self._pages(doing, Filters=narrowed, MaxResults=PAGE) for r in page):
+                for raw in (r for page in self._pages(purpose, Filters=narrowed, MaxResults=PAGE) for r in page):
                     if same(NAMES[key](raw)) == same(name):
                         states[raw["InstanceId"]] = raw["State"]["Name"]
             alive = sorted(i for i, state in states.items() if state != "terminated")
@@ -136,29 +136,29 @@ class InstanceOperations:
 
     def stop(self, instance: str, **more: bool) -> None:
         """Stop it at once, as if its power were cut; ``SkipOsShutdown=True`` does not even wait for the guest."""
-        doing = Doing(f"stop instance {instance}", Category.INSTANCE)
-        self._ec2.call("stop_instances", doing, InstanceIds=[instance], Force=True, **more)
+        purpose = CallContext(f"stop instance {instance}", Category.INSTANCE)
+        self._ec2.call("stop_instances", purpose, InstanceIds=[instance], Force=True, **more)
 
     def stop_protected(self, instance: str) -> bool:
         """Does EC2 refuse to stop it, whoever asks (``disableApiStop``)? A dry run does not tell."""
-        doing = Doing(f"look up the stop protection of {instance}", Category.RETRIEVAL)
+        purpose = CallContext(f"look up the stop protection of {instance}", Category.RETRIEVAL)
         asked = "disableApiStop"  # older SDKs do not know it, and pass it on
-        reply = self._ec2.call("describe_instance_attribute", doing, InstanceId=instance, Attribute=asked)
+        reply = self._ec2.call("describe_instance_attribute", purpose, InstanceId=instance, Attribute=asked)
         return bool(reply.get("DisableApiStop", {}).get("Value", False))
 
     def start(self, instance: str) -> None:
         """Start it; nothing happens to one that runs."""
-        doing = Doing(f"start instance {instance}", Category.INSTANCE)
-        self._ec2.call("start_instances", doing, InstanceIds=[instance])
+        purpose = CallContext(f"start instance {instance}", Category.INSTANCE)
+        self._ec2.call("start_instances", purpose, InstanceIds=[instance])
 
-    def _pages(self, doing: Doing, **params: Any) -> Iterator[List[Mapping[str, Any]]]:
+    def _pages(self, purpose: CallContext, **params: Any) -> Iterator[List[Mapping[str, Any]]]:
         token: Optional[str] = None
         for _ in range(MOST_PAGES):
             if token:
                 params["NextToken"] = token
-            reply = self._ec2.call("describe_instances", doing, **params)
+            reply = self._ec2.call("describe_instances", purpose, **params)
             yield [i for r in reply.get("Reservations", ()) for i in r.get("Instances", ())]
             token = reply.get("NextToken")
             if not token:
                 return
-        raise messages.too_many_pages(doing.what, MOST_PAGES)
+        raise messages.too_many_pages(purpose.what, MOST_PAGES)

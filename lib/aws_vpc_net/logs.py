@@ -64,7 +64,7 @@ def sdk_log() -> str:
     return os.environ.get(BOTO3_LOG_VARIABLE, BOTO3_LOG)
 
 
-def never_show(*secrets: Optional[str]) -> None:
+def register_secrets(*secrets: Optional[str]) -> None:
     """From now on show none of these, nor what quoting and encoding make of them; what is very short is no secret."""
     import base64
     import json
@@ -72,23 +72,23 @@ def never_show(*secrets: Optional[str]) -> None:
     from urllib.parse import quote, quote_plus
 
     global _known  # noqa: PLW0603 - replaced as a whole, since threads read it
-    found = set()
+    forms = set()
     for secret in secrets:
         if secret and len(secret) > 3:
             data = secret.encode(errors="surrogateescape")  # what the environment holds may be no text
-            found |= {secret, quote(data), quote(data, safe=""), quote_plus(data)}
-            found |= {quote(data, safe="!$&'()*+,;=:%"), escape(secret, quote=False)}  # the first is urllib3's
+            forms |= {secret, quote(data), quote(data, safe=""), quote_plus(data)}
+            forms |= {quote(data, safe="!$&'()*+,;=:%"), escape(secret, quote=False)}  # the first is urllib3's
             if len(secret) >= 16:
-                found.add(secret.lower())  # as a host name, say
-            found |= {repr(secret)[1:-1], json.dumps(secret)[1:-1], base64.b64encode(data).decode()}
+                forms.add(secret.lower())  # as a host name, say
+            forms |= {repr(secret)[1:-1], json.dumps(secret)[1:-1], base64.b64encode(data).decode()}
     with _adding:
-        if not found <= set(_known):
-            _known = tuple(sorted(found | set(_known), key=len, reverse=True))
+        if not forms <= set(_known):
+            _known = tuple(sorted(forms | set(_known), key=len, reverse=True))
 
 
 def proxy_secrets(environment: Mapping[str, str]) -> List[str]:
     """The passwords in the addresses of proxies, also where they hold what ends an address, as ``/`` does."""
-    found: List[str] = []
+    secrets: List[str] = []
     for name, value in environment.items():
         if name.lower() in ("http_proxy", "https_proxy", "all_proxy") and "@" in value:
             from urllib.parse import unquote
@@ -97,9 +97,9 @@ def proxy_secrets(environment: Mapping[str, str]) -> List[str]:
             userinfo = userinfo.rpartition("@")[0]
             password = userinfo.partition(":")[2]
             for text in (userinfo, password) if password else (userinfo,):
-                found += [text, unquote(text)]
-            found += re.split(r"[/?#@:'\"\\\s]+", f"{password} {unquote(password)}")  # what errors may cut out
-    return found
+                secrets += [text, unquote(text)]
+            secrets += re.split(r"[/?#@:'\"\\\s]+", f"{password} {unquote(password)}")  # what errors may cut out
+    return secrets
 
 
 @cache
@@ -116,7 +116,7 @@ def hide(text: str) -> str:
     if len(text) < SECRET_LENGTH:
         return text
     run = rf"[A-Za-z0-9/+%\\]{{{SECRET_LENGTH},}}={{0,2}}"
-    return re.sub(run, lambda found: "***" if _holds_secret(found[0]) else found[0], text)
+    return re.sub(run, lambda match: "***" if _holds_secret(match[0]) else match[0], text)
 
 
 def _holds_secret(run: str) -> bool:
@@ -139,12 +139,12 @@ def like_secret(run: str) -> bool:
     kept = re.sub(r"[0-9a-f]{12,}|(?<![^/])[A-Z0-9]{12,}(?![^/])", " ", run)  # hashes and IDs
     if len(kept.replace(" ", "")) < SECRET_LENGTH or not (re.search("[A-Z]", kept) and re.search("[a-z]", kept)):
         return False
-    odd = [found.start() for found in re.finditer(_ODD, kept)]
+    odd = [match.start() for match in re.finditer(_ODD, kept)]
     pairs = zip(odd, odd[MOST_ODD:])
     return any(last - first < KEY_LENGTH and kept.count("/", first, last) < 5 for first, last in pairs)
 
 
-def clean(text: str) -> str:
+def sanitize(text: str) -> str:
     """One line without control characters, secrets, or words that Pacemaker would take for another result."""
     text = hide(text)
     text = "".join(c if c.isprintable() else " " for c in text.strip())
@@ -153,11 +153,11 @@ def clean(text: str) -> str:
     return text
 
 
-class _Clean(logging.Formatter):
-    """Formats a record as one clean line, tracebacks included."""
+class _SanitizingFormatter(logging.Formatter):
+    """Formats a record as one sanitized line, tracebacks included."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return clean(super().format(record))
+        return sanitize(super().format(record))
 
 
 class LoggingManager:
@@ -236,14 +236,14 @@ class LoggingManager:
             OSError: it cannot be written.
         """
         handler = open_log(sdk_log())
-        handler.setFormatter(_Clean(FORMAT))
+        handler.setFormatter(_SanitizingFormatter(FORMAT))
         for name in SDK:
             logger = logging.getLogger(name)
             logger.setLevel(logging.DEBUG)
             logger.addHandler(handler)
 
     def _add(self, handler: logging.Handler, form: str, level: int) -> None:
-        handler.setFormatter(_Clean(form))
+        handler.setFormatter(_SanitizingFormatter(form))
         handler.setLevel(level)
         self._root.addHandler(handler)
 

@@ -1,7 +1,7 @@
 """Every message that an operator can see, in one place and worded alike.
 
 Form: what failed, on which object: why; what to do. Words that make Pacemaker read a result differently
-("timed out" and the like) are kept out of all of them, the SDK's own included, by ``logs.clean``.
+("timed out" and the like) are kept out of all of them, the SDK's own included, by ``logs.sanitize``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, FrozenSet, Iterable, Mapping, Optional, Union
 from .errors import ApiError, Category, FenceError
 
 if TYPE_CHECKING:
-    from .ec2 import Doing
+    from .ec2 import CallContext
 
 HELP = "see --help"
 SECRET_SIZE = 30  # characters; no good value of an option of fixed format is so long
@@ -241,11 +241,10 @@ def broken_boto3(reason: str) -> FenceError:
     return FenceError(Category.VALIDATION, text)
 
 
-def broken_sdk(doing: Doing, call: str, code: str, reason: str) -> ApiError:
-    text = (
-        f"cannot {doing.what}: {call}: boto3 does not work: {reason}; install python3-boto3 and python3-botocore anew"
-    )
-    return ApiError(doing.category, text, call=call, code=code, unknown=True)
+def broken_sdk(purpose: CallContext, call: str, code: str, reason: str) -> ApiError:
+    hint = "install python3-boto3 and python3-botocore anew"
+    text = f"cannot {purpose.what}: {call}: boto3 does not work: {reason}; {hint}"
+    return ApiError(purpose.category, text, call=call, code=code, outcome_unknown=True)
 
 
 def no_fencing_library(reason: str) -> FenceError:
@@ -279,131 +278,141 @@ def bad_sdk_configuration(reason: str) -> FenceError:
 
 
 def sdk_error(
-    category: Category, doing: Doing, call: str, code: str, text: str, *, unknown: bool = False
+    category: Category, purpose: CallContext, call: str, code: str, text: str, *, outcome_unknown: bool = False
 ) -> ApiError:
     hint = "; check the credentials" if category is Category.AUTHENTICATION else ""
-    return ApiError(category, f"cannot {doing.what}: {call}: {text}{hint}", call=call, code=code, unknown=unknown)
+    return ApiError(
+        category,
+        f"cannot {purpose.what}: {call}: {text}{hint}",
+        call=call,
+        code=code,
+        outcome_unknown=outcome_unknown,
+    )
 
 
-def sdk_too_old(doing: Doing, operation: str) -> ApiError:
-    text = f"cannot {doing.what}: this boto3 does not know {operation}"
-    return ApiError(doing.category, text, call=operation, code="UnknownOperation")
+def sdk_too_old(purpose: CallContext, operation: str) -> ApiError:
+    text = f"cannot {purpose.what}: this boto3 does not know {operation}"
+    return ApiError(purpose.category, text, call=operation, code="UnknownOperation")
 
 
-def untrusted(doing: Doing, call: str, code: str, text: str) -> ApiError:
+def untrusted(purpose: CallContext, call: str, code: str, text: str) -> ApiError:
     hint = "check AWS_CA_BUNDLE, ca_bundle of ~/.aws/config and endpoint_url"
-    return ApiError(doing.category, f"cannot {doing.what}: {call}: {text}; {hint}", call=call, code=code)
+    return ApiError(purpose.category, f"cannot {purpose.what}: {call}: {text}; {hint}", call=call, code=code)
 
 
-def unknown_host(doing: Doing, call: str, code: str, text: str, option: str) -> ApiError:
+def unknown_host(purpose: CallContext, call: str, code: str, text: str, option: str) -> ApiError:
     return ApiError(
         Category.REGION,
-        f"cannot {doing.what}: {text}: no such host; check {option}",
+        f"cannot {purpose.what}: {text}: no such host; check {option}",
         call=call,
         code=code,
     )
 
 
-def broken_connection(doing: Doing, call: str, code: str, text: str) -> ApiError:
+def broken_connection(purpose: CallContext, call: str, code: str, text: str) -> ApiError:
     return ApiError(
-        doing.category,
-        f"cannot {doing.what}: {call}: {_words(text)}",
+        purpose.category,
+        f"cannot {purpose.what}: {call}: {_words(text)}",
         call=call,
         code=code,
-        passing=True,
-        unknown=True,
+        transient=True,
+        outcome_unknown=True,
     )
 
 
-def foreign_reply(doing: Doing, call: str, status: int, text: str, *, passing: bool) -> ApiError:
+def foreign_reply(purpose: CallContext, call: str, status: int, text: str, *, transient: bool) -> ApiError:
     hint = "check proxy, its user and its password" if status == 407 else "check proxy and endpoint_url"
     outcome = "" if call.startswith("Describe") else "; the outcome is unknown"
-    reason = f"cannot {doing.what}: {call}: {text}{outcome}; {hint}"
-    return ApiError(doing.category, reason, call=call, code="ForeignReply", passing=passing, unknown=True)
+    reason = f"cannot {purpose.what}: {call}: {text}{outcome}; {hint}"
+    return ApiError(
+        purpose.category, reason, call=call, code="ForeignReply", transient=transient, outcome_unknown=True
+    )
 
 
-def no_sts(doing: Doing, call: str, text: str, *, passing: bool) -> ApiError:
-    reason = f"cannot {doing.what}: no credentials: {call}: {text}; check the way to STS, and the profile's region"
-    return ApiError(Category.AUTHENTICATION, reason, call=call, code="ForeignReply", passing=passing)
+def no_sts(purpose: CallContext, call: str, text: str, *, transient: bool) -> ApiError:
+    reason = f"cannot {purpose.what}: no credentials: {call}: {text}; check the way to STS, and the profile's region"
+    return ApiError(Category.AUTHENTICATION, reason, call=call, code="ForeignReply", transient=transient)
 
 
-def slow_call(doing: Doing, call: str, seconds: float) -> ApiError:
-    text = f"cannot {doing.what}: {call}: no complete reply in {seconds:.1f} s"
-    return ApiError(doing.category, text, call=call, code="SlowReply", passing=True, unknown=True)
+def slow_call(purpose: CallContext, call: str, seconds: float) -> ApiError:
+    text = f"cannot {purpose.what}: {call}: no complete reply in {seconds:.1f} s"
+    return ApiError(purpose.category, text, call=call, code="SlowReply", transient=True, outcome_unknown=True)
 
 
-def not_permitted(doing: Doing, call: str, code: str, text: str) -> ApiError:
+def not_permitted(purpose: CallContext, call: str, code: str, text: str) -> ApiError:
     said = _words(text)
     action = re.search(r"not authorized to perform: (\w+:\w+)", said)
     lacking = re.search(r"because no ([\w -]+?(?:policy|boundary)) allows", said, re.I)
     where = f" in the {lacking[1]}" if lacking and lacking[1] != "identity-based policy" else ""
     hint = f"allow {action[1] if action else f'ec2:{call}'}{where}"
-    reason = f"cannot {doing.what}: not permitted ({code}): {said}; {hint}"
+    reason = f"cannot {purpose.what}: not permitted ({code}): {said}; {hint}"
     error = ApiError(Category.PERMISSION, reason, call=call, code=code)
-    error.unallowed = not where
+    error.denied_by_own_policy = not where
     return error
 
 
-def denied(doing: Doing, call: str, code: str, text: str) -> ApiError:
+def denied(purpose: CallContext, call: str, code: str, text: str) -> ApiError:
     said = _words(text)
     policy = re.search(r"explicit deny in an? ([\w -]+?(?:policy|boundary))", said, re.I)
     hint = f"change the {policy[1] if policy else 'policy'} that denies it: no other policy makes up for that"
-    reason = f"cannot {doing.what}: not permitted ({code}): {said}; {hint}"
+    reason = f"cannot {purpose.what}: not permitted ({code}): {said}; {hint}"
     return ApiError(Category.PERMISSION, reason, call=call, code=code)
 
 
-def not_authenticated(doing: Doing, call: str, code: str, text: str) -> ApiError:
+def not_authenticated(purpose: CallContext, call: str, code: str, text: str) -> ApiError:
     hint = "check the credentials and this machine's clock, and that the account has the region enabled"
-    reason = f"cannot {doing.what}: {call}: {code}: {_words(text)}; {hint}"
+    reason = f"cannot {purpose.what}: {call}: {code}: {_words(text)}; {hint}"
     return ApiError(Category.AUTHENTICATION, reason, call=call, code=code)
 
 
-def not_owned(doing: Doing, call: str, code: str, text: str) -> ApiError:
+def not_owned(purpose: CallContext, call: str, code: str, text: str) -> ApiError:
     hint = "an AWS service or another account owns it, and only they can change it: use another fence method"
     return ApiError(
-        doing.category, f"cannot {doing.what}: {call}: {code}: {_words(text)}; {hint}", call=call, code=code
+        purpose.category, f"cannot {purpose.what}: {call}: {code}: {_words(text)}; {hint}", call=call, code=code
     )
 
 
-def wrong_region(doing: Doing, call: str, code: str, text: str) -> ApiError:
-    reason = f"cannot {doing.what}: {call}: {code}: {_words(text)}; check region and endpoint_url"
+def wrong_region(purpose: CallContext, call: str, code: str, text: str) -> ApiError:
+    reason = f"cannot {purpose.what}: {call}: {code}: {_words(text)}; check region and endpoint_url"
     return ApiError(Category.REGION, reason, call=call, code=code)
 
 
-def no_credentials(doing: Doing, call: str, code: str, text: str, *, passing: bool) -> ApiError:
+def no_credentials(purpose: CallContext, call: str, code: str, text: str, *, transient: bool) -> ApiError:
     said = f"no credentials: {call}: {code}: {_words(text)}"
-    reason = f"cannot {doing.what}: {said}; check the profile, its role and its keys"
-    return ApiError(Category.AUTHENTICATION, reason, call=call, code=code, passing=passing)
+    reason = f"cannot {purpose.what}: {said}; check the profile, its role and its keys"
+    return ApiError(Category.AUTHENTICATION, reason, call=call, code=code, transient=transient)
 
 
-def credentials_stumble(doing: Doing, source: str, text: str) -> ApiError:
-    reason = f"cannot {doing.what}: no credentials: {source}: {_words(text)}"
-    return ApiError(Category.AUTHENTICATION, reason, call="credentials", code="CredentialsUnavailable", passing=True)
+def credentials_stumble(purpose: CallContext, source: str, text: str) -> ApiError:
+    reason = f"cannot {purpose.what}: no credentials: {source}: {_words(text)}"
+    return ApiError(
+        Category.AUTHENTICATION, reason, call="credentials", code="CredentialsUnavailable", transient=True
+    )
 
 
-def credentials_incomplete(doing: Doing, source: str, text: str) -> ApiError:
-    reason = f"cannot {doing.what}: no credentials: {source} gives incomplete ones: {text} is missing"
+def credentials_incomplete(purpose: CallContext, source: str, text: str) -> ApiError:
+    reason = f"cannot {purpose.what}: no credentials: {source} gives incomplete ones: {text} is missing"
     return ApiError(Category.AUTHENTICATION, reason, call="credentials", code="CredentialsIncomplete")
 
 
-def metadata_stumbles(doing: Doing, source: str, text: str) -> ApiError:
-    reason = f"cannot {doing.what}: {source}: {text}"
-    return ApiError(Category.REGION, reason, call="metadata", code="MetadataUnavailable", passing=True)
+def metadata_stumbles(purpose: CallContext, source: str, text: str) -> ApiError:
+    reason = f"cannot {purpose.what}: {source}: {text}"
+    return ApiError(Category.REGION, reason, call="metadata", code="MetadataUnavailable", transient=True)
 
 
-def slow_credentials(doing: Doing, source: str, seconds: float) -> ApiError:
-    error = credentials_stumble(doing, source, f"no complete reply in {seconds:.1f} s")
-    error.unknown = True  # the call goes out when the source answers, though nobody waits for it
+def slow_credentials(purpose: CallContext, source: str, seconds: float) -> ApiError:
+    error = credentials_stumble(purpose, source, f"no complete reply in {seconds:.1f} s")
+    error.outcome_unknown = True  # the call goes out when the source answers, though nobody waits for it
     return error
 
 
-def credentials_expired(doing: Doing, source: str) -> ApiError:
-    text = f"cannot {doing.what}: no credentials: {source}: they have expired; check this machine's clock"
+def credentials_expired(purpose: CallContext, source: str) -> ApiError:
+    text = f"cannot {purpose.what}: no credentials: {source}: they have expired; check this machine's clock"
     return ApiError(Category.AUTHENTICATION, text, call="credentials", code="ExpiredCredentials")
 
 
-def program_failed(doing: Doing, text: str) -> ApiError:
-    reason = f"cannot {doing.what}: no credentials: {text}; run it by hand, as the user that runs the agent"
+def program_failed(purpose: CallContext, text: str) -> ApiError:
+    reason = f"cannot {purpose.what}: no credentials: {text}; run it by hand, as the user that runs the agent"
     return ApiError(Category.AUTHENTICATION, reason, call="credentials", code="CredentialProcess")
 
 
@@ -415,24 +424,26 @@ def no_metadata(text: str, source: str, reason: str) -> str:
     return f"{text}; {source} has none: {reason}"
 
 
-def no_one_to_ask(doing: Doing, call: str, code: str) -> ApiError:
-    text = f"cannot {doing.what}: the credentials need input, as an MFA code, and there is nobody to ask; use a role"
+def mfa_not_supported(purpose: CallContext, call: str, code: str) -> ApiError:
+    text = (
+        f"cannot {purpose.what}: the credentials need input, as an MFA code, and there is nobody to ask; use a role"
+    )
     return ApiError(Category.AUTHENTICATION, text, call=call, code=code)
 
 
-def proxy_refuses(doing: Doing, call: str, code: str, text: str) -> ApiError:
+def proxy_refuses(purpose: CallContext, call: str, code: str, text: str) -> ApiError:
     hint = "check proxy, its user and its password" if text.startswith("407") else "check where proxy leads to"
-    reason = f"cannot {doing.what}: {call}: the proxy refuses: {text}; {hint}"
-    return ApiError(doing.category, reason, call=call, code=code)
+    reason = f"cannot {purpose.what}: {call}: the proxy refuses: {text}; {hint}"
+    return ApiError(purpose.category, reason, call=call, code=code)
 
 
-def passing_error(doing: Doing, call: str, code: str, text: str, *, unknown: bool) -> ApiError:
-    reason = f"cannot {doing.what}: {call}: {code}: {_words(text)}"
-    return ApiError(doing.category, reason, call=call, code=code, passing=True, unknown=unknown)
+def transient_error(purpose: CallContext, call: str, code: str, text: str, *, outcome_unknown: bool) -> ApiError:
+    reason = f"cannot {purpose.what}: {call}: {code}: {_words(text)}"
+    return ApiError(purpose.category, reason, call=call, code=code, transient=True, outcome_unknown=outcome_unknown)
 
 
-def refused(doing: Doing, call: str, code: str, text: str) -> ApiError:
-    return ApiError(doing.category, f"cannot {doing.what}: {call}: {code}: {_words(text)}", call=call, code=code)
+def refused(purpose: CallContext, call: str, code: str, text: str) -> ApiError:
+    return ApiError(purpose.category, f"cannot {purpose.what}: {call}: {code}: {_words(text)}", call=call, code=code)
 
 
 def no_answer(what: str, seconds: float, last: Optional[str]) -> FenceError:
@@ -764,10 +775,6 @@ def cleanup_failed(plug: str, reason: str) -> str:
     return f"{plug}: its backup tags were not deleted, which harms nothing: {reason}"
 
 
-def not_looked_back(plug: str, reason: str) -> str:
-    return f"{plug} is restored, but whether an off came in between was not checked: {reason}"
-
-
 def look_back_failed(plug: str, reason: str, originals: Mapping[str, FrozenSet[str]]) -> str:
     return (
         f"{plug} is restored, but whether an off came in between was not checked: {reason}; "
@@ -813,10 +820,10 @@ def depends_on(what: str) -> str:
     return f"not checked: depends on {what}"
 
 
-def dry_run_ignored(doing: Doing) -> FenceError:
+def dry_run_ignored(purpose: CallContext) -> FenceError:
     return FenceError(
-        doing.category,
-        f"a dry run to {doing.what} was not answered as one: it may have been done; check endpoint_url",
+        purpose.category,
+        f"a dry run to {purpose.what} was not answered as one: it may have been done; check endpoint_url",
     )
 
 
@@ -975,16 +982,16 @@ def spot_instance() -> str:
     return "a Spot instance: EC2 stops only those of a persistent request"
 
 
-def would_be_cut(group: str, six: bool) -> str:
-    families = "IPv4 and IPv6" if six else "IPv4; no interface has IPv6"
+def would_be_cut(group: str, ipv6: bool) -> str:
+    families = "IPv4 and IPv6" if ipv6 else "IPv4; no interface has IPv6"
     return (
         f"cut through {group}, which allows everything ({families}); but EC2 always tracks ICMP, and what goes "
         "through load balancers (NLB), NAT gateways, PrivateLink, Network Firewall and the like"
     )
 
 
-def untracks_not_all(group: str, lacking: Iterable[str]) -> str:
-    return f"would survive off: {group} does not allow {'; '.join(lacking)}; add these rules to it"
+def untracks_not_all(group: str, missing_rules: Iterable[str]) -> str:
+    return f"would survive off: {group} does not allow {'; '.join(missing_rules)}; add these rules to it"
 
 
 def internal(error: str) -> str:

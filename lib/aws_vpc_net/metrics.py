@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Dict, Iterable, Iterator, Mapping, NamedTuple, Optional, Tuple
 
 from . import messages
-from .deadline import bounded
+from .deadline import call_with_timeout
 from .ec2 import Stats
 from .errors import Category
 from .logs import hide
@@ -105,7 +105,7 @@ def update(path: str, run: Run, seconds: float) -> Optional[str]:
     """Add an operation to the file, within so many seconds; a warning, if that was not done. Raises nothing."""
     if seconds <= 0:
         return messages.metrics_not_updated(path, "no time is left")
-    done, result = bounded(lambda: _update(path, run), min(seconds, WHOLE_SECONDS))
+    done, result = call_with_timeout(lambda: _update(path, run), min(seconds, WHOLE_SECONDS))
     if not done:
         return messages.metrics_not_updated(path, "its file system is too slow")
     if isinstance(result, OSError):
@@ -208,10 +208,10 @@ def parse(text: str) -> Tuple[Samples, int]:
     dropped = 0
     for line in text.splitlines():
         if line and not line.startswith("#"):
-            found = _sample(line)
-            if found:
-                samples[found[0]] = found[1]
-            dropped += not found
+            sample = _sample(line)
+            if sample:
+                samples[sample[0]] = sample[1]
+            dropped += not sample
     return samples, dropped
 
 

@@ -158,10 +158,10 @@ def open_log(path: str) -> logging.Handler:
     Raises:
         OSError: it cannot be written, or is a link.
     """
-    from .deadline import bounded
+    from .deadline import call_with_timeout
 
     try:
-        done, result = bounded(lambda: _open(path), OPEN_SECONDS)
+        done, result = call_with_timeout(lambda: _open(path), OPEN_SECONDS)
     except NO_THREAD as error:
         raise OSError(f"no thread to open it: {error}") from error
     if not done:
@@ -177,9 +177,9 @@ def _open(path: str) -> Any:
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY
     descriptor = os.open(path, flags, 0o600)  # a pipe that nobody reads is refused
     try:
-        found = os.fstat(descriptor)
-        if stat.S_ISREG(found.st_mode):
-            if found.st_nlink > 1:
+        status = os.fstat(descriptor)
+        if stat.S_ISREG(status.st_mode):
+            if status.st_nlink > 1:
                 raise OSError("it is a hard link: the file has another name")
             os.fchmod(descriptor, 0o600)
         os.set_blocking(descriptor, True)

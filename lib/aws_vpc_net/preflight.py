@@ -9,60 +9,64 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
-from . import backup_tags, group_rules, identity, messages, rules
-from .ec2 import at_once
+from . import identity, messages
+from .context import Context
+from .core import backup, isolation, sg_rules
+from .ec2 import run_concurrently
 from .errors import ApiError, FenceError
 from .instances import parse_instance
-from .target_checks import FAIL, OK, WARN, Line, Target, World
-from .toolbox import Toolbox
+from .target_checks import FAIL, OK, WARN, CheckResult, Snapshot, Target
 
 BY_TAG = ("CreateTags", "DeleteTags", "StopInstances", "StartInstances")  # a policy may go by the instance's tags
 
 
-def run(tools: Toolbox, names: Mapping[str, str]) -> List[Line]:
+def run(context: Context, names: Mapping[str, str]) -> List[CheckResult]:
     """All checks of all plugs.
 
     Args:
         names: what was looked up before: plug -> instance ID.
     """
-    plugs = tools.settings.plugs
+    plugs = context.settings.plugs
     try:
-        tools.ec2.connect()
+        context.ec2.connect()
     except FenceError as error:
-        return [Line(FAIL, "SDK", error.text), Line(WARN, "all other checks", messages.depends_on("SDK"))]
-    world = _read(tools, plugs)
-    lines = [_identity(tools, world), *_sdk(tools)]
-    lines += [Line(OK, f"plug {p}", messages.name_found(i)) for p, i in names.items() if p != i]
-    targets = [Target(tools, world, plug) for plug in plugs]
+        return [
+            CheckResult(FAIL, "SDK", error.text),
+            CheckResult(WARN, "all other checks", messages.depends_on("SDK")),
+        ]
+    snapshot = _read(context, plugs)
+    results = [_identity(context, snapshot), *_sdk(context)]
+    results += [CheckResult(OK, f"plug {p}", messages.name_found(i)) for p, i in names.items() if p != i]
+    targets = [Target(context, snapshot, plug) for plug in plugs]
     for target in targets:
-        lines += target.itself()
-    lines += _groups(tools, world)
+        results += target.check_instance()
+    results += _groups(context, snapshot)
     for target in targets:
-        lines += target.fit()
-    lines += _let_through(tools, world, targets)
-    lines += _permissions(tools, targets)
+        results += target.check_groups()
+    results += _let_through(context, snapshot, targets)
+    results += _permissions(context, targets)
     for target in targets:
-        lines += target.effects()
-    return lines
+        results += target.check_impact()
+    return results
 
 
-def conclude(tools: Toolbox, lines: Sequence[Line]) -> None:
+def conclude(context: Context, results: Sequence[CheckResult]) -> None:
     """The end of it.
 
     Raises:
         FenceError: of category validation, if any check failed.
     """
-    failed = [line.about for line in lines if line.level == FAIL]
+    failed = [r.about for r in results if r.level == FAIL]
     if failed:
-        raise messages.preflight_failed(", ".join(tools.settings.plugs), list(dict.fromkeys(failed)))
+        raise messages.preflight_failed(", ".join(context.settings.plugs), list(dict.fromkeys(failed)))
 
 
 # --- reading ---------------------------------------------------------------------------------------------------
 
 
-def _results(work: List[Callable[[], Any]]) -> List[Any]:
+def _run_all(work: List[Callable[[], Any]]) -> List[Any]:
     """At once; an error of ours in the place of a result."""
-    results = at_once(work)
+    results = run_concurrently(work)
     for result in results:
         if isinstance(result, Exception) and not isinstance(result, FenceError):
             raise result
@@ -73,32 +77,32 @@ def _split(result: Any, default: Any) -> Tuple[Any, Optional[FenceError]]:
     return (default, result) if isinstance(result, FenceError) else (result, None)
 
 
-def _read(tools: Toolbox, plugs: Sequence[str]) -> World:
-    settings = tools.settings
-    named = tools.policy.harmful | {g for groups in settings.static.values() for g in groups}
-    look = (lambda: None) if settings.skip_race_check else partial(identity.own_instance, tools.ec2.imds)
-    stops = [partial(tools.instances.stop_protected, p) for p in plugs if settings.onfence_poweroff]
-    found, known, own, *protected = _results(
-        [partial(tools.instances.described, plugs), partial(tools.groups.described, named), look, *stops]
+def _read(context: Context, plugs: Sequence[str]) -> Snapshot:
+    settings = context.settings
+    named = context.spec.forbidden_groups | {g for groups in settings.static.values() for g in groups}
+    look = (lambda: None) if settings.skip_race_check else partial(identity.own_instance, context.ec2.imds)
+    stops = [partial(context.instances.stop_protected, p) for p in plugs if settings.onfence_poweroff]
+    described, described_groups, own, *protected = _run_all(
+        [partial(context.instances.described, plugs), partial(context.groups.described, named), look, *stops]
     )
-    instances, instances_error = _split(found, {})
-    groups, groups_error = _split(known, {})
-    seen = [parse_instance(raw) for raw in instances.values()]
-    attached = {g for i in seen for e in i.interfaces for g in e.groups}
-    vpcs = {e.vpc for i in seen for e in i.interfaces if e.groups}
+    instances, instances_error = _split(described, {})
+    groups, groups_error = _split(described_groups, {})
+    parsed = [parse_instance(raw) for raw in instances.values()]
+    attached = {g for i in parsed for e in i.interfaces for g in e.groups}
+    vpcs = {e.vpc for i in parsed for e in i.interfaces if e.groups}
     foreign = {g for g, raw in groups.items() if g in named and vpcs - {raw.get("VpcId")}}
     self_too = own is not None and own not in plugs
-    more, associations, self_found = _results(
+    more, associations, described_self = _run_all(
         [
-            partial(tools.groups.described, attached) if attached - set(groups) and groups_error is None else dict,
-            partial(tools.groups.associated, foreign) if foreign else dict,
-            partial(tools.instances.described, [str(own)]) if self_too else dict,
+            partial(context.groups.described, attached) if attached - set(groups) and groups_error is None else dict,
+            partial(context.groups.associated, foreign) if foreign else dict,
+            partial(context.instances.described, [str(own)]) if self_too else dict,
         ]
     )
     others, others_error = _split(more, {})
     associated, associated_error = _split(associations, {})
-    own_read, own_error = _split(self_found, {})
-    return World(
+    own_read, own_error = _split(described_self, {})
+    return Snapshot(
         {**own_read, **instances},
         instances_error,
         {**others, **groups},
@@ -114,99 +118,101 @@ def _read(tools: Toolbox, plugs: Sequence[str]) -> World:
 # --- what is the same for all plugs ----------------------------------------------------------------------------
 
 
-def _identity(tools: Toolbox, world: World) -> Line:
+def _identity(context: Context, snapshot: Snapshot) -> CheckResult:
     """Who calls, from where. By what the replies show: a call to STS may need another endpoint and more time."""
-    owners = [e.get("OwnerId") for raw in world.instances.values() for e in raw.get("NetworkInterfaces", ())]
-    known = messages.identity(owners[0] if owners else None, tools.ec2.region, world.own)
-    if tools.settings.skip_race_check:
-        return Line(OK, "identity", f"{known}; {messages.not_asked_for_self()}")
-    if world.own is None:
-        return Line(WARN, "identity", f"{known}; {messages.unknown_self()}")
-    if world.own in tools.settings.plugs:
-        return Line(WARN, "identity", f"{known}; {messages.preflight_of_self()}")
-    if world.own_error is not None:
-        return Line(FAIL, "identity", world.own_error.text)
-    own = world.instance(world.own)
-    if own and rules.is_fenced_fencer(own, backup_tags.read(own), tools.policy):
-        return Line(FAIL, "identity", messages.fenced_fencer(world.own).text)
-    return Line(OK, "identity", known)
+    owners = [e.get("OwnerId") for raw in snapshot.instances.values() for e in raw.get("NetworkInterfaces", ())]
+    known = messages.identity(owners[0] if owners else None, context.ec2.region, snapshot.own)
+    if context.settings.skip_race_check:
+        return CheckResult(OK, "identity", f"{known}; {messages.not_asked_for_self()}")
+    if snapshot.own is None:
+        return CheckResult(WARN, "identity", f"{known}; {messages.unknown_self()}")
+    if snapshot.own in context.settings.plugs:
+        return CheckResult(WARN, "identity", f"{known}; {messages.preflight_of_self()}")
+    if snapshot.own_error is not None:
+        return CheckResult(FAIL, "identity", snapshot.own_error.text)
+    own = snapshot.instance(snapshot.own)
+    if own and isolation.fencer_is_fenced(own, backup.read(own), context.spec):
+        return CheckResult(FAIL, "identity", messages.fenced_fencer(snapshot.own).text)
+    return CheckResult(OK, "identity", known)
 
 
-def _sdk(tools: Toolbox) -> List[Line]:
-    settings = tools.settings
-    lines = [Line(OK, "SDK", tools.ec2.sdk)]
+def _sdk(context: Context) -> List[CheckResult]:
+    settings = context.settings
+    results = [CheckResult(OK, "SDK", context.ec2.sdk)]
     if settings.skip_os_shutdown and not settings.onfence_poweroff:
-        lines.append(Line(WARN, "skip_os_shutdown", messages.without_poweroff()))
-    elif settings.skip_os_shutdown and not tools.ec2.knows("StopInstances", "SkipOsShutdown"):
-        lines.append(Line(WARN, "skip_os_shutdown", messages.skip_unknown(tools.ec2.sdk)))
-    return lines
+        results.append(CheckResult(WARN, "skip_os_shutdown", messages.without_poweroff()))
+    elif settings.skip_os_shutdown and not context.ec2.knows("StopInstances", "SkipOsShutdown"):
+        results.append(CheckResult(WARN, "skip_os_shutdown", messages.skip_unknown(context.ec2.sdk)))
+    return results
 
 
-def _groups(tools: Toolbox, world: World) -> List[Line]:
+def _groups(context: Context, snapshot: Snapshot) -> List[CheckResult]:
     """Every group that an option names exists."""
     named: Dict[str, List[str]] = {}
-    untrack = tools.policy.untrack
-    options = [("secg", tools.policy.secg), ("untrack_secg", (untrack,) if untrack else ())]
-    options += [(f"interface{n}-sg", groups) for n, groups in sorted(tools.settings.static.items())]
+    untrack = context.spec.untrack
+    options = [("secg", context.spec.secg), ("untrack_secg", (untrack,) if untrack else ())]
+    options += [(f"interface{n}-sg", groups) for n, groups in sorted(context.settings.static.items())]
     for option, groups in options:
         for group in groups:
             named.setdefault(group, []).append(option)
-    if world.groups_error is not None:
-        return [Line(FAIL, "groups", world.groups_error.text)]
-    return [_group(world, group, by) for group, by in named.items()]
+    if snapshot.groups_error is not None:
+        return [CheckResult(FAIL, "groups", snapshot.groups_error.text)]
+    return [_group(snapshot, group, by) for group, by in named.items()]
 
 
-def _group(world: World, group: str, options: Sequence[str]) -> Line:
-    raw = world.groups.get(group)
+def _group(snapshot: Snapshot, group: str, options: Sequence[str]) -> CheckResult:
+    raw = snapshot.groups.get(group)
     if raw is None:
-        return Line(FAIL, f"group {group}", messages.no_such_group(options))
-    return Line(OK, f"group {group}", messages.group_found(raw.get("GroupName", ""), raw.get("VpcId", ""), options))
+        return CheckResult(FAIL, f"group {group}", messages.no_such_group(options))
+    return CheckResult(
+        OK, f"group {group}", messages.group_found(raw.get("GroupName", ""), raw.get("VpcId", ""), options)
+    )
 
 
-def _let_through(tools: Toolbox, world: World, targets: Iterable[Target]) -> List[Line]:
+def _let_through(context: Context, snapshot: Snapshot, targets: Iterable[Target]) -> List[CheckResult]:
     """What a fenced interface can still say and hear, group by group."""
     where: Dict[str, List[str]] = {}
     for target in targets:
         for interface, groups in target.goals.items():
             for group in sorted(groups):
                 where.setdefault(group, []).append(interface)
-    if not where and world.groups_error is None:
-        where = {g: [] for g in tools.policy.secg if tools.policy.keep_only}
-    if world.groups_error is not None:
-        return [Line(WARN, "what is still let through", messages.depends_on("groups"))]
-    return [_through(tools, world.groups[g], on) for g, on in where.items() if g in world.groups]
+    if not where and snapshot.groups_error is None:
+        where = {g: [] for g in context.spec.secg if context.spec.keep_only}
+    if snapshot.groups_error is not None:
+        return [CheckResult(WARN, "what is still let through", messages.depends_on("groups"))]
+    return [_through(context, snapshot.groups[g], on) for g, on in where.items() if g in snapshot.groups]
 
 
-def _through(tools: Toolbox, raw: Mapping[str, Any], interfaces: Sequence[str]) -> Line:
-    found = group_rules.read(raw)
+def _through(context: Context, raw: Mapping[str, Any], interfaces: Sequence[str]) -> CheckResult:
+    rules_of_group = sg_rules.read(raw)
     about = f"isolation by {raw['GroupId']}"
-    if not found:
-        return Line(OK, about, messages.lets_nothing_through())
-    text = messages.lets_through([str(r) for r in found], interfaces)
-    if not tools.policy.keep_only:
-        return Line(WARN, about, f"{text}; {messages.remains()}")
-    if group_rules.opens_all(found):
-        return Line(FAIL, about, f"{text}; {messages.no_isolation()}")
-    return Line(WARN, about, f"{text}; {messages.delete_rules()}")
+    if not rules_of_group:
+        return CheckResult(OK, about, messages.lets_nothing_through())
+    text = messages.lets_through([str(r) for r in rules_of_group], interfaces)
+    if not context.spec.keep_only:
+        return CheckResult(WARN, about, f"{text}; {messages.remains()}")
+    if sg_rules.opens_all(rules_of_group):
+        return CheckResult(FAIL, about, f"{text}; {messages.no_isolation()}")
+    return CheckResult(WARN, about, f"{text}; {messages.delete_rules()}")
 
 
-def _permissions(tools: Toolbox, targets: Sequence[Target]) -> List[Line]:
+def _permissions(context: Context, targets: Sequence[Target]) -> List[CheckResult]:
     """Every write by DryRun, all at once; the reads have shown by themselves."""
     asked = [(target, action, ask) for target in targets for action, ask in target.dry_runs()]
-    results = _results([ask for _, _, ask in asked])
-    checks = [(action, result) for (_, action, _), result in zip(asked, results)]
+    replies = _run_all([ask for _, _, ask in asked])
+    checks = [(action, result) for (_, action, _), result in zip(asked, replies)]
     errors: Dict[str, List[str]] = {action: [] for action, _ in checks}
     for action, result in checks:
         if result is not None:
             errors[action].append(result.text)
-    refused = {id(t): t for (t, action, _), r in zip(asked, results) if action in BY_TAG and _is_refusal(r)}
-    lines = [Line(WARN, "permissions", text) for t in targets for text in t.unchecked()]
+    refused = {id(t): t for (t, action, _), r in zip(asked, replies) if action in BY_TAG and _is_refusal(r)}
+    results = [CheckResult(WARN, "permissions", text) for t in targets for text in t.unchecked()]
     for action, texts in errors.items():
         count = sum(a == action for a, _ in checks)
         text = messages.refusals(texts, count) if texts else messages.permitted(count)
-        lines.append(Line(FAIL if texts else OK, f"permission ec2:{action}", text))
-    return [*lines, *(t.tag_condition() for t in refused.values() if t.instance)]
+        results.append(CheckResult(FAIL if texts else OK, f"permission ec2:{action}", text))
+    return [*results, *(t.tag_condition() for t in refused.values() if t.instance)]
 
 
 def _is_refusal(result: Optional[FenceError]) -> bool:
-    return isinstance(result, ApiError) and result.unallowed
+    return isinstance(result, ApiError) and result.denied_by_own_policy

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from typing import Dict, List, Tuple
 
-from . import backup_tags, messages, rules
+from . import messages
+from .context import Context
+from .core import backup, isolation
+from .core.model import Instance
+from .core.protocol import READ_ONCE_MORE_SECONDS
 from .errors import Category, FenceError
 from .instances import one_word
-from .rules import Instance
 from .settings import is_instance_id
-from .toolbox import READ_ONCE_MORE_SECONDS, Toolbox
 
 log = logging.getLogger(__name__)
 
@@ -18,50 +20,51 @@ MONITOR_CALLS = 3  # with a second look, which is left out beyond
 STATES = {"running": "on", "stopped": "off"}
 
 
-def resolve(tools: Toolbox) -> Dict[str, str]:
+def resolve(context: Context) -> Dict[str, str]:
     """The instance ID of each ``plug``, in order: of an ID itself, a name is looked up.
 
     Raises:
         FenceError: a name matches none or several.
     """
-    found: Dict[str, str] = {}
-    for plug in tools.settings.plugs:
+    instance_ids: Dict[str, str] = {}
+    for plug in context.settings.plugs:
         if is_instance_id(plug):
-            found[plug] = plug
+            instance_ids[plug] = plug
             continue
-        matched = tools.instances.named(plug, tools.settings.filters)
+        matched = context.instances.named(plug, context.settings.filters)
         if not matched:  # a stale view, perhaps: once more before that is final
-            tools.deadline.pause(READ_ONCE_MORE_SECONDS)
-            matched = tools.instances.named(plug, tools.settings.filters)
+            context.deadline.pause(READ_ONCE_MORE_SECONDS)
+            matched = context.instances.named(plug, context.settings.filters)
         if not matched:
             raise messages.no_such_name(plug)
         if len(matched) > 1:
             raise messages.ambiguous_name(plug, matched)
-        found[plug] = matched[0]
-    return found
+        instance_ids[plug] = matched[0]
+    return instance_ids
 
 
-def status(tools: Toolbox, plugs: List[str]) -> Dict[str, bool]:
+def status(context: Context, plugs: List[str]) -> Dict[str, bool]:
     """For each plug: is it off? By one read of all of them.
 
     Raises:
         FenceError: the read failed, or an instance is not there: never a guess.
     """
-    found = _read_all(tools, plugs)
-    return {p: rules.is_off(found[p], backup_tags.read(found[p]), tools.policy) for p in plugs}
+    instances = _read_all(context, plugs)
+    return {p: isolation.is_off(instances[p], backup.read(instances[p]), context.spec) for p in plugs}
 
 
-def _read_all(tools: Toolbox, ids: List[str]) -> Dict[str, Instance]:
-    found = tools.instances.read(ids)
-    if any(i not in found for i in ids):  # a stale view, perhaps: once more before that is final
-        found = {**found, **tools.read_once_more(ids)}
+def _read_all(context: Context, ids: List[str]) -> Dict[str, Instance]:
+    instances = context.instances.read(ids)
+    if any(i not in instances for i in ids):  # a stale view, perhaps: once more before that is final
+        context.deadline.pause(READ_ONCE_MORE_SECONDS)
+        instances = {**instances, **context.instances.read(ids)}
     for instance in ids:
-        if instance not in found:
+        if instance not in instances:
             raise messages.unknown_instance(instance)
-    return found
+    return instances
 
 
-def monitor(tools: Toolbox) -> None:
+def monitor(context: Context) -> None:
     """Prove that fencing would work: credentials, API, groups, and the instance, if ``plug`` names one.
 
     Two calls, whatever the account's size; three for a name (more if it is written in another case), or where
@@ -71,20 +74,22 @@ def monitor(tools: Toolbox) -> None:
     Raises:
         FenceError: it would not.
     """
-    ids = [p for p, i in resolve(tools).items() if p == i]
+    ids = [p for p, i in resolve(context).items() if p == i]
     if ids:
-        _read_all(tools, ids)
-    if not tools.settings.plugs:
-        tools.instances.probe()
-    wanted = tools.policy.harmful
+        _read_all(context, ids)
+    if not context.settings.plugs:
+        context.instances.probe()
+    wanted = context.spec.forbidden_groups
     if not wanted:
         log.warning(messages.monitor_without_secg())
         return
     try:
-        missing = wanted - tools.groups.existing(wanted)
-        if missing and tools.stats.api_calls < MONITOR_CALLS:  # a stale view, perhaps: once more before that is final
-            tools.deadline.pause(READ_ONCE_MORE_SECONDS)
-            missing = wanted - tools.groups.existing(wanted)
+        missing = wanted - context.groups.existing(wanted)
+        if (
+            missing and context.stats.api_calls < MONITOR_CALLS
+        ):  # a stale view, perhaps: once more before that is final
+            context.deadline.pause(READ_ONCE_MORE_SECONDS)
+            missing = wanted - context.groups.existing(wanted)
     except FenceError as error:
         if error.category is not Category.PERMISSION:
             raise
@@ -94,7 +99,7 @@ def monitor(tools: Toolbox) -> None:
         raise messages.groups_missing(missing)
 
 
-def listed(tools: Toolbox) -> Dict[str, Tuple[str, str]]:
+def listed(context: Context) -> Dict[str, Tuple[str, str]]:
     """ID -> (name, on|off|unknown) of every instance that matches ``filter``; all of them or an error."""
-    rows = tools.instances.listed(tools.settings.filters)
+    rows = context.instances.listed(context.settings.filters)
     return {i: (one_word(name), STATES.get(state, "unknown")) for i, name, state in rows}

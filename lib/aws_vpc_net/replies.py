@@ -101,7 +101,7 @@ class ForeignReply(Exception):
 
     Attributes:
         operation: the API action that was asked for.
-        passing: worth another try. So is any success: whatever sent it may do so for a moment, and a wrong address
+        transient: worth another try. So is any success: whatever sent it may do so for a moment, and a wrong address
             is told by the deadline. So are the statuses that mean "later". Redirections and refusals last.
     """
 
@@ -110,7 +110,7 @@ class ForeignReply(Exception):
         super().__init__(f"HTTP {status}{phrase and ' '}{phrase}: the reply is not {service}'s ({content})")
         self.operation = operation
         self.status = status
-        self.passing = status < 300 or status in (408, 425, 429) or status >= 500
+        self.transient = status < 300 or status in (408, 425, 429) or status >= 500
 
 
 class Parsers:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Callable, Dict, FrozenSet, Iterable, Mapping, Optional, Set
+from typing import Any, Callable, Dict, FrozenSet, Iterable, Mapping, Optional, Set, Tuple
 
 from . import messages
-from .ec2 import Doing, Ec2, at_once
+from .core.model import FrozenMap, Groups
+from .core.protocol import READ_ONCE_MORE_SECONDS
+from .ec2 import CallContext, Ec2, run_concurrently
 from .errors import Category, FenceError
-from .rules import Groups
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ class SecurityGroupOperations:
         def change(interface: str, groups: Groups) -> Callable[[], None]:
             return lambda: self._set(interface, groups, category)
 
-        results = at_once([change(i, g) for i, g in goals.items()])
+        results = run_concurrently([change(i, g) for i, g in goals.items()])
         for result in results:
             if result is not None and not isinstance(result, FenceError):
                 raise result
@@ -37,16 +38,40 @@ class SecurityGroupOperations:
 
     def _set(self, interface: str, groups: Groups, category: Category) -> None:
         names = sorted(groups)
-        doing = Doing(f"set the groups of {interface} to {', '.join(names)}", category)
+        purpose = CallContext(f"set the groups of {interface} to {', '.join(names)}", category)
         self._ec2.call(
             "modify_network_interface_attribute",
-            doing,
+            purpose,
             retry=False,
             NetworkInterfaceId=interface,
             Groups=names,
         )
         self._ec2.stats.add(interfaces_changed=1)
         log.info(messages.groups_set(interface, names))
+
+    def networks(self, groups: Iterable[str]) -> Tuple[FrozenMap[str, FrozenSet[str]], bool]:
+        """The VPCs that each of the groups can be used in; are these all?
+
+        What is not there is looked for once more, as the view may be behind.
+
+        Raises:
+            FenceError: it cannot be told.
+        """
+        wanted = sorted(set(groups))
+        known = self.own_vpcs(wanted)
+        if len(known) < len(wanted):
+            self._ec2.deadline.pause(READ_ONCE_MORE_SECONDS)
+            known.update(self.own_vpcs(wanted))
+        if not known:
+            return FrozenMap(), False
+        complete = True
+        try:
+            for group, vpcs in self.associated(known).items():
+                known[group].update(vpcs)
+        except FenceError as error:
+            log.debug("%s", error.text)
+            complete = False
+        return FrozenMap({g: frozenset(vpcs) for g, vpcs in known.items()}), complete
 
     def existing(self, groups: Iterable[str]) -> FrozenSet[str]:
         """Those of the groups that exist; by filter, so that one unknown group does not fail the call."""
@@ -62,18 +87,18 @@ class SecurityGroupOperations:
         Raises:
             ApiError: it cannot be told, for want of permission or because the SDK knows no associations.
         """
-        found: Dict[str, Set[str]] = {g: set() for g in groups}
-        doing = Doing("look up VPC associations of security groups", Category.RETRIEVAL)
-        given = [{"Name": "group-id", "Values": sorted(found)}]
-        reply = self._ec2.call("describe_security_group_vpc_associations", doing, Filters=given)
+        vpcs: Dict[str, Set[str]] = {g: set() for g in groups}
+        purpose = CallContext("look up VPC associations of security groups", Category.RETRIEVAL)
+        given = [{"Name": "group-id", "Values": sorted(vpcs)}]
+        reply = self._ec2.call("describe_security_group_vpc_associations", purpose, Filters=given)
         for item in reply.get("SecurityGroupVpcAssociations", ()):
-            if item.get("State") == "associated" and item["GroupId"] in found:
-                found[item["GroupId"]].add(item["VpcId"])
-        return found
+            if item.get("State") == "associated" and item["GroupId"] in vpcs:
+                vpcs[item["GroupId"]].add(item["VpcId"])
+        return vpcs
 
     def described(self, groups: Iterable[str]) -> Dict[str, Mapping[str, Any]]:
         """Those of the groups that exist, as EC2 describes them, rules included."""
         wanted = sorted(set(groups))
-        doing = Doing(f"look up security groups {', '.join(wanted)}", Category.RETRIEVAL)
-        reply = self._ec2.call("describe_security_groups", doing, Filters=[{"Name": "group-id", "Values": wanted}])
+        purpose = CallContext(f"look up security groups {', '.join(wanted)}", Category.RETRIEVAL)
+        reply = self._ec2.call("describe_security_groups", purpose, Filters=[{"Name": "group-id", "Values": wanted}])
         return {g["GroupId"]: g for g in reply.get("SecurityGroups", ())}

@@ -9,9 +9,9 @@ from typing import Dict, Iterable, List, Mapping, Optional, Tuple
 from urllib.parse import unquote, urlsplit
 
 from . import logs, messages
+from .core.model import IsolationSpec
 from .errors import FenceError
-from .inputs import READING_SECONDS, SECONDS, STATIC_INTERFACES, boolean, verbosity
-from .rules import Policy
+from .inputs import QUERY_DEADLINE, SECONDS, STATIC_INTERFACES, boolean, verbosity
 
 ACTIONS = (
     "on",
@@ -42,7 +42,7 @@ class Settings:
 
     action: str
     plugs: Tuple[str, ...] = ()
-    policy: Policy = Policy()
+    spec: IsolationSpec = IsolationSpec()
     region: Optional[str] = None
     access_key: Optional[str] = None
     secret_key: Optional[str] = field(default=None, repr=False)
@@ -65,7 +65,7 @@ class Settings:
     warnings: Tuple[str, ...] = ()
 
     @property
-    def changes(self) -> bool:
+    def is_mutating(self) -> bool:
         """Does the action change anything?"""
         return self.action in ("on", "off")
 
@@ -75,11 +75,11 @@ class Settings:
         return self.action == "validate-all" and bool(self.plugs)
 
     @property
-    def looks_up_names(self) -> bool:
+    def needs_name_lookup(self) -> bool:
         """Is there a plug that is no ID, and an action that has to know which instance it is?"""
-        at_once = self.action == "on" and self.unfence_ignore_restore and not self.unfence_poweron
-        needed = self.changes or self.action == "status" or self.preflight
-        return needed and not at_once and any(not is_instance_id(p) for p in self.plugs)
+        is_no_op = self.action == "on" and self.unfence_ignore_restore and not self.unfence_poweron
+        needed = self.is_mutating or self.action == "status" or self.preflight
+        return needed and not is_no_op and any(not is_instance_id(p) for p in self.plugs)
 
     @property
     def secrets(self) -> Tuple[str, ...]:
@@ -89,7 +89,7 @@ class Settings:
     @property
     def seconds(self) -> float:
         """The whole operation's time."""
-        return self.deadline if self.changes else min(self.deadline, READING_SECONDS)
+        return self.deadline if self.is_mutating else min(self.deadline, QUERY_DEADLINE)
 
 
 def seconds(name: str, value: object, least: int) -> int:
@@ -130,19 +130,19 @@ class _Parser:
     def groups(self, name: str) -> Tuple[str, ...]:
         if f"--{name}" not in self.options:
             return ()
-        found = self.items(name, self.text(name) or "")
-        for group in found:
+        groups = self.items(name, self.text(name) or "")
+        for group in groups:
             if not _GROUP.fullmatch(group):
                 raise messages.malformed_group(name, group)
-        return found
+        return groups
 
     def untrack(self, secg: Tuple[str, ...]) -> Optional[str]:
-        found = self.groups("untrack-secg") if self.text("untrack-secg") else ()
-        if len(found) > 1:
+        groups = self.groups("untrack-secg") if self.text("untrack-secg") else ()
+        if len(groups) > 1:
             raise messages.several_untrack()
-        if found and found[0] in secg:
-            raise messages.untrack_in_secg(found[0])
-        return found[0] if found else None
+        if groups and groups[0] in secg:
+            raise messages.untrack_in_secg(groups[0])
+        return groups[0] if groups else None
 
     def plugs(self) -> Tuple[str, ...]:
         separator = str(self.options.get("--plug-separator", ","))
@@ -182,13 +182,13 @@ class _Parser:
         if "--filter" not in self.options:
             return ()
         text = self.text("filter") or ""
-        found: Dict[str, Tuple[str, ...]] = {}
+        filters: Dict[str, Tuple[str, ...]] = {}
         for part in self.items("filter", text, ";"):
             key, equals, value = part.partition("=")
             if not key.strip() or not equals or not value.strip():
                 raise messages.bad_filter(part)
-            found[key.strip()] = self.items("filter", value)
-        return tuple(found.items())
+            filters[key.strip()] = self.items("filter", value)
+        return tuple(filters.items())
 
 
 def is_instance_id(plug: str) -> bool:
@@ -207,10 +207,10 @@ def is_secret_key(text: str) -> bool:
 
 
 def _check_plugs(action: str, plugs: Iterable[str]) -> None:
-    found = list(plugs)
-    if action in ("on", "off", "status") and not found:
+    given = list(plugs)
+    if action in ("on", "off", "status") and not given:
         raise messages.no_plug(action)
-    for plug in found:
+    for plug in given:
         if _LIKE_INSTANCE.fullmatch(plug) and not is_instance_id(plug):
             raise messages.malformed_instance(plug)
         if len(plug) > 255:
@@ -270,7 +270,7 @@ def parse(options: Mapping[str, object]) -> Settings:
     return Settings(
         action=action,
         plugs=plugs,
-        policy=Policy(secg, p.flag("invert-sg-removal"), p.untrack(secg), p.flag("ignore-tag-write-failure")),
+        spec=IsolationSpec(secg, p.flag("invert-sg-removal"), p.untrack(secg), p.flag("ignore-tag-write-failure")),
         region=_region(p.text("region")),
         access_key=access,
         secret_key=secret,

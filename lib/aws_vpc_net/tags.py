@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Mapping
 
-from .backup_tags import LASTFENCE
-from .ec2 import Doing, Ec2
+from .core.backup import LASTFENCE
+from .ec2 import CallContext, Ec2
 from .errors import Category
 
 
@@ -17,14 +17,14 @@ class TagOperations:
 
     def write(self, instance: str, tags: Mapping[str, str]) -> None:
         """Write all of them with one CreateTags: EC2 takes all or none."""
-        doing = Doing(f"write the backup tags of {instance}", Category.TAG)
+        purpose = CallContext(f"write the backup tags of {instance}", Category.TAG)
         given = [{"Key": k, "Value": v} for k, v in tags.items()]
-        self._ec2.call("create_tags", doing, Resources=[instance], Tags=given)
+        self._ec2.call("create_tags", purpose, Resources=[instance], Tags=given)
         self._ec2.stats.add(tags_written=len(tags), chunks=sum(k != LASTFENCE for k in tags))
         self._ec2.stats.lengths.extend(len(value) for value in tags.values())
 
     def delete(self, instance: str, tags: Mapping[str, str]) -> None:
         """Delete these tags where they still hold these values: what another fencer wrote since then stays."""
-        doing = Doing(f"delete the backup tags of {instance}", Category.TAG)
+        purpose = CallContext(f"delete the backup tags of {instance}", Category.TAG)
         given = [{"Key": k, "Value": v} for k, v in tags.items()]
-        self._ec2.call("delete_tags", doing, Resources=[instance], Tags=given)
+        self._ec2.call("delete_tags", purpose, Resources=[instance], Tags=given)

@@ -5,19 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
-from . import backup_tags, group_rules, messages, recording, rules
+from . import messages
+from .context import Context
+from .core import backup, isolation, sg_rules, tag_slots
+from .core.model import Groups, Instance, Interface
+from .core.off import backup_is_optional
 from .dry_run import Check, DryRun
 from .errors import ApiError, FenceError
 from .instances import parse_instance
-from .rules import Groups, Instance, Interface
-from .toolbox import Toolbox
 
 OK, WARN, FAIL = "ok", "warn", "FAIL"
-SIX = ("Ipv6Addresses", "Ipv6Prefixes")  # what an interface with IPv6 has
+IPV6_KEYS = ("Ipv6Addresses", "Ipv6Prefixes")  # what an interface with IPv6 has
 
 
 @dataclass(frozen=True)
-class Line:
+class CheckResult:
     """The result of one check: ``level``, what it is about, and what to know or do."""
 
     level: str
@@ -29,7 +31,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class World:
+class Snapshot:
     """What was read, once, for all plugs; an error in the place of what could not be read."""
 
     instances: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -56,154 +58,157 @@ class World:
 class Target:
     """The checks of one instance."""
 
-    def __init__(self, tools: Toolbox, world: World, plug: str) -> None:
-        self.tools = tools
-        self.policy = tools.policy
-        self.world = world
+    def __init__(self, context: Context, snapshot: Snapshot, plug: str) -> None:
+        self.context = context
+        self.spec = context.spec
+        self.snapshot = snapshot
         self.plug = plug
-        found = world.instance(plug)
-        self.instance = found if found and not found.terminated else None
+        instance = snapshot.instance(plug)
+        self.instance = instance if instance and not instance.terminated else None
         self.interfaces: Sequence[Interface] = ()
         self.originals: Mapping[str, Groups] = {}
         self.goals: Mapping[str, Groups] = {}
         if self.instance:
-            self.book = backup_tags.read(self.instance)
-            self.interfaces = [
-                i for i in self.instance.interfaces if i.groups and not i.managed and not i.unfiltered
-            ]
-            self.originals = rules.backup(self.instance, self.book, self.policy)
+            self.history = backup.read(self.instance)
+            self.interfaces = [i for i in self.instance.interfaces if i.groups and not i.managed and not i.unfiltered]
+            self.originals = isolation.backup_groups(self.instance, self.history, self.spec)
             self.goals = {i.id: self._goal(i) for i in self.interfaces}
 
     def _goal(self, interface: Interface) -> Groups:
-        found = rules.goal(interface.groups, self.policy, self.originals[interface.id])
-        if not self.policy.keep_only:
-            return found
-        usable = frozenset(g for g in found if self.world.usable(g, interface.vpc))
-        return usable or (found if self.world.associated_error else usable)
+        goal = isolation.target_groups(interface.groups, self.spec, self.originals[interface.id])
+        if not self.spec.keep_only:
+            return goal
+        usable = frozenset(g for g in goal if self.snapshot.usable(g, interface.vpc))
+        return usable or (goal if self.snapshot.associated_error else usable)
 
-    def itself(self) -> List[Line]:
+    def check_instance(self) -> List[CheckResult]:
         """Is it there, does it run, can its interfaces be changed?"""
         about = f"instance {self.plug}"
         if self.instance is None:
-            return [Line(FAIL, about, self._missing()), Line(WARN, f"interfaces of {self.plug}", self._depends())]
+            return [
+                CheckResult(FAIL, about, self._missing()),
+                CheckResult(WARN, f"interfaces of {self.plug}", self._depends()),
+            ]
         state = self.instance.state
-        if state != "running" and not self.tools.settings.ignore_instance_state:
-            first = Line(FAIL, about, messages.not_running(self.plug, state).text)
-        elif rules.is_off(self.instance, self.book, self.policy):
-            first = Line(WARN, about, messages.is_fenced_now(state))
+        if state != "running" and not self.context.settings.ignore_instance_state:
+            first = CheckResult(FAIL, about, messages.not_running(self.plug, state).text)
+        elif isolation.is_off(self.instance, self.history, self.spec):
+            first = CheckResult(WARN, about, messages.is_fenced_now(state))
         else:
-            first = Line(OK, about, state)
+            first = CheckResult(OK, about, state)
         return [first, *self._interfaces(self.instance)]
 
     def _missing(self) -> str:
-        if self.plug not in self.world.instances and self.world.instances_error:
-            return self.world.instances_error.text
-        if self.plug in self.world.instances:
+        if self.plug not in self.snapshot.instances and self.snapshot.instances_error:
+            return self.snapshot.instances_error.text
+        if self.plug in self.snapshot.instances:
             return messages.gone_for_good()
         return messages.unknown_instance(self.plug).text
 
     def _depends(self) -> str:
         return messages.depends_on(f"instance {self.plug}")
 
-    def _interfaces(self, instance: Instance) -> List[Line]:
+    def _interfaces(self, instance: Instance) -> List[CheckResult]:
         if not instance.interfaces:
-            return [Line(FAIL, f"interfaces of {self.plug}", messages.no_interfaces(self.plug).text)]
-        lines = []
+            return [CheckResult(FAIL, f"interfaces of {self.plug}", messages.no_interfaces(self.plug).text)]
+        results = []
         for i in instance.interfaces:
             about = f"interface {i.id}"
             if i.managed:
-                lines.append(Line(FAIL, about, messages.managed_interface(self.plug, i.id).text))
+                results.append(CheckResult(FAIL, about, messages.managed_interface(self.plug, i.id).text))
             elif i.unfiltered:
-                lines.append(Line(FAIL, about, messages.unfiltered_interface(self.plug, i.id, i.kind).text))
+                results.append(CheckResult(FAIL, about, messages.unfiltered_interface(self.plug, i.id, i.kind).text))
             elif not i.groups:
-                lines.append(Line(FAIL, about, messages.interface_without_groups(self.plug, i.id).text))
+                results.append(CheckResult(FAIL, about, messages.interface_without_groups(self.plug, i.id).text))
             else:
                 idle = self._tracked_seconds(i.id)
-                lines.append(Line(OK, about, messages.interface_found(i.number - 1, i.vpc, i.groups, idle)))
+                results.append(CheckResult(OK, about, messages.interface_found(i.number - 1, i.vpc, i.groups, idle)))
                 if i.kind in ("efa", "efa-only"):
-                    lines.append(Line(WARN, about, messages.efa_interface(i.kind)))
+                    results.append(CheckResult(WARN, about, messages.efa_interface(i.kind)))
                 elif i.kind != "interface":
-                    lines.append(Line(WARN, about, messages.unknown_interface_type(i.kind)))
-        if self.world.instances[self.plug].get("OutpostArn"):
-            lines.append(Line(WARN, f"interfaces of {self.plug}", messages.on_outpost()))
-        return lines
+                    results.append(CheckResult(WARN, about, messages.unknown_interface_type(i.kind)))
+        if self.snapshot.instances[self.plug].get("OutpostArn"):
+            results.append(CheckResult(WARN, f"interfaces of {self.plug}", messages.on_outpost()))
+        return results
 
-    def tag_condition(self) -> Line:
+    def tag_condition(self) -> CheckResult:
         """The usual cause of a refusal under a policy with conditions: the instance's tags."""
         tags = self.instance.tags if self.instance else {}
-        return Line(WARN, f"tag cluster of {self.plug}", messages.tag_condition(self.plug, tags.get("cluster")))
+        return CheckResult(
+            WARN, f"tag cluster of {self.plug}", messages.tag_condition(self.plug, tags.get("cluster"))
+        )
 
-    def fit(self) -> List[Line]:
+    def check_groups(self) -> List[CheckResult]:
         """Can each interface use the groups that it is to get?"""
         if self.instance is None:
-            return [Line(WARN, f"groups for {self.plug}", self._depends())]
-        if self.world.groups_error is not None:
-            return [Line(WARN, f"groups for {self.plug}", messages.depends_on("groups"))]
-        lines = [*self._fit_secg(), *self._fit_others(), *self._static(self.instance)]
-        error = self.world.associated_error
+            return [CheckResult(WARN, f"groups for {self.plug}", self._depends())]
+        if self.snapshot.groups_error is not None:
+            return [CheckResult(WARN, f"groups for {self.plug}", messages.depends_on("groups"))]
+        results = [*self._check_secg(), *self._check_other_groups(), *self._check_static(self.instance)]
+        error = self.snapshot.associated_error
         if error is not None:  # asked for only where a group is of another VPC than an interface
             unknown = isinstance(error, ApiError) and error.code == "UnknownOperation"
-            lines.append(Line(WARN if unknown else FAIL, "VPC associations of groups", error.text))
-        return lines or [Line(OK, f"groups for {self.plug}", messages.groups_fit())]
+            results.append(CheckResult(WARN if unknown else FAIL, "VPC associations of groups", error.text))
+        return results or [CheckResult(OK, f"groups for {self.plug}", messages.groups_fit())]
 
-    def _fit_secg(self) -> List[Line]:
-        if not self.policy.keep_only:
+    def _check_secg(self) -> List[CheckResult]:
+        if not self.spec.keep_only:
             return []
-        lines = []
+        results = []
         for i in self.interfaces:
-            if not any(self.world.usable(g, i.vpc) for g in self.policy.secg):
-                text = messages.no_group_in_vpc(self.plug, i.id, i.vpc, self.policy.secg).text
-                lines.append(Line(FAIL, f"groups for {i.id}", text))
+            if not any(self.snapshot.usable(g, i.vpc) for g in self.spec.secg):
+                text = messages.no_group_in_vpc(self.plug, i.id, i.vpc, self.spec.secg).text
+                results.append(CheckResult(FAIL, f"groups for {i.id}", text))
         vpcs = {i.vpc for i in self.interfaces}
-        for group in self.policy.secg:
-            if group in self.world.groups and not any(self.world.usable(group, v) for v in vpcs):
-                lines.append(Line(WARN, f"groups for {self.plug}", messages.group_of_no_vpc(group)))
-        return lines
+        for group in self.spec.secg:
+            if group in self.snapshot.groups and not any(self.snapshot.usable(group, v) for v in vpcs):
+                results.append(CheckResult(WARN, f"groups for {self.plug}", messages.group_of_no_vpc(group)))
+        return results
 
-    def _fit_others(self) -> List[Line]:
-        lines = []
+    def _check_other_groups(self) -> List[CheckResult]:
+        results = []
         for i in self.interfaces:
-            static = [(f"interface{i.number - 1}-sg", g) for g in self.tools.settings.static.get(i.number - 1, ())]
-            untrack = [("untrack_secg", self.policy.untrack)] if self.policy.untrack else []
+            static = [(f"interface{i.number - 1}-sg", g) for g in self.context.settings.static.get(i.number - 1, ())]
+            untrack = [("untrack_secg", self.spec.untrack)] if self.spec.untrack else []
             for option, group in [*untrack, *static]:
-                if group in self.world.groups and not self.world.usable(group, i.vpc):
+                if group in self.snapshot.groups and not self.snapshot.usable(group, i.vpc):
                     text = messages.group_of_other_vpc(option, group, i.vpc)
-                    lines.append(Line(FAIL, f"groups for {i.id}", text))
-        return lines
+                    results.append(CheckResult(FAIL, f"groups for {i.id}", text))
+        return results
 
-    def _static(self, instance: Instance) -> List[Line]:
+    def _check_static(self, instance: Instance) -> List[CheckResult]:
         """What ``on`` would say of ``interfaceN-sg``."""
-        static = self.tools.settings.static
+        static = self.context.settings.static
         numbering = {i.number - 1: i.id for i in instance.interfaces}
         missing = [n for n in numbering if n not in static]
         unused = [n for n in static if n not in numbering]
-        cut = [n for n in numbering if n in static and rules.cut(frozenset(static[n]), self.policy)]
-        lines = []
+        cut = [n for n in numbering if n in static and isolation.matches_isolation(frozenset(static[n]), self.spec)]
+        results = []
         if static and missing:
             text = messages.static_gap(self.plug, missing, numbering).text
-            lines.append(Line(FAIL, f"groups for {self.plug}", text))
-        if cut and (self.policy.keep_only or len(cut) == len(numbering)):
+            results.append(CheckResult(FAIL, f"groups for {self.plug}", text))
+        if cut and (self.spec.keep_only or len(cut) == len(numbering)):
             text = messages.static_isolates(f"interface{cut[0]}-sg").text
-            lines.append(Line(FAIL, f"groups for {self.plug}", text))
+            results.append(CheckResult(FAIL, f"groups for {self.plug}", text))
         if unused:
-            lines.append(Line(WARN, f"groups for {self.plug}", messages.static_unused(self.plug, unused)))
-        return lines
+            results.append(CheckResult(WARN, f"groups for {self.plug}", messages.static_unused(self.plug, unused)))
+        return results
 
     # Permissions
 
     def dry_runs(self) -> List[Check]:
         """Every write that the options may ask for, as close to the real call as can be."""
-        dry = DryRun(self.tools.ec2)
-        if self.instance is None and self.world.instances_error is None:
+        dry = DryRun(self.context.ec2)
+        if self.instance is None and self.snapshot.instances_error is None:
             return []
         checks = dry.tags(self.plug, self._sample_tags())
         for i in self.interfaces:
             if self._known(self.goals[i.id]):
                 checks.append(dry.groups(i.id, self._known(self.goals[i.id])))
         checks += [dry.groups(interface, groups) for interface, groups in self._other_groups()]
-        settings = self.tools.settings
+        settings = self.context.settings
         if settings.onfence_poweroff:
-            skips = settings.skip_os_shutdown and self.tools.ec2.knows("StopInstances", "SkipOsShutdown")
+            skips = settings.skip_os_shutdown and self.context.ec2.knows("StopInstances", "SkipOsShutdown")
             checks.append(dry.stop(self.plug, **({"SkipOsShutdown": True} if skips else {})))
         if settings.unfence_poweron:
             checks.append(dry.start(self.plug))
@@ -211,103 +216,109 @@ class Target:
 
     def unchecked(self) -> List[str]:
         """Why some permissions are not checked."""
-        if self.instance is None and self.world.instances_error is None:
+        if self.instance is None and self.snapshot.instances_error is None:
             return [self._depends()]
         if not self.interfaces:
             return [f"ec2:ModifyNetworkInterfaceAttribute {messages.depends_on(f'interfaces of {self.plug}')}"]
         return []
 
     def _known(self, groups: Iterable[str]) -> FrozenSet[str]:
-        if self.world.groups_error is not None:
+        if self.snapshot.groups_error is not None:
             return frozenset(groups)
-        return frozenset(g for g in groups if g in self.world.groups)
+        return frozenset(g for g in groups if g in self.snapshot.groups)
 
     def _other_groups(self) -> List[Tuple[str, Groups]]:
         """Those to pass through and those to go back to: each set once, as calls of this kind are scarce."""
-        found: Dict[Groups, str] = {}
+        interface_of: Dict[Groups, str] = {}
         for i in self.interfaces:
-            static = frozenset(self.tools.settings.static.get(i.number - 1, ()))
+            static = frozenset(self.context.settings.static.get(i.number - 1, ()))
             back = static or self.originals[i.id]
-            through = [frozenset((self.policy.untrack,))] if self.policy.untrack else []
+            through = [frozenset((self.spec.untrack,))] if self.spec.untrack else []
             for groups in [*through, back]:
                 known = self._known(groups)
                 if known and known != self.goals[i.id]:
-                    found.setdefault(known, i.id)
-        return [(interface, groups) for groups, interface in found.items()]
+                    interface_of.setdefault(known, i.id)
+        return [(interface, groups) for groups, interface in interface_of.items()]
 
     def _sample_tags(self) -> Dict[str, str]:
         """Keys as ``off`` would write them: a policy may look at keys."""
-        return {backup_tags.LASTFENCE: "0", f"{backup_tags.PREFIX}{self.plug}_0_1_0": "{}"}
+        return {backup.LASTFENCE: "0", f"{backup.PREFIX}{self.plug}_0_1_0": "{}"}
 
     # What off would do
 
-    def effects(self) -> List[Line]:
+    def check_impact(self) -> List[CheckResult]:
         """Room for the record, what would be removed, what would survive."""
         if self.instance is None:
-            return [Line(WARN, f"tags, removal and connections of {self.plug}", self._depends())]
-        stop = self._stop() if self.tools.settings.onfence_poweroff else []
+            return [CheckResult(WARN, f"tags, removal and connections of {self.plug}", self._depends())]
+        stop = self._stop() if self.context.settings.onfence_poweroff else []
         return [self._room(self.instance), *self._removal(self.instance), self._connections(), *stop]
 
-    def _room(self, instance: Instance) -> Line:
+    def _room(self, instance: Instance) -> CheckResult:
         about = f"tags of {self.plug}"
         try:
-            plan = recording.plan(self.tools, instance, self.originals)
-        except FenceError as error:
-            may = recording.may_be_missing(self.tools, instance)
-            return Line(WARN if may else FAIL, about, error.text)
+            time = backup.next_time(0, instance)
+            needed = tag_slots.make_backup(instance, self.originals, time, self.spec)
+        except tag_slots.NoRoom as error:
+            static = self.context.settings.static
+            may = backup_is_optional(self.spec, static, len(instance.interfaces))
+            return CheckResult(
+                WARN if may else FAIL, about, messages.no_room(self.plug, error.needed, error.free).text
+            )
         used = sum(not k.startswith("aws:") for k in instance.tags)
-        return Line(OK, about, messages.room(len(plan.tags), backup_tags.TAG_LIMIT - used))
+        return CheckResult(OK, about, messages.room(len(needed.tags), tag_slots.TAG_LIMIT - used))
 
-    def _removal(self, instance: Instance) -> List[Line]:
-        if self.policy.keep_only:
+    def _removal(self, instance: Instance) -> List[CheckResult]:
+        if self.spec.keep_only:
             return []
         about = f"removal on {self.plug}"
-        lines = [
-            Line(FAIL, about, messages.nothing_left(self.plug, i.id, i.groups).text)
+        results = [
+            CheckResult(FAIL, about, messages.nothing_left(self.plug, i.id, i.groups).text)
             for i in self.interfaces
             if not self.goals[i.id]
         ]
-        if rules.something_to_remove(instance, self.policy):
-            where = {i.id: i.groups & self.policy.named for i in self.interfaces}
-            return lines or [Line(OK, about, messages.would_remove({k: v for k, v in where.items() if v}))]
-        if not rules.has_record(instance, self.book, self.policy):
-            lines.append(Line(FAIL, about, messages.nothing_to_remove(self.plug).text))
-        return lines
+        if isolation.has_groups_to_remove(instance, self.spec):
+            where = {i.id: i.groups & self.spec.named for i in self.interfaces}
+            return results or [CheckResult(OK, about, messages.would_remove({k: v for k, v in where.items() if v}))]
+        if not isolation.has_backup(instance, self.history, self.spec):
+            results.append(CheckResult(FAIL, about, messages.nothing_to_remove(self.plug).text))
+        return results
 
-    def _stop(self) -> List[Line]:
+    def _stop(self) -> List[CheckResult]:
         """What StopInstances would refuse though a dry run of it passes."""
         about = f"stop of {self.plug}"
-        raw = self.world.instances[self.plug]
-        protected = self.world.protected[self.plug]
-        lines = []
+        raw = self.snapshot.instances[self.plug]
+        protected = self.snapshot.protected[self.plug]
+        results = []
         if isinstance(protected, FenceError):
-            lines.append(Line(WARN, about, messages.protection_unchecked(protected.text)))
+            results.append(CheckResult(WARN, about, messages.protection_unchecked(protected.text)))
         elif protected:
-            lines.append(Line(FAIL, about, messages.stop_protected()))
+            results.append(CheckResult(FAIL, about, messages.stop_protected()))
         if raw.get("RootDeviceType") == "instance-store":
-            lines.append(Line(FAIL, about, messages.instance_store()))
+            results.append(CheckResult(FAIL, about, messages.instance_store()))
         if raw.get("InstanceLifecycle") == "spot":
-            lines.append(Line(WARN, about, messages.spot_instance()))
-        return lines or [Line(OK, about, messages.can_be_stopped())]
+            results.append(CheckResult(WARN, about, messages.spot_instance()))
+        return results or [CheckResult(OK, about, messages.can_be_stopped())]
 
     def _tracked_seconds(self, interface: str) -> Optional[int]:
         """How long an idle TCP connection is tracked; None: nothing is set, so EC2's default holds."""
-        shown = {e["NetworkInterfaceId"]: e for e in self.world.instances[self.plug].get("NetworkInterfaces", ())}
+        shown = {e["NetworkInterfaceId"]: e for e in self.snapshot.instances[self.plug].get("NetworkInterfaces", ())}
         seconds = shown.get(interface, {}).get("ConnectionTrackingConfiguration", {}).get("TcpEstablishedTimeout")
         return None if seconds is None else int(seconds)
 
-    def _connections(self) -> Line:
+    def _connections(self) -> CheckResult:
         about = f"established connections of {self.plug}"
-        untrack = self.policy.untrack
+        untrack = self.spec.untrack
         if untrack is None:
             idle = {i.id: self._tracked_seconds(i.id) for i in self.interfaces}
-            return Line(WARN, about, messages.would_survive(self.tools.settings.onfence_poweroff, idle))
-        if untrack not in self.world.groups:
-            return Line(
-                WARN, about, messages.depends_on(f"group {untrack}" if not self.world.groups_error else "groups")
+            return CheckResult(WARN, about, messages.would_survive(self.context.settings.onfence_poweroff, idle))
+        if untrack not in self.snapshot.groups:
+            return CheckResult(
+                WARN, about, messages.depends_on(f"group {untrack}" if not self.snapshot.groups_error else "groups")
             )
-        six = any(e.get(k) for e in self.world.instances[self.plug].get("NetworkInterfaces", ()) for k in SIX)
-        lacking = group_rules.lacking(group_rules.read(self.world.groups[untrack]), six)
-        if lacking:
-            return Line(FAIL, about, messages.untracks_not_all(untrack, lacking))
-        return Line(OK, about, messages.would_be_cut(untrack, six))
+        ipv6 = any(
+            e.get(k) for e in self.snapshot.instances[self.plug].get("NetworkInterfaces", ()) for k in IPV6_KEYS
+        )
+        missing_rules = sg_rules.missing_rules(sg_rules.read(self.snapshot.groups[untrack]), ipv6)
+        if missing_rules:
+            return CheckResult(FAIL, about, messages.untracks_not_all(untrack, missing_rules))
+        return CheckResult(OK, about, messages.would_be_cut(untrack, ipv6))

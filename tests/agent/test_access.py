@@ -29,6 +29,8 @@ HOSTS.append("sts.amazonaws.com:443")  # where older SDKs ask
 PORTAL = "portal.sso.eu-central-1.amazonaws.com:443"
 EXPIRES = "2036-01-01T00:00:00Z"
 PASSWORD = "p@ss/w:rd+&%'#?"
+# An address of a network device that is not there: "no such host", said without asking a name server.
+NO_SUCH_HOST = "http://[fe80::1%25nowhere]"
 
 
 @pytest.fixture(scope="session")
@@ -522,3 +524,20 @@ def test_an_endpoint_that_is_named_is_used_whatever_else_is_set(agent, ec2, keep
     use(agent, which)
     agent.env.update({**FIPS, **DUAL})
     assert agent.command("status", ec2.world.nodes["node1"], **keep).code == 0
+
+
+@pytest.mark.parametrize("action", ["off", "on", "status", "monitor", "list"])
+def test_no_credentials_anywhere(agent, ec2, keep, action):
+    result = agent.command(action, ec2.world.nodes["node1"], access_key=None, secret_key=None, **keep)
+    assert result.code == 1
+    assert "authentication error" in result.last
+    assert "check the credentials" in result.last
+    assert ec2.calls == []
+
+
+def test_no_such_host(agent, ec2, keep):
+    result = agent.command("status", ec2.world.nodes["node1"], endpoint_url=NO_SUCH_HOST, **keep)
+    assert result.code == 1
+    assert "region error" in result.last
+    assert "no such host; check region and endpoint_url" in result.last
+    assert result.seconds < 5, "no use in trying again"

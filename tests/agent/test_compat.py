@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from world_of import is_cut
+from assertions import is_cut
 
 
 @pytest.mark.parametrize("which", ["BOTO3_OLDEST", "BOTO3_NEWEST"])

@@ -8,8 +8,8 @@ import sys
 import time
 
 import pytest
+from assertions import is_cut
 from test_access import EXPIRES, files, temporary, use
-from world_of import is_cut
 
 SDKS = ["distribution", "oldest", "newest"]
 SECONDS = 20  # for what a condition is waited for

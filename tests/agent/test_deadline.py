@@ -11,15 +11,15 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from assertions import groups, is_cut, our_tags
 from ec2.faults import Delay, Stall, Trickle
 from result import Result
 from tarpit import HEAD, Tarpit
-from world_of import groups, is_cut, our_tags
 
 DEADLINE = 8  # seconds; enough to get to what hangs, on a busy machine too
 LIMIT = 60  # seconds after which it hangs
 CHANGE = "ModifyNetworkInterfaceAttribute"
-NO_NAMES = Path(__file__).with_name("no_names.py")
+HANGING_DNS = Path(__file__).with_name("hanging_dns.py")
 
 
 @pytest.fixture
@@ -80,10 +80,10 @@ def gave_up(result, latest=DEADLINE + 3, word="deadline error"):
     assert "Traceback" not in result.err
 
 
-def no_names(folder):
+def hanging_dns(folder):
     """The words before a program's that let every look-up of a name hang."""
     root = [] if os.geteuid() == 0 else ["--map-root-user"]
-    return ["unshare", "--mount", "--net", *root, sys.executable, str(NO_NAMES), str(folder)]
+    return ["unshare", "--mount", "--net", *root, sys.executable, str(HANGING_DNS), str(folder)]
 
 
 def slow(folder, name):
@@ -128,7 +128,7 @@ def test_a_machine_that_holds_it_up(agents, ec2, keep, node, pits, tmp_path):
     """Names that nobody looks up, modules on a disk that hangs, credentials that come a byte a second."""
     options = {**keep, "deadline": DEADLINE}
     names = {**options, "endpoint_url": "http://ec2.invalid"}
-    agents.start("names", "off", node, before=no_names(tmp_path), options=names)
+    agents.start("names", "off", node, before=hanging_dns(tmp_path), options=names)
     for module in ("boto3", "botocore"):
         agents.start(module, "off", node, options=options, PYTHONPATH=slow(tmp_path, module))
     keys = {**options, "access_key": None, "secret_key": None}

@@ -4,7 +4,7 @@ import json
 import random
 
 import pytest
-from world_of import groups, is_cut, our_tags
+from assertions import groups, is_cut, our_tags
 
 EARLIER = 1700000000
 

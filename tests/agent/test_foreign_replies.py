@@ -3,9 +3,9 @@
 import os
 
 import pytest
+from assertions import groups, is_cut, our_tags
 from ec2.faults import Page
 from test_access import use
-from world_of import groups, is_cut, our_tags
 
 XHTML = b'<?xml version="1.0"?><!-- a --><html xmlns="http://www.w3.org/1999/xhtml"><title>Log in</title></html>'
 DESCRIBED = b'<DescribeTagsResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"/>'

@@ -14,9 +14,9 @@ from xml.etree import ElementTree
 
 import boto3
 import pytest
+from assertions import groups, our_tags
 from ec2.keys import AccessKey
 from unit.pages import DOC, TOP, blocks, operators_blocks, path, text
-from world_of import groups, our_tags
 
 EXAMPLE = "0123456789abcdef"
 NEEDED = {

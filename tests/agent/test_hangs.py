@@ -7,8 +7,8 @@ import time
 from contextlib import contextmanager
 
 import pytest
+from assertions import is_cut
 from ec2.faults import Stall, Throttle
-from world_of import is_cut
 
 LIMIT = 20  # seconds after which it hangs
 

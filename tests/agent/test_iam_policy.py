@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from world_of import our_tags
+from assertions import our_tags
 
 POLICY = Path(__file__).parents[2] / "doc" / "iam-policy.json"
 TAG = {"cluster": "one"}

@@ -6,11 +6,11 @@ import socket
 import time
 
 import pytest
+from assertions import is_cut
 from ec2 import AccessKey, Hook, Imds
 from ec2.transport import Transport
 from ec2.wire import Reply
 from test_access import EXPIRES, files, pair, temporary, use
-from world_of import is_cut
 
 SDKS = ["distribution", "oldest", "newest"]
 FORM = "%Y-%m-%dT%H:%M:%SZ"

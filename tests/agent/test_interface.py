@@ -1,7 +1,7 @@
 """The command line, stdin and documentation, as the fencing library and Pacemaker have them."""
 
 import pytest
-from world_of import changes
+from assertions import changes
 
 SECG = "sg-0123456789abcdef0"
 PLUG = "i-0123456789abcdef0"

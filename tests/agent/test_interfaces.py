@@ -3,9 +3,9 @@
 import os
 
 import pytest
+from assertions import groups, is_cut, our_tags
 from ec2.edit import secondary_interface
 from ec2.faults import Error, Hook
-from world_of import groups, is_cut, our_tags
 
 CHANGE = "ModifyNetworkInterfaceAttribute"
 

@@ -8,8 +8,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from assertions import is_cut
 from ec2 import Error
-from world_of import is_cut
 
 
 def off(agent, ec2, keep, **options):

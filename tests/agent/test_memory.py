@@ -1,7 +1,7 @@
 """So little memory that not all of it works: no traceback, a line if at all possible, and no lie in the exit code."""
 
 import pytest
-from world_of import groups, is_cut, our_tags
+from assertions import groups, is_cut, our_tags
 
 LIMITS = range(24, 264, 24)  # MB of address space; from not even Python's modules to enough for all
 

@@ -8,9 +8,9 @@ import subprocess
 import time
 
 import pytest
+from assertions import is_cut
 from ec2 import Error, Throttle
 from prometheus_client.parser import text_string_to_metric_families
-from world_of import is_cut
 
 MARK = "# Written by fence_aws_vpc_net"
 

@@ -2,9 +2,9 @@
 
 import boto3
 import pytest
+from assertions import is_cut
 from botocore.config import Config
 from ec2.faults import Stall
-from world_of import is_cut
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import signal
 import threading
 
 import pytest
+from assertions import groups, is_cut, our_tags
 from ec2 import AccessKey
 from ec2.faults import Error, Garbage, Hook, LoseReply, Reset, ServerError, Stall, Throttle, Truncate
-from world_of import groups, is_cut, our_tags
 
 CALLS = ["DescribeInstances", "CreateTags", "ModifyNetworkInterfaceAttribute"]
 PASSING = [Throttle, ServerError, Reset, LoseReply, Garbage, Truncate, lambda: LoseReply(reset=True)]
@@ -109,6 +109,34 @@ def test_static_groups_for_every_interface_do_without_tags_too(agent, ec2, keep)
     result = agent.command("off", node, interface0_sg=app, interface1_sg=app, **keep)
     assert result.code == 0
     assert any("going on without a backup" in line for line in result.lines)
+
+
+def test_partial_without_a_record_is_left_and_named(agent, ec2, mode):
+    node = ec2.world.nodes["node1"]
+    first, second = ec2.world.interfaces["node1"]
+    before = groups(ec2, node)
+    ec2.key.deny("ec2:CreateTags")
+    ec2.edit.requester_managed(second)
+    result = agent.command("off", node, ignore_tag_write_failure=True, **mode)
+    assert result.code == 1
+    assert "partial error" in result.last
+    assert f"{first} not put back" in result.last
+    assert f"set the groups of {second}" in result.last
+    assert groups(ec2, node)[first] != before[first]
+    assert groups(ec2, node)[second] == before[second]
+    assert our_tags(ec2, node) == {}
+    assert agent.command("status", node, ignore_tag_write_failure=True, **mode).code == 0
+
+
+def test_neither_tags_nor_groups_is_a_failure_that_changes_nothing(agent, ec2, mode):
+    before = ec2.snapshot()
+    ec2.key.deny("ec2:CreateTags")
+    ec2.key.deny("ec2:ModifyNetworkInterfaceAttribute")
+    result = agent.command("off", ec2.world.nodes["node1"], ignore_tag_write_failure=True, **mode)
+    assert result.code == 1
+    assert "permission error" in result.last
+    assert "allow ec2:ModifyNetworkInterfaceAttribute" in result.last
+    assert ec2.snapshot() == before
 
 
 def test_a_refused_interface_fails_it_and_the_other_is_put_back(agent, ec2, mode):

@@ -11,7 +11,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from world_of import is_cut
+from assertions import is_cut
 
 AGENT = Path(os.environ.get("AGENT", "build/install/sbin/agent"))
 TREE = AGENT.parents[2] / "tree"

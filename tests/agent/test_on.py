@@ -3,8 +3,8 @@
 import json
 
 import pytest
+from assertions import groups, is_cut, our_tags
 from ec2.faults import Delay, Garbage, Hook, LoseReply, Reset, ServerError, Throttle
-from world_of import groups, is_cut, our_tags
 
 PASSING = [Throttle, ServerError, Reset, LoseReply, Garbage]
 

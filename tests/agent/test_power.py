@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from world_of import groups, is_cut
+from assertions import groups, is_cut
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import threading
 import time
 
 import pytest
+from assertions import groups, is_cut, our_tags
 from ec2 import AccessKey
 from ec2.faults import Delay, Error, Fault, Hook, Reset, Throttle
 from ec2.wire import success_reply
-from world_of import groups, is_cut, our_tags
 
 CHANGE = "ModifyNetworkInterfaceAttribute"
 LIMIT = 30  # seconds that nothing here takes

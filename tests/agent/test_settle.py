@@ -3,8 +3,8 @@
 import time
 
 import pytest
+from assertions import is_cut, our_tags
 from ec2.faults import Delay, Throttle
-from world_of import is_cut, our_tags
 
 CHANGE = "ModifyNetworkInterfaceAttribute"
 

@@ -5,9 +5,9 @@ import ssl
 from contextlib import contextmanager
 
 import pytest
+from assertions import is_cut
 from ec2.proxy import certificate
 from ec2.transport import TlsTransport
-from world_of import is_cut
 
 from aws_vpc_net.ec2 import _Context
 

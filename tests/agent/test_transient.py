@@ -5,11 +5,11 @@ import os
 import subprocess
 
 import pytest
+from assertions import is_cut
 from ec2.faults import Error
-from world_of import is_cut
 
 from aws_vpc_net import ec2_errors
-from aws_vpc_net.ec2 import Doing
+from aws_vpc_net.ec2 import CallContext
 from aws_vpc_net.errors import Category
 
 # As EC2, STS and services beside them send them; some SDKs and tools show a prefix.
@@ -72,14 +72,14 @@ def test_an_interface_that_is_still_being_attached_is_changed_later(agent, ec2, 
     assert action == "off" or ec2.snapshot() == before
 
 
-@pytest.mark.parametrize("code", sorted({*ec2_errors.PASSING, *ec2_errors.THROTTLED, *ec2_errors.BUSY}))
+@pytest.mark.parametrize("code", sorted({*ec2_errors.TRANSIENT, *ec2_errors.THROTTLED, *ec2_errors.BUSY}))
 def test_only_a_change_that_was_refused_is_rolled_back(code):
     """A throttled change was not made. After what else passes it may have been."""
     reply = {"Error": {"Code": code, "Message": "Try again."}, "ResponseMetadata": {"HTTPStatusCode": 400}}
-    doing = Doing("set groups", Category.MODIFICATION)
-    error = ec2_errors.from_reply(reply, doing, "ModifyNetworkInterfaceAttribute")
-    assert error.passing
-    assert error.unknown == (code in ec2_errors.PASSING)
+    purpose = CallContext("set groups", Category.MODIFICATION)
+    error = ec2_errors.from_reply(reply, purpose, "ModifyNetworkInterfaceAttribute")
+    assert error.transient
+    assert error.outcome_unknown == (code in ec2_errors.TRANSIENT)
 
 
 @pytest.mark.parametrize("code", ["IDPCommunicationError", "Client.RequestLimitExceeded", "SlowDown"])
@@ -107,5 +107,5 @@ def test_what_the_sdk_retries_passes(which):
     assert len(found["throttled"]) >= 13
     assert "IDPCommunicationError" in found["legacy"]
     codes = {*found["transient"], *found["throttled"], *found["legacy"]}
-    assert [code for code in sorted(codes) if not ec2_errors.is_passing(code, 400)] == []
-    assert [status for status in found["statuses"] if not ec2_errors.is_passing("", status)] == []
+    assert [code for code in sorted(codes) if not ec2_errors.is_transient(code, 400)] == []
+    assert [status for status in found["statuses"] if not ec2_errors.is_transient("", status)] == []

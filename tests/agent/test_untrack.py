@@ -5,8 +5,8 @@ import threading
 import time
 
 import pytest
+from assertions import groups, is_cut
 from ec2.faults import Delay, Error, Hook, LoseReply, Reset, ServerError, Throttle
-from world_of import groups, is_cut
 
 
 @pytest.fixture

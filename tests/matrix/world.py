@@ -13,9 +13,9 @@ from ec2.server import Ec2Server
 from ec2.wire import Call, Reply
 
 from aws_vpc_net import backup_tags, ec2, off, on, queries, replies, rules, settings
+from aws_vpc_net.context import create_context
 from aws_vpc_net.deadline import Deadline
 from aws_vpc_net.errors import FenceError
-from aws_vpc_net.toolbox import toolbox
 
 MODES = (
     "keep", "remove", "keep+untrack", "remove+untrack", "keep+ignore", "remove+ignore", "keep+static",
@@ -230,20 +230,20 @@ class Scene:
         self.killing = kill
         chosen = self.settings(action, **changes)
         began = clock()
-        tools = toolbox(chosen, Deadline(chosen.seconds, began, clock))
+        context = create_context(chosen, Deadline(chosen.seconds, began, clock))
         if chosen.api_seconds == API_SECONDS:
-            tools.ec2._attempt_seconds = ATTEMPT_SECONDS
+            context.ec2._attempt_seconds = ATTEMPT_SECONDS
         outcome = Outcome(0)
         try:
             if action == "off":
-                (fence,) = off.prepare(tools, [self.node])
-                off.run(tools, fence)
+                (fence,) = off.prepare(context, [self.node])
+                off.run(context, fence)
                 if chosen.onfence_poweroff and not fence.target.terminated:
-                    off.power_off(tools, [self.node])
+                    off.power_off(context, [self.node])
             elif action == "on":
-                on.run(tools, self.node)
+                on.run(context, self.node)
             else:
-                outcome.code = 2 if queries.status(tools, [self.node])[self.node] else 0
+                outcome.code = 2 if queries.status(context, [self.node])[self.node] else 0
         except FenceError as error:
             outcome = Outcome(1, str(error), error.category.value)
         except BaseException as error:  # noqa: BLE001 - Killed, or what must not happen

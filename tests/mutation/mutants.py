@@ -9,7 +9,7 @@ from typing import Tuple
 AGENT = "agents/aws_vpc_net/fence_aws_vpc_net.py"
 RULES, TAGS, MACHINE = "unit/test_rules.py", "unit/test_backup_tags.py", "unit/test_state_machine.py"
 FAULTS, RACES, ON = "agent/test_off_faults.py", "agent/test_races.py", "agent/test_on.py"
-JOURNEY, REFUSALS, QUERIES = "agent/test_journey.py", "agent/test_refusals.py", "agent/test_queries.py"
+LIFECYCLE, REFUSALS, QUERIES = "agent/test_lifecycle.py", "agent/test_refusals.py", "agent/test_queries.py"
 UNTRACK, FACES, BAD = "agent/test_untrack.py", "agent/test_interfaces.py", "agent/test_bad_input.py"
 
 
@@ -48,9 +48,9 @@ MUTANTS = (
     _m("off without a record of what was removed", "rules.py", "return policy.keep_only or policy.without_record or has_record(instance, book, policy)", "return True", RULES),
     _m("any record proves a fence", "rules.py", "r is not None and r & policy.named for r", "r is not None for r", RULES),
     _m("a terminated instance is on", "rules.py", "    if instance.terminated:\n        return True\n", "", RULES),
-    _m("status: an error of the API is OFF", "queries.py", "    found = _read_all(tools, plugs)\n", "    try:\n        found = _read_all(tools, plugs)\n    except FenceError as error:\n        if error.category is Category.INSTANCE:\n            raise\n        return dict.fromkeys(plugs, True)\n", f"{QUERIES}::test_reading_actions_end_within_fourteen_seconds"),
-    _m("status: an error of the API is ON", "queries.py", "    found = _read_all(tools, plugs)\n", "    try:\n        found = _read_all(tools, plugs)\n    except FenceError as error:\n        if error.category is Category.INSTANCE:\n            raise\n        return dict.fromkeys(plugs, False)\n", f"{QUERIES}::test_reading_actions_end_within_fourteen_seconds"),
-    _m("status: an unknown instance is ON", "queries.py", "    found = _read_all(tools, plugs)\n    return", "    found = tools.instances.read(plugs)\n    if len(found) < len(plugs):\n        return dict.fromkeys(plugs, False)\n    return", f"{QUERIES}::test_status_of_an_unknown_instance_is_an_error"),
+    _m("status: an error of the API is OFF", "queries.py", "    instances = _read_all(context, plugs)\n", "    try:\n        instances = _read_all(context, plugs)\n    except FenceError as error:\n        if error.category is Category.INSTANCE:\n            raise\n        return dict.fromkeys(plugs, True)\n", f"{QUERIES}::test_reading_actions_end_within_fourteen_seconds"),
+    _m("status: an error of the API is ON", "queries.py", "    instances = _read_all(context, plugs)\n", "    try:\n        instances = _read_all(context, plugs)\n    except FenceError as error:\n        if error.category is Category.INSTANCE:\n            raise\n        return dict.fromkeys(plugs, False)\n", f"{QUERIES}::test_reading_actions_end_within_fourteen_seconds"),
+    _m("status: an unknown instance is ON", "queries.py", "    instances = _read_all(context, plugs)\n    return", "    instances = context.instances.read(plugs)\n    if len(instances) < len(plugs):\n        return dict.fromkeys(plugs, False)\n    return", f"{QUERIES}::test_status_of_an_unknown_instance_is_an_error"),
     # --- what is recorded
     _m("a backup of isolated groups", "rules.py", "on_record if kept and on_record is not None else i.groups", "i.groups", RULES),
     _m("a backup of the untracking group", "rules.py", "kept = isolated(i, instance, book, policy) or between_steps(i.groups, policy)", "kept = isolated(i, instance, book, policy)", RULES),
@@ -79,8 +79,8 @@ MUTANTS = (
     _m("isolated though the record was refused", "recording.py", "return tools.policy.without_record or all(", "return True or all(", f"{FAULTS}::test_without_permission_to_write_tags_nothing_is_isolated"),
     _m("groups change before the record", "off.py", "    recorded = recording.record(", f"    tools.groups.set_groups(fence.goals, {MODIFY})\n    recorded = recording.record(", f"{FAULTS}::test_without_permission_to_write_tags_nothing_is_isolated"),
     _m("untracking before the record", "off.py", "    recorded = recording.record(", f"    if tools.policy.untrack:\n        tools.groups.set_groups(dict.fromkeys(fence.goals, frozenset((tools.policy.untrack,))), {MODIFY})\n    recorded = recording.record(", f"{UNTRACK}::test_untrack_all_then_isolate_all_then_read", f"{UNTRACK}::test_no_record_no_opening"),
-    _m("the stop comes first", AGENT, "            for each in () if self._isolated else self._plugs:\n", "            off.power_off(self.tools, self._plugs)\n            for each in () if self._isolated else self._plugs:\n", "agent/test_power.py::test_an_instance_that_cannot_be_stopped_is_fenced_with_a_warning", f"{JOURNEY}::test_poweroff_stops_the_instance_after_it_is_isolated"),
-    _m("already off is an answer", AGENT, '            return "on"\n', '            return "off" if all(queries.status(self.tools, self._plugs).values()) else "on"\n', "agent/test_power.py::test_poweroff_also_of_an_instance_that_is_isolated_already"),
+    _m("the stop comes first", AGENT, "            for each in () if self._isolated else self._plugs:\n", "            off.power_off(self.context, self._plugs)\n            for each in () if self._isolated else self._plugs:\n", "agent/test_power.py::test_an_instance_that_cannot_be_stopped_is_fenced_with_a_warning", f"{LIFECYCLE}::test_poweroff_stops_the_instance_after_it_is_isolated"),
+    _m("already off is an answer", AGENT, '            return "on"\n', '            return "off" if all(queries.status(self.context, self._plugs).values()) else "on"\n', "agent/test_power.py::test_poweroff_also_of_an_instance_that_is_isolated_already"),
     # --- refusals
     _m("self-fencing", "off.py", "    if own in plugs:", "    if False:", f"{REFUSALS}::test_this_machine_itself"),
     _m("a fenced machine may fence", "off.py", "if own and rules.is_fenced_fencer(", "if False and rules.is_fenced_fencer(", f"{REFUSALS}::test_a_machine_that_is_fenced_itself_fences_nobody"),
@@ -97,9 +97,9 @@ MUTANTS = (
     _m("off says what status would not", "isolation.py", "return bool(seen.interfaces) and not self.nothing_removed", "return bool(seen.interfaces)", f"{FACES}::test_the_only_interface_with_the_group_and_its_record_go_away"),
     _m("the record of an interface that went away does not count", "rules.py", "for r in [*found, *gone])", "for r in found)", f"{FACES}::test_the_only_interface_with_the_group_goes_away_after_the_fence"),
     _m("put back without knowing where to", "isolation.py", "for i in seen.interfaces} & set(self.before)", "for i in seen.interfaces}", f"{FACES}::test_an_interface_that_the_proof_of_the_record_lacked_is_not_put_back_blindly"),
-    _m("syslog is waited for", "outputs.py", "        self._records.put(logging.LogRecord(", "        self._handler.emit(logging.LogRecord(", "agent/test_surroundings.py::test_a_syslog_that_hangs_keeps_no_node_from_being_fenced"),
-    _m("power_wait is time for the operation", AGENT, "Deadline(chosen.seconds, STARTED + delay)", "Deadline(chosen.seconds + wait, STARTED + delay)", "agent/test_surroundings.py::test_the_wait_after_a_plug_is_no_time_for_the_operation"),
-    _m("the wait after a plug is taken from the next one", "ec2.py", "        self._whole.extend(waited)\n", "", "agent/test_surroundings.py::test_the_wait_after_a_plug_is_no_time_for_the_operation"),
+    _m("syslog is waited for", "outputs.py", "        self._records.put(logging.LogRecord(", "        self._handler.emit(logging.LogRecord(", "agent/test_environment.py::test_a_syslog_that_hangs_keeps_no_node_from_being_fenced"),
+    _m("power_wait is time for the operation", AGENT, "Deadline(chosen.seconds, STARTED + delay)", "Deadline(chosen.seconds + wait, STARTED + delay)", "agent/test_environment.py::test_the_wait_after_a_plug_is_no_time_for_the_operation"),
+    _m("the wait after a plug is taken from the next one", "ec2.py", "        self._whole.extend(waited)\n", "", "agent/test_environment.py::test_the_wait_after_a_plug_is_no_time_for_the_operation"),
     _m("a change need not be accepted", "isolation.py", "return accepted and self._is_cut(interface)", "return self._is_cut(interface)", f"{FAULTS}::test_a_change_that_is_never_accepted_is_no_success_though_it_reads_right"),
     _m("an accepted change need not be read", "isolation.py", "return accepted and self._is_cut(interface)", "return accepted", f"{FAULTS}::test_groups_that_never_read_right_are_no_success"),
     _m("some interfaces are enough", "isolation.py", "open_now = [i for i in seen.interfaces if not self._is_done(i)]", "open_now = [] if any(map(self._is_done, seen.interfaces)) else list(seen.interfaces)", f"{FAULTS}::test_an_interface_that_is_opened_again_is_isolated_again", "matrix/test_matrix.py"),
@@ -147,20 +147,20 @@ MUTANTS = (
     _m("secondary interfaces do not count", "instances.py", 'enumerate(raw.get("SecondaryInterfaces", ()),', "enumerate((),", f"{FACES}::test_a_secondary_interface_is_never_isolated_whatever_the_sdk_knows"),
     _m("what the SDK does not know does not count", "replies.py", "    if not dropped and not any(sign in content for sign in SIGNS):", "    if True:", f"{FACES}::test_a_secondary_interface_is_never_isolated_whatever_the_sdk_knows"),
     _m("of several matches the first", "queries.py", "        if len(matched) > 1:", "        if False:", "agent/test_names.py::test_several_matches_are_refused_and_listed"),
-    _m("monitor swallows errors", AGENT, "            queries.monitor(self.tools)\n", "            try:\n                queries.monitor(self.tools)\n            except FenceError:\n                pass\n", f"{QUERIES}::test_monitor_fails_when_fencing_would_fail"),
+    _m("monitor swallows errors", AGENT, "            queries.monitor(self.context)\n", "            try:\n                queries.monitor(self.context)\n            except FenceError:\n                pass\n", f"{QUERIES}::test_monitor_fails_when_fencing_would_fail"),
     _m("monitor does not miss a group", "queries.py", "        raise messages.groups_missing(missing)", "        pass", f"{UNTRACK}::test_monitor_misses_the_untracking_group"),
     # --- time
     _m("no deadline", "deadline.py", "return max(0.0, self._ends - self._clock())", "return self.seconds", f"{FAULTS}::test_tags_that_are_accepted_but_never_seen_isolate_nothing", "agent/test_deadline.py"),
     _m("no watchdog", AGENT, "        timer.start()\n", "        pass\n", "agent/test_deadline.py::test_a_library_that_is_never_loaded_ends_it_before_it_knows_its_options"),
     _m("a call may take for ever", "deadline.py", "    thread.join(seconds)\n", "    thread.join()\n", "agent/test_deadline.py::test_a_call_that_hangs_for_ever_does_not_hold_up_a_success"),
-    _m("passing errors fail at once", "ec2.py", "                elif not error.passing:", "                else:", f"{FAULTS}::test_passing_trouble_does_not_fail_it"),
+    _m("transient errors fail at once", "ec2.py", "                elif not error.transient:", "                else:", f"{FAULTS}::test_passing_trouble_does_not_fail_it"),
     _m("threads are waited for at the end", AGENT, "    finally:\n        end_programs()\n        os._exit(code)", "    finally:\n        [t.join() for t in threading.enumerate() if t.name.endswith('(run)')]\n        os._exit(code)", "agent/test_deadline.py::test_a_call_that_hangs_for_ever_does_not_hold_up_a_success"),
     # --- options
     _m("a boolean that cannot be read is dropped", "inputs.py", "            raise messages.bad_boolean(name, value)", "            pass", "agent/test_interface.py::test_a_boolean_that_cannot_be_read_is_refused_for_every_action"),
     _m("every boolean is true", "inputs.py", "    if text in FALSE:\n        return False\n", "", "agent/test_interface.py::test_a_flag_may_say_its_value_on_the_command_line", "agent/test_interface.py::test_both_spellings_are_read"),
     _m("white space belongs to a group", "settings.py", "parts = [p.strip() for p in text.split(separator)]", "parts = text.split(separator)", "agent/test_interface.py::test_white_space_and_empty_elements_in_lists"),
     _m("secg may be missing", "settings.py", 'if not secg and action in ("off", "status", "validate-all"):', "if False:", "agent/test_interface.py::test_bad_input_is_one_clear_line_and_no_call", BAD),
-    _m("untrack_secg may be within secg", "settings.py", "        if found and found[0] in secg:", "        if False:", f"{BAD}::test_a_mistake_is_one_clear_line_and_changes_nothing[untracking-group-within-secg]"),
-    _m("reboot means on", "settings.py", '        action = "off"\n', '        action = "on"\n', f"{JOURNEY}::test_off_isolates_and_on_brings_back_exactly", JOURNEY),
+    _m("untrack_secg may be within secg", "settings.py", "        if groups and groups[0] in secg:", "        if False:", f"{BAD}::test_a_mistake_is_one_clear_line_and_changes_nothing[untracking-group-within-secg]"),
+    _m("reboot means on", "settings.py", '        action = "off"\n', '        action = "on"\n', f"{LIFECYCLE}::test_off_isolates_and_on_brings_back_exactly", LIFECYCLE),
     _m("secrets in the log", "logs.py", '        text = text.replace(secret, "***")', "        pass", "unit/test_logs.py"),
 )  # fmt: skip

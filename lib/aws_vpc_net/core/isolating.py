@@ -13,13 +13,16 @@ from dataclasses import replace
 from typing import Iterable, Optional, Tuple
 
 from .. import messages
+from ..errors import Category
 from . import backup as tags
 from .isolation import amend_backup, is_untracking, matches_isolation
 from .model import NONE, FrozenMap, Groups
-from .observe import not_rewritten
+from .observe import not_rewritten, observe
 from .protocol import (
     WARNING,
     Change,
+    Changes,
+    Effect,
     Fail,
     Failure,
     Knowledge,
@@ -151,8 +154,20 @@ def give_up_closing(plan: Plan, k: Knowledge) -> Tuple[Knowledge, Notes]:
 # --- the end ---------------------------------------------------------------------------------------------------
 
 
-def end(plan: Plan, k: Knowledge, tick: Tick, ending: Fail) -> Step:
+def close_after_interrupt(plan: Plan, k: Knowledge, effect: Optional[Effect], tick: Tick) -> Knowledge:
+    """What a run knows that ends in the middle of this effect; ``end`` goes on from it."""
+    if isinstance(effect, SetGroups):
+        failure = Failure(Outcome.UNKNOWN, Category.MODIFICATION, "interrupted")
+        unknown = Changes(FrozenMap(dict.fromkeys(effect.goals, failure)))
+        k, _ = observe(plan, k, effect, unknown, tick)
+    return replace(k, ending=Fail(Category.MODIFICATION, "interrupted"))
+
+
+def end(plan: Plan, k: Knowledge, tick: Tick, ending: Optional[Fail] = None) -> Step:
     """Fail, once nothing that this run opened is open, nor can be opened by a change that still arrives."""
+    notes: Notes = ()
+    if tick.reserve_expired:
+        k, notes = give_up_closing(plan, k)
     k = replace(k, phase=Phase.END, ending=k.ending or ending, round=k.round & k.opened)
     step = next_change(plan, k, tick)
     if step is not None and not tick.reserve_expired:
@@ -166,7 +181,7 @@ def end(plan: Plan, k: Knowledge, tick: Tick, ending: Fail) -> Step:
         until = max(k.interfaces[i].untracking.late_until for i in late)
         return Step(SetGroups(Change.ISOLATE, goals), waiting, tick.reserve_ends, not_before=until)
     assert k.ending is not None
-    return Step(k.ending, k, notes=originals_in_doubt(plan, k))
+    return Step(k.ending, k, notes=(*notes, *originals_in_doubt(plan, k)))
 
 
 def originals_in_doubt(plan: Plan, k: Knowledge) -> Notes:

@@ -14,7 +14,7 @@ once more (``_backup_again``).
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Callable, Dict, FrozenSet, List, Mapping, Optional
+from typing import Callable, Container, Dict, FrozenSet, List, Mapping, Optional
 
 from .. import messages
 from ..errors import Category, FenceError
@@ -40,9 +40,10 @@ from .isolation import (
     isolated_without_backup,
     matches_isolation,
 )
-from .model import NONE, FrozenMap, Groups, Instance
+from .model import NONE, FrozenMap, Groups, Instance, IsolationSpec
 from .protocol import (
     INFO,
+    READ_ONCE_MORE_SECONDS,
     WARNING,
     BackupState,
     Change,
@@ -66,7 +67,6 @@ from .protocol import (
 from .reisolating import reisolate, start_reisolating
 from .tag_slots import NoRoom, make_backup
 
-READ_ONCE_MORE_SECONDS = 0.4  # before what is not there is taken to be not there
 # How long a read is repeated that shows interfaces isolated and no backup of that: groups may be behind by seconds
 # while tags are not, as after an "on". Such a node is isolated, or an interface of it is so by nature.
 DOUBT_SECONDS = 8.0
@@ -166,16 +166,16 @@ def _looked_up(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     return _choose_groups(plan, k, target, tick)
 
 
-def backup_is_optional(plan: Plan, interfaces: int) -> bool:
+def backup_is_optional(spec: IsolationSpec, static: Container[int], interfaces: int) -> bool:
     """Did the operator accept that the original groups may not be in the tags?"""
-    return plan.spec.without_backup or all(n in plan.static for n in range(interfaces))
+    return spec.without_backup or all(n in static for n in range(interfaces))
 
 
 def _write_first_backup(
     plan: Plan, k: Knowledge, target: Instance, originals: Mapping[str, Groups], tick: Tick
 ) -> Step:
     """Write the backup of these groups; nothing has been changed so far."""
-    optional = backup_is_optional(plan, len(target.interfaces))
+    optional = backup_is_optional(plan.spec, plan.static, len(target.interfaces))
     if k.phase is not Phase.BACKUP:  # in all, not longer than half of the time
         k = replace(k, phase=Phase.BACKUP, timers=replace(k.timers, patience=tick.share(1 / 2)))
     time = tags.next_time(tick.unix_time, target)
@@ -191,7 +191,7 @@ def _write_first_backup(
 
 def _backup(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     """Written: read until a read shows it and agrees with it."""
-    optional = backup_is_optional(plan, len(k.interfaces))
+    optional = backup_is_optional(plan.spec, plan.static, len(k.interfaces))
     failure = k.failure or k.backup.failure
     if k.failure and k.failure.category is Category.SELF_FENCING:
         return _fail(k, k.failure.category, k.failure.text)

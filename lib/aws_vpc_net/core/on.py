@@ -29,6 +29,7 @@ from .isolation import (
 from .model import NONE, FrozenMap, Groups, Instance, Interface
 from .protocol import (
     INFO,
+    READ_ONCE_MORE_SECONDS,
     WARNING,
     Change,
     DeleteTags,
@@ -50,7 +51,6 @@ from .protocol import (
 from .reisolating import reisolate, start_reisolating
 from .tag_slots import NoRoom
 
-READ_ONCE_MORE_SECONDS = 0.4  # before what is not there is taken to be not there
 READ_AGAIN_SECONDS = 2.0  # how long a read that may be stale is repeated where no other read can tell
 
 

@@ -19,6 +19,7 @@ from .model import NONE, FrozenMap, Groups, Instance, IsolationSpec
 
 Point = float
 DEBUG, INFO, WARNING = 10, 20, 30  # the levels of logging
+READ_ONCE_MORE_SECONDS = 0.4  # before what is not there is taken to be not there
 
 
 # --- what is asked of EC2 --------------------------------------------------------------------------------------

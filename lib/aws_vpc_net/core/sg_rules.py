@@ -68,20 +68,20 @@ def _rules(permission: Mapping[str, Any], outbound: bool) -> Iterator[Rule]:
             )
 
 
-def all_of(rules: Iterable[Rule], outbound: bool, six: bool) -> bool:
+def all_of(rules: Iterable[Rule], outbound: bool, ipv6: bool) -> bool:
     """Is everything let through, in one direction, for IPv4 or IPv6?"""
-    return any(r.outbound == outbound and r.protocol == ALL and r.peer == ANYWHERE[six] for r in rules)
+    return any(r.outbound == outbound and r.protocol == ALL and r.peer == ANYWHERE[ipv6] for r in rules)
 
 
-def lacking(rules: Iterable[Rule], six: bool) -> List[str]:
-    """What is not let through of everything, in words; ``six``: IPv6 counts too. Empty: flows become untracked."""
-    found = list(rules)
-    families = (False, True) if six else (False,)
+def missing_rules(rules: Iterable[Rule], ipv6: bool) -> List[str]:
+    """What is not let through of everything, in words; ``ipv6``: IPv6 counts too. Empty: flows become untracked."""
+    present = list(rules)
+    families = (False, True) if ipv6 else (False,)
     wanted = [Rule(outbound, ALL, None, None, ANYWHERE[f]) for f in families for outbound in (False, True)]
-    return [str(w) for w in wanted if not all_of(found, w.outbound, w.peer == ANYWHERE[True])]
+    return [str(w) for w in wanted if not all_of(present, w.outbound, w.peer == ANYWHERE[True])]
 
 
 def opens_all(rules: Iterable[Rule]) -> bool:
     """Does it let everything through in some direction? Then it isolates nothing."""
-    found = list(rules)
-    return any(all_of(found, outbound, six) for outbound in (False, True) for six in (False, True))
+    present = list(rules)
+    return any(all_of(present, outbound, ipv6) for outbound in (False, True) for ipv6 in (False, True))

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from world_of import changes, groups, is_cut, our_tags
+from assertions import changes, groups, is_cut, our_tags
 
 
 @pytest.fixture(params=["command", "pacemaker"])

@@ -7,8 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from assertions import is_cut
 from tarpit import Tarpit
-from world_of import is_cut
 
 SECRET = "mIsPlAcEdSeCrEt"
 

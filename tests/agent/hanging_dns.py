@@ -1,6 +1,6 @@
 """Run a program where every look-up of a name hangs: a name server that takes questions and never answers.
 
-    unshare --mount --net [--map-root-user] python3 no_names.py FOLDER PROGRAM ARGUMENTS…
+    unshare --mount --net [--map-root-user] python3 hanging_dns.py FOLDER PROGRAM ARGUMENTS…
 
 It is in namespaces of its own: the machine's files and network are as before, and nothing is sent out of them.
 """

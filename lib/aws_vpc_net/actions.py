@@ -1,0 +1,96 @@
+"""off and on of the agent: what is asked of each instance, and in which order several of them are served."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import List, Optional, Sequence
+
+from . import identity, messages
+from .context import Context
+from .core import off, on
+from .core.model import FrozenMap
+from .core.protocol import Instances, Plan, Read
+from .ec2 import RESERVE_SECONDS, run_concurrently
+from .errors import ApiError, FenceError
+from .runner import Runner
+
+log = logging.getLogger(__name__)
+
+# What EC2 or the SDK answers where SkipOsShutdown is not supported.
+NO_SKIP = ("ParamValidationError", "OperationNotPermitted", "UnsupportedOperation", "UnknownParameter")
+
+
+def prepare_off(context: Context, plugs: Sequence[str]) -> List[Runner]:
+    """Read all targets and this machine in one call, and refuse what must be refused before anything changes.
+
+    Raises:
+        FenceError: the refusal.
+    """
+    settings = context.settings
+    own = None if settings.skip_race_check else identity.own_instance(context.ec2.imds)
+    if own is None and not settings.skip_race_check:
+        log.warning(messages.unknown_self())
+    if own in plugs:
+        raise messages.self_fencing(str(own))
+    machines = (*plugs, own) if own else tuple(plugs)
+    asked = context.deadline.now()
+    instances = Instances(FrozenMap(context.instances.read(machines)), asked)
+    runners = [Runner(context, _plan(context, plug, own), off.decide) for plug in plugs]
+    for runner in runners:
+        runner.give(Read(runner.plan.machines), instances)
+        runner.prepare()
+    return runners
+
+
+def _plan(context: Context, plug: str, own: Optional[str], *, restoring: bool = False) -> Plan:
+    settings = context.settings
+    return Plan(
+        id=plug,
+        spec=settings.spec,
+        own=own,
+        static=FrozenMap({n: frozenset(groups) for n, groups in settings.static.items()}),
+        ignore_instance_state=settings.ignore_instance_state,
+        restoring=restoring,
+        ignore_restore=settings.unfence_ignore_restore,
+        power=settings.unfence_poweron if restoring else settings.onfence_poweroff,
+        settle_seconds=settings.settle_seconds,
+        deadline_seconds=settings.deadline,
+        api_seconds=settings.api_seconds,
+    )
+
+
+def restore(context: Context, plug: str) -> None:
+    """Bring one instance back; returning means that it is back.
+
+    Raises:
+        FenceError: it is not, or that was not proven; the backup is kept.
+    """
+    Runner(context, _plan(context, plug, None, restoring=True), on.decide).finish()
+
+
+def power_off(context: Context, plugs: Sequence[str]) -> None:
+    """Stop all that are isolated: at once, and not for long. A failure is a warning: isolation is proven."""
+    context.ec2.limit(context.deadline.now() + RESERVE_SECONDS)
+    run_concurrently([partial(_stop, context, plug) for plug in plugs])
+
+
+def _stop(context: Context, plug: str) -> None:
+    try:
+        if not (context.settings.skip_os_shutdown and _stop_without_guest(context, plug)):
+            context.instances.stop(plug)
+        log.info(messages.stopping(plug))
+    except FenceError as error:
+        log.warning(messages.stop_failed(plug, error.text))
+
+
+def _stop_without_guest(context: Context, plug: str) -> bool:
+    """False if this SDK, or this kind of instance, does not support it."""
+    try:
+        context.instances.stop(plug, SkipOsShutdown=True)
+    except ApiError as error:
+        if error.code not in NO_SKIP:
+            raise
+        log.warning(messages.graceful_stop(plug, error.text))
+        return False
+    return True

@@ -1,0 +1,46 @@
+"""What every action works with: the settings, the operations, the deadline, the counters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+from .core.model import IsolationSpec
+from .deadline import Deadline
+from .ec2 import Ec2, Stats
+from .instances import InstanceOperations
+from .security_groups import SecurityGroupOperations
+from .settings import Settings
+from .tags import TagOperations
+
+
+@dataclass(frozen=True)
+class Context:
+    """The operations of one run on one EC2."""
+
+    settings: Settings
+    ec2: Ec2
+    instances: InstanceOperations
+    groups: SecurityGroupOperations
+    tags: TagOperations
+
+    @property
+    def spec(self) -> IsolationSpec:
+        """What isolated means."""
+        return self.settings.spec
+
+    @property
+    def stats(self) -> Stats:
+        """What was done so far."""
+        return self.ec2.stats
+
+    @property
+    def deadline(self) -> Deadline:
+        """When all must have ended."""
+        return self.ec2.deadline
+
+
+def create_context(settings: Settings, deadline: Deadline, stats: Optional[Stats] = None) -> Context:
+    """The context of these settings. Nothing is called yet."""
+    ec2 = Ec2(settings, deadline, stats or Stats())
+    return Context(settings, ec2, InstanceOperations(ec2), SecurityGroupOperations(ec2), TagOperations(ec2))

@@ -1,0 +1,223 @@
+"""Performs what the core decides: one loop of step, effect, result, until it succeeds, fails, or has to settle.
+
+The core knows no clock, no chance and no EC2; this module gives it all three, and decides nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from typing import Callable, Dict, Iterator, Optional
+
+from .context import Context
+from .core.isolating import close_after_interrupt, end
+from .core.model import FrozenMap
+from .core.observe import observe
+from .core.protocol import (
+    Changes,
+    DeleteTags,
+    Done,
+    Effect,
+    Fail,
+    Failure,
+    Instances,
+    Knowledge,
+    LookUpGroups,
+    Networks,
+    Notes,
+    Outcome,
+    Phase,
+    Plan,
+    Read,
+    Result,
+    SetGroups,
+    Settle,
+    StartInstance,
+    Step,
+    Succeed,
+    Tick,
+    WriteTags,
+)
+from .deadline import backoff
+from .errors import ApiError, Category, FenceError
+
+log = logging.getLogger(__name__)
+
+Decide = Callable[[Plan, Knowledge, Tick], Step]
+CHANGES = (WriteTags, DeleteTags, SetGroups, StartInstance)
+
+
+class Runner:
+    """One off or on of one instance."""
+
+    def __init__(self, context: Context, plan: Plan, decide: Decide) -> None:
+        self.plan = plan
+        self._context = context
+        self._decide = decide
+        self._knowledge = Knowledge()
+        self._pauses: Dict[Phase, Iterator[float]] = {}
+        self._until: Optional[float] = None  # nothing to do before this point in time
+        self._succeeded = False
+
+    @property
+    def terminated(self) -> bool:
+        """Does EC2 show the instance as terminated?"""
+        latest = self._knowledge.latest
+        return latest is not None and latest.terminated
+
+    def give(self, effect: Effect, result: Result) -> None:
+        """The result of an effect that was performed for several instances at once."""
+        self._observe(self._next().knowledge, effect, result)
+
+    def prepare(self) -> None:
+        """Go on until the next step changes something.
+
+        Raises:
+            FenceError: it is refused.
+        """
+        while True:
+            step = self._next()
+            if isinstance(step.action, (*CHANGES, Succeed)):
+                return
+            self._take(step)
+
+    def run(self) -> None:
+        """Go on until it has succeeded, or has nothing to do for a while; then ``finish`` goes on.
+
+        Raises:
+            FenceError: it has failed.
+        """
+        while not self._succeeded and self._until is None:
+            step = self._next()
+            if isinstance(step.action, Succeed):
+                _log(step.notes)
+                self._succeeded = True
+            elif isinstance(step.action, Settle):
+                self._knowledge, self._until = step.knowledge, step.action.until
+            else:
+                self._take(step)
+
+    def finish(self) -> None:
+        """Go on until it has succeeded; wait out what has to settle.
+
+        Raises:
+            FenceError: it has failed.
+        """
+        self.run()
+        while self._until is not None:
+            try:
+                self._pause_until(self._until, self._tick().ends)
+            except BaseException:
+                self._close(self._knowledge, None)
+                raise
+            self._until = None
+            self.run()
+
+    # Steps
+
+    def _next(self) -> Step:
+        return self._decide(self.plan, self._knowledge, self._tick())
+
+    def _take(self, step: Step) -> None:
+        _log(step.notes)
+        action = step.action
+        if isinstance(action, Fail):
+            raise FenceError(action.category, action.text)
+        assert not isinstance(action, (Succeed, Settle))
+        begun = False
+        try:
+            self._wait(step)
+            begun = True
+            self._observe(step.knowledge, action, self._perform(step, action))
+        except BaseException:
+            # An interrupt, or a bug: what this run has opened is closed before anything else.
+            self._close(step.knowledge if begun else self._knowledge, action if begun else None)
+            raise
+
+    def _observe(self, knowledge: Knowledge, effect: Effect, result: Result) -> None:
+        self._knowledge, notes = observe(self.plan, knowledge, effect, result, self._tick())
+        _log(notes)
+
+    def _close(self, knowledge: Knowledge, effect: Optional[Effect]) -> None:
+        ec2 = self._context.ec2
+        k = close_after_interrupt(self.plan, knowledge, effect, self._tick())
+        while not isinstance((step := end(self.plan, k, self._tick())).action, Fail):
+            assert isinstance(step.action, SetGroups)
+            ec2.insist = True
+            self._wait(step)
+            try:
+                result = self._perform(step, step.action)
+            except Exception as error:  # noqa: BLE001 - whatever it is: the node is open to everybody
+                result = unknown_result(step.action, f"{type(error).__name__}: {error}")
+            k, notes = observe(self.plan, step.knowledge, step.action, result, self._tick())
+            _log(notes)
+        _log(step.notes)
+
+    # Time
+
+    def _tick(self) -> Tick:
+        ends, reserve_ends = self._context.ec2.limits
+        now = self._context.deadline.now()
+        return Tick(now, ends, reserve_ends, int(time.time()), random.getrandbits(512))
+
+    def _wait(self, step: Step) -> None:
+        if step.backoff:
+            pauses = self._pauses.setdefault(step.knowledge.phase, backoff(0.1, 2.0))
+            self._pause_until(self._context.deadline.now() + next(pauses), step.ends)
+        self._pause_until(step.not_before, step.ends)
+
+    def _pause_until(self, point: float, ends: float) -> None:
+        time.sleep(max(0.0, min(point, ends) - self._context.deadline.now()))
+
+    # Effects
+
+    def _perform(self, step: Step, effect: Effect) -> Result:
+        context = self._context
+        context.ec2.limit(step.ends)
+        if step.knowledge.opened:
+            context.ec2.insist = True  # on all that closes it again
+        try:
+            if isinstance(effect, Read):
+                asked = context.deadline.now()
+                return Instances(FrozenMap(context.instances.read(effect.ids)), asked)
+            if isinstance(effect, SetGroups):
+                category = Category.RESTORE if self.plan.restoring else Category.MODIFICATION
+                errors = context.groups.set_groups(effect.goals, category)
+                return Changes(FrozenMap({i: failure_of(e) if e else None for i, e in errors.items()}))
+            if isinstance(effect, LookUpGroups):
+                return Networks(*context.groups.networks(effect.groups))
+            if isinstance(effect, WriteTags):
+                context.tags.write(effect.id, effect.tags)
+            elif isinstance(effect, DeleteTags):
+                context.tags.delete(effect.id, effect.tags)
+            else:
+                context.instances.start(effect.id)
+        except FenceError as error:
+            log.debug("%s", error.text)
+            return failure_of(error)
+        return Done()
+
+
+def failure_of(error: FenceError) -> Failure:
+    """What is known of an attempt that failed. Where time was over, it may have taken effect."""
+    if not isinstance(error, ApiError):
+        return Failure(Outcome.UNKNOWN, error.category, error.text)
+    if error.outcome_unknown:
+        outcome = Outcome.UNKNOWN
+    elif error.transient:
+        outcome = Outcome.TRANSIENT
+    else:
+        outcome = Outcome.GONE if error.gone else Outcome.REFUSED
+    return Failure(outcome, error.category, error.text, error.code, error.denied_by_own_policy)
+
+
+def unknown_result(effect: SetGroups, reason: str) -> Changes:
+    """Any of these changes may have taken effect."""
+    failure = Failure(Outcome.UNKNOWN, Category.MODIFICATION, reason)
+    return Changes(FrozenMap(dict.fromkeys(effect.goals, failure)))
+
+
+def _log(notes: Notes) -> None:
+    for note in notes:
+        log.log(note.level, "%s", note.text)
