@@ -237,7 +237,9 @@ def _attached_again(plan: Plan, k: Knowledge, latest: Instance) -> Tuple[Knowled
         return k, []
     goals = groups_to_restore(latest, tags.read(k.first), plan.spec)
     new = {i: Progress(open_groups=g) for i, g in goals.items() if i not in k.interfaces}
-    return replace(k, interfaces=k.interfaces.updated(new)), sorted(new)
+    originals = k.backup.originals.updated({i: goals[i] for i in new})
+    k = replace(k, interfaces=k.interfaces.updated(new), backup=replace(k.backup, originals=originals))
+    return k, sorted(new)
 
 
 def _wrong(k: Knowledge, latest: Instance) -> List[str]:

@@ -1,0 +1,236 @@
+"""What holds at every step of every run, stated over what the run knows: for the search, the simulation, the runner.
+
+Each function says in its docstring what must hold, and returns what is wrong: no texts if nothing is.
+``before`` is what the run knew when it decided, ``step`` is what it decided.
+"""
+
+from __future__ import annotations
+
+from typing import Callable, Dict, FrozenSet, List, Mapping
+
+from . import backup as tags
+from .isolating import rollback_groups
+from .isolation import is_untracking, latest_unfenced, matches_isolation, set_by_fencer
+from .model import NONE, Groups, Instance
+from .protocol import (
+    Change,
+    DeleteTags,
+    Fail,
+    Knowledge,
+    Outcome,
+    Plan,
+    SetGroups,
+    Step,
+    Succeed,
+    Tick,
+    WriteTags,
+)
+
+Texts = List[str]
+
+
+def violations(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
+    """Everything that is wrong with this step."""
+    return [text for check in CHECKS for text in check(plan, before, step, tick)]
+
+
+def backup_precedes_change(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
+    """``off`` changes no group before a read shows a backup that agrees with it."""
+    action = step.action
+    if plan.restoring or not isinstance(action, SetGroups) or plan.spec.without_backup:
+        return []
+    untouched = all(p.outcome is None and not p.possibly_changed for p in before.interfaces.values())
+    written, latest = before.backup.latest, before.latest
+    if not untouched or before.refused or any(p.failure for p in before.interfaces.values()):
+        return []
+    if written is None or latest is None or not before.reads.fresh:
+        return ["groups change before a read has shown the backup"]
+    if not tags.is_visible(written, latest):
+        return ["groups change behind a read that does not show the backup"]
+    groups = {i: g for i, g in latest.groups.items() if i in action.goals and not set_by_fencer(g, plan.spec)}
+    wrong = [i for i, g in groups.items() if written.originals.get(i) != g]
+    return [f"groups change, and the backup does not agree with the proving read: {', '.join(wrong)}"] if wrong else []
+
+
+def open_groups_outrank(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
+    """Groups that a fencer sets are never written as the original ones of an interface that was read open, or of
+    which a backup that was read holds open ones."""
+    action = step.action
+    if not isinstance(action, WriteTags) or action.backup is None:
+        return []
+    wrong = [
+        i
+        for i, groups in action.backup.originals.items()
+        if set_by_fencer(groups, plan.spec) and _known_open(plan, before, i)
+    ]
+    return [f"groups that a fencer sets are written as the original ones of {', '.join(wrong)}"] if wrong else []
+
+
+def _known_open(plan: Plan, k: Knowledge, interface: str) -> bool:
+    for read in (k.first, k.latest):
+        if read is None:
+            continue
+        shown = read.groups.get(interface, NONE)
+        if shown and not set_by_fencer(shown, plan.spec) and read is k.first:
+            return True
+        if latest_unfenced(interface, tags.read(read), plan.spec):
+            return True
+    return False
+
+
+def success_is_proven(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
+    """``off`` succeeds only if the latest attempt on each interface was accepted, and a read that was made after all
+    had settled shows every interface isolated; or on a terminated instance."""
+    latest = before.latest
+    if plan.restoring or not isinstance(step.action, Succeed):
+        return []
+    if latest is None:
+        return ["off succeeds without a read that shows the instance"]
+    if latest.terminated:
+        return []
+    wrong = [
+        i.id
+        for i in latest.interfaces
+        if i.id not in before.interfaces
+        or not before.interfaces[i.id].accepted
+        or before.interfaces[i.id].untracking.needed
+        or not matches_isolation(i.groups, plan.spec)
+    ]
+    texts = [f"off succeeds, and {', '.join(wrong)} is not proven to be isolated"] if wrong else []
+    if not latest.interfaces or before.failure is not None:
+        texts.append("off succeeds on a read that failed or shows no interfaces")
+    if not before.reads.fresh or not before.reads.in_time:
+        texts.append("off succeeds on a read that was made too early")
+    return texts
+
+
+def knowledge_grows(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
+    """What was seen or written is never forgotten, and the truly first read stays the first."""
+    after = step.knowledge
+    texts = []
+    if before.first is not None and after.first != before.first and not plan.restoring:
+        texts.append("the first read is replaced")
+    forgotten = before.backup.history.tags - after.backup.history.tags
+    if forgotten and after.backup.latest is not None:
+        texts.append(f"{len(forgotten)} tags that were seen or written are forgotten")
+    if not before.backup.history.times <= after.backup.history.times and after.backup.latest is not None:
+        texts.append("times that were seen or written are forgotten")
+    if set(before.interfaces) - set(after.interfaces) and before.first is not None and not plan.restoring:
+        texts.append("interfaces are forgotten")
+    return texts
+
+
+def tags_are_deleted_last(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
+    """Tags are deleted by values that were read, behind a read that shows every attached interface restored."""
+    action = step.action
+    if not isinstance(action, DeleteTags):
+        return []
+    texts = []
+    if not plan.restoring:
+        texts.append("off deletes tags")
+    latest = before.latest
+    seen = set(before.backup.history.tags) | set(before.first.tags.items() if before.first else ())
+    if not set(action.tags.items()) <= seen:
+        texts.append("tags are deleted with values that were never seen")
+    if latest is None or not before.reads.fresh:
+        return [*texts, "tags are deleted before a read shows the restore"]
+    wrong = [i for i, p in before.interfaces.items() if latest.groups.get(i, p.open_groups) != p.open_groups]
+    if wrong:
+        texts.append(f"tags are deleted before {', '.join(wrong)} is restored")
+    return texts
+
+
+def what_was_opened_is_closed(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
+    """Nothing that the run has opened is open at an exit, unless no time at all is left."""
+    if not isinstance(step.action, (Succeed, Fail)) or tick.reserve_expired:
+        return []
+    return [f"the run ends, and has left open {', '.join(sorted(step.knowledge.opened))}"] if step.knowledge.opened else []
+
+
+def what_was_isolated_is_recorded(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
+    """At its exit a run that has isolated something has a backup of it, which a read has shown or EC2 has accepted since,
+    or names the original groups in the log."""
+    k = step.knowledge
+    changed = {i for i in k.possibly_changed if set_by_fencer(k.interfaces[i].goal or NONE, plan.spec)}
+    if plan.restoring or plan.spec.without_backup or not isinstance(step.action, (Succeed, Fail)) or not changed:
+        return []
+    named = {i: g for note in step.notes for i, g in note.originals.items()}
+    if named:
+        return []
+    written = k.backup.latest
+    if written is not None and k.backup.rewritten and k.backup.failure is None:  # accepted since the latest read
+        lost = sorted(changed - set(written.originals))
+        return [f"the run ends, and the backup that it has written lacks {', '.join(lost)}"] if lost else []
+    if k.latest is None or k.failure is not None or not k.reads.fresh:
+        return ["the run ends without a read of its backup, and does not name the original groups"]
+    shown = recorded(k.latest, plan)
+    lost = [i for i in sorted(changed) if i in k.backup.originals and i not in shown]
+    return [f"the run ends, and no read shows a backup of {', '.join(lost)}"] if lost else []
+
+
+def recorded(instance: Instance, plan: Plan) -> FrozenSet[str]:
+    """The interfaces, attached or not, of which these tags hold a complete set."""
+    return frozenset(tags.read(instance).sets)
+
+
+def roll_back_is_alone(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
+    """A run rolls back only behind a read that shows no tags but its own backup, and only to the groups of the read
+    that proved it. What it has untracked itself and cannot isolate gets these groups in any case."""
+    action = step.action
+    if not isinstance(action, SetGroups) or action.change is not Change.ROLL_BACK:
+        return []
+    k = before
+    goals: Mapping[str, Groups] = action.goals
+    texts = [
+        f"{i} is rolled back to other groups than it had"
+        for i, g in goals.items()
+        if g not in (k.interfaces[i].open_groups, rollback_groups(plan, k, i))
+    ]
+    given_back = {i for i in goals if k.interfaces[i].untracking.attempts and i in step.knowledge.refused}
+    if set(goals) <= given_back:
+        return texts
+    if k.latest is None or k.backup.latest is None or not k.reads.fresh:
+        return [*texts, "a roll-back without a read before it"]
+    if not tags.is_sole_writer(k.latest, k.backup.latest):
+        texts.append("a roll-back beside another backup")
+    if any(p.outcome is Outcome.UNKNOWN for p in k.interfaces.values()):
+        texts.append("a roll-back while the outcome of a change is unknown")
+    return texts
+
+
+def never_opened_beside_another(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
+    """An interface that the latest read shows isolated, beside tags of another hand, is not set to the group that
+    untracks connections: that fencer may have reported success."""
+    action = step.action
+    if not isinstance(action, SetGroups) or action.change is not Change.UNTRACK or before.latest is None:
+        return []
+    others = set(tags.own(before.latest.tags, plan.id).items()) - before.backup.written
+    others -= set(before.first.tags.items()) if before.first else set()
+    wrong = [i for i in action.goals if matches_isolation(before.latest.groups.get(i, NONE), plan.spec)]
+    return [f"{', '.join(wrong)} is opened beside another fencer"] if wrong and others else []
+
+
+def untracked_is_no_goal(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
+    """Nothing is isolated with groups that do not isolate."""
+    action = step.action
+    if not isinstance(action, SetGroups) or action.change is not Change.ISOLATE or not plan.spec.secg:
+        return []
+    wrong = [i for i, g in action.goals.items() if is_untracking(g, plan.spec) or not matches_isolation(g, plan.spec)]
+    wrong = [i for i in wrong if not plan.restoring or action.goals[i] == before.interfaces[i].open_groups]
+    return [f"{', '.join(wrong)} is given groups that do not isolate"] if wrong else []
+
+
+Check = Callable[[Plan, Knowledge, Step, Tick], Texts]
+CHECKS: List[Check] = [
+    backup_precedes_change,
+    open_groups_outrank,
+    success_is_proven,
+    knowledge_grows,
+    tags_are_deleted_last,
+    what_was_opened_is_closed,
+    what_was_isolated_is_recorded,
+    roll_back_is_alone,
+    never_opened_beside_another,
+    untracked_is_no_goal,
+]
+NAMES: Dict[str, Check] = {check.__name__: check for check in CHECKS}

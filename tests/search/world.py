@@ -1,0 +1,140 @@
+"""The world of the search: what there is in EC2, who acts on it, and what may go wrong; all as values."""
+
+from dataclasses import dataclass
+from typing import Dict, FrozenSet, Mapping, Optional, Tuple
+
+from aws_vpc_net.core.model import FrozenMap, Groups, Instance, Interface, IsolationSpec
+from aws_vpc_net.core.protocol import Plan
+
+ID = "i-0000000000000000a"
+APP, DB, ISO, OPEN, OTHER, EDITED, ISO2, MISSING = (f"sg-{c * 17}" for c in "abcdef12")
+E0, E1, E2 = (f"eni-{c * 17}" for c in "012")
+SHORT = {APP: "APP", DB: "DB", ISO: "ISO", OPEN: "OPEN", OTHER: "OTHER", EDITED: "EDITED", ISO2: "ISO2", MISSING: "GONE"}
+SHORT.update({E0: "E0", E1: "E1", E2: "E2"})
+
+SPECS: Mapping[str, IsolationSpec] = {
+    "keep": IsolationSpec((ISO,), True),
+    "remove": IsolationSpec((APP,)),
+    "keep+untrack": IsolationSpec((ISO,), True, OPEN),
+    "remove+untrack": IsolationSpec((APP,), False, OPEN),
+}
+MODES = tuple(SPECS)
+
+
+@dataclass(frozen=True)
+class Nic:
+    """An interface of the world."""
+
+    id: str
+    number: int
+    groups: Groups
+    vpc: str = "vpc-0"
+
+
+@dataclass(frozen=True)
+class Network:
+    """The interfaces that are attached, and those that exist elsewhere; one that is in neither does not exist."""
+
+    attached: Tuple[Nic, ...]
+    elsewhere: Tuple[Nic, ...] = ()
+
+    def find(self, interface: str) -> Optional[Nic]:
+        """This interface, attached or not."""
+        return next((n for n in (*self.attached, *self.elsewhere) if n.id == interface), None)
+
+    def with_groups(self, interface: str, groups: Groups) -> "Network":
+        """After a change of groups."""
+
+        def changed(nics: Tuple[Nic, ...]) -> Tuple[Nic, ...]:
+            return tuple(Nic(n.id, n.number, groups, n.vpc) if n.id == interface else n for n in nics)
+
+        return Network(changed(self.attached), changed(self.elsewhere))
+
+    def without(self, interface: str) -> "Network":
+        """As a read that lacks it shows it; or after it was deleted."""
+        return Network(tuple(n for n in self.attached if n.id != interface), self.elsewhere)
+
+    def detached(self, interface: str) -> "Network":
+        """After it was detached."""
+        nic = next(n for n in self.attached if n.id == interface)
+        return Network(self.without(interface).attached, (*self.elsewhere, nic))
+
+    def with_attached(self, nic: Nic) -> "Network":
+        """After it was attached."""
+        others = tuple(n for n in self.elsewhere if n.id != nic.id)
+        return Network(tuple(sorted((*self.attached, nic), key=lambda n: n.number)), others)
+
+    def instance(self, tags: FrozenMap[str, str]) -> Instance:
+        """As a read shows it."""
+        nics = enumerate(self.attached, 1)
+        return Instance(ID, "running", tuple(Interface(n.id, rank, n.groups, n.vpc) for rank, n in nics), tags)
+
+
+DEFAULT = Network((Nic(E0, 1, frozenset((APP, DB))), Nic(E1, 2, frozenset((APP, OTHER)))))
+WORLDS: Mapping[str, Network] = {
+    "default": DEFAULT,
+    # removal mode: one that never had the group; keep mode: one that only has the isolation group by nature
+    "never had it": Network((Nic(E0, 1, frozenset((APP, DB))), Nic(E1, 2, frozenset((OTHER,))))),
+    "by nature": Network((Nic(E0, 1, frozenset((APP, DB))), Nic(E1, 2, frozenset((ISO,))))),
+    "two VPCs": Network((Nic(E0, 1, frozenset((APP, DB))), Nic(E1, 2, frozenset((APP, OTHER)), "vpc-1"))),
+}
+GROUPS: Dict[str, FrozenSet[str]] = {  # the VPCs that take each group
+    **{g: frozenset(("vpc-0", "vpc-1")) for g in (APP, DB, OPEN, OTHER, EDITED)},
+    ISO: frozenset(("vpc-0",)),
+    ISO2: frozenset(("vpc-1",)),
+}
+NEW = Nic(E2, 3, frozenset((APP, DB)))
+
+# What may go wrong. "late": the reply is lost, and the change arrives later.
+CRASH, STALE, UNREAD, UNSHOWN, LACKING, REFUSED, THROTTLED, LOST, LATE, DEADLINE, EVENT = KINDS = (
+    "crash", "stale read", "read fails", "instance not shown", "interface not shown", "refused", "throttled",
+    "reply lost", "late", "deadline", "event",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Actor:
+    """One invocation."""
+
+    action: str
+    skew: int = 0
+    nonce: int = 12345
+    denied: FrozenSet[str] = frozenset()
+    settle: float = 0.0
+
+    def plan(self, spec: IsolationSpec) -> Plan:
+        """What it was asked for."""
+        return Plan(ID, spec, restoring=self.action == "on", settle_seconds=self.settle)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Who acts on what, and how much may go wrong."""
+
+    mode: str
+    actors: Tuple[Actor, ...]
+    start: str = "open"  # or fenced, fenced twice: by plain runs of off
+    budget: int = 0
+    kinds: FrozenSet[str] = frozenset(KINDS)
+    world: str = "default"
+    events: Tuple[str, ...] = ()
+    spec: Optional[IsolationSpec] = None
+    half: int = 0  # an off was killed after so many changes before
+
+    @property
+    def isolation(self) -> IsolationSpec:
+        """What the options say."""
+        return self.spec or SPECS[self.mode]
+
+    def __str__(self) -> str:
+        actors = "||".join(a.action + ("!" if a.denied else "") for a in self.actors)
+        more = "" if self.kinds == frozenset(KINDS) or not self.budget else f" of {','.join(sorted(self.kinds))}"
+        world = "" if self.world == "default" else f", {self.world}"
+        half = f", half {self.half}" if self.half else ""
+        return f"{self.mode}: {actors}, {self.start}{half}{world}, adversities {self.budget}{more}"
+
+
+def actors(*actions: str, skew: int = 0) -> Tuple[Actor, ...]:
+    """These, each with its own chance."""
+    nonces = (0x1234567, 0x89ABCDE, 0x3141592)
+    return tuple(Actor(a, skew * n, nonces[n]) for n, a in enumerate(actions))
