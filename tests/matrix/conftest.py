@@ -4,13 +4,14 @@ import datetime
 import logging
 import os
 import threading
+import time
 from types import SimpleNamespace
 from typing import Iterator, Optional
 
 import pytest
 from ec2.server import Ec2Server
 
-from aws_vpc_net import deadline, ec2
+from aws_vpc_net import deadline, ec2, runner
 
 from .world import Bench, Killed
 
@@ -33,6 +34,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory, matrix_seed: Optional[int]) 
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         patch.setattr(ec2, "_client", made.client)
         patch.setattr(deadline, "time", SimpleNamespace(sleep=made.clock.sleep))
+        patch.setattr(runner, "time", SimpleNamespace(sleep=made.clock.sleep, time=time.time))
         patch.setattr(logging.getLogger("aws_vpc_net"), "level", logging.CRITICAL)
         patch.setattr(logging.getLogger("urllib3.connection"), "level", logging.CRITICAL)
         shown = threading.excepthook

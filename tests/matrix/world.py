@@ -12,8 +12,9 @@ from ec2.mark import Mark
 from ec2.server import Ec2Server
 from ec2.wire import Call, Reply
 
-from aws_vpc_net import backup_tags, ec2, off, on, queries, replies, rules, settings
+from aws_vpc_net import actions, ec2, queries, replies, settings
 from aws_vpc_net.context import create_context
+from aws_vpc_net.core import backup, isolation, model
 from aws_vpc_net.deadline import Deadline
 from aws_vpc_net.errors import FenceError
 
@@ -171,7 +172,7 @@ class Scene:
         bench.dmi.write_text(world.nodes["node3"], encoding="ascii")
         self.originals = {i: frozenset(self.server.groups_of(i)) for i in self.interfaces}
         self.options = self._options()
-        self.policy = self.settings("off").policy
+        self.spec = self.settings("off").spec
         self.deleted: Set[str] = set()
         self.faulty: Set[int] = set()  # numbers of the calls that a fault happened to
         self.late: Dict[str, int] = {}  # interfaces attached meanwhile: number of the call that came next
@@ -236,12 +237,12 @@ class Scene:
         outcome = Outcome(0)
         try:
             if action == "off":
-                (fence,) = off.prepare(context, [self.node])
-                off.run(context, fence)
-                if chosen.onfence_poweroff and not fence.target.terminated:
-                    off.power_off(context, [self.node])
+                (runner,) = actions.prepare_off(context, [self.node])
+                runner.finish()
+                if chosen.onfence_poweroff and not runner.terminated:
+                    actions.power_off(context, [self.node])
             elif action == "on":
-                on.run(context, self.node)
+                actions.restore(context, self.node)
             else:
                 outcome.code = 2 if queries.status(context, [self.node])[self.node] else 0
         except FenceError as error:
@@ -312,9 +313,9 @@ class Scene:
         if now["state"] == "terminated" or self.has("ignore") or self.has("static"):
             return []
         sets = {i: frozenset(g) for i, g in now["interfaces"].items()}
-        shown = tuple(rules.Interface(i, n, g) for n, (i, g) in enumerate(sets.items(), 1))
-        instance = rules.Instance(self.node, now["state"], shown, now["tags"])
-        found = rules.originals(instance, backup_tags.read(instance), self.policy)
+        shown = tuple(model.Interface(i, n, g) for n, (i, g) in enumerate(sets.items(), 1))
+        instance = model.Instance(self.node, now["state"], shown, now["tags"])
+        found = isolation.groups_to_restore(instance, backup.read(instance), self.spec)
         return [i for i, g in sets.items() if g != self.originals[i] != found.get(i)]
 
     def _look(self, call: Call) -> None:
