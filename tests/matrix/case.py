@@ -21,7 +21,7 @@ class Kind:
     Attributes:
         times: how often; None: from then on each time.
         passes: the operation succeeds all the same.
-        code: what the error must hold.
+        names: what the error must hold.
         categories: those that the error may have, if not any.
     """
 
@@ -29,15 +29,17 @@ class Kind:
     faults: Callable[[Scene], Tuple[Fault, ...]]
     times: Optional[int] = 1
     passes: bool = False
-    code: str = ""
+    names: Callable[[Point], str] = lambda point: ""
     categories: Tuple[str, ...] = ()
 
 
+REFUSED = "InvalidParameterValue"
 REFUSALS = ("retrieval", "tag", "modification", "restore", "partial", "instance")
 WIRE = (
     Kind("throttled", lambda scene: (Throttle(),), times=2, passes=True),
     Kind("lost", lambda scene: (LoseReply(),), passes=True),
-    Kind("refused", lambda scene: (Error("InvalidParameterValue"),), None, False, "InvalidParameterValue", REFUSALS),
+    Kind("lost for ever", lambda scene: (LoseReply(),), None, False, lambda point: point.action, ("deadline", "tag")),
+    Kind("refused", lambda scene: (Error(REFUSED),), None, False, lambda point: REFUSED, REFUSALS),
 )
 KILLS = (
     Kind("kill-before", lambda scene: (Hook(lambda call: scene.kill()), Reset())),
@@ -136,7 +138,8 @@ class Trial:
         self._must(outcome.seconds <= SECONDS + 2, f"took {outcome.seconds:.1f} s")
         self._must(not kind.passes or outcome.code == 0, "a fault that passes fails it")
         if outcome.code == 1 and not outcome.foreign:
-            self._must(kind.code in outcome.error, f"the error does not name {kind.code}")
+            named = kind.names(self.case.point)
+            self._must(named in outcome.error, f"the error does not name {named}")
             self._must(outcome.category in (kind.categories or (outcome.category,)), f"category {outcome.category}")
 
     # What success claims
