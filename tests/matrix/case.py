@@ -23,6 +23,8 @@ class Kind:
         passes: the operation succeeds all the same.
         names: what the error must hold.
         categories: those that the error may have, if not any.
+        by_time: the deadline ends it. It may pass just before an attempt, which then hides the cause: such a case is
+            wrong only if it is wrong twice.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Kind:
     passes: bool = False
     names: Callable[[Point], str] = lambda point: ""
     categories: Tuple[str, ...] = ()
+    by_time: bool = False
 
 
 REFUSED = "InvalidParameterValue"
@@ -38,9 +41,12 @@ REFUSALS = ("retrieval", "tag", "modification", "restore", "partial", "instance"
 WIRE = (
     Kind("throttled", lambda scene: (Throttle(),), times=2, passes=True),
     Kind("lost", lambda scene: (LoseReply(),), passes=True),
-    Kind("lost for ever", lambda scene: (LoseReply(),), None, False, lambda point: point.action, ("deadline", "tag")),
-    Kind("refused", lambda scene: (Error(REFUSED),), None, False, lambda point: REFUSED, REFUSALS),
-)
+    Kind(
+        "lost for ever", lambda scene: (LoseReply(),), None,
+        names=lambda point: point.action, categories=("deadline", "tag"), by_time=True,
+    ),
+    Kind("refused", lambda scene: (Error(REFUSED),), None, names=lambda point: REFUSED, categories=REFUSALS),
+)  # fmt: skip
 KILLS = (
     Kind("kill-before", lambda scene: (Hook(lambda call: scene.kill()), Reset())),
     Kind("kill-after", lambda scene: (Hook(lambda call: scene.kill(), late=True), LoseReply())),
@@ -85,6 +91,12 @@ def points(bench: Bench, mode: str, action: str) -> List[Point]:
 def cases(bench: Bench, mode: str, action: str, kinds: Iterable[Kind]) -> List[Case]:
     """Each of these at every call."""
     return [Case(mode, action, point, kind) for point in points(bench, mode, action) for kind in kinds]
+
+
+def wrong(bench: Bench, case: Case, runner: Runner) -> List[str]:
+    """What does not hold of a case: one line, or none."""
+    lines = Trial(bench, case).run(runner)
+    return Trial(bench, case).run(runner) if lines and case.kind.by_time else lines
 
 
 class Trial:

@@ -5,7 +5,7 @@ Every other fault, and every order of calls, is played on the core in memory.
 
 import pytest
 
-from .case import ACTIONS, WIRE, Trial, cases
+from .case import ACTIONS, WIRE, cases, wrong
 from .world import MODES
 
 pytestmark = pytest.mark.timeout(300)  # seconds, for all cases of a mode
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.timeout(300)  # seconds, for all cases of a mode
 @pytest.mark.parametrize("mode", MODES)
 def test_a_run_survives_each_fault_at_every_call(bench, mode, action, record_property):
     found = cases(bench, mode, action, WIRE)
-    wrong = [line for case in found for line in Trial(bench, case).run(lambda scene, name: scene.run(name))]
+    lines = [line for case in found for line in wrong(bench, case, lambda scene, name: scene.run(name))]
     record_property("fault cases in-process", len(found))
     assert len(found) >= 4 * len(WIRE)
-    assert not wrong, "\n".join([f"{len(wrong)} of {len(found)} cases:", *wrong])
+    assert not lines, "\n".join([f"{len(lines)} of {len(found)} cases:", *lines])

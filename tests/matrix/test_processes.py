@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from .case import ACTIONS, KILLS, Trial, cases
+from .case import ACTIONS, KILLS, cases, wrong
 from .world import MODES, SECONDS, Outcome
 
 pytestmark = pytest.mark.timeout(300)  # seconds, for a part
@@ -63,7 +63,7 @@ def test_real_processes(bench, action, part, record_property):
     if "AGENT" not in os.environ:
         pytest.fail("AGENT does not name the installed agent: run ./tests/check")
     found = kills(bench, action)[part::PARTS]
-    wrong = [line for case in found for line in Trial(bench, case).run(process)]
+    lines = [line for case in found for line in wrong(bench, case, process)]
     record_property("processes that were killed", len(found))
     assert found
-    assert not wrong, "\n".join([f"{len(wrong)} of {len(found)} cases:", *wrong])
+    assert not lines, "\n".join([f"{len(lines)} of {len(found)} cases:", *lines])
