@@ -128,12 +128,22 @@ class Runner:
         begun = False
         try:
             self._wait(step)
+            if self._is_overdue(step):
+                return
             begun = True
             self._observe(step.knowledge, action, self._perform(step, action))
         except BaseException:
             # An interrupt, or a bug: what this run has opened is closed before anything else.
             self._close(step.knowledge if begun else self._knowledge, action if begun else None)
             raise
+
+    def _is_overdue(self, step: Step) -> bool:
+        """Did the pause before it take the rest of its time, and is something else to be done now?
+
+        An effect without time fails as such, which would hide the cause that is known from the attempts before.
+        """
+        overdue = step.backoff and self._context.deadline.now() >= step.ends
+        return overdue and self._next().action != step.action
 
     def _observe(self, knowledge: Knowledge, effect: Effect, result: Result) -> None:
         self._knowledge, notes = observe(self.plan, knowledge, effect, result, self._tick())

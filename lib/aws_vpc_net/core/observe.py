@@ -177,7 +177,7 @@ def _smaller(plan: Plan, k: Knowledge, interface: str, failure: Failure) -> Tupl
     if goal:
         left_out = [g for g in sorted(p.goal - goal) if groups.is_unusable(g, vpc)]
         notes = tuple(Note(WARNING, messages.group_dropped(interface, g)) for g in left_out)
-        progress = replace(p, goal=goal, outcome=None, failure=failure)
+        progress = replace(p, goal=goal, outcome=None, failure=None)  # the refusal was of the earlier goal
         return replace(k, groups=groups).with_progress(interface, progress), notes
     if not p.untracking.opened or k.phase is Phase.REISOLATE:  # else it is given its earlier groups
         k, p = replace(k, round=k.round - {interface}), _closed(p)

@@ -168,7 +168,8 @@ def _restore_first(
     k = replace(k, backup=replace(k.backup, originals=FrozenMap(goals)))
     claims = tags.claim(latest, tick.nonce) if concurrent_off_possible(plan, latest) else FrozenMap()
     if claims:
-        step = Step(WriteTags(plan.id, claims), replace(k, phase=Phase.CLAIM), tick.ends)
+        # What may fail must not take the time of what follows.
+        step = Step(WriteTags(plan.id, claims), replace(k, phase=Phase.CLAIM), tick.share(1 / 4))
     else:
         step = _restore(plan, k, tick, goals)
     return replace(step, notes=(*notes, *step.notes))
