@@ -5,7 +5,7 @@ from typing import Any, List
 
 import pytest
 
-BUSY = ("tests/matrix/", "tests/schedules/")
+BUSY = ("tests/matrix/",)
 
 
 def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:

@@ -13,7 +13,7 @@ import hcl2
 import pytest
 import yaml
 from unit.pages import DOC, OPERATORS, PAGES, TOP, Block, blocks, introduction, operators_blocks, path, text
-from unit.test_imports import LAYERS, imports
+from unit.test_imports import LAYERS, MODULES, imports
 from unit.test_messages import CATALOGUE, said
 
 from aws_vpc_net.errors import FenceError
@@ -66,7 +66,7 @@ def test_every_path_of_the_design_has_its_table():
 def test_the_tests_that_walk_a_path_exist(row):
     for name in [n.strip() for n in row[2].split(",")]:
         file, _, test = name.partition("::")
-        assert re.fullmatch(r"(agent|unit)/test_\w+\.py", file), name
+        assert re.fullmatch(r"(agent|unit|core|search)/test_\w+\.py", file), name
         assert test in functions_of(file), name
 
 
@@ -85,7 +85,7 @@ def test_every_promise_says_how_it_is_kept_and_is_attacked_by_tests_that_exist()
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_tests_that_a_page_names_exist(page):
     """tests/agent/test_x.py, agent/test_x.py, agent/test_x.py::test_y"""
-    named = r"\b(?:tests/)?((?:agent|unit|matrix|schedules|cluster)/test_\w+\.py)(?:::(test_\w+))?"
+    named = r"\b(?:tests/)?((?:agent|unit|core|search|matrix|cluster)/test_\w+\.py)(?:::(test_\w+))?"
     for file, test in re.findall(named, text(page)):
         assert (TOP / "tests" / file).exists(), file
         assert not test or test in functions_of(file), f"{file}::{test}"
@@ -359,7 +359,7 @@ def test_every_category_is_described():
 
 def test_the_architecture_names_every_module():
     page = text(DOC / "architecture.md")
-    modules = {p.stem for p in (TOP / "lib" / "aws_vpc_net").glob("*.py")} - {"__init__"}
+    modules = set(MODULES)
     assert {m for m in modules if f"`{m}`" not in page} == set()
 
 

@@ -148,7 +148,8 @@ def amend_backup(
         elif news is not None:
             better[i] = news
         elif set_by_fencer(written[i], spec):
-            better[i] = valid_backup(Interface(i, 0, written[i]), others, spec) or written[i]
+            valid = valid_backup(Interface(i, 0, written[i]), others, spec)
+            better[i] = valid if valid is not None and _took_away(valid, spec) else written[i]
     changed = {**written, **better}
     return changed if changed != dict(written) else None
 

@@ -2,14 +2,14 @@
 
 import pytest
 
-from aws_vpc_net import group_rules
+from aws_vpc_net.core import sg_rules
 
 ANY, ANY6 = {"IpRanges": [{"CidrIp": "0.0.0.0/0"}]}, {"Ipv6Ranges": [{"CidrIpv6": "::/0"}]}
 ALL = {"IpProtocol": "-1", **ANY, **ANY6}
 
 
 def group(inbound=(), outbound=()):
-    return group_rules.read({"IpPermissions": list(inbound), "IpPermissionsEgress": list(outbound)})
+    return sg_rules.read({"IpPermissions": list(inbound), "IpPermissionsEgress": list(outbound)})
 
 
 @pytest.mark.parametrize(
@@ -27,30 +27,30 @@ def group(inbound=(), outbound=()):
         ({"IpProtocol": "-1", "PrefixListIds": [{"PrefixListId": "pl-1"}]}, "in: all traffic from pl-1"),
     ],
 )
-def test_a_rule_is_told_in_words(permission, words):
+def test_str_of_a_rule(permission, words):
     assert [str(r) for r in group([permission])] == [words]
 
 
-def test_every_peer_is_a_rule_of_its_own():
+def test_read_makes_a_rule_of_each_peer():
     assert len(group([ALL], [ALL])) == 4
 
 
-def test_a_group_untracks_only_with_all_traffic_both_ways_and_of_each_family():
-    assert group_rules.missing_rules(group([ALL], [ALL]), ipv6=True) == []
+def test_missing_rules_of_a_group_that_is_to_untrack():
+    assert sg_rules.missing_rules(group([ALL], [ALL]), ipv6=True) == []
     four = {"IpProtocol": "-1", **ANY}
-    assert group_rules.missing_rules(group([four], [four]), ipv6=False) == []
-    assert group_rules.missing_rules(group([four], [ALL]), ipv6=True) == ["in: all traffic from ::/0"]
-    assert group_rules.missing_rules(group([], [ALL]), ipv6=False) == ["in: all traffic from 0.0.0.0/0"]
+    assert sg_rules.missing_rules(group([four], [four]), ipv6=False) == []
+    assert sg_rules.missing_rules(group([four], [ALL]), ipv6=True) == ["in: all traffic from ::/0"]
+    assert sg_rules.missing_rules(group([], [ALL]), ipv6=False) == ["in: all traffic from 0.0.0.0/0"]
     tcp = {"IpProtocol": "tcp", "FromPort": 0, "ToPort": 65535, **ANY}
     halves = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/1"}, {"CidrIp": "128.0.0.0/1"}]}
-    assert len(group_rules.missing_rules(group([tcp], [halves]), ipv6=False)) == 2
+    assert len(sg_rules.missing_rules(group([tcp], [halves]), ipv6=False)) == 2
 
 
 @pytest.mark.parametrize("side", [0, 1])
-def test_everything_in_one_direction_is_no_isolation(side):
+def test_opens_all_where_one_direction_lets_everything_through(side):
     def one(permission):
         return group(*[[permission] if n == side else [] for n in range(2)])
 
-    assert group_rules.opens_all(one({"IpProtocol": "-1", **ANY6}))
-    assert not group_rules.opens_all(one({"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": "sg-1"}]}))
-    assert not group_rules.opens_all(one({"IpProtocol": "tcp", "FromPort": 1, "ToPort": 2, **ANY}))
+    assert sg_rules.opens_all(one({"IpProtocol": "-1", **ANY6}))
+    assert not sg_rules.opens_all(one({"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": "sg-1"}]}))
+    assert not sg_rules.opens_all(one({"IpProtocol": "tcp", "FromPort": 1, "ToPort": 2, **ANY}))

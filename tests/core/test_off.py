@@ -1,0 +1,645 @@
+"""What ``off`` does next, one transcript for each behaviour that safety depends on; see transcript.py."""
+
+from typing import Tuple
+
+import pytest
+from core.transcript import (
+    ISO,
+    ISO2,
+    KEEP,
+    KEEP_UNTRACK,
+    OWN,
+    REMOVE,
+    REMOVE_UNTRACK,
+    Run,
+    World,
+    eni,
+    off_of,
+    on_of,
+    play,
+    shown,
+)
+
+from aws_vpc_net.core.model import IsolationSpec
+
+ORIGINALS = f"{eni('e0')} had sg-11111111111111111, sg-22222222222222222; {eni('e1')} had sg-11111111111111111, sg-33"
+BACKUP = "read\nwrite e0:ad e1:as\nread"
+
+
+def two(spec: IsolationSpec = KEEP) -> Tuple[Run, Run]:
+    """Two off of one node; the clock of the second is ahead."""
+    world = World()
+    return off_of(world, spec, nonce=1), off_of(world, spec, nonce=2, skew=3)
+
+
+# --- the order of steps ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("spec", "isolated"), [(KEEP, "e0:i e1:i"), (REMOVE, "e0:d e1:s")], ids=["keep", "remove"])
+def test_off_isolates_only_after_a_read_that_shows_the_backup(spec, isolated):
+    play(
+        off_of(World(), spec),
+        f"""
+        read
+        write e0:ad e1:as
+        read                | stale tags
+        pause read
+        isolate {isolated}
+        read
+        success
+        """,
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "isolated"), [(KEEP_UNTRACK, "e0:i e1:i"), (REMOVE_UNTRACK, "e0:d e1:s")], ids=["keep", "remove"]
+)
+def test_off_untracks_and_waits_for_the_network_twice(spec, isolated):
+    run = off_of(World(), spec, settle_seconds=5)
+    began = run.world.now
+    play(
+        run,
+        f"""{BACKUP}
+        untrack e0:o e1:o
+        wait isolate {isolated}
+        read
+        settle
+        read
+        success
+        """,
+    )
+    assert run.world.now - began >= 10
+
+
+def test_off_pauses_after_each_unfinished_read():
+    play(
+        off_of(World()),
+        f"""{BACKUP}
+        isolate e0:i e1:i
+        read                | nothing
+        pause read          | nothing
+        pause read
+        success
+        """,
+    )
+
+
+def test_off_reads_twice_before_it_sets_an_accepted_interface_again():
+    """One such read may be stale; and whoever opened it has read the backup, so that is written again at once."""
+    play(
+        off_of(World()),
+        f"""{BACKUP}
+        isolate e0:i e1:i
+        read                | stale groups
+        write e0:ad e1:as
+        pause read          | stale groups
+        pause isolate e0:i e1:i
+        read
+        success
+        """,
+    )
+
+
+def test_off_sets_a_throttled_interface_again_at_once():
+    play(
+        off_of(World()),
+        f"""{BACKUP}
+        isolate e0:i e1:i   | e1 throttled
+        read
+        pause isolate e1:i
+        read
+        success
+        """,
+    )
+
+
+def test_off_sets_an_interface_again_whose_reply_was_lost_though_it_reads_isolated():
+    play(
+        off_of(World()),
+        f"""{BACKUP}
+        isolate e0:i e1:i   | e1 lost
+        read
+        pause isolate e1:i
+        read
+        success
+        """,
+    )
+
+
+def test_off_fails_at_once_after_a_failed_read_and_names_the_originals():
+    """An on may have deleted the backup since: whoever reads the log can set the groups by hand."""
+    run = off_of(World())
+    play(
+        run,
+        f"""{BACKUP}
+        isolate e0:i e1:i
+        read                | refused
+        fail: modification: i-0000000000000000a was not proven to be isolated
+        """,
+    )
+    assert ORIGINALS in run.log[-1]
+
+
+def test_off_fails_when_time_is_over():
+    play(
+        off_of(World()),
+        f"""{BACKUP}
+        isolate e0:i e1:i   | e1 throttled
+        * 50 s
+        read
+        fail: deadline:
+        """,
+    )
+
+
+def test_off_does_not_succeed_where_the_network_had_no_time_to_settle():
+    play(
+        off_of(World(), settle_seconds=30),
+        f"""{BACKUP}
+        * 20 s
+        isolate e0:i e1:i
+        read
+        settle
+        fail: deadline:
+        """,
+    )
+
+
+def test_off_of_a_terminated_instance_succeeds():
+    run = off_of(World())
+    run.world.state = "terminated"
+    play(run, "read\nsuccess")
+
+
+def test_off_of_an_instance_that_is_terminated_meanwhile_succeeds():
+    run = off_of(World())
+    play(run, f"{BACKUP}\nisolate e0:i e1:i")
+    run.world.state = "terminated"
+    play(run, "read\nsuccess")
+
+
+# --- refusals --------------------------------------------------------------------------------------------------
+
+
+def test_off_of_a_stopped_instance_is_refused():
+    run = off_of(World())
+    run.world.state = "stopped"
+    play(run, "read\nfail: state:")
+
+
+def test_off_of_an_instance_that_two_reads_do_not_show_is_refused():
+    play(off_of(World()), "read | nothing\nwait read | nothing\nfail: instance:")
+
+
+def test_off_of_an_instance_with_nothing_to_remove_is_refused():
+    refusal = "fail: validation: i-0000000000000000a has nothing to remove"
+    play(off_of(World("e0:d e1:s"), REMOVE), "read\n" + 8 * "pause read\n" + refusal)
+
+
+def test_off_is_refused_where_removal_would_leave_no_group():
+    play(off_of(World("e0:ad e1:a"), REMOVE), "read\nfail: validation: eni-11111111111111111")
+
+
+def test_off_from_a_machine_that_is_fenced_while_the_backup_is_proven_changes_nothing():
+    run = off_of(World(), own=OWN)
+    play(run, "read target and own\nwrite e0:ad e1:as")
+    run.world.own_is_fenced = True
+    play(run, "read target and own\nfail: self-fencing:")
+    assert shown(run.world.groups) == "e0:ad e1:as"
+
+
+# --- the backup ------------------------------------------------------------------------------------------------
+
+
+def test_off_without_a_visible_backup_changes_nothing():
+    """It is written again every four seconds, for half of the time."""
+    written = "write e0:ad e1:as | no tags\nread | no tags\n" + 4 * "pause read | no tags\n"
+    run = off_of(World())
+    play(run, "read\n" + 4 * written + "write e0:ad e1:as\n* 4 s\nread | no tags\nfail: tag:")
+    assert shown(run.world.groups) == "e0:ad e1:as"
+
+
+def test_off_goes_on_without_a_backup_only_where_that_is_accepted():
+    play(off_of(World()), "read\nwrite e0:ad e1:as | refused\nfail: modification: not permitted")
+    accepted = IsolationSpec((ISO,), keep_only=True, without_backup=True)
+    play(off_of(World(), accepted), "read\nwrite e0:ad e1:as | refused\nisolate e0:i e1:i\nread\nsuccess")
+
+
+def test_off_amends_the_backup_by_the_read_that_proves_it():
+    play(
+        off_of(World()),
+        """
+        read
+        * groups e0:s
+        write e0:ad e1:as
+        read
+        write e0:s e1:as
+        read
+        isolate e0:i e1:i
+        """,
+    )
+
+
+def test_off_takes_isolated_groups_for_originals_only_after_eight_seconds_of_reads():
+    """After an on the groups may be behind for seconds, while the tags are not."""
+    play(off_of(World("e0:i e1:a")), "read\n" + 8 * "pause read\n" + "write e0:i e1:a")
+    play(
+        off_of(World("e0:i e1:a")),
+        """
+        read
+        pause read
+        * groups e0:d
+        pause read
+        write e0:d e1:a
+        """,
+    )
+
+
+def test_off_writes_a_missing_backup_before_it_sets_anything():
+    play(
+        off_of(World()),
+        f"""{BACKUP}
+        isolate e0:i e1:i   | e1 throttled
+        read                | no tags
+        write e0:ad e1:as
+        pause isolate e1:i
+        read
+        success
+        """,
+    )
+
+
+def test_off_sets_nothing_where_a_missing_backup_cannot_be_written():
+    run = off_of(World())
+    play(
+        run,
+        f"""{BACKUP}
+        isolate e0:i e1:i   | e1 throttled
+        read                | no tags
+        write e0:ad e1:as   | refused
+        pause read          | no tags
+        write e0:ad e1:as   | refused
+        pause read
+        pause isolate e1:i
+        read
+        success
+        """,
+    )
+    assert any(ORIGINALS in line for line in run.log)
+
+
+def test_off_writes_a_backup_that_stays_missing_every_four_seconds():
+    play(
+        off_of(World()),
+        f"""{BACKUP}
+        isolate e0:i e1:i
+        read                | no tags
+        write e0:ad e1:as
+        pause read          | no tags
+        pause read          | no tags
+        pause read          | no tags
+        pause read          | no tags
+        write e0:ad e1:as
+        pause read
+        success
+        """,
+    )
+
+
+def test_off_writes_its_backup_again_beside_another_fencer_once_after_each_change():
+    first, second = two()
+    third = off_of(first.world, nonce=3, skew=9)
+    play(
+        first,
+        f"""{BACKUP}
+        isolate e0:i e1:i   | e1 throttled
+        B: read
+        B: write e0:ad e1:as
+        read
+        write e0:ad e1:as
+        C: read
+        C: write e0:ad e1:as
+        pause isolate e1:i
+        read
+        write e0:ad e1:as
+        pause read
+        success
+        """,
+        B=second,
+        C=third,
+    )
+
+
+def test_off_does_not_write_its_backup_again_twice_without_a_change_in_between():
+    first, second = two()
+    third = off_of(first.world, nonce=3, skew=9)
+    play(
+        first,
+        f"""{BACKUP}
+        isolate e0:i e1:i
+        B: read
+        B: write e0:ad e1:as
+        read
+        write e0:ad e1:as
+        C: read
+        C: write e0:ad e1:as
+        pause read
+        success
+        """,
+        B=second,
+        C=third,
+    )
+
+
+def test_off_keeps_an_interface_in_the_backup_that_one_read_lacks():
+    first, second = two()
+    play(
+        first,
+        f"""{BACKUP}
+        isolate e0:i e1:i
+        B: read
+        B: write e0:ad e1:as
+        read                | without e1
+        write e0:ad e1:as
+        pause read
+        success
+        """,
+        B=second,
+    )
+
+
+def test_off_keeps_an_edit_of_an_interface_that_it_does_not_change():
+    """Removal mode: the interface never had the group. An off was killed, and an operator edited it since."""
+    world = World("e0:ad e1:d")
+    play(off_of(world, REMOVE), "read\nwrite e0:ad e1:d\nread\nisolate e0:d e1:d")
+    play(
+        off_of(world, REMOVE),
+        """
+        * groups e1:ds
+        read
+        write e0:ad e1:ds
+        read
+        isolate e0:d e1:ds
+        read
+        success
+        """,
+    )
+    play(on_of(world, REMOVE), "read\nclaim\nrestore e0:ad e1:ds\nread\ndelete\nread\nsuccess")
+
+
+def test_off_writes_the_backup_of_a_new_interface_before_it_isolates_it():
+    play(
+        off_of(World()),
+        f"""{BACKUP}
+        isolate e0:i e1:i
+        * attach e2:a
+        read
+        write e0:ad e1:as e2:a
+        pause read          | stale tags
+        write e0:ad e1:as e2:a
+        pause read
+        pause isolate e2:i
+        read
+        success
+        """,
+    )
+
+
+# --- roll-back -------------------------------------------------------------------------------------------------
+
+REFUSED = f"{BACKUP}\nisolate e0:i e1:i | e1 refused"
+
+
+def test_off_rolls_back_after_a_refusal_and_looks_again():
+    play(
+        off_of(World()),
+        f"""{REFUSED}
+        read
+        roll back e0:ad
+        read
+        fail: modification: i-0000000000000000a is not isolated
+        """,
+    )
+
+
+def test_off_rolls_back_nothing_where_every_change_was_refused():
+    play(off_of(World()), f"{BACKUP}\nisolate e0:i e1:i | e0 refused, e1 refused\nfail: modification:")
+
+
+def test_off_rolls_back_nothing_after_an_unknown_outcome():
+    run = off_of(World())
+    play(
+        run,
+        f"""{BACKUP}
+        isolate e0:i e1:i   | e0 lost before, e1 refused
+        read
+        fail: partial:
+        """,
+    )
+
+
+def test_off_rolls_back_nothing_beside_another_fencer():
+    first, second = two()
+    play(first, f"{REFUSED}\nB: read\nB: write e0:ad e1:as\nread\nfail: partial:", B=second)
+    assert shown(first.world.groups) == "e0:i e1:as"
+
+
+def test_off_says_that_the_other_backup_is_its_own():
+    """An earlier backup of this run: another fencer may have read it, but none is known."""
+    run = off_of(World())
+    play(
+        run,
+        f"""{BACKUP}
+        isolate e0:i e1:i   | e1 throttled
+        read                | no tags
+        write e0:ad e1:as
+        pause isolate e1:i  | e1 refused
+        read
+        fail: partial: i-0000000000000000a is only partly isolated: eni-11111111111111111: not permitted; \
+eni-00000000000000000 not put back: an earlier backup of this run
+        """,
+    )
+
+
+def test_off_says_that_an_on_came_in_between_and_writes_the_backup_again():
+    play(
+        off_of(World()),
+        f"""{REFUSED}
+        * no tags
+        read
+        write e0:ad e1:as
+        fail: partial: i-0000000000000000a is only partly isolated: eni-11111111111111111: not permitted; \
+eni-00000000000000000 not put back: an on came in between
+        """,
+    )
+
+
+def test_off_isolates_again_what_it_rolled_back_beside_another_fencer():
+    first, second = two()
+    play(
+        first,
+        f"""{REFUSED}
+        read
+        B: read
+        B: write e0:ad e1:as
+        B: read
+        B: isolate e0:i e1:i
+        roll back e0:ad
+        read
+        isolate e0:i        | e0 throttled
+        pause isolate e0:i
+        read
+        fail: partial:
+        """,
+        B=second,
+    )
+    assert shown(first.world.groups) == "e0:i e1:i"
+
+
+def test_off_isolates_nothing_again_behind_a_read_without_tags():
+    """After a roll-back: an on has brought it back, or the read is behind."""
+    play(
+        off_of(World()),
+        f"""{REFUSED}
+        read
+        roll back e0:ad
+        * no tags
+        read
+        pause read
+        pause read
+        fail: modification:
+        """,
+    )
+
+
+def test_off_says_what_a_refused_roll_back_leaves_isolated():
+    play(off_of(World()), f"{REFUSED}\nread\nroll back e0:ad | e0 refused\nread\nfail: partial:")
+
+
+# --- untracking ------------------------------------------------------------------------------------------------
+
+
+def test_off_untracks_again_what_was_throttled_and_isolates_in_between():
+    play(
+        off_of(World(), KEEP_UNTRACK),
+        f"""{BACKUP}
+        untrack e0:o e1:o   | e1 throttled
+        isolate e0:i e1:i
+        read
+        pause untrack e1:o
+        isolate e1:i
+        read
+        success
+        """,
+    )
+
+
+@pytest.mark.parametrize("fails", ["lost before", "throttled"])
+def test_off_does_not_untrack_what_another_fencer_has_isolated(fails):
+    """That one may have reported success, and the latest read shows its backup."""
+    first, second = two(KEEP_UNTRACK)
+    play(
+        first,
+        f"""{BACKUP}
+        untrack e0:o e1:o   | e1 {fails}
+        B: read
+        B: write e0:ad e1:as
+        B: read
+        B: untrack e0:o e1:o
+        B: isolate e0:i e1:i
+        B: read
+        B: success
+        isolate e0:i e1:i
+        read
+        write e0:ad e1:as
+        """,
+        B=second,
+    )
+    ends = "wait isolate e1:i\n" if fails == "lost before" else ""
+    play(first, ends + "fail: modification: i-0000000000000000a is isolated, but no change of eni-11111111111111111")
+
+
+def test_off_succeeds_by_a_read_after_the_last_moment_of_a_late_untracking():
+    run = off_of(World(), KEEP_UNTRACK)
+    play(run, f"{BACKUP}\nuntrack e0:o e1:o | e0 lost before")
+    late_until = run.world.now + 5
+    play(run, "isolate e0:i e1:i\nread\npause untrack e0:o\nisolate e0:i\nread\n" + 3 * "settle\nread\n")
+    assert run.world.now < late_until
+    play(run, "settle\nread\nsuccess")
+    assert run.world.now > late_until
+
+
+def test_off_closes_a_late_untracking_that_arrives_between_two_reads():
+    play(
+        off_of(World(), KEEP_UNTRACK),
+        f"""{BACKUP}
+        untrack e0:o e1:o   | e0 lost before
+        isolate e0:i e1:i
+        read
+        pause untrack e0:o
+        isolate e0:i
+        read
+        settle
+        * groups e0:o
+        read
+        write e0:ad e1:as
+        pause read
+        pause isolate e0:i
+        read
+        """,
+    )
+
+
+def test_off_closes_what_it_opened_though_its_time_is_over():
+    run = off_of(World(), KEEP_UNTRACK)
+    play(
+        run,
+        f"""{BACKUP}
+        untrack e0:o e1:o
+        * 41 s
+        isolate e0:i e1:i   | e0 throttled
+        pause isolate e0:i
+        read
+        """,
+    )
+    assert shown(run.world.groups) == "e0:i e1:i"
+
+
+def test_off_gives_its_groups_back_where_what_it_opened_cannot_be_isolated():
+    run = off_of(World(), KEEP_UNTRACK)
+    play(
+        run,
+        f"""{BACKUP}
+        untrack e0:o e1:o
+        isolate e0:i e1:i   | e1 refused
+        roll back e1:as
+        read
+        roll back e0:ad
+        read
+        fail: modification:
+        """,
+    )
+
+
+# --- several VPCs, groups that are gone ------------------------------------------------------------------------
+
+BOTH = IsolationSpec((ISO, ISO2), keep_only=True)
+
+
+def test_off_looks_up_which_group_fits_which_vpc():
+    world = World()
+    world.vpcs[eni("e1")] = "vpc-2"
+    play(off_of(world, BOTH), "read\nlook up | i1j2\nwrite e0:ad e1:as\nread\nisolate e0:i e1:j\nread\nsuccess")
+
+
+def test_off_looks_up_the_groups_when_one_of_them_is_gone():
+    play(
+        off_of(World(), BOTH),
+        f"""{BACKUP}
+        isolate e0:ij e1:ij | e0 no group, e1 no group
+        look up             | i1
+        isolate e0:i e1:i
+        read
+        success
+        """,
+    )

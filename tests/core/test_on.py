@@ -1,0 +1,328 @@
+"""What ``on`` does next, one transcript for each behaviour that safety depends on; see transcript.py."""
+
+import pytest
+from core.transcript import KEEP, KEEP_UNTRACK, REMOVE, REMOVE_UNTRACK, Run, World, groups, off_of, on_of, play, shown
+
+from aws_vpc_net.core.model import FrozenMap, IsolationSpec
+
+ORIGINALS = "eni-00000000000000000 had sg-11111111111111111, sg-22222222222222222"
+OFF = "read\nwrite e0:ad e1:as\nread"
+RESTORED = "read\nrestore e0:ad e1:as"
+
+
+def fenced(spec: IsolationSpec = KEEP) -> World:
+    """The world after an off."""
+    world = World()
+    isolated = "e0:i e1:i" if spec.keep_only else "e0:d e1:s"
+    untrack = "untrack e0:o e1:o" if spec.untrack else ""
+    play(off_of(world, spec), f"{OFF}\n{untrack}\nisolate {isolated}\nread\nsuccess")
+    return world
+
+
+def new_off(run: Run, spec: IsolationSpec = KEEP) -> Run:
+    """Another fencer, whose clock is ahead."""
+    return off_of(run.world, spec, nonce=2, skew=9)
+
+
+# --- the order of steps ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spec", [KEEP, REMOVE, KEEP_UNTRACK, REMOVE_UNTRACK])
+def test_on_deletes_the_backup_after_a_read_that_shows_the_originals(spec):
+    run = on_of(fenced(spec), spec)
+    play(run, f"{RESTORED}\nread | stale groups\npause read\ndelete\nsuccess")
+    assert shown(run.world.groups) == "e0:ad e1:as"
+    assert not run.world.tags
+
+
+def test_on_sets_an_accepted_interface_again_after_two_wrong_reads():
+    play(
+        on_of(fenced()),
+        f"""{RESTORED}
+        read                | stale groups
+        pause read          | stale groups
+        pause restore e0:ad e1:as
+        read
+        delete
+        success
+        """,
+    )
+
+
+def test_on_sets_a_throttled_interface_again_at_once():
+    play(on_of(fenced()), f"{RESTORED} | e1 throttled\nread\npause restore e1:as\nread\ndelete\nsuccess")
+
+
+def test_on_keeps_all_tags_where_one_interface_is_refused():
+    run = on_of(fenced())
+    tags = dict(run.world.tags)
+    play(run, f"{RESTORED} | e1 refused\nread\nfail: modification: i-0000000000000000a was not wholly restored")
+    assert run.world.tags == tags
+
+
+def test_on_of_a_node_that_was_never_fenced_succeeds():
+    play(on_of(World()), "read\nsuccess")
+
+
+def test_on_of_an_isolated_node_without_a_backup_fails():
+    play(on_of(World("e0:i e1:i")), "read\npause read\npause read\nfail: backup:")
+
+
+def test_on_restores_the_backup_that_only_a_later_read_shows_of_a_finished_off():
+    play(on_of(fenced()), "read | no tags\npause read\nrestore e0:ad e1:as")
+
+
+def test_on_does_not_restore_a_backup_that_was_written_after_its_first_read():
+    """The first read shows no backup, and one interface open: an off is in progress."""
+    world = World("e0:i e1:as")
+    run = on_of(world)
+    play(run, "read")
+    off = off_of(world)
+    play(off, "read\n" + 8 * "pause read\n" + "write e0:i e1:as\nread\nisolate e0:i e1:i")
+    play(run, "pause read\nfail: ")
+
+
+def test_on_fails_when_time_is_over():
+    play(on_of(fenced()), f"{RESTORED} | e1 throttled\n* 50 s\nread\nfail: deadline:")
+
+
+def test_on_fails_after_a_failed_read_and_keeps_the_tags():
+    run = on_of(fenced())
+    play(run, f"{RESTORED}\nread | refused\nfail: ")
+    assert run.world.tags
+
+
+def test_on_sets_static_groups_instead_of_the_backup():
+    run = on_of(fenced(), static=FrozenMap({0: groups("s"), 1: groups("d")}))
+    play(run, "read\nrestore e0:s e1:d\nread\ndelete\nsuccess")
+
+
+# --- beside an off ---------------------------------------------------------------------------------------------
+
+
+def test_on_claims_the_backup_of_an_off_that_may_be_in_progress():
+    """That off sees the claim and writes its backup again, so that it outlives the deletion."""
+    world = World()
+    off = off_of(world)
+    play(off, OFF)
+    play(
+        on_of(world),
+        """
+        read
+        claim
+        restore e0:ad e1:as
+        off: isolate e0:i e1:i
+        read
+        off: read
+        off: write e0:ad e1:as
+        off: pause read
+        off: success
+        pause read
+        isolate e0:i e1:i
+        read
+        fail: restore: i-0000000000000000a was fenced meanwhile
+        """,
+        off=off,
+    )
+    assert shown(world.groups) == "e0:i e1:i"
+    assert world.tags
+
+
+def test_on_isolates_again_what_it_opened_where_an_off_came_in_between():
+    run = on_of(fenced())
+    play(
+        run,
+        f"""{RESTORED}
+        off: read
+        off: write e0:ad e1:as
+        read
+        isolate e0:i e1:i   | e1 throttled
+        pause isolate e1:i
+        read
+        fail: restore: i-0000000000000000a was fenced meanwhile, and that wins
+        """,
+        off=new_off(run),
+    )
+
+
+def test_on_isolates_again_until_a_read_shows_it():
+    run = on_of(fenced())
+    play(
+        run,
+        f"""{RESTORED}
+        off: read
+        off: write e0:ad e1:as
+        read
+        isolate e0:i e1:i
+        read                | stale groups
+        pause isolate e0:i e1:i
+        read
+        fail: restore: i-0000000000000000a was fenced meanwhile, and that wins
+        """,
+        off=new_off(run),
+    )
+
+
+def test_on_does_not_isolate_what_it_never_opened():
+    """EC2 refused it, and would refuse it for the whole deadline."""
+    run = on_of(fenced())
+    play(
+        run,
+        f"""{RESTORED}      | e1 refused
+        off: read
+        off: write e0:ad e1:as
+        read
+        isolate e0:i
+        read
+        fail: restore: i-0000000000000000a was fenced meanwhile, and that wins
+        """,
+        off=new_off(run),
+    )
+
+
+def test_on_names_an_interface_that_cannot_be_isolated_again():
+    run = on_of(fenced())
+    play(
+        run,
+        f"""{RESTORED}
+        off: read
+        off: write e0:ad e1:as
+        read
+        isolate e0:i e1:i   | e1 refused
+        read
+        fail: restore: i-0000000000000000a was fenced meanwhile, but eni-11111111111111111 may be open
+        """,
+        off=new_off(run),
+    )
+
+
+def test_on_without_secg_isolates_again_to_the_groups_of_its_first_read():
+    """Nothing tells which groups isolate, so they are those that it replaced; each must read exactly so."""
+    run = on_of(fenced(), IsolationSpec())
+    play(
+        run,
+        """
+        read
+        claim
+        off: read
+        off: write e0:ad e1:as
+        restore e0:ad e1:as
+        read
+        isolate e0:i e1:i
+        read                | stale groups
+        pause isolate e0:i e1:i
+        read
+        fail: restore: i-0000000000000000a was fenced meanwhile, and that wins
+        """,
+        off=new_off(run),
+    )
+
+
+def test_on_with_secg_isolates_again_also_what_was_open_at_its_first_read():
+    world = fenced()
+    run = on_of(world)
+    play(
+        run,
+        """
+        * groups e0:d
+        read
+        claim
+        restore e0:ad e1:as
+        off: read
+        off: write e0:ad e1:as
+        read
+        isolate e0:i e1:i
+        read
+        fail: restore:
+        """,
+        off=new_off(run),
+    )
+
+
+def test_on_without_secg_sets_what_was_open_back_to_the_groups_of_its_first_read():
+    run = on_of(fenced(), IsolationSpec())
+    play(
+        run,
+        """
+        * groups e0:d
+        read
+        claim
+        restore e0:ad e1:as
+        off: read
+        off: write e0:ad e1:as
+        read
+        isolate e0:d e1:i
+        read
+        fail: restore:
+        """,
+        off=new_off(run),
+    )
+
+
+# --- after the deletion ----------------------------------------------------------------------------------------
+
+DELETED = "read\nclaim\nrestore e0:ad e1:as\nread\ndelete"
+
+
+def in_progress() -> World:
+    """An off was killed after it wrote its backup, or is still in progress."""
+    world = World()
+    play(off_of(world), OFF)
+    return world
+
+
+def test_on_does_not_count_a_read_that_still_shows_the_deleted_tags():
+    play(on_of(in_progress()), f"{DELETED}\nread | stale tags\npause read\nsuccess")
+
+
+@pytest.mark.parametrize("stale", ["", "| stale tags"])
+def test_on_writes_the_backup_again_where_an_off_isolated_meanwhile(stale):
+    run = on_of(in_progress())
+    play(
+        run,
+        f"""{DELETED}
+        * groups e0:i e1:i
+        read                {stale}
+        pause read
+        pause read
+        write e0:ad e1:as
+        fail: restore: i-0000000000000000a was fenced meanwhile
+        """,
+    )
+
+
+def test_on_names_the_originals_where_the_read_after_the_deletion_fails():
+    run = on_of(in_progress())
+    play(run, f"{DELETED}\nread | refused\nsuccess")
+    assert ORIGINALS in run.log[-1]
+
+
+def test_on_names_the_originals_where_the_backup_cannot_be_written_again():
+    run = on_of(in_progress())
+    play(
+        run,
+        f"""{DELETED}
+        * groups e0:i e1:i
+        read
+        pause read
+        pause read
+        write e0:ad e1:as   | refused
+        fail: restore:
+        """,
+    )
+    assert ORIGINALS in run.log[-1]
+
+
+def test_on_goes_on_where_the_deletion_fails():
+    run = on_of(in_progress())
+    play(run, "read\nclaim\nrestore e0:ad e1:as\nread\ndelete | refused\nsuccess")
+    assert "tags were not deleted" in run.log[-1]
+
+
+# --- power -----------------------------------------------------------------------------------------------------
+
+
+def test_on_starts_a_stopped_instance_after_the_restore():
+    run = on_of(fenced(), power=True)
+    run.world.state = "stopped"
+    play(run, f"{RESTORED}\nread\ndelete\nread\nstart\npause read\nsuccess")

@@ -1,0 +1,257 @@
+"""Plays off and on step by step against an EC2 in memory, and compares each step with a line of a transcript.
+
+A line says what `decide` asks for and, behind "|", what EC2 makes of it:
+
+    untrack e0:o e1:o   | e1 lost           the reply is lost; "lost before": the request is
+    pause read          | stale groups      as they were before the latest change of groups; "tags" likewise
+    write e0:ad e1:a    | refused
+
+"pause" stands where the step comes after a back-off, "wait" where it waits for a point in time. Groups are letters.
+With several runs each line begins with the name of its run. What others do begins with "*".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
+
+from aws_vpc_net.core import off, on
+from aws_vpc_net.core.backup import LASTFENCE
+from aws_vpc_net.core.model import FrozenMap, Groups, Instance, Interface, IsolationSpec
+from aws_vpc_net.core.observe import observe
+from aws_vpc_net.core.protocol import (
+    Changes,
+    DeleteTags,
+    Done,
+    Effect,
+    Fail,
+    Failure,
+    Instances,
+    Knowledge,
+    LookUpGroups,
+    Networks,
+    Outcome,
+    Plan,
+    Read,
+    Result,
+    SetGroups,
+    Settle,
+    StartInstance,
+    Step,
+    Succeed,
+    Tick,
+    WriteTags,
+)
+from aws_vpc_net.errors import Category
+
+ID, OWN = "i-0000000000000000a", "i-0000000000000000b"
+LETTERS = {letter: f"sg-{number * 17}" for letter, number in zip("adsioj", "123456")}
+NAMES = {group: letter for letter, group in LETTERS.items()}
+APP, DB, SSH, ISO, OPEN, ISO2 = LETTERS.values()
+KEEP, REMOVE = IsolationSpec((ISO,), keep_only=True), IsolationSpec((APP,))
+KEEP_UNTRACK = IsolationSpec((ISO,), keep_only=True, untrack=OPEN)
+REMOVE_UNTRACK = IsolationSpec((APP,), untrack=OPEN)
+EPOCH = 1_700_000_000
+OUTCOMES = {
+    "refused": Failure(Outcome.REFUSED, Category.MODIFICATION, "not permitted", "UnauthorizedOperation"),
+    "no group": Failure(Outcome.REFUSED, Category.MODIFICATION, "InvalidGroup.NotFound", "InvalidGroup.NotFound"),
+    "throttled": Failure(Outcome.TRANSIENT, Category.MODIFICATION, "throttled", "RequestLimitExceeded"),
+    "lost": Failure(Outcome.UNKNOWN, Category.MODIFICATION, "no reply"),
+    "gone": Failure(Outcome.GONE, Category.MODIFICATION, "no such interface"),
+}
+
+
+def groups(letters: str) -> Groups:
+    return frozenset(LETTERS[letter] for letter in letters)
+
+
+def eni(name: str) -> str:
+    """The ID of "e0"."""
+    return "eni-" + name[1] * 17
+
+
+def shown(goals: Mapping[str, Groups]) -> str:
+    """As a transcript shows groups: "e0:ad e1:a"."""
+    return " ".join(f"e{i[4]}:{''.join(sorted(NAMES[g] for g in some))}" for i, some in sorted(goals.items()))
+
+
+def parsed(text: str) -> Dict[str, Groups]:
+    """The opposite of ``shown``."""
+    return {eni(name): groups(letters) for name, _, letters in (word.partition(":") for word in text.split())}
+
+
+class World:
+    """EC2: one instance, and what it was before each change."""
+
+    def __init__(self, interfaces: str = "e0:ad e1:as", tags: Mapping[str, str] = FrozenMap()) -> None:
+        self.groups = parsed(interfaces)
+        self.tags = dict(tags)
+        self.numbers = {i: n for n, i in enumerate(self.groups, 1)}
+        self.past_groups: List[Dict[str, Groups]] = []
+        self.past_tags: List[Dict[str, str]] = []
+        self.state, self.own_is_fenced, self.now = "running", False, 100.0
+        self.vpcs: Dict[str, str] = {}
+
+    def change(self, goals: Mapping[str, Groups]) -> None:
+        self.past_groups.append(dict(self.groups))
+        self.groups.update(goals)
+
+    def write(self, tags: Mapping[str, str]) -> None:
+        self.past_tags.append(dict(self.tags))
+        self.tags.update(tags)
+
+    def delete(self, tags: Mapping[str, str]) -> None:
+        self.past_tags.append(dict(self.tags))
+        self.tags = {k: v for k, v in self.tags.items() if tags.get(k) != v}
+
+    def read(self, answer: str) -> Instance:
+        """As it is, or "stale groups", "stale tags", "no tags", "without e1"."""
+        some, tags = dict(self.groups), dict(self.tags)
+        some = self.past_groups[-1] if "stale groups" in answer else some
+        tags = self.past_tags[-1] if "stale tags" in answer else {} if "no tags" in answer else tags
+        some = {i: g for i, g in some.items() if f"without e{i[4]}" not in answer}
+        numbers = {i: self.numbers.setdefault(i, len(self.numbers) + 1) for i in self.groups}
+        attached = tuple(Interface(i, numbers[i], g, self.vpcs.get(i, "vpc-1")) for i, g in some.items())
+        return Instance(ID, self.state, attached, FrozenMap(tags))
+
+    def own(self) -> Instance:
+        """The machine that runs the agent."""
+        node = Interface(eni("e9"), 1, groups("i" if self.own_is_fenced else "a"))
+        backup = f'{{"n":{{"i":"{node.id}","s":["{APP[3:]}"],"c":{{"i":0,"t":1}}}},"t":5}}'
+        tags = {LASTFENCE: "5", f"Original_SG_Backup_{OWN}_5_1_0": backup} if self.own_is_fenced else {}
+        return Instance(OWN, "running", (node,), FrozenMap(tags))
+
+
+@dataclass
+class Run:
+    """One invocation of off or on."""
+
+    world: World
+    decide: Callable[[Plan, Knowledge, Tick], Step]
+    plan: Plan
+    nonce: int = 0
+    skew: int = 0
+    knowledge: Knowledge = Knowledge()
+    log: List[str] = field(default_factory=list)
+    begun: Optional[float] = None
+    in_flight: Optional[Tuple[Knowledge, Effect]] = None
+
+    def tick(self) -> Tick:
+        self.begun = self.world.now if self.begun is None else self.begun
+        seconds = self.plan.deadline_seconds
+        unix_time = EPOCH + int(self.world.now) + self.skew
+        return Tick(self.world.now, self.begun + seconds - 5, self.begun + seconds, unix_time, self.nonce)
+
+    def step(self, line: str) -> None:
+        """The next step, as this line says."""
+        expected, _, answer = (part.strip() for part in line.partition("|"))
+        if self.in_flight is not None:
+            (known, effect), self.in_flight = self.in_flight, None
+            assert expected == "arrives"
+            self._observe(known, effect, self._perform(effect, answer))
+            return
+        step = self.decide(self.plan, self.knowledge, self.tick())
+        self.log += [note.text for note in step.notes]
+        said = self._said(step)
+        assert said.startswith(expected) if expected.startswith("fail") else said == expected, f"{said!r}: {line!r}"
+        self.world.now = max(self.world.now + (1 if step.backoff else 0.1), min(step.not_before, step.ends))
+        action = step.action
+        if isinstance(action, Settle):
+            self.world.now, self.knowledge = max(self.world.now, action.until), step.knowledge
+        elif answer == "in flight":
+            assert not isinstance(action, (Succeed, Fail))
+            self.in_flight = step.knowledge, action
+        elif not isinstance(action, (Succeed, Fail)):
+            self._observe(step.knowledge, action, self._perform(action, answer))
+
+    def _observe(self, known: Knowledge, effect: Effect, result: Result) -> None:
+        self.knowledge, notes = observe(self.plan, known, effect, result, self.tick())
+        self.log += [note.text for note in notes]
+
+    def _said(self, step: Step) -> str:
+        before = "pause " if step.backoff else "wait " if step.not_before > self.world.now else ""
+        return before + _said(step.action)
+
+    def _perform(self, effect: Effect, answer: str) -> Result:
+        if isinstance(effect, SetGroups):
+            return self._set(effect, answer)
+        failure = OUTCOMES.get(answer.partition(" before")[0])
+        if failure is not None and answer != "lost":
+            return failure
+        if isinstance(effect, Read):
+            there = {ID: self.world.read(answer), OWN: self.world.own()}
+            read = {i: there[i] for i in effect.ids if not (i == ID and answer == "nothing")}
+            return Instances(FrozenMap(read), self.world.now)
+        if isinstance(effect, LookUpGroups):
+            vpcs = {LETTERS[letter]: frozenset(("vpc-" + vpc,)) for letter, vpc in zip(answer[::2], answer[1::2])}
+            return Networks(FrozenMap(vpcs))
+        if isinstance(effect, WriteTags):
+            self.world.write(effect.tags)
+        elif isinstance(effect, DeleteTags):
+            self.world.delete(effect.tags)
+        elif isinstance(effect, StartInstance):
+            self.world.state = "pending"
+        return failure or Done()
+
+    def _set(self, effect: SetGroups, answer: str) -> Changes:
+        failures: Dict[str, Optional[Failure]] = dict.fromkeys(effect.goals)
+        reach = set(effect.goals)
+        for part in answer.split(",") if answer else ():
+            name, _, outcome = part.strip().partition(" ")
+            failures[eni(name)] = OUTCOMES[outcome.partition(" before")[0]]
+            reach -= set() if outcome == "lost" else {eni(name)}
+        self.world.change({i: g for i, g in effect.goals.items() if i in reach})
+        return Changes(FrozenMap(failures))
+
+
+def _said(action: Any) -> str:
+    if isinstance(action, Fail):
+        return f"fail: {action.category.value}: {action.text}"
+    if isinstance(action, Read):
+        machines = " and ".join({ID: "target", OWN: "own"}[i] for i in action.ids)
+        return f"read {machines}" if OWN in action.ids else "read"
+    if isinstance(action, WriteTags):
+        return f"write {shown(action.backup.originals)}" if action.backup else "claim"
+    if isinstance(action, SetGroups):
+        return f"{action.change.value} {shown(action.goals)}"
+    words = {Succeed: "success", Settle: "settle", DeleteTags: "delete", LookUpGroups: "look up"}
+    return words.get(type(action), "start")
+
+
+def off_of(world: World, spec: IsolationSpec = KEEP, **options: Any) -> Run:
+    """An off that begins now."""
+    more = {key: options.pop(key) for key in ("nonce", "skew") if key in options}
+    return Run(world, off.decide, Plan(ID, spec, **options), **more)
+
+
+def on_of(world: World, spec: IsolationSpec = KEEP, **options: Any) -> Run:
+    """An on that begins now."""
+    more = {key: options.pop(key) for key in ("nonce", "skew") if key in options}
+    return Run(world, on.decide, Plan(ID, spec, restoring=True, **options), **more)
+
+
+def play(run: Run, transcript: str, **others: Run) -> None:
+    """Each line is the next step of ``run``; or of another, whose name it begins with."""
+    for line in filter(None, map(str.strip, transcript.splitlines())):
+        name, _, rest = line.partition(" ")
+        if name == "*":
+            _by_hand(run.world, rest)
+        elif name.rstrip(":") in others:
+            others[name.rstrip(":")].step(rest.strip())
+        else:
+            run.step(line)
+
+
+def _by_hand(world: World, what: str) -> None:
+    """ "groups e0:d", "attach e2:a", "detach e1", "12 s", "no tags"."""
+    word, _, rest = what.partition(" ")
+    if word in ("groups", "attach"):
+        world.change(parsed(rest))
+    elif word == "detach":
+        world.past_groups.append(dict(world.groups))
+        del world.groups[eni(rest)]
+    elif rest == "tags":
+        world.delete(dict(world.tags))
+    else:
+        assert rest == "s", what
+        world.now += float(word)
