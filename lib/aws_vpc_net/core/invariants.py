@@ -49,7 +49,9 @@ def backup_precedes_change(plan: Plan, before: Knowledge, step: Step, tick: Tick
         return ["groups change behind a read that does not show the backup"]
     groups = {i: g for i, g in latest.groups.items() if i in action.goals and not set_by_fencer(g, plan.spec)}
     wrong = [i for i, g in groups.items() if written.originals.get(i) != g]
-    return [f"groups change, and the backup does not agree with the proving read: {', '.join(wrong)}"] if wrong else []
+    return (
+        [f"groups change, and the backup does not agree with the proving read: {', '.join(wrong)}"] if wrong else []
+    )
 
 
 def open_groups_outrank(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
@@ -144,7 +146,11 @@ def what_was_opened_is_closed(plan: Plan, before: Knowledge, step: Step, tick: T
     """Nothing that the run has opened is open at an exit, unless no time at all is left."""
     if not isinstance(step.action, (Succeed, Fail)) or tick.reserve_expired:
         return []
-    return [f"the run ends, and has left open {', '.join(sorted(step.knowledge.opened))}"] if step.knowledge.opened else []
+    return (
+        [f"the run ends, and has left open {', '.join(sorted(step.knowledge.opened))}"]
+        if step.knowledge.opened
+        else []
+    )
 
 
 def what_was_isolated_is_recorded(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
