@@ -37,7 +37,7 @@ def violations(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
 def backup_precedes_change(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
     """``off`` changes no group before a read shows a backup that agrees with it."""
     action = step.action
-    if plan.restoring or not isinstance(action, SetGroups) or plan.spec.without_backup:
+    if plan.restoring or not isinstance(action, SetGroups) or _without_backup(plan, before):
         return []
     untouched = all(p.outcome is None and not p.possibly_changed for p in before.interfaces.values())
     written, latest = before.backup.latest, before.latest
@@ -52,6 +52,12 @@ def backup_precedes_change(plan: Plan, before: Knowledge, step: Step, tick: Tick
     return (
         [f"groups change, and the backup does not agree with the proving read: {', '.join(wrong)}"] if wrong else []
     )
+
+
+def _without_backup(plan: Plan, k: Knowledge) -> bool:
+    """Did the operator accept that there is no backup?"""
+    static = bool(k.interfaces) and all(n in plan.static for n in range(len(k.interfaces)))
+    return plan.spec.without_backup or static
 
 
 def open_groups_outrank(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
@@ -154,11 +160,11 @@ def what_was_opened_is_closed(plan: Plan, before: Knowledge, step: Step, tick: T
 
 
 def what_was_isolated_is_recorded(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
-    """At its exit a run that has isolated something has a backup of it, which a read has shown or EC2 has accepted since,
-    or names the original groups in the log."""
+    """At its exit a run that has isolated something has a backup of it, which a read has shown or EC2 has accepted
+    since, or names the original groups in the log."""
     k = step.knowledge
     changed = {i for i in k.possibly_changed if set_by_fencer(k.interfaces[i].goal or NONE, plan.spec)}
-    if plan.restoring or plan.spec.without_backup or not isinstance(step.action, (Succeed, Fail)) or not changed:
+    if plan.restoring or _without_backup(plan, k) or not isinstance(step.action, (Succeed, Fail)) or not changed:
         return []
     named = {i: g for note in step.notes for i, g in note.originals.items()}
     if named:
