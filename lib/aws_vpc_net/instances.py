@@ -67,6 +67,7 @@ def parse_instance(raw: Mapping[str, Any]) -> Instance:
             vpc=i.get("VpcId", ""),
             managed=bool(i.get("Operator", {}).get("Managed", False)),
             kind=i.get("InterfaceType", "interface"),
+            position=_position(i)[:2],
         )
         for number, i in enumerate(ordered, 1)
     ]

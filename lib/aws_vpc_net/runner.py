@@ -10,7 +10,9 @@ import random
 import time
 from typing import Callable, Dict, Iterator, Optional
 
+from . import messages
 from .context import Context
+from .core.invariants import violations
 from .core.isolating import close_after_interrupt, end
 from .core.model import FrozenMap
 from .core.observe import observe
@@ -117,7 +119,15 @@ class Runner:
     # Steps
 
     def _next(self) -> Step:
-        return self._decide(self.plan, self._knowledge, self._tick())
+        """The next step, held against the invariants: a success that breaks one is none, all else goes on."""
+        tick = self._tick()
+        step = self._decide(self.plan, self._knowledge, tick)
+        wrong = violations(self.plan, self._knowledge, step, tick)
+        if wrong and isinstance(step.action, Succeed):
+            raise FenceError(Category.MODIFICATION, messages.internal(wrong[0]))
+        for text in wrong:
+            log.warning("%s", messages.internal(text))
+        return step
 
     def _take(self, step: Step) -> None:
         _log(step.notes)
@@ -128,12 +138,22 @@ class Runner:
         begun = False
         try:
             self._wait(step)
+            if self._is_overdue(step):
+                return
             begun = True
             self._observe(step.knowledge, action, self._perform(step, action))
         except BaseException:
             # An interrupt, or a bug: what this run has opened is closed before anything else.
             self._close(step.knowledge if begun else self._knowledge, action if begun else None)
             raise
+
+    def _is_overdue(self, step: Step) -> bool:
+        """Did the pause before it take the rest of its time, and is something else to be done now?
+
+        An effect without time fails as such, which would hide the cause that is known from the attempts before.
+        """
+        overdue = step.backoff and self._context.deadline.now() >= step.ends
+        return overdue and self._next().action != step.action
 
     def _observe(self, knowledge: Knowledge, effect: Effect, result: Result) -> None:
         self._knowledge, notes = observe(self.plan, knowledge, effect, result, self._tick())

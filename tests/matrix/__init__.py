@@ -1,4 +1,4 @@
-"""The fault matrix: every fault at every API call of every mode, and what must hold afterwards.
+"""What only the wire can show: each fault's outcome, whole runs with faults at each call, processes that are killed.
 
-``faults`` is the catalogue, ``world`` the bench and the scene of one case, ``case`` the enumeration and the checks.
+``world`` is the bench and the scene of one case; ``case`` the enumeration of cases and what must hold after each.
 """

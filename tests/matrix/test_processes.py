@@ -1,23 +1,17 @@
-"""The installed agent as a process: a real SIGKILL at every call, and a rotating part of the other faults.
-
-What follows a faulted run, and the looks from outside, are those of the other cases, and so is FENCE_MATRIX_CASE.
-"""
+"""The installed agent as a process: a real SIGKILL at every call, before and after it takes effect."""
 
 import os
-import random
 import signal
 import subprocess
 import time
 
 import pytest
 
-from .case import ACTIONS, Trial, cases, named
+from .case import ACTIONS, KILLS, cases, wrong
 from .world import MODES, SECONDS, Outcome
 
-ONE = os.environ.get("FENCE_MATRIX_CASE")
-pytestmark = pytest.mark.timeout(600)  # seconds, for all cases of a mode
+pytestmark = pytest.mark.timeout(300)  # seconds, for a part
 PARTS = 2
-DRAWN = 10  # of the faults that do not kill, a part
 
 
 def process(scene, action):
@@ -40,7 +34,7 @@ def process(scene, action):
             running.send_signal(signal.SIGKILL)
             running.wait()
 
-        scene.killing = kill
+        scene.kill = kill
         _, err = running.communicate(text, timeout=60)
     seconds = time.monotonic() - began
     if running.returncode == -signal.SIGKILL:
@@ -53,29 +47,23 @@ def process(scene, action):
 ASSOCIATIONS = "DescribeSecurityGroupVpcAssociations"  # which the distribution's SDK may not know
 
 
-def drawn(bench, action, seed):
-    """Both kills at every call, in a mode that has it; and some others. To a process "late" is not late enough."""
-    chosen = random.Random(f"{seed}/{action}/processes")
-    found = [c for mode in MODES for c in cases(bench, mode, action)]
-    found = [c for c in found if c.kind.name != "late" and "for-ever" not in c.kind.name]
-    found = [c for c in found if c.point.action != ASSOCIATIONS]
-    chosen.shuffle(found)
-    kills = {(c.point.name, c.kind.name): c for c in found if c.kind.name.startswith("kill")}
-    others = [c for c in found if not c.kind.name.startswith("kill")]
-    return [kills[k] for k in sorted(kills)] + others[: DRAWN * PARTS]
+def kills(bench, action):
+    """Both kills at every call that some mode makes, each in one of those modes, in turn."""
+    by_name = {}
+    for mode in MODES:
+        for case in cases(bench, mode, action, KILLS):
+            if case.point.action != ASSOCIATIONS:
+                by_name.setdefault((case.point.name, case.kind.name), []).append(case)
+    return [some[n % len(some)] for n, (_, some) in enumerate(sorted(by_name.items()))]
 
 
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("action", ACTIONS)
-def test_real_processes(bench, matrix_seed, action, part, record_property):
+def test_real_processes(bench, action, part, record_property):
     if "AGENT" not in os.environ:
         pytest.fail("AGENT does not name the installed agent: run ./tests/check")
-    if ONE:
-        found = [named(bench, ONE)] if ONE.split("/")[1] == action and part == 0 else []
-    else:
-        found = drawn(bench, action, matrix_seed)[part::PARTS]
-    wrong = [line for case in found for line in Trial(bench, case).run(process)]
-    record_property("fault cases as processes", len(found))
-    print(f"processes, {action}, {part}: {len(found)} cases, {len(wrong)} wrong, seed {matrix_seed}")
-    assert found or ONE
-    assert not wrong, "\n".join([f"{len(wrong)} of {len(found)} cases, seed {matrix_seed}:", *wrong])
+    found = kills(bench, action)[part::PARTS]
+    lines = [line for case in found for line in wrong(bench, case, process)]
+    record_property("processes that were killed", len(found))
+    assert found
+    assert not lines, "\n".join([f"{len(lines)} of {len(found)} cases:", *lines])

@@ -1,8 +1,7 @@
 """The bench of a worker and the scene of a case: an instance, its modes, runs in this process, looks from outside."""
 
-import threading
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Callable, Dict, FrozenSet, List, Optional, Set, Tuple
@@ -10,16 +9,16 @@ from typing import Any, Callable, Dict, FrozenSet, List, Optional, Set, Tuple
 from ec2.faults import Fault, Hook
 from ec2.mark import Mark
 from ec2.server import Ec2Server
-from ec2.wire import Call, Reply
+from ec2.wire import Call
 
-from aws_vpc_net import backup_tags, ec2, off, on, queries, replies, rules, settings
-from aws_vpc_net.context import create_context
+from aws_vpc_net import actions, ec2, queries, replies, settings
+from aws_vpc_net.context import Context, create_context
+from aws_vpc_net.core import backup, isolation, model
 from aws_vpc_net.deadline import Deadline
 from aws_vpc_net.errors import FenceError
 
 MODES = (
-    "keep", "remove", "keep+untrack", "remove+untrack", "keep+ignore", "remove+ignore", "keep+static",
-    "remove+poweroff", "keep+poweroff+poweron",
+    "keep", "remove", "keep+untrack", "remove+untrack", "remove+ignore", "keep+static", "keep+poweroff+poweron",
 )  # fmt: skip
 MODIFY, DESCRIBE = "ModifyNetworkInterfaceAttribute", "DescribeInstances"
 SECONDS = 10.0  # the deadline, on the bench's clock
@@ -27,10 +26,6 @@ SETTLE_SECONDS = 1
 API_SECONDS = 0.2
 ATTEMPT_SECONDS = 0.5  # for a whole reply
 SCALE = 100.0  # pauses are so many times shorter; the bench's clock counts them in full
-
-
-class Killed(BaseException):
-    """This run is dead: no request of it reaches EC2 any more."""
 
 
 class Clock:
@@ -49,48 +44,28 @@ class Clock:
         self.skipped += seconds * (1 - 1 / self.scale)
 
 
-@dataclass
-class Run:
-    """One operation; what is left of it after its death gets no further than its client."""
-
-    dead: bool = False
-    active: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-
 def _done(*_what: Any) -> None:
-    """Nothing is left to do."""
+    """It was done once, on the client itself."""
 
 
-class RunClient:
-    """The cached boto3 client as one run has it."""
+class SharedClient:
+    """The cached boto3 client as each run has it."""
 
-    def __init__(self, client: Any, run: Run) -> None:
-        self._client, self._run = client, run
-        events = SimpleNamespace(register=_done, register_last=_done)  # once, on the client itself
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        events = SimpleNamespace(register=_done, register_last=_done)
         self.meta = SimpleNamespace(method_to_api_mapping=client.meta.method_to_api_mapping, events=events)
 
     def __getattr__(self, operation: str) -> Callable[..., Any]:
-        def call(**params: Any) -> Any:
-            with self._run.lock:
-                if self._run.dead:
-                    raise Killed
-                self._run.active += 1
-            try:
-                return getattr(self._client, operation)(**params)
-            finally:
-                with self._run.lock:
-                    self._run.active -= 1
-
+        call: Callable[..., Any] = getattr(self._client, operation)
         return call
 
 
 class Bench:
     """What the cases of a worker share."""
 
-    def __init__(self, server: Ec2Server, dmi: Path, seed: Optional[int] = None) -> None:
-        self.server, self.dmi, self.seed, self.clock = server, dmi, seed, Clock()
-        self.run = Run()
+    def __init__(self, server: Ec2Server, dmi: Path) -> None:
+        self.server, self.dmi, self.clock = server, dmi, Clock()
         self._mark: Optional[Mark] = None
         self._make: Callable[[Any], Any] = ec2._client
         self._made: Dict[float, Tuple[Any, Any, bool]] = {}  # by the time of a call
@@ -103,7 +78,7 @@ class Bench:
             self._mark = self.server.mark()
         return {**self.server.world.groups, "isolation2": self._spare}
 
-    def client(self, chosen: settings.Settings) -> Tuple[RunClient, Any, bool]:
+    def client(self, chosen: settings.Settings) -> Tuple[SharedClient, Any, bool]:
         """In the place of ``aws_vpc_net.ec2._client``."""
         found = self._made.get(chosen.api_seconds)
         if found is None:
@@ -113,7 +88,7 @@ class Bench:
             # Nobody looks at dates, and parsing them takes a third of the time that a reply takes.
             made._endpoint._response_parser_factory.set_parser_defaults(timestamp_parser=str)
         client, imds, renewable = found
-        return RunClient(client, self.run), imds, renewable
+        return SharedClient(client), imds, renewable
 
 
 @dataclass
@@ -134,27 +109,10 @@ class Point:
     action: str
     nth: int
     interface: Optional[int] = None
-    free: FrozenSet[str] = frozenset()  # names of groups that no interface of the node has then
 
     @property
     def name(self) -> str:
         return f"{self.action}{'' if self.interface is None else f'[{self.interface}]'}#{self.nth}"
-
-
-class Noted(Fault):
-    """A fault that leaves a note of which calls it happened to."""
-
-    def __init__(self, calls: Set[int], parts: Tuple[Fault, ...]) -> None:
-        self.calls, self.parts = calls, parts
-
-    def before(self, call: Call) -> None:
-        self.calls.add(call.number)
-        for part in self.parts:
-            part.before(call)
-
-    def after(self, call: Call, reply: Reply) -> None:
-        for part in self.parts:
-            part.after(call, reply)
 
 
 class Scene:
@@ -171,22 +129,15 @@ class Scene:
         bench.dmi.write_text(world.nodes["node3"], encoding="ascii")
         self.originals = {i: frozenset(self.server.groups_of(i)) for i in self.interfaces}
         self.options = self._options()
-        self.policy = self.settings("off").policy
-        self.deleted: Set[str] = set()
+        self.spec = self.settings("off").spec
         self.faulty: Set[int] = set()  # numbers of the calls that a fault happened to
-        self.late: Dict[str, int] = {}  # interfaces attached meanwhile: number of the call that came next
         self.lost: List[str] = []  # moments at which originals were not readable from tags
-        self.killing: Callable[[], None] = lambda: None
+        self.kill: Callable[[], None] = lambda: None  # ends the process that runs
         self.calm()
 
     def has(self, part: str) -> bool:
         """Is it part of the mode?"""
         return part in self.mode.split("+")
-
-    @property
-    def new_groups(self) -> List[str]:
-        """Groups of an interface that is attached meanwhile."""
-        return [self.names["app"], self.names["db"]]
 
     def _options(self) -> Dict[str, Any]:
         names = self.names
@@ -200,7 +151,7 @@ class Scene:
             found["ignore_tag_write_failure"] = True
         if self.has("static"):
             sets = [sorted(self.originals[i]) for i in self.interfaces]
-            found.update({f"interface{n}_sg": ",".join(g) for n, g in enumerate([*sets, self.new_groups])})
+            found.update({f"interface{n}_sg": ",".join(g) for n, g in enumerate(sets)})
         if self.has("poweroff"):
             found.update(onfence_poweroff=True, ignore_instance_state=True)
         if self.has("poweron"):
@@ -219,52 +170,47 @@ class Scene:
 
     # Acting
 
-    def run(self, action: str, **changes: Any) -> Outcome:
-        """An operation in this process, as the agent does it."""
-        clock, run = self.bench.clock, Run()
-        self.bench.run = run
-
-        def kill() -> None:
-            run.dead = True
-
-        self.killing = kill
+    def context(self, action: str, slow_replies: bool = False, **changes: Any) -> Context:
+        """What an action works with; ``slow_replies``: a reply may take its time, as on a machine that is busy."""
+        clock = self.bench.clock
+        if slow_replies:
+            changes["api_seconds"] = 5.0
         chosen = self.settings(action, **changes)
-        began = clock()
-        context = create_context(chosen, Deadline(chosen.seconds, began, clock))
-        if chosen.api_seconds == API_SECONDS:
+        context = create_context(chosen, Deadline(chosen.seconds, clock(), clock))
+        if not slow_replies:
             context.ec2._attempt_seconds = ATTEMPT_SECONDS
+        return context
+
+    def run(self, action: str, slow_replies: bool = False, **changes: Any) -> Outcome:
+        """An operation in this process, as the agent does it."""
+        began = self.bench.clock()
+        context = self.context(action, slow_replies, **changes)
         outcome = Outcome(0)
         try:
             if action == "off":
-                (fence,) = off.prepare(context, [self.node])
-                off.run(context, fence)
-                if chosen.onfence_poweroff and not fence.target.terminated:
-                    off.power_off(context, [self.node])
+                (runner,) = actions.prepare_off(context, [self.node])
+                runner.finish()
+                if context.settings.onfence_poweroff and not runner.terminated:
+                    actions.power_off(context, [self.node])
             elif action == "on":
-                on.run(context, self.node)
+                actions.restore(context, self.node)
             else:
                 outcome.code = 2 if queries.status(context, [self.node])[self.node] else 0
         except FenceError as error:
             outcome = Outcome(1, str(error), error.category.value)
-        except BaseException as error:  # noqa: BLE001 - Killed, or what must not happen
+        except Exception as error:  # noqa: BLE001 - what must not happen
             outcome = Outcome(1, foreign=f"{type(error).__name__}: {error}")
-        if run.dead:
-            outcome = Outcome(None)
-        outcome.seconds = clock() - began
-        self._wait_for(lambda: run.dead and run.active)
+        outcome.seconds = self.bench.clock() - began
         return outcome
-
-    def _wait_for(self, busy: Callable[[], object]) -> None:
-        end = time.monotonic() + 2
-        while busy() and time.monotonic() < end:
-            time.sleep(0.002)
 
     def calm(self) -> None:
         """No faults any more, and nothing is under way."""
         self.server.rules.clear()
         self.server.fresh()
         self.server.key.expired = False
-        self._wait_for(lambda: any(c.outcome == "pending" for c in list(self.server.calls)))
+        end = time.monotonic() + 2
+        while any(c.outcome == "pending" for c in list(self.server.calls)) and time.monotonic() < end:
+            time.sleep(0.002)
         self.server.rules.add(None, Hook(self._look, late=True), when=lambda call: not call.reads, times=None)
 
     def put(self, point: Point, *faults: Fault, times: Optional[int] = 1) -> None:
@@ -274,8 +220,9 @@ class Scene:
         def same(call: Call) -> bool:
             return wanted is None or call.params.get("NetworkInterfaceId") == wanted
 
-        noted = Noted(self.faulty, faults)
-        self.server.rules.add(point.action, noted, when=same, nth=point.nth, times=times)
+        note = Hook(lambda call: self.faulty.add(call.number))
+        for fault in (note, *faults):
+            self.server.rules.add(point.action, fault, when=same, nth=point.nth, times=times)
 
     # Looking
 
@@ -289,22 +236,17 @@ class Scene:
         """Our tags."""
         return {k: v for k, v in self.now["tags"].items() if k == "lastfence" or k.startswith("Original_SG_Backup_")}
 
-    def are_cut(self, groups: FrozenSet[str]) -> bool:
-        """Are these the groups of a fenced interface? Said here once more, not asked of the code under test."""
+    def are_isolating(self, groups: FrozenSet[str]) -> bool:
+        """Are these the groups of an isolated interface? Said here once more, not asked of the code under test."""
         secg = frozenset(self.options["secg"].split(","))
         if self.has("keep"):
             return bool(groups) and groups <= secg
         return bool(groups) and not groups & (secg | {self.options.get("untrack_secg")})
 
-    def is_cut(self) -> bool:
+    def is_isolated(self) -> bool:
         """Are all interfaces?"""
         found = self.now["interfaces"].values()
-        return bool(found) and all(self.are_cut(frozenset(g)) for g in found)
-
-    def in_use(self) -> FrozenSet[str]:
-        """Groups of the node's interfaces, those that were detached too."""
-        kept = [i for i in [*self.interfaces, *self.now["interfaces"]] if i in self.server._moto.backend().enis]
-        return frozenset(g for i in kept for g in self.server.groups_of(i))
+        return bool(found) and all(self.are_isolating(frozenset(g)) for g in found)
 
     def unreadable(self) -> List[str]:
         """Interfaces whose groups are not the originals, where tags do not tell those."""
@@ -312,9 +254,9 @@ class Scene:
         if now["state"] == "terminated" or self.has("ignore") or self.has("static"):
             return []
         sets = {i: frozenset(g) for i, g in now["interfaces"].items()}
-        shown = tuple(rules.Interface(i, n, g) for n, (i, g) in enumerate(sets.items(), 1))
-        instance = rules.Instance(self.node, now["state"], shown, now["tags"])
-        found = rules.originals(instance, backup_tags.read(instance), self.policy)
+        shown = tuple(model.Interface(i, n, g) for n, (i, g) in enumerate(sets.items(), 1))
+        instance = model.Instance(self.node, now["state"], shown, now["tags"])
+        found = isolation.groups_to_restore(instance, backup.read(instance), self.spec)
         return [i for i, g in sets.items() if g != self.originals[i] != found.get(i)]
 
     def _look(self, call: Call) -> None:

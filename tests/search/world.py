@@ -66,8 +66,10 @@ class Network:
 
     def instance(self, tags: FrozenMap[str, str]) -> Instance:
         """As a read shows it."""
-        nics = enumerate(self.attached, 1)
-        return Instance(ID, "running", tuple(Interface(n.id, rank, n.groups, n.vpc) for rank, n in nics), tags)
+        interfaces = [
+            Interface(n.id, rank, n.groups, n.vpc, position=(0, n.number - 1)) for rank, n in enumerate(self.attached, 1)
+        ]
+        return Instance(ID, "running", tuple(interfaces), tags)
 
 
 DEFAULT = Network((Nic(E0, 1, frozenset((APP, DB))), Nic(E1, 2, frozenset((APP, OTHER)))))

@@ -37,7 +37,7 @@ def violations(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
 def backup_precedes_change(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
     """``off`` changes no group before a read shows a backup that agrees with it."""
     action = step.action
-    if plan.restoring or not isinstance(action, SetGroups) or plan.spec.without_backup:
+    if plan.restoring or not isinstance(action, SetGroups) or _without_backup(plan, before):
         return []
     untouched = all(p.outcome is None and not p.possibly_changed for p in before.interfaces.values())
     written, latest = before.backup.latest, before.latest
@@ -49,7 +49,15 @@ def backup_precedes_change(plan: Plan, before: Knowledge, step: Step, tick: Tick
         return ["groups change behind a read that does not show the backup"]
     groups = {i: g for i, g in latest.groups.items() if i in action.goals and not set_by_fencer(g, plan.spec)}
     wrong = [i for i, g in groups.items() if written.originals.get(i) != g]
-    return [f"groups change, and the backup does not agree with the proving read: {', '.join(wrong)}"] if wrong else []
+    return (
+        [f"groups change, and the backup does not agree with the proving read: {', '.join(wrong)}"] if wrong else []
+    )
+
+
+def _without_backup(plan: Plan, k: Knowledge) -> bool:
+    """Did the operator accept that there is no backup?"""
+    static = bool(k.interfaces) and all(n in plan.static for n in range(len(k.interfaces)))
+    return plan.spec.without_backup or static
 
 
 def open_groups_outrank(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
@@ -144,15 +152,19 @@ def what_was_opened_is_closed(plan: Plan, before: Knowledge, step: Step, tick: T
     """Nothing that the run has opened is open at an exit, unless no time at all is left."""
     if not isinstance(step.action, (Succeed, Fail)) or tick.reserve_expired:
         return []
-    return [f"the run ends, and has left open {', '.join(sorted(step.knowledge.opened))}"] if step.knowledge.opened else []
+    return (
+        [f"the run ends, and has left open {', '.join(sorted(step.knowledge.opened))}"]
+        if step.knowledge.opened
+        else []
+    )
 
 
 def what_was_isolated_is_recorded(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
-    """At its exit a run that has isolated something has a backup of it, which a read has shown or EC2 has accepted since,
-    or names the original groups in the log."""
+    """At its exit a run that has isolated something has a backup of it, which a read has shown or EC2 has accepted
+    since, or names the original groups in the log."""
     k = step.knowledge
     changed = {i for i in k.possibly_changed if set_by_fencer(k.interfaces[i].goal or NONE, plan.spec)}
-    if plan.restoring or plan.spec.without_backup or not isinstance(step.action, (Succeed, Fail)) or not changed:
+    if plan.restoring or _without_backup(plan, k) or not isinstance(step.action, (Succeed, Fail)) or not changed:
         return []
     named = {i: g for note in step.notes for i, g in note.originals.items()}
     if named:

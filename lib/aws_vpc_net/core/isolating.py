@@ -61,7 +61,7 @@ def next_change(plan: Plan, k: Knowledge, tick: Tick) -> Optional[Step]:
         return _untrack(plan, k, untrack, tick)
     todo = sorted(k.round - k.refused)
     if any(_needs_look_up(plan, k, i) for i in todo) and not k.opened:
-        return Step(LookUpGroups(plan.spec.secg), k, tick.share(3 / 4))
+        return Step(LookUpGroups(plan.spec.secg), k, tick.share(1 / 4))
     if todo:
         goals = FrozenMap({i: k.interfaces[i].goal for i in todo})
         # What was opened is isolated whatever time that took, but not before the network has seen it open.

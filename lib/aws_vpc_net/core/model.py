@@ -64,6 +64,7 @@ class Interface:
     vpc: str = ""
     managed: bool = False  # by AWS or another service: EC2 refuses changes
     kind: str = "interface"  # EC2's type of it
+    position: Tuple[int, int] = (0, 0)  # network card, device index
 
     @property
     def unfiltered(self) -> bool:
@@ -88,6 +89,13 @@ class Instance:
     def terminated(self) -> bool:
         """Nothing brings it back."""
         return self.state == "terminated"
+
+    @property
+    def may_lack_interfaces(self) -> bool:
+        """Is there a gap between the positions? One was detached, or this read is behind and does not show it."""
+        cards = {i.position[0] for i in self.interfaces}
+        devices = [i.position[1] for i in self.interfaces if i.position[0] == 0]
+        return bool(cards) and (max(cards) >= len(cards) or max(devices, default=0) >= max(1, len(devices)))
 
     @property
     def groups(self) -> Dict[str, Groups]:

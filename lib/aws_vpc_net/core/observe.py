@@ -154,6 +154,9 @@ def _isolated(
         p = _closed(p)  # not there, twice, with a pause between the two: nothing is open
     if failure.outcome is Outcome.UNKNOWN:
         p = replace(p, possibly_changed=True, outcome_unknown=True)
+        # What arrives late isolates: not after this run has ended, when an "on" may have come.
+        settled = max(k.timers.settled, now + plan.api_seconds)
+        done = replace(done, timers=replace(done.timers, settled=settled))
     return done.with_progress(interface, replace(p, outcome=failure.outcome, failure=failure)), ()
 
 
@@ -177,7 +180,7 @@ def _smaller(plan: Plan, k: Knowledge, interface: str, failure: Failure) -> Tupl
     if goal:
         left_out = [g for g in sorted(p.goal - goal) if groups.is_unusable(g, vpc)]
         notes = tuple(Note(WARNING, messages.group_dropped(interface, g)) for g in left_out)
-        progress = replace(p, goal=goal, outcome=None, failure=failure)
+        progress = replace(p, goal=goal, outcome=None, failure=None)  # the refusal was of the earlier goal
         return replace(k, groups=groups).with_progress(interface, progress), notes
     if not p.untracking.opened or k.phase is Phase.REISOLATE:  # else it is given its earlier groups
         k, p = replace(k, round=k.round - {interface}), _closed(p)
@@ -203,8 +206,13 @@ def _rolled_back(
         notes = (Note(WARNING, messages.left_untracking(plan.id, [interface], failure.text)),)
         p = _closed(p)
     if failure.outcome is Outcome.UNKNOWN:
-        p = replace(p, outcome_unknown=True)
+        p = _may_arrive(replace(p, outcome_unknown=True), now + plan.api_seconds)
     return done.with_progress(interface, replace(p, failure=failure)), notes
+
+
+def _may_arrive(p: Progress, until: Point) -> Progress:
+    """The change, which opens the interface, may still arrive."""
+    return replace(p, untracking=replace(p.untracking, late_until=until))
 
 
 def _restored(
@@ -216,6 +224,7 @@ def _restored(
     else:
         unknown = failure.outcome is Outcome.UNKNOWN
         p = replace(p, outcome=failure.outcome, possibly_changed=p.possibly_changed or unknown)
+        p = _may_arrive(p, now + plan.api_seconds) if unknown else p
     return replace(k, round=k.round - {interface}).with_progress(interface, p), ()
 
 

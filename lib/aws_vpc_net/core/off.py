@@ -147,7 +147,7 @@ def _choose_groups(plan: Plan, k: Knowledge, target: Instance, tick: Tick) -> St
     spec = plan.spec
     several = len({i.vpc for i in target.interfaces}) > 1 or (spec.untrack is not None and len(spec.secg) > 1)
     if several and spec.keep_only and not k.groups.looked_up:
-        return Step(LookUpGroups(spec.secg), replace(k, phase=Phase.LOOK_UP), tick.share(3 / 4))
+        return Step(LookUpGroups(spec.secg), replace(k, phase=Phase.LOOK_UP), tick.share(1 / 4))
     originals = backup_groups(target, tags.read(target), spec)
     goals = {i.id: k.groups.of(spec, i, originals[i.id]) for i in target.interfaces}
     for interface in target.interfaces:

@@ -168,7 +168,8 @@ def _restore_first(
     k = replace(k, backup=replace(k.backup, originals=FrozenMap(goals)))
     claims = tags.claim(latest, tick.nonce) if concurrent_off_possible(plan, latest) else FrozenMap()
     if claims:
-        step = Step(WriteTags(plan.id, claims), replace(k, phase=Phase.CLAIM), tick.ends)
+        # What may fail must not take the time of what follows.
+        step = Step(WriteTags(plan.id, claims), replace(k, phase=Phase.CLAIM), tick.share(1 / 4))
     else:
         step = _restore(plan, k, tick, goals)
     return replace(step, notes=(*notes, *step.notes))
@@ -220,8 +221,10 @@ def _verify(plan: Plan, k: Knowledge, tick: Tick) -> Step:
             return _overtaken(plan, k, latest, tick)
         k, new = _attached_again(plan, k, latest)
         wrong = _wrong(k, latest)
-        if set(wrong) <= k.refused:
+        if set(wrong) <= k.refused and k.reads.in_time:
             return _restored(plan, k, latest, tick)
+        if set(wrong) <= k.refused and not tick.expired:  # what may still arrive must not open it behind an "off"
+            return Step(Read((plan.id,)), k, tick.ends, not_before=k.due)
         todo = _to_retry(k, wrong, new)
         if todo and not tick.expired:
             return replace(_restore(plan, k, tick, dict.fromkeys(todo)), backoff=True)
@@ -259,8 +262,9 @@ def _to_retry(k: Knowledge, wrong: List[str], new: List[str]) -> List[str]:
 
 
 def _why(k: Knowledge) -> Dict[str, str]:
-    groups = k.latest.groups if k.latest else {}
-    wrong = _wrong(k, k.latest) if k.latest else []
+    latest = k.latest if k.reads.fresh and k.failure is None else None
+    groups = latest.groups if latest else {}
+    wrong = _wrong(k, latest) if latest else []
     failures = {i: p.failure.text for i, p in k.interfaces.items() if p.failure}
     return {**{i: f"reads {', '.join(sorted(groups[i]))}" for i in wrong}, **failures}
 

@@ -272,7 +272,7 @@ class Untracking:
         needed: it has to pass, and did not yet.
         attempts: how often a change to it took effect, or may have.
         tried: in the present round of changes.
-        late_until: the point in time until which a change without a reply may arrive; 0 if there is none.
+        late_until: the point in time until which a change that opens it, and had no reply, may arrive; 0 if none.
         opened: this run has set it to ``untrack_secg``, perhaps, and nothing has closed it since; or it has rolled it
             back or restored it beside another fencer.
     """
@@ -366,7 +366,7 @@ class Timers:
     """Points in time.
 
     Attributes:
-        settled: the network has followed every change that was accepted.
+        settled: the network has followed every change that was accepted, and one without a reply can arrive no more.
         patience: what the phase waits for is given up.
         rewrite: a backup that is missing in reads is written again.
     """
@@ -473,7 +473,7 @@ class Knowledge:
         return max([self.timers.settled, *(p.untracking.late_until for p in self.interfaces.values())])
 
     def late(self, now: Point) -> FrozenSet[str]:
-        """The interfaces whose untracking had no reply, and may still arrive."""
+        """The interfaces that a change without a reply may still open."""
         return frozenset(i for i, p in self.interfaces.items() if p.untracking.late_until > now)
 
     def with_progress(self, interface: str, progress: Progress) -> Knowledge:

@@ -50,6 +50,10 @@ def reisolate(plan: Plan, k: Knowledge, tick: Tick, ending: Ending) -> Step:
     todo = frozenset(i for i in (open_now | unproven) - k.refused if k.interfaces[i].goal)
     if todo:
         return replace(_isolate(k, tick, todo), backoff=True)
+    late = k.late(tick.now) & k.reopened - k.refused
+    if late:  # once more, when nothing can arrive any more that opens them
+        until = max(k.interfaces[i].untracking.late_until for i in late)
+        return replace(_isolate(k, tick, late), not_before=until)
     return _fail(plan, k, ending(open_now))
 
 
