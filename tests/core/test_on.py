@@ -97,6 +97,33 @@ def test_on_sets_static_groups_instead_of_the_backup():
     play(run, "read\nrestore e0:s e1:d\nread\ndelete\nsuccess")
 
 
+def test_on_restores_an_interface_that_is_attached_again_meanwhile():
+    play(
+        on_of(fenced()),
+        """
+        * detach e1
+        read
+        restore e0:ad
+        * attach e1:i
+        read
+        pause restore e1:as
+        read
+        delete
+        success
+        """,
+    )
+
+
+def test_on_names_the_groups_of_an_interface_that_is_gone():
+    run = on_of(fenced())
+    play(run, "* detach e1\nread\nrestore e0:ad\nread\ndelete\nsuccess")
+    assert any("eni-11111111111111111 of the backup is not attached any more" in line for line in run.log)
+
+
+def test_on_that_is_to_restore_nothing_asks_nothing():
+    play(on_of(fenced(), ignore_restore=True), "success")
+
+
 # --- beside an off ---------------------------------------------------------------------------------------------
 
 
