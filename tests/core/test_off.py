@@ -23,6 +23,7 @@ from core.transcript import (
 from aws_vpc_net.core.model import IsolationSpec
 
 ORIGINALS = f"{eni('e0')} had sg-11111111111111111, sg-22222222222222222; {eni('e1')} had sg-11111111111111111, sg-33"
+WITHOUT_BACKUP = IsolationSpec((ISO,), keep_only=True, without_backup=True)
 BACKUP = "read\nwrite e0:ad e1:as\nread"
 
 
@@ -208,6 +209,13 @@ def test_off_from_a_machine_that_is_fenced_while_the_backup_is_proven_changes_no
     assert shown(run.world.groups) == "e0:ad e1:as"
 
 
+def test_off_from_a_fenced_machine_changes_nothing_also_where_no_backup_is_needed():
+    run = off_of(World(), WITHOUT_BACKUP, own=OWN)
+    play(run, "read target and own\nwrite e0:ad e1:as")
+    run.world.own_is_fenced = True
+    play(run, "read target and own\nfail: self-fencing:")
+
+
 # --- the backup ------------------------------------------------------------------------------------------------
 
 
@@ -221,8 +229,7 @@ def test_off_without_a_visible_backup_changes_nothing():
 
 def test_off_goes_on_without_a_backup_only_where_that_is_accepted():
     play(off_of(World()), "read\nwrite e0:ad e1:as | refused\nfail: modification: not permitted")
-    accepted = IsolationSpec((ISO,), keep_only=True, without_backup=True)
-    play(off_of(World(), accepted), "read\nwrite e0:ad e1:as | refused\nisolate e0:i e1:i\nread\nsuccess")
+    play(off_of(World(), WITHOUT_BACKUP), "read\nwrite e0:ad e1:as | refused\nisolate e0:i e1:i\nread\nsuccess")
 
 
 def test_off_amends_the_backup_by_the_read_that_proves_it():
@@ -236,6 +243,23 @@ def test_off_amends_the_backup_by_the_read_that_proves_it():
         write e0:s e1:as
         read
         isolate e0:i e1:i
+        """,
+    )
+
+
+def test_off_spends_half_of_its_time_on_the_backup_though_it_amends_it():
+    play(
+        off_of(World()),
+        """
+        read
+        write e0:ad e1:as
+        * 15 s
+        * groups e0:s
+        read
+        write e0:s e1:as
+        * 5 s
+        read                | no tags
+        fail: tag:
         """,
     )
 

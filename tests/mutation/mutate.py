@@ -56,7 +56,7 @@ class Tree:
     """A copy of the project that can be broken, with an agent that runs from it."""
 
     def __init__(self, number: int, with_agent: bool) -> None:
-        self.top = BUILD / str(number)
+        self.top = BUILD / f"{'agent' if with_agent else 'core'}-{number}"
         self.with_agent = with_agent
         shutil.rmtree(self.top, ignore_errors=True)
         self.top.mkdir(parents=True)
