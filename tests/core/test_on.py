@@ -318,6 +318,20 @@ def test_on_writes_the_backup_again_where_an_off_isolated_meanwhile(stale):
     )
 
 
+@pytest.mark.parametrize("reads_first", [True, False], ids=["off reads first", "on deletes first"])
+def test_on_whose_look_back_is_stale_leaves_the_backup_that_off_wrote_again(reads_first):
+    """Both succeed; the node is isolated, and the originals are in the tags."""
+    world = World()
+    off = off_of(world)
+    play(off, OFF)
+    on = on_of(world)
+    play(on, "read\nclaim\nrestore e0:ad e1:as\nread\noff: isolate e0:i e1:i", off=off)
+    rewrites = "off: read\noff: write e0:ad e1:as"
+    steps = [rewrites, "delete"] if reads_first else ["delete", rewrites]
+    play(on, "\n".join([*steps, "read | stale groups", "success", "off: pause read", "off: success"]), off=off)
+    play(on_of(world), RESTORED)
+
+
 def test_on_names_the_originals_where_the_read_after_the_deletion_fails():
     run = on_of(in_progress())
     play(run, f"{DELETED}\nread | refused\nsuccess")
