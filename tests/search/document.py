@@ -182,8 +182,8 @@ def observation(plan: Plan, p: Pending, key: Any, k: Knowledge, tick: Tick) -> D
         texts.update(_of_changes(plan, k))
     if k.phase in (Phase.DOUBT, Phase.BACKUP, Phase.ROLL_BACK, Phase.LOOK_BACK):
         texts["patience"] = "waited long enough" if tick.now >= k.timers.patience else "not waited long enough"
-    if k.phase in (Phase.CHANGE, Phase.VERIFY, Phase.SETTLE, Phase.END) and not plan.restoring:
-        texts["late"] = "an untracking may still arrive" if k.late(tick.now) else "nothing may still arrive"
+    if k.phase in (Phase.CHANGE, Phase.VERIFY, Phase.SETTLE, Phase.ROLL_BACK, Phase.REISOLATE, Phase.END):
+        texts["late"] = "a change may still arrive" if k.late(tick.now) else "nothing may still arrive"
     if k.phase is Phase.BACKUP:
         texts["optional"] = "the backup is optional" if plan.spec.without_backup else "the backup is required"
     if k.phase is Phase.DELETE and k.first:
@@ -324,6 +324,10 @@ def _of_changes(plan: Plan, k: Knowledge) -> Texts:
             "it does so twice in a row",
         )
         yield "twice", texts[wrong]
+        yield (
+            "settled",
+            "asked after all could have arrived" if k.reads.in_time else "asked before all could have arrived",
+        )
         return
     new = k.latest and set(k.latest.groups) - set(k.interfaces)
     yield "new", "an interface appeared" if new else "no interface appeared"
@@ -413,7 +417,8 @@ DEFAULTS = {  # they say that nothing special is the case: used only where anoth
     "nothing is isolated without a backup", "no off in progress", "no look-up is due", "nothing is open again",
     "no accepted change reads otherwise", "no refused one is open", "no interface is attached again",
     "the backup can be written", "it was isolated under an earlier backup", "no new tags of another fencer",
-    "nothing is untracking", "no power is asked for", "no interface appeared",
+    "nothing is untracking",
+    "asked after all could have arrived", "no power is asked for", "no interface appeared",
 }  # fmt: skip
 
 
