@@ -17,7 +17,7 @@ CORE_LAYERS = [
     {"protocol"},
     {"observe"},
     {"isolating"},
-    {"reisolating"},
+    {"reisolating", "invariants"},
     {"off", "on"},
 ]
 LAYERS = [
