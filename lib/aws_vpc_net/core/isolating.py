@@ -66,7 +66,7 @@ def next_change(plan: Plan, k: Knowledge, tick: Tick) -> Optional[Step]:
         goals = FrozenMap({i: k.interfaces[i].goal for i in todo})
         # What was opened is isolated whatever time that took, but not before the network has seen it open.
         wait, ends = (k.timers.settled, tick.reserve_ends) if k.opened else (0.0, tick.ends)
-        return Step(SetGroups(Change.ISOLATE, goals), k, ends, not_before=0.0 if closing else wait)
+        return Step(SetGroups(Change.ISOLATE, goals), k, ends, not_before=0.0 if closing or k.refused else wait)
     given_back = k.round & k.refused & k.opened
     if given_back:
         goals = FrozenMap({i: rollback_groups(plan, k, i) for i in given_back})

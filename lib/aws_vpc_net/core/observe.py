@@ -239,12 +239,13 @@ def _written(plan: Plan, k: Knowledge, effect: WriteTags, result: Result, now: P
     if effect.backup is None:
         return replace(k, backup=b), ()
     if failure is not None:
-        return replace(k, backup=replace(b, failure=failure)), not_rewritten(plan, k, failure)
+        notes = not_rewritten(plan, k, failure) if effect.tags == effect.backup.tags else ()
+        return replace(k, backup=replace(b, failure=failure)), notes
     same = [other for other in b.backups if other.time != effect.backup.time]
     originals = effect.backup.originals
     b = replace(b, backups=(*same, effect.backup), originals=originals, missing=False, failure=None)
     timers = replace(k.timers, rewrite=now + MISSING_SECONDS)
-    first = k.phase is Phase.BACKUP
+    first = k.phase is Phase.BACKUP or effect.tags != effect.backup.tags  # of what is attached newly, too
     tell = messages.record_written(plan.id, len(effect.tags), effect.backup.time) if first else ""
     tell = tell or messages.claimed(plan.id, effect.backup.time)
     return replace(k, backup=b, timers=timers), (Note(INFO, tell),)
