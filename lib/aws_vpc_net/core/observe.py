@@ -245,9 +245,10 @@ def _written(plan: Plan, k: Knowledge, effect: WriteTags, result: Result, now: P
     originals = effect.backup.originals
     b = replace(b, backups=(*same, effect.backup), originals=originals, missing=False, failure=None)
     timers = replace(k.timers, rewrite=now + MISSING_SECONDS)
-    first = k.phase is Phase.BACKUP or effect.tags != effect.backup.tags  # of what is attached newly, too
-    tell = messages.record_written(plan.id, len(effect.tags), effect.backup.time) if first else ""
-    tell = tell or messages.claimed(plan.id, effect.backup.time)
+    added = len(same) < len(k.backup.backups)  # an interface that appeared, to the backup of this time
+    again = k.phase is not Phase.BACKUP and not added and not plan.restoring
+    written = messages.record_written(plan.id, len(effect.tags), effect.backup.time)
+    tell = messages.claimed(plan.id, effect.backup.time) if again else written
     return replace(k, backup=b, timers=timers), (Note(INFO, tell),)
 
 
