@@ -224,9 +224,10 @@ def _verify(plan: Plan, k: Knowledge, tick: Tick) -> Step:
             return _overtaken(plan, k, latest, tick)
         k, new = _attached_again(plan, k, latest)
         wrong = _wrong(k, latest)
-        if set(wrong) <= k.refused and k.reads.in_time:
+        done = set(wrong) <= k.refused and not any(p.lately_gone for p in k.interfaces.values())
+        if done and k.reads.in_time:
             return _restored(plan, k, latest, tick)
-        if set(wrong) <= k.refused and not tick.expired:  # what may still arrive must not open it behind an "off"
+        if done and not tick.expired:  # what may still arrive must not open it behind an "off"
             return Step(Read((plan.id,)), k, tick.ends, not_before=k.due)
         todo = _to_retry(k, wrong, new)
         if todo and not tick.expired:
@@ -287,9 +288,11 @@ def _restored(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Step:
     k = replace(k, phase=Phase.DELETE)
     if not doomed:
         return _power(plan, k, tick)
+    gone = {i: p.open_groups for i, p in k.interfaces.items() if p.missing_reads and not p.accepted}
+    notes = tuple(Note(WARNING, messages.detached(plan.id, i, g), FrozenMap({i: g})) for i, g in gone.items())
     # What may fail must not take the time of what follows.
     ends = tick.now + (tick.reserve_ends - tick.now) / 2
-    return Step(DeleteTags(plan.id, FrozenMap(doomed)), k, ends)
+    return Step(DeleteTags(plan.id, FrozenMap(doomed)), k, ends, notes=notes)
 
 
 def _deleted(plan: Plan, k: Knowledge, tick: Tick) -> Step:
