@@ -410,8 +410,9 @@ class Search:
         """Is nothing to be restored, and an interface has the groups that isolate by nature? Then ``on`` fails, as it
         cannot tell whether the backup was lost."""
         network = self.nets.values[net]
-        found = any(matches_isolation(n.groups, self.spec) for n in self.network.attached) and self.spec.keep_only
-        return found and not self.tags.values[tags] and all(n.groups in self.allowed[n.id] for n in network.attached)
+        found = any(matches_isolation(n.groups, self.spec) for n in network.attached) and self.spec.keep_only
+        unchanged = all(n.groups in self.allowed.get(n.id, ()) for n in network.attached)
+        return found and unchanged and not self.tags.values[tags]
 
     # --- transitions ------------------------------------------------------------------------------------------
 
@@ -810,26 +811,21 @@ class Search:
         """Are the original groups of this interface gone, though an invocation has named them in its log, or as no
         order of calls could have kept them?
 
-        A deletion of the backup crossed the latest change of the interface, both decided by reads before either.
-        Whoever changed it was killed before it could write the backup again, and the change came after the deletion
-        (after the look back of who deleted), or who deleted was killed too; or who would have written the backup
-        again was misled by a read that showed an earlier state of EC2: the one that changed it by its last read, the
-        one that deleted by the read before the deletion, or by its look back.
+        A deletion of the backup crossed the latest change of the interface, both decided by reads before either, and
+        neither could write the backup again. The one that changed it was killed, or its last read showed an earlier
+        state of EC2. And the change came after the deletion, perhaps after the look back; or the one that deleted
+        was killed too, or the read before the deletion, or the look back, showed an earlier state of EC2.
         """
         bit = NUMBER[interface]
         fates, ghosts = s[BASE::2], s[BASE + 1 :: 2]
         if any(ghost & NAMED << bit for ghost in ghosts):
             return True
-        if not s[5] & CROSSED:
-            return False
         ons = [n for n in range(len(fates)) if self.actors[n].action == "on"]
-        for fate, ghost in zip(fates, ghosts):
-            if ghost & CHANGED << bit:
-                if fate == DEAD and (ghost & BLIND << bit or all(fates[n] == DEAD for n in ons)):
-                    return True
-                if ghost & LAST_STALE:
-                    return True
-        return any(ghosts[n] & (LAST_STALE | MISLED) for n in ons)
+        unaware = all(fates[n] == DEAD or ghosts[n] & (LAST_STALE | MISLED) for n in ons)  # of the change
+        return bool(s[5] & CROSSED) and any(
+            ghost & CHANGED << bit and (fate == DEAD or ghost & LAST_STALE) and (unaware or ghost & BLIND << bit)
+            for fate, ghost in zip(fates, ghosts)
+        )
 
     # --- the search -------------------------------------------------------------------------------------------
 

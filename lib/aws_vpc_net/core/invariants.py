@@ -158,8 +158,8 @@ def what_was_opened_is_closed(plan: Plan, before: Knowledge, step: Step, tick: T
 
 
 def what_was_isolated_is_recorded(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
-    """At its exit a run that has isolated something has a backup of it, which a read has shown or EC2 has accepted since,
-    or names the original groups in the log."""
+    """At its exit a run that has isolated something has a backup of it, which a read has shown or EC2 has accepted
+    since, or names the original groups in the log."""
     k = step.knowledge
     changed = {i for i in k.possibly_changed if set_by_fencer(k.interfaces[i].goal or NONE, plan.spec)}
     if plan.restoring or plan.spec.without_backup or not isinstance(step.action, (Succeed, Fail)) or not changed:
