@@ -112,7 +112,8 @@ def _groups(plan: Plan, k: Knowledge, effect: SetGroups, result: Changes, tick: 
     # What was accepted first: whether a refusal may be looked into depends on what is still open.
     for interface, failure in sorted(result.failures.items(), key=lambda item: item[1] is not None):
         if failure is None:
-            k = replace(k, timers=replace(k.timers, settled=settled))
+            # Not earlier than before: a change without a reply may still arrive.
+            k = replace(k, timers=replace(k.timers, settled=max(k.timers.settled, settled)))
         k, more = account(plan, k, interface, failure, tick.now)
         notes += more
     return k, tuple(notes)

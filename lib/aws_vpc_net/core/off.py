@@ -469,7 +469,7 @@ def _adopt(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Optional[S
 def _is_proven(plan: Plan, k: Knowledge, latest: Instance) -> bool:
     """Does this read prove it? Every interface accepted and isolated, and nothing that another read would decide."""
     undecided = k.backup.rewritten or (k.backup.missing and k.backup.failure is None)
-    lately_gone = any(p.missing_reads == 1 and not p.accepted for p in k.interfaces.values())
+    lately_gone = any(p.lately_gone for p in k.interfaces.values())
     return not undecided and not lately_gone and not _open_now(plan, k, latest) and _reads_off(plan, k, latest)
 
 
