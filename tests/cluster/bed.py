@@ -134,7 +134,7 @@ class Bed:
         self._power_off()
         for node in self.nodes.values():
             node.prepare(files, self.agent)
-            node.boot()
+            node.boot(members=len(self.nodes))
         self.settle()
         self._first = self._configuration()
         self.note(f"{len(self.nodes)} nodes online after {time.monotonic() - began:.1f} s")
