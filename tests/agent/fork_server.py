@@ -21,6 +21,7 @@ import socket
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -58,8 +59,8 @@ class ForkServers:
 
     def can_run(self, env: Dict[str, str]) -> bool:
         """Whether a forked run with this environment equals an ordinary one."""
-        if os.path.exists(os.path.join(env.get("HOME", ""), ".aws")):
-            return False  # botocore takes paths below it when it is imported
+        if any(path.is_dir() for path in Path(env.get("HOME", "/nonexistent"), ".aws").glob("*")):
+            return False  # botocore takes the paths of its folders when it is imported
         affects_startup = any(name.startswith(STARTUP) and name not in SHARED for name in env)
         folders = filter(None, env.get("PYTHONPATH", "").split(":"))
         return not affects_startup and self._folders.issuperset(folders) and "AGENT_RUNNER" not in os.environ
