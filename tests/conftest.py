@@ -5,14 +5,16 @@ from typing import Any, List
 
 import pytest
 
-BUSY = ("tests/matrix/", "tests/schedules/")
+# The longest first, so that none is left alone in the end; then those that compute, beside the clusters, which wait.
+LONGEST = tuple(f"tests/agent/test_{name}.py" for name in "acceptance memory guide deadline".split())
+COMPUTING = ("tests/matrix/", "tests/schedules/", "tests/search/")
 # Two clusters side by side: these scenarios take as long as all others.
 SECOND_CLUSTER = tuple(f"tests/cluster/test_{name}.py" for name in "api_faults cycles return split".split())
 
 
 def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
-    """Those that compute come first, beside those of the cluster, which wait."""
-    items.sort(key=lambda item: not item.nodeid.startswith(BUSY))
+    """The order in which tests are started."""
+    items.sort(key=lambda item: (not item.nodeid.startswith(LONGEST), not item.nodeid.startswith(COMPUTING)))
 
 
 @pytest.hookimpl(optionalhook=True)
