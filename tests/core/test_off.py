@@ -115,12 +115,15 @@ def test_off_sets_a_throttled_interface_again_at_once():
 
 
 def test_off_sets_an_interface_again_whose_reply_was_lost_though_it_reads_isolated():
+    """And waits until the first change can arrive no more: an ``on`` may come after this run, and not be undone."""
     play(
         off_of(World()),
         f"""{BACKUP}
         isolate e0:i e1:i   | e1 lost
         read
         pause isolate e1:i
+        read
+        settle
         read
         success
         """,

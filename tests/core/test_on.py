@@ -86,6 +86,41 @@ def test_on_fails_when_time_is_over():
     play(on_of(fenced()), f"{RESTORED} | e1 throttled\n* 50 s\nread\nfail: deadline:")
 
 
+def test_on_looks_at_what_it_opened_with_the_time_that_is_kept_for_it():
+    """An off has succeeded meanwhile: it is isolated again."""
+    world = fenced()
+    run = on_of(world)
+    play(run, "read")
+    play(new_off(run), "read\nwrite e0:ad e1:as\nread\nisolate e0:i e1:i\nread\nsuccess")
+    play(run, "* 41 s\nrestore e0:ad e1:as")
+    tick = run.tick()
+    assert run.decide(run.plan, run.knowledge, tick).ends == tick.reserve_ends
+    play(run, "read\nisolate e0:i e1:i\nread\nfail: ")
+    assert shown(world.groups) == "e0:i e1:i"
+
+
+def test_on_reads_again_where_a_read_lacks_what_is_not_restored_yet():
+    run = on_of(fenced())
+    play(
+        run,
+        f"""{RESTORED}          | e1 throttled
+        read                | without e1
+        pause read
+        pause restore e1:as
+        read
+        delete
+        success
+        """,
+    )
+    assert shown(run.world.groups) == "e0:ad e1:as"
+
+
+def test_on_names_the_groups_of_an_interface_that_went_away_before_it_was_restored():
+    run = on_of(fenced())
+    play(run, f"{RESTORED} | e1 throttled\nread | without e1\npause read | without e1\ndelete\nsuccess")
+    assert any("sg-33333333333333333" in line and "eni-11111111111111111" in line for line in run.log)
+
+
 def test_on_fails_after_a_failed_read_and_keeps_the_tags():
     run = on_of(fenced())
     play(run, f"{RESTORED}\nread | refused\nfail: ")

@@ -205,7 +205,8 @@ def _result(p: Pending, key: Any, k: Knowledge) -> Texts:
     accepted = answers == {"accepted"}
     yield "result", f"{in_words(p.action)}: {'accepted' if accepted else 'not accepted'}"
     names = {"refused": "refused", "unknown": "no reply", "throttled": "throttled", "no time": "no time"}
-    yield "how", next((text for word, text in names.items() if word in answers), "" if accepted else "refused")
+    if not accepted:
+        yield "how", next((text for word, text in names.items() if word in answers), "refused")
 
 
 def _of_read(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Texts:
@@ -647,7 +648,8 @@ class Without(Search):
     def __init__(self, scenario: Scenario, window: str) -> None:
         super().__init__(scenario)
         self.ending = True
-        setattr(self, window, lambda state: False)
+        assert hasattr(self, window), window
+        setattr(self, window, lambda state, interface: False)
 
     def successors(self, s: State) -> Iterator[Any]:
         """Not after the first violation."""
@@ -681,19 +683,20 @@ def _merged(lines: List[str]) -> List[str]:
     return merged
 
 
-WINDOWS: Mapping[str, Scenario] = {  # the names of Search's predicates; where the search is to look for each
-    "opened_for_good": Scenario("keep", actors("off", "on"), "fenced", 1, frozenset((CRASH,))),
-    "crossed_unrepaired": Scenario("keep", actors("off", "on"), "open", 1, frozenset((CRASH,))),
-    "named": Scenario("keep", actors("off", "on"), "open", 1, frozenset((REFUSED,))),
+WINDOWS: Mapping[str, Tuple[Scenario, ...]] = {  # Search's predicates, and where to look for the ways into each
+    "opening_is_excused": (Scenario("keep", actors("off", "on"), "fenced", 1, frozenset((CRASH,))),),
+    "loss_is_excused": tuple(
+        Scenario("keep", actors("off", "on"), "open", 1, frozenset((kind,))) for kind in (CRASH, REFUSED)
+    ),
 }
 
 
 def windows() -> str:
-    """Each window: its exact condition, and the shortest way into it."""
+    """Each window: its exact condition, and the shortest ways into it."""
     parts = []
-    for name, scenario in WINDOWS.items():
-        transcript = Without(scenario, name).shortest()
-        parts.append(f"**`{name}`**: {in_one_line(getattr(Search, name))}\n\n```\n{transcript}\n```")
+    for name, looked_at in WINDOWS.items():
+        parts.append(f"**`{name}`**: {in_one_line(getattr(Search, name))}")
+        parts += [f"```\n{Without(scenario, name).shortest()}\n```" for scenario in looked_at]
     return "\n\n".join(parts)
 
 

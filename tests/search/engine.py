@@ -72,10 +72,16 @@ DEAD, SUCCEEDED, FAILED = -1, -2, -3
 FATES = {DEAD: "killed", SUCCEEDED: "exit 0", FAILED: "exit 1"}
 BASE = 6  # fields of a state before those of the invocations
 # what the checks know of an invocation
-(LAST_STALE, DISTURBED, BEGAN, WROTE, GROUPS_MOVED, TAGS_GONE, OPENED, NAMED, EVER_STALE, MISLED, UNREADABLE, NO_TIME_LEFT,
- ARRIVED, NOT_CLOSED) = (1 << n for n in range(14))  # fmt: skip
-OLDER = 1 << 14  # << actor: that "on" had begun when this "off" wrote its backup
+(LAST_STALE, DISTURBED, BEGAN, WROTE, GROUPS_MOVED, TAGS_GONE, EVER_STALE, MISLED, UNREADABLE, NO_TIME_LEFT) = (
+    1 << n for n in range(10)
+)
+# of each interface, << its number: this invocation changed it last; and did so after a deletion that its latest read
+# did not show; EC2 refused it for good to isolate it (again); its original groups are named in the log
+CHANGED, BLIND, NOT_CLOSED, NAMED = (1 << n for n in (10, 13, 16, 19))
+OLDER = 1 << 22  # << actor: that "on" had begun when this "off" wrote its backup
+AFTERWARDS = ~(WROTE | GROUPS_MOVED | TAGS_GONE | EVER_STALE)  # what matters of one that has ended
 CROSSED = 16  # in misc: a deletion crossed a change, both decided by reads before either
+NUMBER = {E0: 0, E1: 1, NEW.id: 2}
 
 State = Tuple[int, ...]
 Label = Tuple[Any, ...]
@@ -154,7 +160,7 @@ TRANSIENT = Failure(Outcome.TRANSIENT, Category.MODIFICATION, "throttled", "Requ
 UNKNOWN = Failure(Outcome.UNKNOWN, Category.MODIFICATION, "the connection was closed", "ConnectionClosedError")
 DENIED = Failure(Outcome.REFUSED, Category.PERMISSION, "denied", "UnauthorizedOperation", True)
 NO_INTERFACE = Failure(Outcome.GONE, Category.MODIFICATION, "not found", "InvalidNetworkInterfaceID.NotFound")
-NO_TIME = Failure(Outcome.TRANSIENT, Category.DEADLINE, "no time is left")
+NO_TIME = Failure(Outcome.UNKNOWN, Category.DEADLINE, "no time is left")
 NOT_READ = Failure(Outcome.UNKNOWN, Category.RETRIEVAL, "no answer")
 FAILURES: Dict[str, Optional[Failure]] = {
     "accepted": None, "throttled": TRANSIENT, "unknown": UNKNOWN, "refused": DENIED, "gone": NO_INTERFACE,
@@ -194,6 +200,7 @@ class Search:
         self._numbers: Dict[Pending, int] = {}
         self._recovered: Dict[Tuple[int, int], Tuple[str, ...]] = {}
         self._isolated: Dict[int, bool] = {}
+        self._changed: Dict[Tuple[int, int], Tuple[str, ...]] = {}
         self._lost: Dict[Tuple[int, int], FrozenSet[str]] = {}
         self.local: Dict[int, set] = {}
         self.decisions = 0
@@ -303,6 +310,11 @@ class Search:
         there = self.tags.values[tags]
         return self.tags.number(there.without(k for k, v in doomed.items() if there.get(k) == v))
 
+    def open(self, net: int) -> Tuple[str, ...]:
+        """The attached interfaces that are not isolated, in truth."""
+        nics = self.nets.values[net].attached
+        return tuple(n.id for n in nics if not matches_isolation(n.groups, self.spec))
+
     def isolated(self, net: int) -> bool:
         """Is the node, in truth?"""
         found = self._isolated.get(net)
@@ -311,11 +323,14 @@ class Search:
             found = self._isolated[net] = all(matches_isolation(n.groups, self.spec) for n in nics)
         return found
 
-    def opens(self, before: int, after: int) -> bool:
-        """Does this change set groups that do not isolate?"""
-        old, new = self.nets.values[before], self.nets.values[after]
-        changed = set(new.attached) - set(old.attached)
-        return any(not matches_isolation(n.groups, self.spec) for n in changed)
+    def changed(self, before: int, after: int) -> Tuple[str, ...]:
+        """The interfaces that are not the same."""
+        found = self._changed.get((before, after))
+        if found is None:
+            old, new = self.nets.values[before], self.nets.values[after]
+            both = set((*new.attached, *new.elsewhere)) ^ set((*old.attached, *old.elsewhere))
+            found = self._changed[(before, after)] = tuple(sorted({n.id for n in both}))
+        return found
 
     def lost(self, tags: int, net: int) -> FrozenSet[str]:
         """The interfaces whose original groups are neither set nor in the tags."""
@@ -331,12 +346,16 @@ class Search:
             )  # fmt: skip
         return found
 
-    def alone(self, tags: int, net: int, actor: int) -> Tuple[int, int, Optional[Exit]]:
-        """A plain invocation, nothing beside it; (tags, net, its end)."""
+    def alone(self, tags: int, net: int, actor: int, changes: int = 1000) -> Tuple[int, int, Optional[Exit]]:
+        """A plain invocation, nothing beside it, which is killed after so many changes; (tags, net, its end)."""
         number, end = self.begin(actor), None
         for _ in range(80):
             p = self.pendings[number]
             action, key = p.action, "accepted"
+            if not isinstance(action, (Read, LookUpGroups)):
+                if not changes:
+                    return tags, net, None
+                changes -= 1
             if isinstance(action, Read):
                 key = (tags, net)
             elif isinstance(action, WriteTags):
@@ -345,7 +364,11 @@ class Search:
                 tags = self._deleted(tags, action.tags)
             elif isinstance(action, SetGroups):
                 network, results = self.nets.values[net], []
-                for i, g in action.goals.items():
+                changes += 1
+                for i, g in sorted(action.goals.items()):
+                    if not changes:
+                        return tags, self.nets.number(network), None
+                    changes -= 1
                     nic = network.find(i)
                     how = "gone" if nic is None else ec2_refusal(g, nic.vpc) or "accepted"
                     network = network.with_groups(i, g) if how == "accepted" else network
@@ -370,6 +393,8 @@ class Search:
             for actor in (plain_off, plain_on) if both else (plain_on,):
                 t, n, end = self.alone(t, n, actor)
                 what = self.actors[actor].action
+                if what == "on" and self.is_isolated_by_nature(t, n):
+                    continue
                 if end is None or not end.succeeded:
                     yield f"afterwards, a plain {what} fails: {end.text if end else 'no end'}"
                 if what == "off" and not self.isolated(n):
@@ -381,6 +406,14 @@ class Search:
             if self.tags.values[t]:
                 yield f"afterwards, a plain {after} leaves tags"
 
+    def is_isolated_by_nature(self, tags: int, net: int) -> bool:
+        """Is nothing to be restored, and an interface has the groups that isolate by nature? Then ``on`` fails, as it
+        cannot tell whether the backup was lost."""
+        network = self.nets.values[net]
+        found = any(matches_isolation(n.groups, self.spec) for n in network.attached) and self.spec.keep_only
+        unchanged = all(n.groups in self.allowed.get(n.id, ()) for n in network.attached)
+        return found and unchanged and not self.tags.values[tags]
+
     # --- transitions ------------------------------------------------------------------------------------------
 
     def start(self) -> State:
@@ -391,6 +424,10 @@ class Search:
             tags, net, end = self.alone(tags, net, plain_off)
             assert end is not None
             assert end.succeeded, end
+        if self.scenario.half:
+            action, changes = self.scenario.half
+            tags, net, end = self.alone(tags, net, plain_off + (action == "on"), changes)
+            assert end is None, end
         state = [tags, net, 0, 0, 0, self.scenario.budget]
         for actor in range(len(self.scenario.actors)):
             state += [self.begin(actor), 0]
@@ -399,13 +436,21 @@ class Search:
     def successors(self, s: State) -> Iterator[Tuple[Label, State, Tuple[str, ...]]]:
         """Every next state, how it comes about, and what is wrong with that step."""
         left = s[5] & 15
-        for actor in range(len(self.scenario.actors)):
+        running = [a for a in range(len(self.scenario.actors)) if s[BASE + 2 * a] >= 0]
+        if len(running) > 1:
+            for actor in running:
+                one = self._without_time(s, actor)
+                if one is not None:
+                    yield one
+                    return
+        for actor in running:
             number = s[BASE + 2 * actor]
-            if number < 0:
-                continue
             if left and self.may.get(CRASH):
                 state = self._spent(s)
                 state[BASE + 2 * actor] = DEAD
+                for i in self.named(self.pendings[number].logged):
+                    state[BASE + 2 * actor + 1] |= NAMED << NUMBER[i]
+                state[BASE + 2 * actor + 1] &= AFTERWARDS
                 yield (actor, "killed"), self._made(state), ()
             if s[2]:
                 wait = self.pendings[number].wait
@@ -416,6 +461,19 @@ class Search:
             yield from self._land(s, f)
         if left and self.scenario.events and self.may.get(EVENT):
             yield from self._events(s)
+
+    def _without_time(self, s: State, actor: int) -> Optional[Tuple[Label, State, Tuple[str, ...]]]:
+        """The answer to an effect for which no time is left, if it is all that has to be followed.
+
+        Nobody else sees it, and no other step changes it: whatever else happens may as well happen afterwards; a
+        crash too. Not where the invocation ends, as the truth is checked at that moment.
+        """
+        p = self.pendings[s[BASE + 2 * actor]]
+        if p.usable or p.done or (s[5] & 15 and self.may.get(DEADLINE) and p.flag < 2):
+            return None
+        key = tuple((i, "no time") for i in sorted(p.action.goals)) if isinstance(p.action, SetGroups) else "no time"
+        one = next(self._answered(list(s), actor, s[BASE + 2 * actor], key, (actor, "no time")))
+        return one if one[1][BASE + 2 * actor] >= 0 else None
 
     def _spent(self, s: State, units: int = 1) -> List[int]:
         state = list(s)
@@ -439,16 +497,28 @@ class Search:
             mine = state[BASE + 2 * actor + 1]
             if (deletion and mine & GROUPS_MOVED) or (net != state[1] and mine & TAGS_GONE):
                 state[5] |= CROSSED
-            if net != state[1] and self.opens(state[1], net):
-                state[BASE + 2 * actor + 1] |= OPENED
-            elif self.isolated(net):
-                state[BASE + 2 * actor + 1] &= ~OPENED
+        if net != state[1]:
+            self._note_change(state, net, actor)
         for other in range(len(self.scenario.actors)):
             if other != actor:
-                state[BASE + 2 * other + 1] |= bits | (DISTURBED if actor < 0 else 0)
+                running = state[BASE + 2 * other] >= 0
+                state[BASE + 2 * other + 1] |= (bits if running else 0) | (DISTURBED if actor < 0 else 0)
         state[0], state[1] = tags, net
-        if not self.lost(tags, net):
+        if state[5] & CROSSED and not self.lost(tags, net):
             state[5] &= ~CROSSED
+
+    def _note_change(self, state: List[int], net: int, actor: int) -> None:
+        """Who changed which interface last."""
+        bits = 0
+        for i in self.changed(state[1], net):
+            bits |= (CHANGED | BLIND) << NUMBER[i]
+        for other in range(len(self.scenario.actors)):
+            state[BASE + 2 * other + 1] &= ~bits
+        if actor >= 0:
+            ghost = BASE + 2 * actor + 1
+            if not state[ghost] & TAGS_GONE:
+                bits &= BLIND - 1
+            state[ghost] = (state[ghost] & ~(bits // CHANGED * NOT_CLOSED)) | bits
 
     def _waited(self, state: List[int], actor: int, wait: float) -> None:
         if state[2] and wait:
@@ -476,6 +546,7 @@ class Search:
                 if flag == 2:
                     new[BASE + 2 * actor + 1] |= NO_TIME_LEFT
                 problems = (*problems, *self._at_exit(new, actor, end))
+                new[BASE + 2 * actor + 1] &= AFTERWARDS
             yield (label if flag == p.flag else (*label, "deadline" if flag == 1 else "no time at all")), \
                 self._made(new), problems  # fmt: skip
 
@@ -616,7 +687,7 @@ class Search:
         p = self.pendings[number]
         done = tuple(sorted((*p.done, (interface, how))))
         if how == "refused" and p.action.change is Change.ISOLATE:
-            state[BASE + 2 * p.actor + 1] |= NOT_CLOSED
+            state[BASE + 2 * p.actor + 1] |= NOT_CLOSED << NUMBER[interface]
         if len(done) == len(p.action.goals):
             yield from self._answered(state, actor, number, done, label)
             return
@@ -627,8 +698,6 @@ class Search:
     def _land(self, s: State, f: Tuple[Any, ...]) -> Iterator[Tuple[Label, State, Tuple[str, ...]]]:
         actor, what, interface, payload, _ = f
         state = list(s)
-        if s[BASE + 2 * actor] < 0:
-            state[BASE + 2 * actor + 1] |= ARRIVED
         flights = list(self.flights.values[s[2]])
         flights.remove(f)
         state[2] = self.flights.number(tuple(flights))
@@ -677,9 +746,9 @@ class Search:
         ghost = state[BASE + 2 * actor + 1]
         texts = []
         action = self.actors[actor].action
-        named = {i for i, g in end.logged if g in self.allowed.get(i, ())}
-        if named >= {n.id for n in self.network.attached}:
-            state[BASE + 2 * actor + 1] |= NAMED
+        named = self.named(end.logged)
+        for i in named:
+            state[BASE + 2 * actor + 1] |= NAMED << NUMBER[i]
         if action == "off" and end.succeeded and not ghost & (LAST_STALE | DISTURBED) and not self.isolated(state[1]):
             texts.append("off exits 0, and the node is open")
         if action == "off" and not ghost & LAST_STALE:
@@ -692,19 +761,28 @@ class Search:
                 texts.append("on exits 0, and the original groups are not set")
         return tuple(texts)
 
+    def named(self, logged: FrozenSet[Tuple[str, FrozenSet[str]]]) -> FrozenSet[str]:
+        """The interfaces whose original groups this log names."""
+        return frozenset(i for i, groups in logged if groups in self.allowed.get(i, ()))
+
     def _at_end(self, s: State) -> List[str]:
         """What is wrong once every invocation has ended."""
         fates, ghosts = s[BASE::2], s[BASE + 1 :: 2]
-        texts = [] if self.crossed_unrepaired(s) or self.named(s) else list(self.recovered(s[0], s[1]))
+        excused = all(self.loss_is_excused(s, i) for i in self.lost(s[0], s[1])) and self.lost(s[0], s[1])
+        texts = [] if excused else list(self.recovered(s[0], s[1]))
         ons = [i for i, a in enumerate(self.scenario.actors) if a.action == "on"]
         for i, fate in enumerate(fates):
             if self.scenario.actors[i].action != "off" or fate != SUCCEEDED or ghosts[i] & (LAST_STALE | DISTURBED):
                 continue
-            if all(ghosts[i] & OLDER << o for o in ons) and not self.isolated(s[1]) and not self.opened_for_good(s):
+            if all(ghosts[i] & OLDER << o for o in ons) and not all(
+                self.opening_is_excused(s, i) for i in self.open(s[1])
+            ):
                 texts.append("an off has succeeded, every on began earlier, and the node is open in the end")
         if s[5] & 15 == self.scenario.budget and not any(a.denied for a in self.scenario.actors):
             late = "on" in {a.action for a in self.scenario.actors} and "off" in {a.action for a in self.scenario.actors}
             failed = [i for i, f in enumerate(fates) if f == FAILED and not (late and i in ons)]
+            if self.is_isolated_by_nature(*self.states[0][:2]):
+                failed = [i for i in failed if i not in ons]
             texts += [f"without any adversity, {self.name(i)} fails" for i in failed]
             if len(ons) == len(fates) and (self.lost(s[0], s[1]) or self.tags.values[s[0]]):
                 texts.append("without any adversity, on does not restore")
@@ -712,36 +790,42 @@ class Search:
 
     # --- what no order of calls can prevent -------------------------------------------------------------------
 
-    @staticmethod
-    def opened_for_good(s: State) -> bool:
-        """One that had opened an interface beside an off that has succeeded could not close it again.
+    def opening_is_excused(self, s: State, interface: str) -> bool:
+        """Is this interface open, beside an off that has succeeded, as no order of calls could have closed it?
 
-        Its request to set groups that do not isolate (a restore, a roll-back, ``untrack_secg``) was decided by a read
-        before the other's success; EC2 cannot take it back. Exactly, it has not isolated everything since, and
-        it was killed; or each read since then failed; or no time at all was left; or EC2 refused for
-        good to isolate it again; or the request
-        was answered by no reply and arrived after its exit; or the read after its change was too old (an ``on``).
+        Whoever changed it last had decided that by a read before the other's success; EC2 cannot take it back.
+        It could not close it again, as it was killed; or as each read since then failed, or showed an earlier state
+        of EC2; or no time at all was left; or EC2 refused for good to isolate this interface.
         """
-        return any(
-            (ghost & OPENED and (fate == DEAD or (fate == FAILED and ghost & (UNREADABLE | NO_TIME_LEFT | NOT_CLOSED))))
-            or (ghost & OPENED and ghost & ARRIVED)
-            or (ghost & OPENED and fate == SUCCEEDED and ghost & (MISLED | LAST_STALE))
-            for fate, ghost in zip(s[BASE::2], s[BASE + 1 :: 2])
-        )
+        bit = NUMBER[interface]
+        for actor, (fate, ghost) in enumerate(zip(s[BASE::2], s[BASE + 1 :: 2])):
+            if ghost & CHANGED << bit:
+                if fate == DEAD:
+                    return True
+                if fate == FAILED:
+                    return bool(ghost & (UNREADABLE | NO_TIME_LEFT | LAST_STALE | NOT_CLOSED << bit))
+                return self.actors[actor].action == "on" and bool(ghost & (LAST_STALE | MISLED))
+        return False
 
-    @staticmethod
-    def crossed_unrepaired(s: State) -> bool:
-        """A deletion of the backup crossed a change of groups, both decided by reads before either, and the one that
-        repairs it (the off by its next read, the on by its look back) was killed, or misled by a stale last read, or
-        the change had no reply and arrived after its sender's exit."""
-        unable = any(
-            fate == DEAD or ghost & (LAST_STALE | MISLED | ARRIVED) for fate, ghost in zip(s[BASE::2], s[BASE + 1 :: 2])
-        )
-        return bool(s[5] & CROSSED) and unable
+    def loss_is_excused(self, s: State, interface: str) -> bool:
+        """Are the original groups of this interface gone, though an invocation has named them in its log, or as no
+        order of calls could have kept them?
 
-    def named(self, s: State) -> bool:
-        """The original groups are not in the tags, but an invocation has named all of them in its log."""
-        return bool(self.lost(s[0], s[1])) and any(ghost & NAMED for ghost in s[BASE + 1 :: 2])
+        A deletion of the backup crossed the latest change of the interface, both decided by reads before either, and
+        neither could write the backup again. The one that changed it was killed, or its last read showed an earlier
+        state of EC2. And the change came after the deletion, perhaps after the look back; or the one that deleted
+        was killed too, or the read before the deletion, or the look back, showed an earlier state of EC2.
+        """
+        bit = NUMBER[interface]
+        fates, ghosts = s[BASE::2], s[BASE + 1 :: 2]
+        if any(ghost & NAMED << bit for ghost in ghosts):
+            return True
+        ons = [n for n in range(len(fates)) if self.actors[n].action == "on"]
+        unaware = all(fates[n] == DEAD or ghosts[n] & (LAST_STALE | MISLED) for n in ons)  # of the change
+        return bool(s[5] & CROSSED) and any(
+            ghost & CHANGED << bit and (fate == DEAD or ghost & LAST_STALE) and (unaware or ghost & BLIND << bit)
+            for fate, ghost in zip(fates, ghosts)
+        )
 
     # --- the search -------------------------------------------------------------------------------------------
 
@@ -774,7 +858,10 @@ class Search:
                 break
         self.seconds = time.process_time() - began
         for text, number in self.endless():
-            self.violations[text] = Violation(f"{text}: {self.describe(number)}", 0, None)
+            for index, s in enumerate(self.states):
+                if number in s[BASE::2] and self.is_endless(s, s[BASE::2].index(number)):
+                    self.violations[text] = Violation(f"{text}: {self.describe(number)}", index, None)
+                    break
         return self
 
     def endless(self) -> Iterator[Tuple[str, int]]:
@@ -800,6 +887,19 @@ class Search:
                 else:
                     color[node] = 2
                     stack.pop()
+
+    def is_endless(self, s: State, actor: int) -> bool:
+        """Does this invocation, if nothing else happens, come back to this state, and no time passes meanwhile?"""
+        new: Optional[State] = s
+        for _ in range(60):
+            number = new[BASE + 2 * actor] if new else -1
+            if new is None or number < 0 or self._passes(self.pendings[number]):
+                return False
+            kind = getattr(self, "_" + self.kinds[number].replace(" ", "_"))
+            new = next((made for _, made, _ in kind(new, actor, number, 0)), None)
+            if new == s:
+                return True
+        return False
 
     @staticmethod
     def _passes(p: Pending) -> bool:

@@ -9,8 +9,8 @@ from aws_vpc_net.core.protocol import Plan
 ID = "i-0000000000000000a"
 APP, DB, ISO, OPEN, OTHER, EDITED, ISO2, MISSING = (f"sg-{c * 17}" for c in "abcdef12")
 E0, E1, E2 = (f"eni-{c * 17}" for c in "012")
-SHORT = {APP: "APP", DB: "DB", ISO: "ISO", OPEN: "OPEN", OTHER: "OTHER", EDITED: "EDITED", ISO2: "ISO2", MISSING: "GONE"}
-SHORT.update({E0: "E0", E1: "E1", E2: "E2"})
+NAMES = "APP DB ISO OPEN OTHER EDITED ISO2 GONE E0 E1 E2".split()
+SHORT = dict(zip((APP, DB, ISO, OPEN, OTHER, EDITED, ISO2, MISSING, E0, E1, E2), NAMES))
 
 SPECS: Mapping[str, IsolationSpec] = {
     "keep": IsolationSpec((ISO,), True),
@@ -67,7 +67,8 @@ class Network:
     def instance(self, tags: FrozenMap[str, str]) -> Instance:
         """As a read shows it."""
         interfaces = [
-            Interface(n.id, rank, n.groups, n.vpc, position=(0, n.number - 1)) for rank, n in enumerate(self.attached, 1)
+            Interface(n.id, rank, n.groups, n.vpc, position=(0, n.number - 1))
+            for rank, n in enumerate(self.attached, 1)
         ]
         return Instance(ID, "running", tuple(interfaces), tags)
 
@@ -121,7 +122,7 @@ class Scenario:
     world: str = "default"
     events: Tuple[str, ...] = ()
     spec: Optional[IsolationSpec] = None
-    half: int = 0  # an off was killed after so many changes before
+    half: Optional[Tuple[str, int]] = None  # an off or on, killed after so many changes, before
 
     @property
     def isolation(self) -> IsolationSpec:
@@ -132,7 +133,10 @@ class Scenario:
         actors = "||".join(a.action + ("!" if a.denied else "") for a in self.actors)
         more = "" if self.kinds == frozenset(KINDS) or not self.budget else f" of {','.join(sorted(self.kinds))}"
         world = "" if self.world == "default" else f", {self.world}"
-        half = f", half {self.half}" if self.half else ""
+        half = f", then {self.half[0]} killed after {self.half[1]} changes" if self.half else ""
+        half += "".join(f", {e}" for e in self.events)
+        half += "".join(f", skew {a.skew}" for a in self.actors if a.skew)
+        half += "".join(f", settle {a.settle:g}" for a in self.actors if a.settle)
         return f"{self.mode}: {actors}, {self.start}{half}{world}, adversities {self.budget}{more}"
 
 

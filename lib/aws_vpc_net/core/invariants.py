@@ -12,12 +12,14 @@ from . import backup as tags
 from .isolating import rollback_groups
 from .isolation import is_untracking, latest_unfenced, matches_isolation, set_by_fencer
 from .model import NONE, Groups, Instance
+from .off import backup_is_optional
 from .protocol import (
     Change,
     DeleteTags,
     Fail,
     Knowledge,
     Outcome,
+    Phase,
     Plan,
     SetGroups,
     Step,
@@ -27,6 +29,8 @@ from .protocol import (
 )
 
 Texts = List[str]
+# Where ``off`` has changed no group so far.
+UNCHANGED = (Phase.FIRST, Phase.AGAIN, Phase.DOUBT, Phase.LOOK_UP, Phase.BACKUP, Phase.WITHOUT_BACKUP)
 
 
 def violations(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
@@ -35,13 +39,13 @@ def violations(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
 
 
 def backup_precedes_change(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
-    """``off`` changes no group before a read shows a backup that agrees with it."""
+    """``off`` changes no group before a read shows a backup that agrees with it, or the operator does without one."""
     action = step.action
-    if plan.restoring or not isinstance(action, SetGroups) or _without_backup(plan, before):
+    if plan.restoring or not isinstance(action, SetGroups) or before.phase not in UNCHANGED:
         return []
-    untouched = all(p.outcome is None and not p.possibly_changed for p in before.interfaces.values())
     written, latest = before.backup.latest, before.latest
-    if not untouched or before.refused or any(p.failure for p in before.interfaces.values()):
+    optional = backup_is_optional(plan.spec, plan.static, len(before.interfaces))
+    if optional and written is None:
         return []
     if written is None or latest is None or not before.reads.fresh:
         return ["groups change before a read has shown the backup"]
@@ -52,12 +56,6 @@ def backup_precedes_change(plan: Plan, before: Knowledge, step: Step, tick: Tick
     return (
         [f"groups change, and the backup does not agree with the proving read: {', '.join(wrong)}"] if wrong else []
     )
-
-
-def _without_backup(plan: Plan, k: Knowledge) -> bool:
-    """Did the operator accept that there is no backup?"""
-    static = bool(k.interfaces) and all(n in plan.static for n in range(len(k.interfaces)))
-    return plan.spec.without_backup or static
 
 
 def open_groups_outrank(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
@@ -164,7 +162,7 @@ def what_was_isolated_is_recorded(plan: Plan, before: Knowledge, step: Step, tic
     since, or names the original groups in the log."""
     k = step.knowledge
     changed = {i for i in k.possibly_changed if set_by_fencer(k.interfaces[i].goal or NONE, plan.spec)}
-    if plan.restoring or _without_backup(plan, k) or not isinstance(step.action, (Succeed, Fail)) or not changed:
+    if plan.restoring or (k.backup.latest is None and backup_is_optional(plan.spec, plan.static, len(k.interfaces))) or not isinstance(step.action, (Succeed, Fail)) or not changed:
         return []
     named = {i: g for note in step.notes for i, g in note.originals.items()}
     if named:

@@ -138,20 +138,20 @@ def _recorded(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Step:
 
 def _warnings(plan: Plan, latest: Instance, goals: Mapping[str, Groups]) -> Notes:
     """What is not restored, and why."""
-    texts: List[str] = []
     if not goals:
-        if latest.interfaces and all(matches_isolation(i.groups, plan.spec) for i in latest.interfaces):
-            texts.append(messages.cut_without_record(plan.id))
-        return tuple(Note(WARNING, text) for text in texts)
+        cut = latest.interfaces and all(matches_isolation(i.groups, plan.spec) for i in latest.interfaces)
+        return (Note(WARNING, messages.cut_without_record(plan.id)),) if cut else ()
     history = tags.read(latest)
-    for i in latest.interfaces:
-        if i.id not in goals:
-            texts.append(messages.left_without_record(plan.id, i.id, i.groups))
+    notes = [
+        Note(WARNING, messages.left_without_record(plan.id, i.id, i.groups))
+        for i in latest.interfaces
+        if i.id not in goals
+    ]
     for gone in sorted(set(history.sets) - {i.id for i in latest.interfaces}):
         groups = history.at(gone, history.lastfence) or history.latest(gone)
         if groups:
-            texts.append(messages.detached(plan.id, gone, groups))
-    return tuple(Note(WARNING, text) for text in texts)
+            notes.append(Note(WARNING, messages.detached(plan.id, gone, groups), FrozenMap({gone: groups})))
+    return tuple(notes)
 
 
 def _restore_first(
@@ -209,9 +209,12 @@ def _restore(plan: Plan, k: Knowledge, tick: Tick, interfaces: Mapping[str, obje
 
 
 def _verify(plan: Plan, k: Knowledge, tick: Tick) -> Step:
-    """Converge on the original groups; go on only from a read that shows them, and no ``off`` in between."""
+    """Converge on the original groups; go on only from a read that shows them, and no ``off`` in between.
+
+    What was opened is looked at with the time that is kept for it: an ``off`` may have succeeded meanwhile.
+    """
     if not k.reads.fresh:
-        return Step(Read((plan.id,)), k, tick.ends)
+        return Step(Read((plan.id,)), k, tick.reserve_ends if k.possibly_changed else tick.ends)
     if k.failure is not None:
         why = {**_why(k), "last read": k.failure.text}
         return _fail(k, messages.not_restored(plan.id, why, k.failure.category))
@@ -221,9 +224,10 @@ def _verify(plan: Plan, k: Knowledge, tick: Tick) -> Step:
             return _overtaken(plan, k, latest, tick)
         k, new = _attached_again(plan, k, latest)
         wrong = _wrong(k, latest)
-        if set(wrong) <= k.refused and k.reads.in_time:
+        done = set(wrong) <= k.refused and not any(p.lately_gone for p in k.interfaces.values())
+        if done and k.reads.in_time:
             return _restored(plan, k, latest, tick)
-        if set(wrong) <= k.refused and not tick.expired:  # what may still arrive must not open it behind an "off"
+        if done and not tick.expired:  # what may still arrive must not open it behind an "off"
             return Step(Read((plan.id,)), k, tick.ends, not_before=k.due)
         todo = _to_retry(k, wrong, new)
         if todo and not tick.expired:
@@ -284,9 +288,11 @@ def _restored(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Step:
     k = replace(k, phase=Phase.DELETE)
     if not doomed:
         return _power(plan, k, tick)
+    gone = {i: p.open_groups for i, p in k.interfaces.items() if p.missing_reads and not p.accepted}
+    notes = tuple(Note(WARNING, messages.detached(plan.id, i, g), FrozenMap({i: g})) for i, g in gone.items())
     # What may fail must not take the time of what follows.
     ends = tick.now + (tick.reserve_ends - tick.now) / 2
-    return Step(DeleteTags(plan.id, FrozenMap(doomed)), k, ends)
+    return Step(DeleteTags(plan.id, FrozenMap(doomed)), k, ends, notes=notes)
 
 
 def _deleted(plan: Plan, k: Knowledge, tick: Tick) -> Step:

@@ -322,6 +322,11 @@ class Progress:
         """Was the latest attempt, for good?"""
         return self.outcome is Outcome.REFUSED
 
+    @property
+    def lately_gone(self) -> bool:
+        """Does the latest read lack it, for the first time, and it is not done? It may be there all the same."""
+        return self.missing_reads == 1 and not self.accepted
+
 
 @dataclass(frozen=True)
 class BackupState:

@@ -33,9 +33,9 @@ def make_backup(
     """The backup of these groups; ``nonce``: random bits; ``numbers``: those of interfaces that the read lacks.
 
     Where an interface has groups that a fencer sets, another fencer may be in progress, and one of us may have read
-    old tags and come to the same time; where the read may lack interfaces, ranks differ from another's. Then the
-    key's number is the rank plus a random multiple of the count, so that neither overwrites the other. Readers do not
-    look at it.
+    old tags and come to the same time; where the read may lack interfaces, ranks differ from those of another's read.
+    Then the key's number is the rank plus a random multiple of the count, so that neither overwrites the other.
+    Readers do not look at it.
 
     New keys, so that every reader of the format finds them; where that would leave others less than RESERVED_TAGS,
     keys of our own superseded tags are used again. Nothing is ever deleted here.
