@@ -17,8 +17,9 @@ CORE_LAYERS = [
     {"protocol"},
     {"observe"},
     {"isolating"},
-    {"reisolating", "invariants"},
+    {"reisolating"},
     {"off", "on"},
+    {"invariants"},
 ]
 LAYERS = [
     {"errors"},
