@@ -402,7 +402,7 @@ def _powered(plan: Plan, k: Knowledge, tick: Tick) -> Step:
         return _fail(k, messages.not_started(plan.id, error.category, error.text))
     if tick.reserve_expired:
         last = f"it is {state}" if state else None
-        error = messages.no_answer(f"start {plan.id}", plan.deadline_seconds, last)
+        error = messages.no_answer(f"start {plan.id}", tick.seconds, last)
         return _fail(k, messages.not_started(plan.id, error.category, error.text))
     if state == "stopped":
         note = Note(INFO, messages.starting(plan.id))
