@@ -179,7 +179,8 @@ class Runner:
     def _tick(self) -> Tick:
         ends, reserve_ends = self._context.ec2.limits
         now = self._context.deadline.now()
-        return Tick(now, ends, reserve_ends, int(time.time()), random.getrandbits(512))
+        seconds = self._context.settings.deadline
+        return Tick(now, ends, reserve_ends, int(time.time()), random.getrandbits(512), seconds)
 
     def _wait(self, step: Step) -> None:
         if step.backoff:

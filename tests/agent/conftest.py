@@ -45,6 +45,7 @@ class Agent:
             )
         result = Result(done.returncode, done.stdout, done.stderr, time.monotonic() - began)
         assert "Traceback" not in result.err + result.out, result.err
+        assert "please report it with the debug file" not in result.err, result.err
         return result
 
     def arguments(self, action: str, plug: Optional[str] = None, **options: Any) -> List[str]:

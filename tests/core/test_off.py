@@ -130,6 +130,22 @@ def test_off_sets_an_interface_again_whose_reply_was_lost_though_it_reads_isolat
     )
 
 
+def test_off_does_not_roll_back_again_what_it_cannot_isolate():
+    """The roll-back had no reply, and EC2 refuses to isolate once more: another fencer may have isolated it."""
+    run = off_of(World())
+    play(
+        run,
+        f"""{BACKUP}
+        isolate e0:i e1:i   | e1 refused
+        read
+        roll back e0:ad     | e0 lost
+        read
+        wait isolate e0:i   | e0 refused
+        fail:
+        """,
+    )
+
+
 def test_off_fails_at_once_after_a_failed_read_and_names_the_originals():
     """An on may have deleted the backup since: whoever reads the log can set the groups by hand."""
     run = off_of(World())

@@ -183,7 +183,8 @@ def _smaller(plan: Plan, k: Knowledge, interface: str, failure: Failure) -> Tupl
         notes = tuple(Note(WARNING, messages.group_dropped(interface, g)) for g in left_out)
         progress = replace(p, goal=goal, outcome=None, failure=None)  # the refusal was of the earlier goal
         return replace(k, groups=groups).with_progress(interface, progress), notes
-    if not p.untracking.opened or k.phase is Phase.REISOLATE:  # else it is given its earlier groups
+    # What is on untrack_secg is given its earlier groups; what was rolled back has them, and another may isolate it.
+    if not (p.untracking.opened and p.untracking.attempts) or k.phase is Phase.REISOLATE:
         k, p = replace(k, round=k.round - {interface}), _closed(p)
     return k.with_progress(interface, replace(p, outcome=Outcome.REFUSED, failure=failure)), ()
 

@@ -233,7 +233,8 @@ def _verify(plan: Plan, k: Knowledge, tick: Tick) -> Step:
         if todo and not tick.expired:
             return replace(_restore(plan, k, tick, dict.fromkeys(todo)), backoff=True)
     if tick.expired:
-        why = _why(k) or {"interfaces": "no read showed them"}
+        late = dict.fromkeys(k.late(tick.now), "a change without a reply may still arrive")
+        why = _why(k) or late or {"interfaces": "no read showed them"}
         return _fail(k, messages.not_restored(plan.id, why, Category.DEADLINE))
     return Step(Read((plan.id,)), k, tick.ends, backoff=True)
 
@@ -402,7 +403,7 @@ def _powered(plan: Plan, k: Knowledge, tick: Tick) -> Step:
         return _fail(k, messages.not_started(plan.id, error.category, error.text))
     if tick.reserve_expired:
         last = f"it is {state}" if state else None
-        error = messages.no_answer(f"start {plan.id}", plan.deadline_seconds, last)
+        error = messages.no_answer(f"start {plan.id}", tick.seconds, last)
         return _fail(k, messages.not_started(plan.id, error.category, error.text))
     if state == "stopped":
         note = Note(INFO, messages.starting(plan.id))
