@@ -96,7 +96,7 @@ class Ec2:
         self._renewing = threading.Lock()
         self._may_renew = False  # credentials that have expired, once
         self._hanging = ""  # the source of credentials that an abandoned attempt has asked
-        self._attempt_seconds = 2 * settings.api_seconds + 1  # to connect, to reply, and a little
+        self._attempt_seconds = 2 * settings.timing.api_seconds + 1  # to connect, to reply, and a little
 
     def next_plug(self, waited: float) -> None:
         """The whole time again, and the seconds that were waited since."""
@@ -333,7 +333,8 @@ def _check_variables(settings: Settings) -> None:
     Raises:
         FenceError: of category authentication.
     """
-    if settings.access_key or settings.profile or not os.environ.get(CREDENTIALS[0]):
+    access = settings.access
+    if access.access_key or access.profile or not os.environ.get(CREDENTIALS[0]):
         return  # the SDK does not use them
     for name in CREDENTIALS:
         value = os.environ.get(name, "")
@@ -369,11 +370,11 @@ def _new_client(settings: Settings) -> Tuple[Any, Imds, bool]:
     except (Exception, SystemExit) as error:  # whatever is wrong with it: a module may raise anything when imported
         raise messages.no_boto3(ec2_errors.reason(error)) from error
     config = Config(
-        connect_timeout=settings.api_seconds,
-        read_timeout=settings.api_seconds,
+        connect_timeout=settings.timing.api_seconds,
+        read_timeout=settings.timing.api_seconds,
         retries={"mode": "standard", "total_max_attempts": 1},
         max_pool_connections=CONNECTIONS,
-        proxies={"http": settings.proxy, "https": settings.proxy} if settings.proxy else None,
+        proxies={"http": settings.access.proxy, "https": settings.access.proxy} if settings.access.proxy else None,
     )
     botocore.httpsession.SSLContext = _Context
     try:
@@ -385,17 +386,17 @@ def _new_client(settings: Settings) -> Tuple[Any, Imds, bool]:
         parsers = replies.Parsers(core.get_component("response_parser_factory"))
         core.register_component("response_parser_factory", parsers)
         session = boto3.session.Session(
-            aws_access_key_id=settings.access_key,
-            aws_secret_access_key=settings.secret_key,
-            region_name=settings.region,
+            aws_access_key_id=settings.access.access_key,
+            aws_secret_access_key=settings.access.secret_key,
+            region_name=settings.access.region,
             botocore_session=core,
-            profile_name=settings.profile,
+            profile_name=settings.access.profile,
         )
         imds = credentials.prepare(core)
         region = region_of(session.region_name or _region(imds))
         core.set_config_variable("region", region)  # for STS too
         renewable = credentials.load(core, SETUP)
-        return session.client("ec2", region_name=region, endpoint_url=settings.endpoint_url), imds, renewable
+        return session.client("ec2", region_name=region, endpoint_url=settings.access.endpoint_url), imds, renewable
     except (sdk.InvalidRegionError, sdk.NoRegionError) as error:
         raise messages.bad_region(str(error)) from error
     except (sdk.BotoCoreError, ValueError, OSError) as error:

@@ -80,9 +80,9 @@ class Bench:
 
     def client(self, chosen: settings.Settings) -> Tuple[SharedClient, Any, bool]:
         """In the place of ``aws_vpc_net.ec2._client``."""
-        found = self._made.get(chosen.api_seconds)
+        found = self._made.get(chosen.timing.api_seconds)
         if found is None:
-            found = self._made[chosen.api_seconds] = self._make(chosen)
+            found = self._made[chosen.timing.api_seconds] = self._make(chosen)
             made = found[0]
             made.meta.events.register(f"after-call.ec2.{DESCRIBE}", replies.complete)
             # Nobody looks at dates, and parsing them takes a third of the time that a reply takes.
@@ -158,15 +158,18 @@ class Scene:
             found["unfence_poweron"] = True
         return found
 
-    def settings(self, action: str, **changes: Any) -> settings.Settings:
+    def settings(
+        self, action: str, api_seconds: float = API_SECONDS, deadline: float = SECONDS, **options: Any
+    ) -> settings.Settings:
         """The options as the agent parses them, with a shorter time for a call."""
         key = self.server.key
         given = {
             **self.options, "action": action, "plug": self.node, "region": self.server.region,
             "access_key": key.access_key, "secret_key": key.secret_key, "endpoint_url": self.server.endpoint,
+            **options,
         }  # fmt: skip
         parsed = settings.parse({f"--{k.replace('_', '-')}": "1" if v is True else v for k, v in given.items()})
-        return replace(parsed, **{"api_seconds": API_SECONDS, "deadline": SECONDS, **changes})
+        return replace(parsed, timing=replace(parsed.timing, api_seconds=api_seconds, deadline=deadline))
 
     # Acting
 
@@ -190,7 +193,7 @@ class Scene:
             if action == "off":
                 (runner,) = actions.prepare_off(context, [self.node])
                 runner.finish()
-                if context.settings.onfence_poweroff and not runner.terminated:
+                if context.settings.power.onfence_poweroff and not runner.terminated:
                     actions.power_off(context, [self.node])
             elif action == "on":
                 actions.restore(context, self.node)
