@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Callable, Dict, FrozenSet, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, FrozenSet, List, Optional, Set
 
 from ec2.faults import Fault, Hook
 from ec2.mark import Mark
@@ -67,8 +67,8 @@ class Bench:
     def __init__(self, server: Ec2Server, dmi: Path) -> None:
         self.server, self.dmi, self.clock = server, dmi, Clock()
         self._mark: Optional[Mark] = None
-        self._make: Callable[[Any], Any] = ec2._client
-        self._made: Dict[float, Tuple[Any, Any, bool]] = {}  # by the time of a call
+        self._make: Callable[[Any], ec2.Connection] = ec2._client
+        self._made: Dict[float, ec2.Connection] = {}  # by the time of a call
 
     def fresh(self) -> Dict[str, str]:
         """A fresh world, or the last one as it was when it was fresh; its groups."""
@@ -78,17 +78,16 @@ class Bench:
             self._mark = self.server.mark()
         return {**self.server.world.groups, "isolation2": self._spare}
 
-    def client(self, chosen: settings.Settings) -> Tuple[SharedClient, Any, bool]:
+    def client(self, chosen: settings.Settings) -> ec2.Connection:
         """In the place of ``aws_vpc_net.ec2._client``."""
         found = self._made.get(chosen.timing.api_seconds)
         if found is None:
             found = self._made[chosen.timing.api_seconds] = self._make(chosen)
-            made = found[0]
+            made = found.client
             made.meta.events.register(f"after-call.ec2.{DESCRIBE}", replies.complete)
             # Nobody looks at dates, and parsing them takes a third of the time that a reply takes.
             made._endpoint._response_parser_factory.set_parser_defaults(timestamp_parser=str)
-        client, imds, renewable = found
-        return SharedClient(client), imds, renewable
+        return found._replace(client=SharedClient(found.client))
 
 
 @dataclass
