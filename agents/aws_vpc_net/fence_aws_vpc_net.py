@@ -374,7 +374,7 @@ class FenceAWSVPCNet:
 
     def _power_off(self) -> None:
         running = [p for p in self._isolated if not self._runs[p].terminated]
-        if self.context.settings.onfence_poweroff and running:
+        if self.context.settings.power.onfence_poweroff and running:
             from aws_vpc_net import actions
 
             actions.power_off(self.context, running)
@@ -412,7 +412,8 @@ def _summary(chosen: Settings, stats: Stats, result: str) -> str:
 
 def _tell_metrics(chosen: Settings, stats: Stats, result: str, ends: float, names: Iterable[str] = ()) -> None:
     """Update the metrics; before the watchdog expires, which would make a success a failure."""
-    if not chosen.metrics_file:
+    path = chosen.reporting.metrics_file
+    if not path:
         return
     from aws_vpc_net import metrics
 
@@ -421,7 +422,7 @@ def _tell_metrics(chosen: Settings, stats: Stats, result: str, ends: float, name
     seconds = time.monotonic() - STARTED
     given = tuple(name for name in names if name not in chosen.plugs)
     run = metrics.Run(chosen.action, result, category, seconds, stats, VERSION, tuple(chosen.plugs), given)
-    warning = metrics.update(chosen.metrics_file, run, ends + WATCHDOG_SECONDS / 2 - seconds)
+    warning = metrics.update(path, run, ends + WATCHDOG_SECONDS / 2 - seconds)
     if warning:
         log.warning(warning)
 
@@ -431,7 +432,7 @@ def _tell_refused(options: Dict[str, Any]) -> None:
     from aws_vpc_net import settings
 
     refused = settings.of_refused(options)
-    if not refused.metrics_file:
+    if not refused.reporting.metrics_file:
         return
     from aws_vpc_net import metrics
     from aws_vpc_net.ec2 import Stats
@@ -453,7 +454,7 @@ def _operate(options: Dict[str, Any], chosen: Settings) -> int:
     from aws_vpc_net.deadline import Deadline
     from aws_vpc_net.ec2 import Stats
 
-    if chosen.metrics_file:  # now: nothing that is loaded later may spoil a success
+    if chosen.reporting.metrics_file:  # now: nothing that is loaded later may spoil a success
         from aws_vpc_net import metrics  # noqa: F401
     stats = Stats()
     names: Dict[str, str] = {}
@@ -511,7 +512,7 @@ def _settings(logs: LoggingManager, options: Dict[str, Any]) -> Settings:
         if text and not settings.is_key_id(text):  # it may be swapped with the secret
             register_secrets(text)
     chosen = settings.parse(options)
-    register_secrets(*chosen.secrets)
+    register_secrets(*chosen.access.secrets)
     return chosen
 
 
@@ -531,9 +532,9 @@ def _configure_logging(logs: LoggingManager, options: Dict[str, Any], chosen: Se
             raise messages.debug_file(str(path), reason) from error
         log.warning(messages.no_debug_file(str(path), reason))
     show_warnings(_warned)
-    for warning in chosen.warnings:
+    for warning in chosen.reporting.warnings:
         log.warning(warning)
-    if chosen.boto3_debug:
+    if chosen.reporting.boto3_debug:
         try:
             logs.debug_sdk()
         except OSError as error:

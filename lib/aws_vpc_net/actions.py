@@ -27,9 +27,9 @@ def prepare_off(context: Context, plugs: Sequence[str]) -> List[Runner]:
     Raises:
         FenceError: the refusal.
     """
-    settings = context.settings
-    own = None if settings.skip_race_check else identity.own_instance(context.ec2.imds)
-    if own is None and not settings.skip_race_check:
+    skip_race_check = context.settings.overrides.skip_race_check
+    own = None if skip_race_check else identity.own_instance(context.ec2.imds)
+    if own is None and not skip_race_check:
         log.warning(messages.unknown_self())
     if own in plugs:
         raise messages.self_fencing(str(own))
@@ -50,12 +50,12 @@ def _plan(context: Context, plug: str, own: Optional[str], *, restoring: bool = 
         spec=settings.spec,
         own=own,
         static=FrozenMap({n: frozenset(groups) for n, groups in settings.static.items()}),
-        ignore_instance_state=settings.ignore_instance_state,
+        ignore_instance_state=settings.overrides.ignore_instance_state,
         restoring=restoring,
-        ignore_restore=settings.unfence_ignore_restore,
-        power=settings.unfence_poweron if restoring else settings.onfence_poweroff,
-        settle_seconds=0.0 if restoring else settings.settle_seconds,
-        api_seconds=settings.api_seconds,
+        ignore_restore=settings.overrides.unfence_ignore_restore,
+        power=settings.power.unfence_poweron if restoring else settings.power.onfence_poweroff,
+        settle_seconds=0.0 if restoring else settings.timing.settle_seconds,
+        api_seconds=settings.timing.api_seconds,
     )
 
 
@@ -76,7 +76,7 @@ def power_off(context: Context, plugs: Sequence[str]) -> None:
 
 def _stop(context: Context, plug: str) -> None:
     try:
-        if not (context.settings.skip_os_shutdown and _stop_without_guest(context, plug)):
+        if not (context.settings.power.skip_os_shutdown and _stop_without_guest(context, plug)):
             context.instances.stop(plug)
         log.info(messages.stopping(plug))
     except FenceError as error:

@@ -16,7 +16,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, FrozenSet, List, Optional, Tuple
+from typing import Any, Callable, Dict, FrozenSet, List, NamedTuple, Optional, Tuple
 
 from . import credentials, ec2_errors, identity, logs, messages, replies
 from .deadline import Deadline, backoff, call_with_timeout
@@ -76,6 +76,19 @@ class CallContext:
 SETUP = CallContext("set up the AWS SDK and its credentials", Category.AUTHENTICATION)
 
 
+class Connection(NamedTuple):
+    """What one set-up of the SDK gives.
+
+    Attributes:
+        client: the SDK's for EC2.
+        renewable: may its credentials, once they have expired, be asked for anew?
+    """
+
+    client: Any
+    imds: Imds
+    renewable: bool
+
+
 class Ec2:
     """EC2 as boto3 reaches it.
 
@@ -91,12 +104,10 @@ class Ec2:
         self.stats = stats
         self.insist = False
         self._settings = settings
-        self._client: Any = None
-        self._imds: Optional[Imds] = None
+        self._connection: Optional[Connection] = None
         self._renewing = threading.Lock()
-        self._may_renew = False  # credentials that have expired, once
         self._hanging = ""  # the source of credentials that an abandoned attempt has asked
-        self._attempt_seconds = 2 * settings.api_seconds + 1  # to connect, to reply, and a little
+        self._attempt_seconds = 2 * settings.timing.api_seconds + 1  # to connect, to reply, and a little
 
     def next_plug(self, waited: float) -> None:
         """The whole time again, and the seconds that were waited since."""
@@ -123,8 +134,7 @@ class Ec2:
             ApiError: it failed for good; or transient, if ``retry`` is off.
             FenceError: of category deadline: nothing but transient errors until then.
         """
-        self._connect()
-        if operation not in self._client.meta.method_to_api_mapping:
+        if operation not in self._connect().client.meta.method_to_api_mapping:
             raise messages.sdk_too_old(purpose, operation)
         last: Optional[ApiError] = None
         missed = False
@@ -161,14 +171,12 @@ class Ec2:
         Raises:
             FenceError: of category region, authentication or validation.
         """
-        self._connect()
-        assert self._imds is not None
-        return self._imds
+        return self._connect().imds
 
     @property
     def region(self) -> str:
         """The region that calls go to; after ``connect``."""
-        return str(self._client.meta.region_name)
+        return str(self._connect().client.meta.region_name)
 
     @property
     def sdk(self) -> str:
@@ -179,19 +187,19 @@ class Ec2:
 
     def knows(self, operation: str, parameter: str) -> bool:
         """Does this SDK know the parameter of the API action? After ``connect``."""
-        shape = self._client.meta.service_model.operation_model(operation).input_shape
+        shape = self._connect().client.meta.service_model.operation_model(operation).input_shape
         return parameter in shape.members
 
     def _attempt(self, operation: str, purpose: CallContext, params: Dict[str, Any]) -> Dict[str, Any]:
         limit = min(self._attempt_seconds, self.deadline.remaining())
         started = time.monotonic()
         self.stats.add(api_calls=1)
-        client = self._client
+        client = self._connect().client
         asked: List[str] = []
         work = credentials.noted(lambda: getattr(client, operation)(**params), asked)
         done, result = call_with_timeout(work, limit, insist=self.insist)
         log.debug("%s %s took %.3f s", operation, params, time.monotonic() - started)
-        name = self._client.meta.method_to_api_mapping[operation]
+        name = client.meta.method_to_api_mapping[operation]
         error: Optional[ApiError] = None
         source = asked[-1] if asked else ""
         if not done:
@@ -218,8 +226,9 @@ class Ec2:
         ours = credentials.error_of(error, purpose, [source])
         if ours:
             return ours
-        if isinstance(error, sdk.NoCredentialsError) and self._imds and self._imds.problem:
-            text = messages.no_metadata(str(error), self._imds.name, self._imds.problem)
+        imds = self._connect().imds
+        if isinstance(error, sdk.NoCredentialsError) and imds.problem:
+            text = messages.no_metadata(str(error), imds.name, imds.problem)
             return messages.sdk_error(Category.AUTHENTICATION, purpose, call, type(error).__name__, text)
         if not source or isinstance(error, (sdk.ClientError, EOFError)):
             return self._error(error, purpose, call)
@@ -245,31 +254,33 @@ class Ec2:
             return messages.sdk_error(Category.AUTHENTICATION, purpose, call, code, str(error))
         return ec2_errors.from_sdk(error, purpose, call)
 
-    def _connect(self) -> None:
-        """Build the client; not safe from several threads, so callers make their first call alone.
+    def _connect(self) -> Connection:
+        """The connection, built at the first call, which callers make alone: this is not safe from several threads.
 
         The SDK looks for credentials meanwhile, which may ask IMDS or run a program: bounded like a call.
         """
-        if self._client is None:
-            self._client, self._imds, self._may_renew = self._build()
+        if self._connection is None:
+            self._connection = self._build()
+        return self._connection
 
     def _renew(self, used: Any) -> bool:
         """Get credentials in place of those that this client was used with; False if others cannot be had."""
         with self._renewing:
-            if self._client is used and self._may_renew:
+            current = self._connect()
+            if current.client is used and current.renewable:
                 log.debug("the credentials have expired and are asked for anew")
-                self._may_renew = False
+                self._connection = current = current._replace(renewable=False)  # once
                 try:
-                    client, imds, renewable = self._build()
+                    connection = self._build()
                 except FenceError as error:  # that those of before have expired says more
                     log.debug("there are no others: %s", error.text)
                 else:
-                    if renewable:  # or there are none now
-                        self._client, self._imds = client, imds
-            return self._client is not used
+                    if connection.renewable:  # or there are none now
+                        self._connection = current = connection._replace(renewable=False)
+            return current.client is not used
 
-    def _build(self) -> Tuple[Any, Imds, bool]:
-        """A client, the metadata service, and whether credentials can be renewed; retried until the deadline."""
+    def _build(self) -> Connection:
+        """A connection; retried until the deadline."""
         last: Optional[str] = None
         for pause in backoff(0.2, 3.0):
             if self.deadline.passed:
@@ -288,11 +299,12 @@ class Ec2:
                 continue
             if isinstance(result, BaseException):
                 raise result
-            client, imds, renewable = result
-            client.meta.events.register("after-call.ec2.DescribeInstances", replies.complete)
-            client.meta.events.register("after-call.ec2.DescribeInstanceAttribute", replies.complete_attribute)
-            client.meta.events.register_last("request-created.ec2", _hide_token)
-            return client, imds, renewable
+            connection: Connection = result
+            events = connection.client.meta.events
+            events.register("after-call.ec2.DescribeInstances", replies.complete)
+            events.register("after-call.ec2.DescribeInstanceAttribute", replies.complete_attribute)
+            events.register_last("request-created.ec2", _hide_token)
+            return connection
         raise AssertionError("backoff never ends")
 
 
@@ -309,8 +321,8 @@ def _hide_token(request: Any, **_more: Any) -> None:
     logs.register_secrets(token.decode() if isinstance(token, bytes) else token)
 
 
-def _client(settings: Settings) -> Tuple[Any, Imds, bool]:
-    """A boto3 client with one attempt a call, bounded in time; the metadata service; can credentials be renewed?
+def _client(settings: Settings) -> Connection:
+    """A boto3 client with one attempt a call, bounded in time, and what belongs to it.
 
     What it is made of stays to the end. Garbage is not collected meanwhile, nor looked for in it later: that would
     take a tenth of the time of a run.
@@ -333,7 +345,8 @@ def _check_variables(settings: Settings) -> None:
     Raises:
         FenceError: of category authentication.
     """
-    if settings.access_key or settings.profile or not os.environ.get(CREDENTIALS[0]):
+    access = settings.access
+    if access.access_key or access.profile or not os.environ.get(CREDENTIALS[0]):
         return  # the SDK does not use them
     for name in CREDENTIALS:
         value = os.environ.get(name, "")
@@ -354,48 +367,35 @@ class _Context(ssl.SSLContext):
             self.loaded |= {given}
 
 
-def _new_client(settings: Settings) -> Tuple[Any, Imds, bool]:
+def _import_sdk() -> None:
+    """Import the SDK.
+
+    Raises:
+        FenceError: of category validation: it cannot be.
+    """
     # Older SDKs import pyOpenSSL where it is installed, and use Python's own TLS all the same. That takes a tenth of
     # the time of a run, and fails where it does not fit the cryptography beside it.
     sys.modules.setdefault("urllib3.contrib.pyopenssl", None)  # type: ignore[arg-type]
     try:
-        import boto3.session
+        import boto3.session  # noqa: F401
+        import botocore.config
+        import botocore.exceptions
         import botocore.httpsession
         import botocore.session
-        from botocore import exceptions as sdk
-        from botocore.config import Config
     except (MemoryError, SystemError):
         raise
     except (Exception, SystemExit) as error:  # whatever is wrong with it: a module may raise anything when imported
         raise messages.no_boto3(ec2_errors.reason(error)) from error
-    config = Config(
-        connect_timeout=settings.api_seconds,
-        read_timeout=settings.api_seconds,
-        retries={"mode": "standard", "total_max_attempts": 1},
-        max_pool_connections=CONNECTIONS,
-        proxies={"http": settings.proxy, "https": settings.proxy} if settings.proxy else None,
-    )
     botocore.httpsession.SSLContext = _Context
+
+
+def _new_client(settings: Settings) -> Connection:
+    _import_sdk()
+    from botocore import exceptions as sdk
+
+    config = _config(settings)
     try:
-        core = botocore.session.get_session()
-        # For the SDK's own clients too, which ask STS or SSO for credentials.
-        core.set_default_client_config(config)
-        if settings.action.startswith("list"):  # nobody looks at dates, and to parse them takes 40 % of a long list
-            core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
-        parsers = replies.Parsers(core.get_component("response_parser_factory"))
-        core.register_component("response_parser_factory", parsers)
-        session = boto3.session.Session(
-            aws_access_key_id=settings.access_key,
-            aws_secret_access_key=settings.secret_key,
-            region_name=settings.region,
-            botocore_session=core,
-            profile_name=settings.profile,
-        )
-        imds = credentials.prepare(core)
-        region = region_of(session.region_name or _region(imds))
-        core.set_config_variable("region", region)  # for STS too
-        renewable = credentials.load(core, SETUP)
-        return session.client("ec2", region_name=region, endpoint_url=settings.endpoint_url), imds, renewable
+        return _set_up(settings, config)
     except (sdk.InvalidRegionError, sdk.NoRegionError) as error:
         raise messages.bad_region(str(error)) from error
     except (sdk.BotoCoreError, ValueError, OSError) as error:
@@ -404,6 +404,46 @@ def _new_client(settings: Settings) -> Tuple[Any, Imds, bool]:
         raise
     except (Exception, SystemExit) as error:  # parts of the SDK are imported here, which may not fit the others
         raise messages.broken_boto3(ec2_errors.reason(error)) from error
+
+
+def _config(settings: Settings) -> Any:
+    from botocore.config import Config
+
+    proxy = settings.access.proxy
+    return Config(
+        connect_timeout=settings.timing.api_seconds,
+        read_timeout=settings.timing.api_seconds,
+        retries={"mode": "standard", "total_max_attempts": 1},
+        max_pool_connections=CONNECTIONS,
+        proxies={"http": proxy, "https": proxy} if proxy else None,
+    )
+
+
+def _set_up(settings: Settings, config: Any) -> Connection:
+    """Raises errors of the SDK too."""
+    import boto3.session
+    import botocore.session
+
+    access = settings.access
+    core = botocore.session.get_session()
+    # For the SDK's own clients too, which ask STS or SSO for credentials.
+    core.set_default_client_config(config)
+    if settings.action.startswith("list"):  # nobody looks at dates, and to parse them takes 40 % of a long list
+        core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
+    parsers = replies.Parsers(core.get_component("response_parser_factory"))
+    core.register_component("response_parser_factory", parsers)
+    session = boto3.session.Session(
+        aws_access_key_id=access.access_key,
+        aws_secret_access_key=access.secret_key,
+        region_name=access.region,
+        botocore_session=core,
+        profile_name=access.profile,
+    )
+    imds = credentials.prepare(core)
+    region = region_of(session.region_name or _region(imds))
+    core.set_config_variable("region", region)  # for STS too
+    renewable = credentials.load(core, SETUP)
+    return Connection(session.client("ec2", region_name=region, endpoint_url=access.endpoint_url), imds, renewable)
 
 
 def _region(imds: Imds) -> str:

@@ -80,8 +80,8 @@ def _split(result: Any, default: Any) -> Tuple[Any, Optional[FenceError]]:
 def _read(context: Context, plugs: Sequence[str]) -> Snapshot:
     settings = context.settings
     named = context.spec.forbidden_groups | {g for groups in settings.static.values() for g in groups}
-    look = (lambda: None) if settings.skip_race_check else partial(identity.own_instance, context.ec2.imds)
-    stops = [partial(context.instances.stop_protected, p) for p in plugs if settings.onfence_poweroff]
+    look = (lambda: None) if settings.overrides.skip_race_check else partial(identity.own_instance, context.ec2.imds)
+    stops = [partial(context.instances.stop_protected, p) for p in plugs if settings.power.onfence_poweroff]
     described, described_groups, own, *protected = _run_all(
         [partial(context.instances.described, plugs), partial(context.groups.described, named), look, *stops]
     )
@@ -122,7 +122,7 @@ def _identity(context: Context, snapshot: Snapshot) -> CheckResult:
     """Who calls, from where. By what the replies show: a call to STS may need another endpoint and more time."""
     owners = [e.get("OwnerId") for raw in snapshot.instances.values() for e in raw.get("NetworkInterfaces", ())]
     known = messages.identity(owners[0] if owners else None, context.ec2.region, snapshot.own)
-    if context.settings.skip_race_check:
+    if context.settings.overrides.skip_race_check:
         return CheckResult(OK, "identity", f"{known}; {messages.not_asked_for_self()}")
     if snapshot.own is None:
         return CheckResult(WARN, "identity", f"{known}; {messages.unknown_self()}")
@@ -137,11 +137,11 @@ def _identity(context: Context, snapshot: Snapshot) -> CheckResult:
 
 
 def _sdk(context: Context) -> List[CheckResult]:
-    settings = context.settings
+    power = context.settings.power
     results = [CheckResult(OK, "SDK", context.ec2.sdk)]
-    if settings.skip_os_shutdown and not settings.onfence_poweroff:
+    if power.skip_os_shutdown and not power.onfence_poweroff:
         results.append(CheckResult(WARN, "skip_os_shutdown", messages.without_poweroff()))
-    elif settings.skip_os_shutdown and not context.ec2.knows("StopInstances", "SkipOsShutdown"):
+    elif power.skip_os_shutdown and not context.ec2.knows("StopInstances", "SkipOsShutdown"):
         results.append(CheckResult(WARN, "skip_os_shutdown", messages.skip_unknown(context.ec2.sdk)))
     return results
 

@@ -179,7 +179,7 @@ class Runner:
     def _tick(self) -> Tick:
         ends, reserve_ends = self._context.ec2.limits
         now = self._context.deadline.now()
-        seconds = self._context.settings.deadline
+        seconds = self._context.settings.timing.deadline
         return Tick(now, ends, reserve_ends, int(time.time()), random.getrandbits(512), seconds)
 
     def _wait(self, step: Step) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Dict, Iterable, List, Mapping, Optional, Tuple
 from urllib.parse import unquote, urlsplit
 
@@ -37,32 +37,72 @@ _LIKE_INSTANCE = re.compile(r"i-[0-9a-fA-F]*")
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What the operator asked for."""
+class Access:
+    """How EC2 is reached, and as whom."""
 
-    action: str
-    plugs: Tuple[str, ...] = ()
-    spec: IsolationSpec = IsolationSpec()
     region: Optional[str] = None
     access_key: Optional[str] = None
     secret_key: Optional[str] = field(default=None, repr=False)
     profile: Optional[str] = None
     endpoint_url: Optional[str] = None
     proxy: Optional[str] = field(default=None, repr=False)
-    skip_race_check: bool = False
-    unfence_ignore_restore: bool = False
-    onfence_poweroff: bool = False
-    skip_os_shutdown: bool = False
-    unfence_poweron: bool = False
-    ignore_instance_state: bool = False
-    static: Mapping[int, Tuple[str, ...]] = field(default_factory=dict)
-    filters: Tuple[Tuple[str, Tuple[str, ...]], ...] = ()
+
+    @property
+    def secrets(self) -> Tuple[str, ...]:
+        """What must never be shown, in the forms that it takes on its way."""
+        return tuple(s for s in (self.secret_key, *(userinfo_forms(self.proxy) if self.proxy else ())) if s)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long things may take, in seconds: to connect or to reply, the whole operation, groups to take effect."""
+
     api_seconds: float = 5.0
     deadline: float = 45.0
     settle_seconds: float = 5.0
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """Checks and steps that are left out."""
+
+    skip_race_check: bool = False
+    unfence_ignore_restore: bool = False
+    ignore_instance_state: bool = False
+
+
+@dataclass(frozen=True)
+class Power:
+    """Whether the instance is stopped and started too."""
+
+    onfence_poweroff: bool = False
+    skip_os_shutdown: bool = False
+    unfence_poweron: bool = False
+
+
+@dataclass(frozen=True)
+class Reporting:
+    """What is told beside the result; the warnings are about the options themselves."""
+
     boto3_debug: bool = False
     metrics_file: Optional[str] = None
     warnings: Tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the operator asked for."""
+
+    action: str
+    plugs: Tuple[str, ...] = ()
+    spec: IsolationSpec = IsolationSpec()
+    static: Mapping[int, Tuple[str, ...]] = field(default_factory=dict)
+    filters: Tuple[Tuple[str, Tuple[str, ...]], ...] = ()
+    access: Access = Access()
+    timing: Timing = Timing()
+    overrides: Overrides = Overrides()
+    power: Power = Power()
+    reporting: Reporting = Reporting()
 
     @property
     def is_mutating(self) -> bool:
@@ -77,19 +117,15 @@ class Settings:
     @property
     def needs_name_lookup(self) -> bool:
         """Is there a plug that is no ID, and an action that has to know which instance it is?"""
-        is_no_op = self.action == "on" and self.unfence_ignore_restore and not self.unfence_poweron
+        ignored = self.overrides.unfence_ignore_restore and not self.power.unfence_poweron
+        is_no_op = self.action == "on" and ignored
         needed = self.is_mutating or self.action == "status" or self.preflight
         return needed and not is_no_op and any(not is_instance_id(p) for p in self.plugs)
 
     @property
-    def secrets(self) -> Tuple[str, ...]:
-        """What must never be shown, in the forms that it takes on its way."""
-        return tuple(s for s in (self.secret_key, *(userinfo_forms(self.proxy) if self.proxy else ())) if s)
-
-    @property
     def seconds(self) -> float:
         """The whole operation's time."""
-        return self.deadline if self.is_mutating else min(self.deadline, QUERY_DEADLINE)
+        return self.timing.deadline if self.is_mutating else min(self.timing.deadline, QUERY_DEADLINE)
 
 
 def seconds(name: str, value: object, least: int) -> int:
@@ -136,6 +172,41 @@ class _Parser:
                 raise messages.malformed_group(name, group)
         return groups
 
+    def action(self) -> str:
+        action = str(self.options.get("--action", "reboot")).lower()
+        if action not in ACTIONS:
+            raise messages.unknown_action(str(self.options["--action"]), ACTIONS)
+        return "off" if action == "reboot" else action  # the node stays cut off until "on"
+
+    def secg(self, action: str) -> Tuple[str, ...]:
+        secg = self.groups("secg")
+        if self.flag("invert-sg-removal") and len(secg) > MOST_GROUPS:
+            raise messages.too_many_groups("secg with invert-sg-removal", len(secg), MOST_GROUPS)
+        if not secg and action in ("off", "status", "validate-all"):
+            raise messages.no_secg(action)
+        return secg
+
+    def credentials(self) -> Access:
+        """Keys or a profile; the rest of it is not looked at."""
+        access, secret = self.text("access-key"), self.text("secret-key")
+        if (access is None) != (secret is None):
+            raise messages.half_key_pair("secret-key" if secret is None else "access-key")
+        if access and not re.fullmatch(r"[!-~]{1,256}", access):
+            raise messages.bad_access_key()
+        if access and secret and (is_secret_key(access) or re.fullmatch(r"A[KS]IA[A-Z0-9]{12,28}", secret)):
+            raise messages.keys_swapped()
+        profile = self.text("profile")
+        if profile and access:
+            raise messages.profile_and_keys()
+        return Access(access_key=access, secret_key=secret, profile=profile)
+
+    def static(self) -> Dict[int, Tuple[str, ...]]:
+        static = {n: self.groups(f"interface{n}-sg") for n in range(STATIC_INTERFACES)}
+        for n, groups in static.items():
+            if len(groups) > MOST_GROUPS:
+                raise messages.too_many_groups(f"interface{n}-sg", len(groups), MOST_GROUPS)
+        return {n: groups for n, groups in static.items() if groups}
+
     def untrack(self, secg: Tuple[str, ...]) -> Optional[str]:
         groups = self.groups("untrack-secg") if self.text("untrack-secg") else ()
         if len(groups) > 1:
@@ -151,6 +222,22 @@ class _Parser:
         if "--plug" not in self.options:
             return ()
         return self.items("plug", self.text("plug") or "", separator)
+
+    def overrides_and_power(self) -> Tuple[Overrides, Power]:
+        skip_race_check, ignore_restore = self.flag("skip-race-check"), self.flag("unfence-ignore-restore")
+        power = Power(
+            onfence_poweroff=self.flag("onfence-poweroff"),
+            skip_os_shutdown=boolean("skip_os_shutdown", self.text("skip-os-shutdown") or "false"),
+            unfence_poweron=self.flag("unfence-poweron"),
+        )
+        return Overrides(skip_race_check, ignore_restore, self.flag("ignore-instance-state")), power
+
+    def timing(self, action: str) -> Timing:
+        return Timing(
+            api_seconds=float(seconds("api-timeout", self.options.get("--api-timeout", "5"), 1)),
+            deadline=_deadline(self.options),
+            settle_seconds=self.settle_time(action),
+        )
 
     def settle_time(self, action: str) -> float:
         """Seconds, which fit into the deadline beside the reserve and the calls of ``off``; twice if it untracks."""
@@ -177,6 +264,14 @@ class _Parser:
         if path and not path.endswith(".prom"):
             self.warnings.append(messages.metrics_not_collected(path))
         return path
+
+    def reporting(self) -> Reporting:
+        """The last that is parsed: it takes the warnings that have been collected."""
+        return Reporting(
+            boto3_debug=boolean("boto3_debug", self.text("boto3_debug") or "false"),
+            metrics_file=self.metrics(),
+            warnings=tuple(self.warnings),
+        )
 
     def filters(self) -> Tuple[Tuple[str, Tuple[str, ...]], ...]:
         if "--filter" not in self.options:
@@ -236,61 +331,36 @@ def parse(options: Mapping[str, object]) -> Settings:
     Raises:
         FenceError: of category validation, naming the option and what it should be.
     """
-    p = _Parser(options)
-    action = str(options.get("--action", "reboot")).lower()
-    if action not in ACTIONS:
-        raise messages.unknown_action(str(options["--action"]), ACTIONS)
+    p = _Parser(options)  # the order decides which error is raised
+    action = p.action()
     _check_library_options(options)
     level = str(options.get("--verbose-level", "0"))
     if verbosity(level) is None:  # no level of it may keep a node from being fenced
         p.warnings.append(messages.bad_verbosity(level))
-    if action == "reboot":  # the node stays cut off until "on"
-        action = "off"
     plugs = p.plugs()
     _check_plugs(action, plugs)
-    secg = p.groups("secg")
-    if p.flag("invert-sg-removal") and len(secg) > MOST_GROUPS:
-        raise messages.too_many_groups("secg with invert-sg-removal", len(secg), MOST_GROUPS)
-    if not secg and action in ("off", "status", "validate-all"):
-        raise messages.no_secg(action)
-    access, secret = p.text("access-key"), p.text("secret-key")
-    if (access is None) != (secret is None):
-        raise messages.half_key_pair("secret-key" if secret is None else "access-key")
-    if access and not re.fullmatch(r"[!-~]{1,256}", access):
-        raise messages.bad_access_key()
-    if access and secret and (is_secret_key(access) or re.fullmatch(r"A[KS]IA[A-Z0-9]{12,28}", secret)):
-        raise messages.keys_swapped()
-    profile = p.text("profile")
-    if profile and access:
-        raise messages.profile_and_keys()
-    static = {n: p.groups(f"interface{n}-sg") for n in range(STATIC_INTERFACES)}
-    for n, groups in static.items():
-        if len(groups) > MOST_GROUPS:
-            raise messages.too_many_groups(f"interface{n}-sg", len(groups), MOST_GROUPS)
+    secg = p.secg(action)
+    credentials = p.credentials()
+    static = p.static()
+    spec = IsolationSpec(secg, p.flag("invert-sg-removal"), p.untrack(secg), p.flag("ignore-tag-write-failure"))
+    access = replace(
+        credentials,
+        region=_region(p.text("region")),
+        endpoint_url=_endpoint(p.text("endpoint-url")),
+        proxy=_proxy(p.text("proxy")),
+    )
+    overrides, power = p.overrides_and_power()
     return Settings(
         action=action,
         plugs=plugs,
-        spec=IsolationSpec(secg, p.flag("invert-sg-removal"), p.untrack(secg), p.flag("ignore-tag-write-failure")),
-        region=_region(p.text("region")),
-        access_key=access,
-        secret_key=secret,
-        profile=profile,
-        endpoint_url=_endpoint(p.text("endpoint-url")),
-        proxy=_proxy(p.text("proxy")),
-        skip_race_check=p.flag("skip-race-check"),
-        unfence_ignore_restore=p.flag("unfence-ignore-restore"),
-        onfence_poweroff=p.flag("onfence-poweroff"),
-        skip_os_shutdown=boolean("skip_os_shutdown", p.text("skip-os-shutdown") or "false"),
-        unfence_poweron=p.flag("unfence-poweron"),
-        ignore_instance_state=p.flag("ignore-instance-state"),
-        static={n: g for n, g in static.items() if g},
+        spec=spec,
+        static=static,
         filters=p.filters(),
-        api_seconds=float(seconds("api-timeout", options.get("--api-timeout", "5"), 1)),
-        deadline=_deadline(options),
-        settle_seconds=p.settle_time(action),
-        boto3_debug=boolean("boto3_debug", p.text("boto3_debug") or "false"),
-        metrics_file=p.metrics(),
-        warnings=tuple(p.warnings),
+        access=access,
+        timing=p.timing(action),
+        overrides=overrides,
+        power=power,
+        reporting=p.reporting(),
     )
 
 
@@ -299,7 +369,8 @@ def of_refused(options: Mapping[str, object]) -> Settings:
     action = str(options.get("--action", "reboot")).lower()
     separator = str(options.get("--plug-separator") or ",")
     plugs = tuple(plug.strip() for plug in str(options.get("--plug", "")).split(separator) if plug.strip())
-    return Settings("off" if action == "reboot" else action, plugs, metrics_file=_Parser(options).metrics())
+    reporting = Reporting(metrics_file=_Parser(options).metrics())
+    return Settings("off" if action == "reboot" else action, plugs, reporting=reporting)
 
 
 def _deadline(options: Mapping[str, object]) -> float:

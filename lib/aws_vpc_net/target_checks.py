@@ -90,7 +90,7 @@ class Target:
                 CheckResult(WARN, f"interfaces of {self.plug}", self._depends()),
             ]
         state = self.instance.state
-        if state != "running" and not self.context.settings.ignore_instance_state:
+        if state != "running" and not self.context.settings.overrides.ignore_instance_state:
             first = CheckResult(FAIL, about, messages.not_running(self.plug, state).text)
         elif isolation.is_off(self.instance, self.history, self.spec):
             first = CheckResult(WARN, about, messages.is_fenced_now(state))
@@ -206,11 +206,11 @@ class Target:
             if self._known(self.goals[i.id]):
                 checks.append(dry.groups(i.id, self._known(self.goals[i.id])))
         checks += [dry.groups(interface, groups) for interface, groups in self._other_groups()]
-        settings = self.context.settings
-        if settings.onfence_poweroff:
-            skips = settings.skip_os_shutdown and self.context.ec2.knows("StopInstances", "SkipOsShutdown")
+        power = self.context.settings.power
+        if power.onfence_poweroff:
+            skips = power.skip_os_shutdown and self.context.ec2.knows("StopInstances", "SkipOsShutdown")
             checks.append(dry.stop(self.plug, **({"SkipOsShutdown": True} if skips else {})))
-        if settings.unfence_poweron:
+        if power.unfence_poweron:
             checks.append(dry.start(self.plug))
         return checks
 
@@ -250,7 +250,7 @@ class Target:
         """Room for the record, what would be removed, what would survive."""
         if self.instance is None:
             return [CheckResult(WARN, f"tags, removal and connections of {self.plug}", self._depends())]
-        stop = self._stop() if self.context.settings.onfence_poweroff else []
+        stop = self._stop() if self.context.settings.power.onfence_poweroff else []
         return [self._room(self.instance), *self._removal(self.instance), self._connections(), *stop]
 
     def _room(self, instance: Instance) -> CheckResult:
@@ -310,7 +310,8 @@ class Target:
         untrack = self.spec.untrack
         if untrack is None:
             idle = {i.id: self._tracked_seconds(i.id) for i in self.interfaces}
-            return CheckResult(WARN, about, messages.would_survive(self.context.settings.onfence_poweroff, idle))
+            stops = self.context.settings.power.onfence_poweroff
+            return CheckResult(WARN, about, messages.would_survive(stops, idle))
         if untrack not in self.snapshot.groups:
             return CheckResult(
                 WARN, about, messages.depends_on(f"group {untrack}" if not self.snapshot.groups_error else "groups")

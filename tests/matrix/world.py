@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Callable, Dict, FrozenSet, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, FrozenSet, List, Optional, Set
 
 from ec2.faults import Fault, Hook
 from ec2.mark import Mark
@@ -67,8 +67,8 @@ class Bench:
     def __init__(self, server: Ec2Server, dmi: Path) -> None:
         self.server, self.dmi, self.clock = server, dmi, Clock()
         self._mark: Optional[Mark] = None
-        self._make: Callable[[Any], Any] = ec2._client
-        self._made: Dict[float, Tuple[Any, Any, bool]] = {}  # by the time of a call
+        self._make: Callable[[Any], ec2.Connection] = ec2._client
+        self._made: Dict[float, ec2.Connection] = {}  # by the time of a call
 
     def fresh(self) -> Dict[str, str]:
         """A fresh world, or the last one as it was when it was fresh; its groups."""
@@ -78,17 +78,16 @@ class Bench:
             self._mark = self.server.mark()
         return {**self.server.world.groups, "isolation2": self._spare}
 
-    def client(self, chosen: settings.Settings) -> Tuple[SharedClient, Any, bool]:
+    def client(self, chosen: settings.Settings) -> ec2.Connection:
         """In the place of ``aws_vpc_net.ec2._client``."""
-        found = self._made.get(chosen.api_seconds)
+        found = self._made.get(chosen.timing.api_seconds)
         if found is None:
-            found = self._made[chosen.api_seconds] = self._make(chosen)
-            made = found[0]
+            found = self._made[chosen.timing.api_seconds] = self._make(chosen)
+            made = found.client
             made.meta.events.register(f"after-call.ec2.{DESCRIBE}", replies.complete)
             # Nobody looks at dates, and parsing them takes a third of the time that a reply takes.
             made._endpoint._response_parser_factory.set_parser_defaults(timestamp_parser=str)
-        client, imds, renewable = found
-        return SharedClient(client), imds, renewable
+        return found._replace(client=SharedClient(found.client))
 
 
 @dataclass
@@ -158,15 +157,18 @@ class Scene:
             found["unfence_poweron"] = True
         return found
 
-    def settings(self, action: str, **changes: Any) -> settings.Settings:
+    def settings(
+        self, action: str, api_seconds: float = API_SECONDS, deadline: float = SECONDS, **options: Any
+    ) -> settings.Settings:
         """The options as the agent parses them, with a shorter time for a call."""
         key = self.server.key
         given = {
             **self.options, "action": action, "plug": self.node, "region": self.server.region,
             "access_key": key.access_key, "secret_key": key.secret_key, "endpoint_url": self.server.endpoint,
+            **options,
         }  # fmt: skip
         parsed = settings.parse({f"--{k.replace('_', '-')}": "1" if v is True else v for k, v in given.items()})
-        return replace(parsed, **{"api_seconds": API_SECONDS, "deadline": SECONDS, **changes})
+        return replace(parsed, timing=replace(parsed.timing, api_seconds=api_seconds, deadline=deadline))
 
     # Acting
 
@@ -190,7 +192,7 @@ class Scene:
             if action == "off":
                 (runner,) = actions.prepare_off(context, [self.node])
                 runner.finish()
-                if context.settings.onfence_poweroff and not runner.terminated:
+                if context.settings.power.onfence_poweroff and not runner.terminated:
                     actions.power_off(context, [self.node])
             elif action == "on":
                 actions.restore(context, self.node)
