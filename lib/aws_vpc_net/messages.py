@@ -666,9 +666,11 @@ def refused_put_back(plug: str, why: Mapping[str, FenceError], category: Categor
 
 
 def refused_left(plug: str, why: Mapping[str, FenceError], cut: Iterable[str], reason: str) -> FenceError:
+    names = _list(cut)
+    left = f"{names} not put back: " if names else ""
     return FenceError(
         Category.PARTIAL,
-        f"{plug} is only partly isolated: {_causes(why)}; {_list(cut)} not put back: {reason}; repeat off",
+        f"{plug} is only partly isolated: {_causes(why)}; {left}{reason}; repeat off",
     )
 
 
