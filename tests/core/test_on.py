@@ -155,6 +155,14 @@ def test_on_names_the_groups_of_an_interface_that_is_gone():
     assert any("eni-11111111111111111 of the backup is not attached any more" in line for line in run.log)
 
 
+def test_on_names_the_groups_of_an_interface_that_is_gone_where_nothing_is_restored():
+    """They are deleted with the backup, though no interface that is left has one."""
+    run = on_of(fenced())
+    play(run, "* detach e0\n* detach e1\n* attach e2:a\nread\nread\ndelete\nsuccess")
+    for name in ("eni-00000000000000000", "eni-11111111111111111"):
+        assert any(f"{name} of the backup is not attached any more" in line for line in run.log)
+
+
 def test_on_that_is_to_restore_nothing_asks_nothing():
     play(on_of(fenced(), ignore_restore=True), "success")
 

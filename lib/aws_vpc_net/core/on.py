@@ -138,14 +138,13 @@ def _recorded(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Step:
 
 def _warnings(plan: Plan, latest: Instance, goals: Mapping[str, Groups]) -> Notes:
     """What is not restored, and why."""
-    if not goals:
-        cut = latest.interfaces and all(matches_isolation(i.groups, plan.spec) for i in latest.interfaces)
-        return (Note(WARNING, messages.cut_without_record(plan.id)),) if cut else ()
+    cut = latest.interfaces and all(matches_isolation(i.groups, plan.spec) for i in latest.interfaces)
+    notes = [Note(WARNING, messages.cut_without_record(plan.id))] if cut and not goals else []
     history = tags.read(latest)
-    notes = [
+    notes += [
         Note(WARNING, messages.left_without_record(plan.id, i.id, i.groups))
         for i in latest.interfaces
-        if i.id not in goals
+        if goals and i.id not in goals
     ]
     for gone in sorted(set(history.sets) - {i.id for i in latest.interfaces}):
         groups = history.at(gone, history.lastfence) or history.latest(gone)
