@@ -469,6 +469,28 @@ def test_off_is_not_proven_by_an_earlier_backup_without_a_new_interface():
     )
 
 
+def test_off_writes_a_missing_backup_anew_beside_another():
+    """The other one may have used its keys, and its time is later."""
+    world = World()
+    other = off_of(world, nonce=0x7654321)
+    run = off_of(world)
+    play(
+        run,
+        """
+        read
+        write e0:ad e1:as
+        * no tags
+        * 5 s
+        other: read
+        other: write e0:ad e1:as
+        read
+        write e0:ad e1:as
+        """,
+        other=other,
+    )
+    assert int(world.tags["lastfence"]) > other.knowledge.backup.latest.time
+
+
 def test_off_without_room_for_the_backup_changes_nothing():
     play(
         off_of(World(tags={f"user{n}": "" for n in range(48)})), "read\nfail: tag: i-0000000000000000a has room for 2"
