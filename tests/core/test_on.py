@@ -170,6 +170,29 @@ def test_on_that_is_to_restore_nothing_asks_nothing():
 # --- beside an off ---------------------------------------------------------------------------------------------
 
 
+def test_on_writes_the_open_groups_of_an_interface_that_an_off_isolated_meanwhile():
+    """It has no backup, and was read open first: what a fencer set since is not what it had."""
+    world = fenced()
+    play(
+        on_of(world),
+        """
+        * attach e2:a
+        read
+        restore e0:ad e1:as
+        off: read
+        off: write e0:ad e1:as e2:a
+        read
+        isolate e0:i e1:i
+        off: read
+        off: isolate e0:i e1:i e2:i
+        * no tags
+        read
+        write e0:ad e1:as e2:a
+        """,
+        off=off_of(world),
+    )
+
+
 def test_on_claims_the_backup_of_an_off_that_may_be_in_progress():
     """That off sees the claim and writes its backup again, so that it outlives the deletion."""
     world = World()

@@ -18,7 +18,7 @@ from typing import Callable, Dict, FrozenSet, List, Mapping, Tuple
 from .. import messages
 from ..errors import Category, FenceError
 from . import backup as tags
-from .isolating import without_room, write_backup_again
+from .isolating import unfenced_groups, without_room, write_backup_again
 from .isolation import (
     groups_to_restore,
     is_finished_fence,
@@ -329,7 +329,8 @@ def _looked_back(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     if not lost:
         return _power(plan, k, tick)
     kept = groups_to_restore(k.latest, tags.read(k.latest), plan.spec)
-    originals = {i: kept.get(i) or k.backup.originals.get(i) or g for i, g in k.latest.groups.items()}
+    groups = {i: unfenced_groups(plan, k, i, g) for i, g in k.latest.groups.items()}
+    originals = {i: kept.get(i) or k.backup.originals.get(i) or g for i, g in groups.items()}
     k = replace(k, backup=replace(k.backup, originals=k.backup.originals.updated(originals)))
     try:
         return write_backup_again(plan, k, tick, tick.reserve_ends)
