@@ -7,7 +7,7 @@ import pytest
 
 # The longest first, so that none is left alone in the end; then those that compute, beside the clusters, which wait.
 LONGEST = tuple(f"tests/agent/test_{name}.py" for name in "acceptance memory guide deadline".split())
-COMPUTING = ("tests/matrix/", "tests/search/", "tests/core/")
+COMPUTING = ("tests/matrix/", "tests/search/", "tests/simulation/", "tests/core/")
 # Two clusters side by side: these scenarios take as long as all others.
 SECOND_CLUSTER = tuple(f"tests/cluster/test_{name}.py" for name in "api_faults cycles return split".split())
 

@@ -448,6 +448,49 @@ def test_off_writes_the_backup_of_a_new_interface_before_it_isolates_it():
     )
 
 
+def test_off_is_not_proven_by_an_earlier_backup_without_a_new_interface():
+    """Its original groups would be nowhere if that read were all that there is."""
+    play(
+        off_of(World()),
+        f"""{BACKUP}
+        isolate e0:i e1:i
+        read                | no tags
+        write e0:ad e1:as
+        * attach e2:a
+        pause read
+        write e0:ad e1:as e2:a
+        pause read
+        pause isolate e2:i
+        read                | stale tags
+        write e0:ad e1:as e2:a
+        pause read
+        success
+        """,
+    )
+
+
+def test_off_writes_a_missing_backup_anew_beside_another():
+    """The other one may have used its keys, and its time is later."""
+    world = World()
+    other = off_of(world, nonce=0x7654321)
+    run = off_of(world)
+    play(
+        run,
+        """
+        read
+        write e0:ad e1:as
+        * no tags
+        * 5 s
+        other: read
+        other: write e0:ad e1:as
+        read
+        write e0:ad e1:as
+        """,
+        other=other,
+    )
+    assert int(world.tags["lastfence"]) > other.knowledge.backup.latest.time
+
+
 def test_off_without_room_for_the_backup_changes_nothing():
     play(
         off_of(World(tags={f"user{n}": "" for n in range(48)})), "read\nfail: tag: i-0000000000000000a has room for 2"

@@ -155,11 +155,42 @@ def test_on_names_the_groups_of_an_interface_that_is_gone():
     assert any("eni-11111111111111111 of the backup is not attached any more" in line for line in run.log)
 
 
+def test_on_names_the_groups_of_an_interface_that_is_gone_where_nothing_is_restored():
+    """They are deleted with the backup, though no interface that is left has one."""
+    run = on_of(fenced())
+    play(run, "* detach e0\n* detach e1\n* attach e2:a\nread\nread\ndelete\nsuccess")
+    for name in ("eni-00000000000000000", "eni-11111111111111111"):
+        assert any(f"{name} of the backup is not attached any more" in line for line in run.log)
+
+
 def test_on_that_is_to_restore_nothing_asks_nothing():
     play(on_of(fenced(), ignore_restore=True), "success")
 
 
 # --- beside an off ---------------------------------------------------------------------------------------------
+
+
+def test_on_writes_the_open_groups_of_an_interface_that_an_off_isolated_meanwhile():
+    """It has no backup, and was read open first: what a fencer set since is not what it had."""
+    world = fenced()
+    play(
+        on_of(world),
+        """
+        * attach e2:a
+        read
+        restore e0:ad e1:as
+        off: read
+        off: write e0:ad e1:as e2:a
+        read
+        isolate e0:i e1:i
+        off: read
+        off: isolate e0:i e1:i e2:i
+        * no tags
+        read
+        write e0:ad e1:as e2:a
+        """,
+        off=off_of(world),
+    )
 
 
 def test_on_claims_the_backup_of_an_off_that_may_be_in_progress():

@@ -170,7 +170,7 @@ def what_was_isolated_is_recorded(plan: Plan, before: Knowledge, step: Step, tic
     if named:
         return []
     written = k.backup.latest
-    if written is not None and k.backup.rewritten and k.backup.failure is None:  # accepted since the latest read
+    if written is not None and k.backup.rewritten and not k.backup.missing:  # accepted since the latest read
         lost = sorted(changed - set(written.originals))
         return [f"the run ends, and the backup that it has written lacks {', '.join(lost)}"] if lost else []
     if k.latest is None or k.failure is not None or not k.reads.fresh:

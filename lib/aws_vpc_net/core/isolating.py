@@ -15,7 +15,7 @@ from typing import Iterable, Optional, Tuple
 from .. import messages
 from ..errors import Category
 from . import backup as tags
-from .isolation import amend_backup, is_untracking, matches_isolation
+from .isolation import amend_backup, is_untracking, matches_isolation, set_by_fencer
 from .model import NONE, FrozenMap, Groups
 from .observe import not_rewritten, observe
 from .protocol import (
@@ -215,6 +215,12 @@ def write_backup_again(plan: Plan, k: Knowledge, tick: Tick, ends: Optional[Poin
     known = replace(b, originals=originals, history=b.history.with_read(k.latest), answered=True, rewritten=True)
     effect = WriteTags(plan.id, backup.tags, backup)
     return Step(effect, replace(k, backup=known), tick.ends if ends is None else ends)
+
+
+def unfenced_groups(plan: Plan, k: Knowledge, interface: str, latest: Groups) -> Groups:
+    """The original groups of an interface without a backup: as it reads, or as it was before a fencer set these."""
+    first = k.first.groups.get(interface, latest) if k.first else latest
+    return first if set_by_fencer(latest, plan.spec) else latest
 
 
 def without_room(plan: Plan, k: Knowledge, error: NoRoom) -> Tuple[Knowledge, Notes]:

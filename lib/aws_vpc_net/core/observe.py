@@ -70,7 +70,9 @@ def _read(plan: Plan, k: Knowledge, effect: Read, result: Result) -> Knowledge:
         return k
     shown = latest.groups
     progress = {i: _progress_after_read(plan, p, shown.get(i)) for i, p in k.interfaces.items()}
-    visible = any(tags.is_visible(b, latest) for b in k.backup.backups)
+    # Not an earlier one without an interface that was adopted since: nobody could restore that one.
+    wanted = set(k.backup.latest.originals) if k.backup.latest else set()
+    visible = any(wanted <= set(b.originals) and tags.is_visible(b, latest) for b in k.backup.backups)
     numbers = k.backup.numbers.updated({i.id: i.number for i in latest.interfaces})
     missing = bool(k.backup.backups) and not visible
     backup = replace(k.backup, numbers=numbers, missing=missing, rewritten=False)

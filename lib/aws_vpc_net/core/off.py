@@ -220,6 +220,8 @@ def _backup(plan: Plan, k: Knowledge, tick: Tick) -> Step:
         unverified = messages.record_unverified(plan.id, "no group was changed")
         return _go_on_without(plan, k, tick, unverified.text) if optional else _refuse(k, unverified)
     if k.backup.missing and tick.now >= k.timers.rewrite:  # an "on" may have deleted it, or reads are behind
+        if latest is not None and is_shared(k):  # or another fencer's backup stands in its keys
+            return _write_first_backup(plan, k, latest, k.backup.originals, tick)
         return Step(WriteTags(plan.id, written.tags, written), k, ends)
     return Step(Read(plan.machines), k, ends, backoff=True)
 

@@ -18,7 +18,7 @@ from typing import Callable, Dict, FrozenSet, List, Mapping, Tuple
 from .. import messages
 from ..errors import Category, FenceError
 from . import backup as tags
-from .isolating import without_room, write_backup_again
+from .isolating import unfenced_groups, without_room, write_backup_again
 from .isolation import (
     groups_to_restore,
     is_finished_fence,
@@ -139,14 +139,13 @@ def _recorded(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Step:
 
 def _warnings(plan: Plan, latest: Instance, goals: Mapping[str, Groups]) -> Notes:
     """What is not restored, and why."""
-    if not goals:
-        cut = latest.interfaces and all(matches_isolation(i.groups, plan.spec) for i in latest.interfaces)
-        return (Note(WARNING, messages.cut_without_record(plan.id)),) if cut else ()
+    cut = latest.interfaces and all(matches_isolation(i.groups, plan.spec) for i in latest.interfaces)
+    notes = [Note(WARNING, messages.cut_without_record(plan.id))] if cut and not goals else []
     history = tags.read(latest)
-    notes = [
+    notes += [
         Note(WARNING, messages.left_without_record(plan.id, i.id, i.groups))
         for i in latest.interfaces
-        if i.id not in goals
+        if goals and i.id not in goals
     ]
     for gone in sorted(set(history.sets) - {i.id for i in latest.interfaces}):
         groups = history.at(gone, history.lastfence) or history.latest(gone)
@@ -333,7 +332,8 @@ def _looked_back(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     if not lost:
         return _power(plan, k, tick)
     kept = groups_to_restore(k.latest, tags.read(k.latest), plan.spec)
-    originals = {i: kept.get(i) or k.backup.originals.get(i) or g for i, g in k.latest.groups.items()}
+    groups = {i: unfenced_groups(plan, k, i, g) for i, g in k.latest.groups.items()}
+    originals = {i: kept.get(i) or k.backup.originals.get(i) or g for i, g in groups.items()}
     k = replace(k, backup=replace(k.backup, originals=k.backup.originals.updated(originals)))
     try:
         return write_backup_again(plan, k, tick, tick.reserve_ends)

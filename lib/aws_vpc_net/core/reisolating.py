@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Callable, FrozenSet, Iterable
 
 from . import backup as tags
-from .isolating import next_change, originals_in_doubt, without_room, write_backup_again
+from .isolating import next_change, originals_in_doubt, unfenced_groups, without_room, write_backup_again
 from .isolation import matches_isolation
 from .model import FrozenMap, Instance
 from .protocol import Change, Fail, Knowledge, Phase, Plan, Progress, Read, SetGroups, Step, Tick
@@ -74,7 +74,8 @@ def _without_tags(plan: Plan, k: Knowledge, latest: Instance, tick: Tick, ending
     isolated = [i for i in k.reopened if matches_isolation(latest.groups.get(i, frozenset()), plan.spec)]
     if not isolated or k.backup.rewritten:
         return _fail(plan, k, ending(frozenset()))
-    others = {i: g for i, g in latest.groups.items() if i not in k.backup.originals}
+    groups = {i: unfenced_groups(plan, k, i, g) for i, g in latest.groups.items()}
+    others = {i: g for i, g in groups.items() if i not in k.backup.originals}
     k = replace(k, backup=replace(k.backup, originals=k.backup.originals.updated(others)))
     try:
         return write_backup_again(plan, k, tick, tick.reserve_ends)

@@ -1,0 +1,101 @@
+"""A cluster of some days: its nodes and options, what happens to them, and who acts on them."""
+
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Dict, FrozenSet, List, Mapping
+
+from search.world import APP, DB, EDITED, ISO, ISO2, OPEN, OTHER, Network, Nic
+
+from aws_vpc_net.core.model import FrozenMap, Groups, IsolationSpec
+
+from .cloud import CALM, Node, Weather
+
+MODES: Mapping[str, IsolationSpec] = {
+    "keep": IsolationSpec((ISO,), True),
+    "keep two": IsolationSpec((ISO, ISO2), True),
+    "remove": IsolationSpec((APP,)),
+    "keep+untrack": IsolationSpec((ISO,), True, OPEN),
+    "keep two+untrack": IsolationSpec((ISO, ISO2), True, OPEN),
+    "remove+untrack": IsolationSpec((APP,), False, OPEN),
+}
+ORDINARY = (frozenset((APP, DB)), frozenset((APP, OTHER)), frozenset((APP, DB, OTHER)), frozenset((APP, EDITED)))
+VPC = "vpc-0"
+
+
+@dataclass
+class Cluster:
+    """What does not change in its days, and the weather.
+
+    Attributes:
+        reaches: an isolated node still reaches EC2's API.
+        skews: seconds by which the clock of each node is wrong; the last is of the operator's machine.
+        groups: those that exist, and the VPCs that take them.
+    """
+
+    mode: str
+    nodes: List[Node]
+    settle: float
+    reaches: bool
+    skews: List[float]
+    until: float
+    weather: Weather = CALM
+    calm_again: float = 0.0
+    groups: Dict[str, FrozenSet[str]] = field(default_factory=dict)
+    crashed: Dict[str, float] = field(default_factory=dict)
+
+    @property
+    def spec(self) -> IsolationSpec:
+        """What the options say."""
+        return MODES[self.mode]
+
+
+def nic(chance: Random, number: int, groups: Groups) -> Nic:
+    """A new one."""
+    return Nic(f"eni-{chance.getrandbits(68):017x}", number, groups, VPC)
+
+
+def new_cluster(chance: Random, now: float) -> Cluster:
+    """Three to five nodes."""
+    mode = chance.choice(list(MODES))
+    nodes = [_node(chance, n, now, mode) for n in range(chance.randint(3, 5))]
+    skews = [chance.choice((0.0, 0.0, 0.4, -2.0, 5.0, -1800.0, 90.0)) for _ in range(len(nodes) + 1)]
+    groups = dict.fromkeys((APP, DB, ISO, ISO2, OPEN, OTHER, EDITED), frozenset((VPC,)))
+    settle = chance.choice((0.0, 2.0, 5.0))
+    days = 86400.0 * chance.uniform(0.5, 3.0)
+    return Cluster(mode, nodes, settle, chance.random() < 0.6, skews, now + days, groups=groups)
+
+
+def _node(chance: Random, number: int, now: float, mode: str) -> Node:
+    some = [chance.choice(ORDINARY) for _ in range(chance.choice((1, 2, 2, 3)))]
+    if len(some) > 1 and chance.random() < 0.2:  # one that never had the group
+        some[-1] = frozenset((OTHER,))
+    network = Network(tuple(nic(chance, n, groups) for n, groups in enumerate(some, 1)))
+    fillers = chance.choice((1, 1, 5, 20, 38, 44))
+    tags: Any = {f"tag{n}": "x" for n in range(fillers)}
+    allowed = {n.id: {n.groups} for n in network.attached}
+    node = Node(f"i-{chance.getrandbits(68):017x}", f"node{number}", FrozenMap(tags), network, allowed)
+    node.put(now, node.tags, network)
+    return node
+
+
+# --- operators ----------------------------------------------------------------------------------------------------
+
+
+def edit(chance: Random, node: Node) -> Network:
+    """The network after an operator edited it; the same if there is nothing to do."""
+    network = node.network
+    what = chance.choice(("groups", "attach", "detach", "detach", "return", "return", "delete"))
+    spare = [n for n in network.attached if n.number > 1]
+    if what == "groups" and network.attached:
+        chosen = chance.choice(network.attached)
+        return network.with_groups(chosen.id, chance.choice(ORDINARY))
+    if what == "attach" and len(network.attached) + len(network.elsewhere) < 4:
+        number = max(n.number for n in (*network.attached, *network.elsewhere)) + 1
+        return network.with_attached(nic(chance, number, chance.choice(ORDINARY)))
+    if what == "detach" and spare:
+        return network.detached(chance.choice(spare).id)
+    if what == "return" and network.elsewhere:
+        return network.with_attached(chance.choice(network.elsewhere))
+    if what == "delete" and spare:
+        return network.without(chance.choice(spare).id)
+    return network
