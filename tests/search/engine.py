@@ -11,7 +11,7 @@ A pause moves its clock; the deadline comes when an adversity says so.
 import time
 from array import array
 from dataclasses import dataclass, replace
-from typing import Any, Dict, FrozenSet, Iterator, List, Optional, Tuple
+from typing import Any, Dict, FrozenSet, Iterable, Iterator, List, Optional, Set, Tuple
 
 from aws_vpc_net.core import backup as tags_of
 from aws_vpc_net.core import invariants, observe, off, on
@@ -53,6 +53,7 @@ from .world import (
     LATE,
     LOST,
     NEW,
+    OTHER,
     REFUSED,
     SHORT,
     STALE,
@@ -202,7 +203,7 @@ class Search:
         self._isolated: Dict[int, bool] = {}
         self._changed: Dict[Tuple[int, int], Tuple[str, ...]] = {}
         self._lost: Dict[Tuple[int, int], FrozenSet[str]] = {}
-        self.local: Dict[int, set] = {}
+        self.local: Dict[int, Set[int]] = {}
         self.decisions = 0
         self.violations: Dict[str, Violation] = {}
         self.states: List[State] = []
@@ -428,6 +429,12 @@ class Search:
             action, changes = self.scenario.half
             tags, net, end = self.alone(tags, net, plain_off + (action == "on"), changes)
             assert end is None, end
+        for event in self.scenario.before:
+            changed = self._event(event, self.nets.values[net])
+            assert changed is not None, event
+            self.allowed = {n.id: {n.groups} if n not in self.nets.values[net].attached else self.allowed[n.id]
+                            for n in changed.attached}  # fmt: skip
+            net = self.nets.number(changed)
         state = [tags, net, 0, 0, 0, self.scenario.budget]
         for actor in range(len(self.scenario.actors)):
             state += [self.begin(actor), 0]
@@ -719,25 +726,29 @@ class Search:
     def _events(self, s: State) -> Iterator[Tuple[Label, State, Tuple[str, ...]]]:
         network: Network = self.nets.values[s[1]]
         for event in self.scenario.events:
-            there = {n.id for n in network.attached}
-            if event.startswith("edit"):
-                new = network.with_groups(E0, self._edit(event))
-            elif event == "delete" and E1 in there:
-                new = network.without(E1)
-            elif event == "detach" and E1 in there:
-                new = network.detached(E1)
-            elif event == "return" and E1 not in there and network.find(E1):
-                nic = network.find(E1)
-                assert nic
-                new = network.with_attached(nic)
-            elif event == "attach" and network.find(NEW.id) is None:
-                new = network.with_attached(NEW)
-            else:
-                continue
-            if new != network:
+            new = self._event(event, network)
+            if new is not None and new != network:
                 state = self._spent(s)
                 self._moved(state, s[0], self.nets.number(new), -1)
                 yield (-1, event), self._made(state), ()
+
+    def _event(self, event: str, network: Network) -> Optional[Network]:
+        """What an operator's deed makes of it; None if it cannot be done."""
+        there = {n.id for n in network.attached}
+        other = network.find(E1)
+        if event == "edit the other":
+            return network.with_groups(E1, frozenset((OTHER, EDITED)))
+        if event.startswith("edit"):
+            return network.with_groups(E0, self._edit(event))
+        if event == "delete" and E1 in there:
+            return network.without(E1)
+        if event == "detach" and E1 in there:
+            return network.detached(E1)
+        if event == "return" and other and E1 not in there:
+            return network.with_attached(other)
+        if event == "attach" and network.find(NEW.id) is None:
+            return network.with_attached(NEW)
+        return None
 
     # --- checks on the truth ----------------------------------------------------------------------------------
 
@@ -765,7 +776,7 @@ class Search:
         """The interfaces whose original groups this log names."""
         return frozenset(i for i, groups in logged if groups in self.allowed.get(i, ()))
 
-    def _at_end(self, s: State) -> List[str]:
+    def at_end(self, s: State) -> List[str]:
         """What is wrong once every invocation has ended."""
         fates, ghosts = s[BASE::2], s[BASE + 1 :: 2]
         excused = all(self.loss_is_excused(s, i) for i in self.lost(s[0], s[1])) and self.lost(s[0], s[1])
@@ -829,8 +840,8 @@ class Search:
 
     # --- the search -------------------------------------------------------------------------------------------
 
-    def run(self) -> "Search":
-        """Visit every state."""
+    def run(self, *, first: bool = False) -> "Search":
+        """Visit every state; or, if one violation is enough, only until there is ``first`` one."""
         began = time.process_time()
         first = self.start()
         visited = {first}
@@ -838,9 +849,9 @@ class Search:
         states.append(first)
         parents.append(-1)
         for index, s in enumerate(states):  # it grows meanwhile
-            if not s[2] and max(s[BASE::2]) < 0:
+            if self.has_ended(s):
                 self.terminal[s[BASE::2]] = self.terminal.get(s[BASE::2], 0) + 1
-                for text in self._at_end(s):
+                for text in self.at_end(s):
                     self.violations.setdefault(text, Violation(text, index, None, s[5]))
                 continue
             for label, new, problems in self.successors(s):
@@ -853,63 +864,75 @@ class Search:
                     visited.add(new)
                     states.append(new)
                     parents.append(index)
-            if len(states) > self.limit:
+            if len(states) > self.limit or (first and self.violations):
                 self.truncated = True
                 break
         self.seconds = time.process_time() - began
-        for text, number in self.endless():
-            for index, s in enumerate(self.states):
-                if number in s[BASE::2] and self.is_endless(s, s[BASE::2].index(number)):
-                    self.violations[text] = Violation(f"{text}: {self.describe(number)}", index, None)
-                    break
+        for number, index in self.endless():
+            text = f"{self.name(self.pendings[number].actor)} alone never ends: {self.describe(number)}"
+            self.violations.setdefault(text, Violation(text, index, None))
         return self
 
-    def endless(self) -> Iterator[Tuple[str, int]]:
-        """Circles of one invocation's steps in which no time passes; or, without time, any circle."""
-        edges = {
-            n: [t for t in targets if self.pendings[t].flag == p.flag and not self._passes(self.pendings[t])]
-            for n, targets in self.local.items()
-            for p in (self.pendings[n],)
-        }
+    @staticmethod
+    def has_ended(s: State) -> bool:
+        """Has every invocation, and is nothing in flight?"""
+        return not s[2] and max(s[BASE::2]) < 0
+
+    def endless(self) -> Iterator[Tuple[int, int]]:
+        """Pending effects, and states, from which an invocation alone comes back to where it is: only the deadline,
+        if any time passes at all, would end it."""
+        targets, good = self._back(), set()
+        for index, s in enumerate(self.states):
+            for actor, number in enumerate(s[BASE::2]):
+                if number in targets and not s[2] and self._alone_for_ever(actor, number, s[:2], good):
+                    yield number, index
+                    return
+
+    def _back(self) -> FrozenSet[int]:
+        """Pending effects to which an invocation may come back; of each circle at least one."""
         color: Dict[int, int] = {}
-        for root in edges:
-            stack = [(root, iter(edges[root]))] if root not in color else []
-            color.setdefault(root, 1)
+        found = set()
+        for root in self.local:
+            if root in color:
+                continue
+            color[root] = 1
+            stack = [(root, iter(self.local[root]))]
             while stack:
                 node, targets = stack[-1]
                 for t in targets:
-                    if color.get(t) == 1 and any(t == n for n, _ in stack):
-                        yield f"{self.name(self.pendings[t].actor)} may never end", t
+                    if color.get(t) == 1:
+                        found.add(t)
                     elif t not in color:
                         color[t] = 1
-                        stack.append((t, iter(edges.get(t, ()))))
+                        stack.append((t, iter(self.local.get(t, ()))))
                         break
                 else:
                     color[node] = 2
                     stack.pop()
+        return frozenset(found)
 
-    def is_endless(self, s: State, actor: int) -> bool:
-        """Does this invocation, if nothing else happens, come back to this state, and no time passes meanwhile?"""
-        new: Optional[State] = s
-        for _ in range(60):
-            number = new[BASE + 2 * actor] if new else -1
-            if new is None or number < 0 or self._passes(self.pendings[number]):
-                return False
-            kind = getattr(self, "_" + self.kinds[number].replace(" ", "_"))
-            new = next((made for _, made, _ in kind(new, actor, number, 0)), None)
-            if new == s:
+    def _alone_for_ever(self, actor: int, number: int, world: State, good: Set[Tuple[int, ...]]) -> bool:
+        state = [*world, 0, 0, 0, 0] + [DEAD, 0] * len(self.scenario.actors)
+        state[BASE + 2 * actor] = number
+        s = tuple(state)
+        path: Set[Tuple[int, ...]] = set()
+        while s[BASE + 2 * actor] >= 0:
+            here = (s[BASE + 2 * actor], *s[:2])
+            if here in good:
+                break
+            if here in path:
                 return True
+            path.add(here)
+            kind = getattr(self, "_" + self.kinds[here[0]].replace(" ", "_"))
+            s = next(iter(kind(s, actor, here[0], 0)))[1]
+        good |= path
         return False
-
-    @staticmethod
-    def _passes(p: Pending) -> bool:
-        return p.wait > 0 and p.usable and p.flag < 2
 
     # --- telling ----------------------------------------------------------------------------------------------
 
     def name(self, actor: int) -> str:
         """Of an invocation."""
-        return f"{'ABC'[actor]}({self.actors[actor].action})" if 0 <= actor < len(self.scenario.actors) else "operator"
+        return f"{'ABC'[actor]}({self.actors[actor].action})" if actor >= 0 else "operator"
 
     def describe(self, number: int) -> str:
         """A pending effect, in words."""
@@ -934,30 +957,41 @@ class Search:
         kept = " ".join(f"{t - NOW:+d}:{SHORT[i]}={_groups(g)}" for t, i, g in sets)
         return f"{nics} | {f'last {read.lastfence - NOW:+d} ' if read.lastfence else ''}{kept or 'no tags'}"
 
-    def transcript(self, violation: Violation) -> str:
-        """The shortest way to it, readable."""
+    def _way(self, violation: Violation) -> Iterator[Tuple[State, Label, State]]:
+        """The shortest way to it."""
         path = [violation.state]
         while self.parents[path[-1]] >= 0:
             path.append(self.parents[path[-1]])
         path.reverse()
-        steps = [(self.states[a], self.states[b]) for a, b in zip(path, path[1:])]
-        lines = [f"{self.scenario}", f"VIOLATION {violation.text}", f"    {self.show(*self.states[0][:2])}"]
-        for s, new in steps:
-            label = next(lb for lb, state, _ in self.successors(s) if state == new)
-            lines.append(self._line(s, label, new))
+        for a, b in zip(path, path[1:]):
+            label = next(lb for lb, state, _ in self.successors(self.states[a]) if state == self.states[b])
+            yield self.states[a], label, self.states[b]
         if violation.label is not None:
-            s = self.states[violation.state]
-            new = next(state for lb, state, _ in self.successors(s) if lb == violation.label)
-            lines.append(self._line(s, violation.label, new))
-        return "\n".join(lines)
+            last = self.states[violation.state]
+            yield next((last, lb, state) for lb, state, _ in self.successors(last) if lb == violation.label)
+
+    def steps(self, violation: Violation) -> List[str]:
+        """The way to it, for ``replay``."""
+        return [self.told(label) for _, label, _ in self._way(violation)]
+
+    def told(self, label: Label) -> str:
+        """A step, in words that mean the same in another search."""
+        words = " ".join(SHORT.get(str(w), str(w)) for w in label[1:])
+        if label[1] == "reads stale":
+            words = " ".join((f"reads stale: {self.show(*label[2:4])}", *label[4:]))
+        return f"{self.name(label[0])}: {words}"
+
+    def transcript(self, violation: Violation) -> str:
+        """The shortest way to it, readable."""
+        world = self.show(*self.states[0][:2])
+        lines = [f"{self.scenario}", f"VIOLATION {violation.text}", f"    {world}"]
+        lines += [self._line(*step) for step in self._way(violation)]
+        return "\n".join([*lines, f"replay with {self.steps(violation)!r}"])
 
     def _line(self, s: State, label: Label, new: State) -> str:
         actor = label[0]
         what = self.describe(s[BASE + 2 * actor]) if actor >= 0 and label[1] not in ("arrives", "killed") else ""
-        told = " ".join(SHORT.get(str(w), str(w)) for w in label[1:])
-        if label[1] == "reads stale":
-            told = f"reads stale: {self.show(*label[2:4])} {' '.join(label[4:])}"
-        line = f"  {self.name(actor):7} {what} -> {told}"
+        line = f"  {self.name(actor):7} {what} -> {self.told(label).partition(': ')[2]}"
         if new[:2] != s[:2]:
             line += f"\n    {self.show(*new[:2])}"
         if actor >= 0 and s[BASE + 2 * actor] >= 0 > new[BASE + 2 * actor]:
@@ -972,9 +1006,30 @@ class Search:
         """Figures in one line."""
         cut = " TRUNCATED" if self.truncated else ""
         return (
-            f"{self.scenario}: {len(self.states)} states, {self.transitions} transitions, {len(self.pendings)} pending,"
-            f" {self.decisions} decisions, {self.seconds:.1f} s, {len(self.violations)} violations{cut}"
+            f"{self.scenario}: {len(self.states)} states, {self.transitions} transitions,"
+            f" {len(self.pendings)} pending, {self.decisions} decisions, {self.seconds:.1f} s, {len(self.violations)} violations{cut}"
         )
+
+
+def replay(scenario: Scenario, steps: Iterable[str]) -> List[str]:
+    """Take these steps, as ``Search.steps`` tells them: all that is found to be wrong on the way, and at its end.
+
+    Raises:
+        LookupError: one of them is not possible.
+    """
+    search = Search(scenario)
+    s = search.start()
+    search.states.append(s)
+    found: List[str] = []
+    for step in steps:
+        possible = {search.told(label): (label, new, problems) for label, new, problems in search.successors(s)}
+        if step not in possible:
+            raise LookupError(f"{step}: not among {', '.join(possible)}")
+        label, s, problems = possible[step]
+        found += [f"{search.name(label[0])}: {text}" for text in problems]
+    if search.has_ended(s):
+        found += search.at_end(s)
+    return found
 
 
 def _groups(groups: FrozenSet[str]) -> str:
