@@ -1,4 +1,4 @@
-"""The scenarios that are searched, by what they are for; every one of them on demand, a part of them in each check."""
+"""The scenarios that are searched, by what they are for; all of them on demand, a part of them in each check."""
 
 import datetime
 import os

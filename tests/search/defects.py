@@ -17,7 +17,6 @@ from .world import (
     CRASH,
     DEADLINE,
     E1,
-    EVENT,
     LACKING,
     LATE,
     LOST,
@@ -60,7 +59,7 @@ def _edited(function: Callable[..., Any], old: str, new: str) -> Any:
     source = source.replace("@property\n", "").replace("@staticmethod\n", "")
     defined: Dict[str, Any] = {}
     module = "from __future__ import annotations\n" + source.replace(old, new)
-    exec(compile(module, inspect.getfile(function), "exec"), function.__globals__, defined)  # noqa: S102 - our own text
+    exec(compile(module, inspect.getfile(function), "exec"), function.__globals__, defined)
     return defined[function.__name__].__code__
 
 
@@ -97,7 +96,10 @@ DEFECTS: Mapping[str, Defect] = {
     ),
     "on does not claim": _of(on._restore_first, "if claims:", "if False:", _one("keep", "off,on", "fenced", CRASH)),
     "on has no second chance after a stale look back": Defect(
-        ((on._looked_back, "if (stale or lost) and", "if stale and False and"), (on._restore_first, "if claims:", "if False:")),
+        (
+            (on._looked_back, "if (stale or lost) and", "if stale and False and"),
+            (on._restore_first, "if claims:", "if False:"),
+        ),
         _one("keep", "off,on", "fenced", STALE),
     ),
     "off does not name the originals after a failed read": _of(
@@ -125,8 +127,8 @@ DEFECTS: Mapping[str, Defect] = {
         _denied("on,off", "keep", "fenced"),
     ),
     "off proves before a late untracking can arrive no more": _of(
-        _property(Knowledge.due), "max([self.timers.settled, *(p.untracking.late_until for p in self.interfaces.values())])",
-        "self.timers.settled", _one("keep+untrack", "off", "open", LATE),
+        _property(Knowledge.due), "*(p.untracking.late_until for p in self.interfaces.values())", "",
+        _one("keep+untrack", "off", "open", LATE),
     ),
     # what followed from the search
     "an accepted change ends the wait for one without a reply": _of(
@@ -178,7 +180,8 @@ DEFECTS: Mapping[str, Defect] = {
         off._backup_again, "lacking = k.backup.missing and", "lacking = False and", _one("keep", "off,on", "fenced")
     ),
     "a lacking backup is written again once": _of(
-        off._backup_again, "lacking = k.backup.missing and", "lacking = len(k.backup.backups) < 2 and k.backup.missing and",
+        off._backup_again, "lacking = k.backup.missing and",
+        "lacking = len(k.backup.backups) < 2 and k.backup.missing and",
         _one("keep", "off,on", "fenced", STALE),
     ),
     "what the first read showed counts as news": _of(
