@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterator, Mapping, Tuple
 
 from aws_vpc_net.core import backup, isolating, isolation, observe, off, on, reisolating, tag_slots
-from aws_vpc_net.core.protocol import Knowledge, Progress
+from aws_vpc_net.core.protocol import Knowledge
 
 from .world import (
     CRASH,
     DEADLINE,
     E1,
+    EVENT,
     LACKING,
     LATE,
     LOST,
@@ -89,7 +90,7 @@ DEFECTS: Mapping[str, Defect] = {
         isolating.write_backup_again,
         "FrozenMap(amended or b.originals)",
         "FrozenMap({i: g for i, g in (amended or b.originals).items() if i in k.latest.groups})",
-        _one("keep", "off,off", "open", LACKING),
+        _one("keep", "off,on", "fenced", LACKING),
     ),
     "on neither claims nor looks back": _of(
         on.concurrent_off_possible, "return bool(goals) and", "return False and", _one("keep", "off,on", "fenced")
@@ -107,10 +108,7 @@ DEFECTS: Mapping[str, Defect] = {
     ),
     "on does not name the originals after a failed look back": _of(
         on._looked_back, "k.backup.originals), k.backup.originals)", "k.backup.originals))",
-        _one("keep", "off,on", "fenced", UNREAD),
-    ),
-    "what could not be written again is not named": _of(
-        observe.not_rewritten, "return (Note(", "return () and (Note(", _one("keep", "off,on", "open", REFUSED)
+        Scenario("keep", actors("off", "on"), "fenced", 2, frozenset((UNREAD, CRASH))),
     ),
     "an edit of an interface without the group is lost after a killed off": _of(
         isolation._took_away, "return spec.keep_only or", "return True or",
@@ -138,10 +136,6 @@ DEFECTS: Mapping[str, Defect] = {
     "on has no read at the deadline": _of(
         on._verify, "tick.reserve_ends if k.possibly_changed else tick.ends", "tick.ends",
         _one("keep", "off,on", "fenced", DEADLINE),
-    ),
-    "on takes one read for the end of an interface": _of(
-        _property(Progress.lately_gone), "self.missing_reads == 1", "False",
-        Scenario("keep", actors("on"), "fenced", 2, frozenset((THROTTLED, LACKING))),
     ),
     "an isolation without a reply is not waited for": _of(
         observe._isolated, "max(k.timers.settled, now + plan.api_seconds)", "k.timers.settled",
@@ -174,21 +168,18 @@ DEFECTS: Mapping[str, Defect] = {
         off._backup_again, "foreign = not k.backup.answered and", "foreign = False and", _denied("off,off")
     ),
     "a backup is written again beside another only once": _of(
-        observe._groups, "answered=False", "answered=k.backup.answered", _denied("off,off", "keep", "open", THROTTLED)
+        observe._groups, "answered=False", "answered=k.backup.answered", _denied("off,off", "keep", "open", LOST)
     ),
     "a lacking backup is not written again": _of(
-        off._backup_again, "lacking = k.backup.missing and", "lacking = False and", _one("keep", "off,on", "fenced")
-    ),
-    "a lacking backup is written again once": _of(
-        off._backup_again, "lacking = k.backup.missing and",
-        "lacking = len(k.backup.backups) < 2 and k.backup.missing and",
-        _one("keep", "off,on", "fenced", STALE),
+        off._backup_again, "lacking = k.backup.missing and", "lacking = False and", _one("keep", "off,on", "open")
     ),
     "what the first read showed counts as news": _of(
-        isolating.write_backup_again, "plan.spec, b.first_times", "plan.spec", _one("keep", "off,on", "fenced", STALE)
+        isolating.write_backup_again, "plan.spec, b.first_times", "plan.spec",
+        Scenario("keep", actors("off", "on"), "fenced", half=("on", 2), before=("edit",)),
     ),
     "off does not amend its backup by the read that proves it": _of(
-        off._backup, "if amended is None:", "if True:", _one("keep", "off,off", "open", STALE)
+        off._backup, "if amended is None:", "if True:",
+        _one("keep", "off", "open", EVENT, events=("edit",)),
     ),
     "only the latest backup counts as ours": _of(
         observe._read, "for b in k.backup.backups)", "for b in k.backup.backups[-1:])",
@@ -204,7 +195,7 @@ DEFECTS: Mapping[str, Defect] = {
         _one("keep", "off,off", "fenced", STALE),
     ),
     "times do not grow": _of(
-        backup.next_time, "return max([int(now), *", "return max([int(now), *[] and ",
+        backup.next_time, "*(t + 1 for t in times if t < MAX_TIMESTAMP - 1_000_000)", "",
         Scenario("keep", (Actor("off", -30, 1),), "fenced"),
     ),
     # first reads
@@ -240,13 +231,15 @@ DEFECTS: Mapping[str, Defect] = {
     ),
     # untrack_secg
     "off leaves open what it opened": _of(
-        isolating._close, "if not k.opened:", "if True:", _one("keep+untrack", "off", "open", THROTTLED)
+        isolating._close, "if not k.opened:", "if True:",
+        Scenario("keep+untrack", actors("off"), "open", 2, frozenset((THROTTLED, UNREAD))),
     ),
     "off gives nothing back where it cannot close": _of(
         isolating.next_change, "if given_back:", "if False:", _one("keep+untrack", "off", "open", REFUSED)
     ),
     "off does not close again what may arrive late": _of(
-        isolating.end, "if late and", "if False and", _denied("off", "keep+untrack", "open", LATE)
+        isolating.end, "if late and", "if False and",
+        Scenario("keep+untrack", actors("off"), "open", 2, frozenset((LATE, UNREAD))),
     ),
     "another on counts as an off": _of(
         on._verify, "has_foreign_writes(latest, claims=False)", "has_foreign_writes(latest)",
