@@ -10,7 +10,7 @@ import textwrap
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterator, Mapping, Tuple
 
-from aws_vpc_net.core import backup, isolating, isolation, observe, off, on, reisolating, tag_slots
+from aws_vpc_net.core import isolating, isolation, observe, off, on, reisolating, tag_slots
 from aws_vpc_net.core.protocol import Knowledge
 
 from .world import (
@@ -83,7 +83,7 @@ def _property(of: Any) -> Callable[..., Any]:
     return of.fget
 
 
-LATEST = "if i in k.latest.groups"
+
 DEFECTS: Mapping[str, Defect] = {
     # what issue 14 lists
     "a backup that is written again forgets what one read lacks": _of(
@@ -181,22 +181,10 @@ DEFECTS: Mapping[str, Defect] = {
         off._backup, "if amended is None:", "if True:",
         _one("keep", "off", "open", EVENT, events=("edit",)),
     ),
-    "only the latest backup counts as ours": _of(
-        observe._read, "for b in k.backup.backups)", "for b in k.backup.backups[-1:])",
-        _one("keep", "off,off", "open", STALE),
-    ),
     # keys and times
     "keys are not apart where a read may lack interfaces": _of(
         tag_slots.make_backup, "if fenced or instance.may_lack_interfaces else 0", "if fenced else 0",
         _one("keep", "off,off", "open", LACKING),
-    ),
-    "keys are not apart where another may be in progress": _of(
-        tag_slots.make_backup, "if fenced or instance.may_lack_interfaces else 0", "if False else 0",
-        _one("keep", "off,off", "fenced", STALE),
-    ),
-    "times do not grow": _of(
-        backup.next_time, "*(t + 1 for t in times if t < MAX_TIMESTAMP - 1_000_000)", "",
-        Scenario("keep", (Actor("off", -30, 1),), "fenced"),
     ),
     # first reads
     "off believes an isolated interface without a backup": _of(
