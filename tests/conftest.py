@@ -5,17 +5,21 @@ from typing import Any, List
 
 import pytest
 
-BUSY = ("tests/matrix/",)
+# The longest first, so that none is left alone in the end; then those that compute, beside the clusters, which wait.
+LONGEST = tuple(f"tests/agent/test_{name}.py" for name in "acceptance memory guide deadline".split())
+COMPUTING = ("tests/matrix/", "tests/search/", "tests/core/")
+# Two clusters side by side: these scenarios take as long as all others.
+SECOND_CLUSTER = tuple(f"tests/cluster/test_{name}.py" for name in "api_faults cycles return split".split())
 
 
 def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
-    """Those that compute come first, beside those of the cluster, which wait."""
-    items.sort(key=lambda item: not item.nodeid.startswith(BUSY))
+    """The order in which tests are started."""
+    items.sort(key=lambda item: (not item.nodeid.startswith(LONGEST), not item.nodeid.startswith(COMPUTING)))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: Any, log: Any) -> Any:
-    """One after the other for each process, but the tests of the cluster together, as they share one.
+    """One after the other for each process, but the scenarios of a cluster together, as they share one.
 
     xdist's own way, the mark xdist_group, has no effect with pytest 9.2.
     """
@@ -23,7 +27,9 @@ def pytest_xdist_make_scheduler(config: Any, log: Any) -> Any:
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "cluster" if nodeid.startswith("tests/cluster/") else nodeid
+            if not nodeid.startswith("tests/cluster/"):
+                return nodeid
+            return "second cluster" if nodeid.startswith(SECOND_CLUSTER) else "first cluster"
 
     return Scheduling(config, log)
 

@@ -190,11 +190,23 @@ make_boto3() {
 
 ### The agent
 
+_sources="agents lib tests doc .ci configure.ac Makefile.am README.md LICENSE .gitignore .mypy.ini .pytest.ini .ruff.toml"
+
+# What a build depends on.
+_build_key() {
+    local names
+    cd "$top"
+    # shellcheck disable=SC2086  # names
+    names=$(ls -d $_sources 2>/dev/null) || true
+    # shellcheck disable=SC2086
+    echo "$build $("$PYTHON" --version) $(find $names -name __pycache__ -prune -o -type f -print0 | sort -z | xargs -0 sha256sum |
+        sha256sum)"
+}
+
 # autoreconf writes into the source tree, so it is given a copy (build/src). The build itself is in build/tree.
 _copy_sources() {
     local name names=()
-    for name in agents lib tests doc .ci configure.ac Makefile.am README.md LICENSE \
-        .gitignore .mypy.ini .pytest.ini .ruff.toml; do
+    for name in $_sources; do
         rm -rf "${build:?}/src/$name"
         [[ ! -e $top/$name ]] || names+=("$name")
     done
@@ -222,11 +234,21 @@ _build_agent() {
     make install
 }
 
+# One at a time, and only if something has changed: what is installed may be in use, as by ./tests/check beside ./tests/demo.
 build_agent() {
+    local key
     mkdir -p "$build/log"
+    exec {_lock}>"$build/lock"
+    flock "$_lock"
+    key=$(_build_key)
     # A shell of its own, so that -e ends it at the first failure also where the caller asks for its result.
-    if ! bash -euo pipefail -c 'source "$1" && _build_agent' bash "$top/tests/setup.sh" >"$build/log/build" 2>&1; then
+    if _fresh "$build/install" "$key"; then
+        :
+    elif bash -euo pipefail -c 'source "$1" && _build_agent' bash "$top/tests/setup.sh" >"$build/log/build" 2>&1; then
+        _complete "$build/install" "$key"
+    else
         tail -n 30 "$build/log/build" >&2
         die "could not build the agent: build/log/build"
     fi
+    exec {_lock}>&-
 }

@@ -55,7 +55,6 @@ def _plan(context: Context, plug: str, own: Optional[str], *, restoring: bool = 
         ignore_restore=settings.unfence_ignore_restore,
         power=settings.unfence_poweron if restoring else settings.onfence_poweroff,
         settle_seconds=0.0 if restoring else settings.settle_seconds,
-        deadline_seconds=settings.deadline,
         api_seconds=settings.api_seconds,
     )
 

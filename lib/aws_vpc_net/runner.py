@@ -10,7 +10,9 @@ import random
 import time
 from typing import Callable, Dict, Iterator, Optional
 
+from . import messages
 from .context import Context
+from .core.invariants import violations
 from .core.isolating import close_after_interrupt, end
 from .core.model import FrozenMap
 from .core.observe import observe
@@ -117,7 +119,15 @@ class Runner:
     # Steps
 
     def _next(self) -> Step:
-        return self._decide(self.plan, self._knowledge, self._tick())
+        """The next step, held against the invariants: a success that breaks one is none, all else goes on."""
+        tick = self._tick()
+        step = self._decide(self.plan, self._knowledge, tick)
+        wrong = violations(self.plan, self._knowledge, step, tick)
+        if wrong and isinstance(step.action, Succeed):
+            raise FenceError(Category.MODIFICATION, messages.internal(wrong[0]))
+        for text in wrong:
+            log.warning("%s", messages.internal(text))
+        return step
 
     def _take(self, step: Step) -> None:
         _log(step.notes)
@@ -169,7 +179,8 @@ class Runner:
     def _tick(self) -> Tick:
         ends, reserve_ends = self._context.ec2.limits
         now = self._context.deadline.now()
-        return Tick(now, ends, reserve_ends, int(time.time()), random.getrandbits(512))
+        seconds = self._context.settings.deadline
+        return Tick(now, ends, reserve_ends, int(time.time()), random.getrandbits(512), seconds)
 
     def _wait(self, step: Step) -> None:
         if step.backoff:

@@ -9,6 +9,7 @@ from typing import Any, Dict, Iterator, List, Optional
 
 import pytest
 from ec2.server import Ec2Server
+from fork_server import ForkServers
 from result import Result
 
 LIMIT = 60  # seconds that no run of the agent takes
@@ -21,6 +22,7 @@ class Agent:
     ec2: Ec2Server
     folder: Path
     options: Dict[str, str]
+    fork_servers: ForkServers
     env: Dict[str, str] = field(default_factory=dict)
 
     def is_on(self, node: Optional[str]) -> None:
@@ -30,13 +32,20 @@ class Agent:
         self.env["FENCE_AWS_VPC_NET_DMI"] = str(file)
 
     def _spawn(self, arguments: List[str], stdin: str = "") -> Result:
+        forked = self.fork_servers.can_run(self.env)
+        if forked:
+            self.fork_servers.start(self.env)
         began = time.monotonic()
-        command = [*os.environ.get("AGENT_RUNNER", "").split(), os.environ["AGENT"], *arguments]
-        done = subprocess.run(
-            command, input=stdin, capture_output=True, text=True, env=self.env, timeout=LIMIT, check=False
-        )
+        if forked:
+            done = self.fork_servers.run(arguments, stdin, self.env, LIMIT)
+        else:
+            command = [*os.environ.get("AGENT_RUNNER", "").split(), os.environ["AGENT"], *arguments]
+            done = subprocess.run(
+                command, input=stdin, capture_output=True, text=True, env=self.env, timeout=LIMIT, check=False
+            )
         result = Result(done.returncode, done.stdout, done.stderr, time.monotonic() - began)
         assert "Traceback" not in result.err + result.out, result.err
+        assert "please report it with the debug file" not in result.err, result.err
         return result
 
     def arguments(self, action: str, plug: Optional[str] = None, **options: Any) -> List[str]:
@@ -85,11 +94,26 @@ def ec2(server: Ec2Server) -> Iterator[Ec2Server]:
     assert server.idle() == []
 
 
-@pytest.fixture
-def agent(ec2: Ec2Server, tmp_path: Path) -> Agent:
-    """The installed agent, on node3, with credentials."""
+@pytest.fixture(scope="session")
+def syslog_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for PYTHONPATH that takes what is said to syslog into the file $SYSLOG_FILE."""
+    folder = tmp_path_factory.mktemp("with syslog")
+    (folder / "sitecustomize.py").write_text(SYSLOG, encoding="ascii")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def fork_servers(syslog_folder: Path) -> Iterator[ForkServers]:
+    """What runs the agent at less cost."""
     if "AGENT" not in os.environ:
         pytest.fail("AGENT does not name the installed agent: run ./tests/check")
+    with ForkServers(os.environ["AGENT"], str(syslog_folder)) as servers:
+        yield servers
+
+
+@pytest.fixture
+def agent(ec2: Ec2Server, fork_servers: ForkServers, tmp_path: Path) -> Agent:
+    """The installed agent, on node3, with credentials."""
     options = {
         "region": ec2.region,
         "access_key": ec2.key.access_key,
@@ -98,7 +122,8 @@ def agent(ec2: Ec2Server, tmp_path: Path) -> Agent:
         "settle_time": "0",  # the emulator has no network that follows later
     }
     env = {k: os.environ[k] for k in ("PATH", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX") if k in os.environ}
-    made = Agent(ec2, tmp_path, options, {**env, "HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true"})
+    env.update(HOME=str(tmp_path), AWS_EC2_METADATA_DISABLED="true")
+    made = Agent(ec2, tmp_path, options, fork_servers, env)
     made.is_on(ec2.world.nodes["node3"])
     return made
 
@@ -132,13 +157,10 @@ syslog.syslog = note
 
 
 @pytest.fixture
-def syslog(agent: Agent, tmp_path: Path) -> Path:
+def syslog(agent: Agent, syslog_folder: Path, tmp_path: Path) -> Path:
     """A file with what the agent says to syslog."""
-    folder = tmp_path / "with syslog"
-    folder.mkdir()
-    (folder / "sitecustomize.py").write_text(SYSLOG, encoding="ascii")
-    file = folder / "said"
+    file = tmp_path / "syslog"
     file.touch()
     known = agent.env.get("PYTHONPATH", "")
-    agent.env.update(SYSLOG_FILE=str(file), PYTHONPATH=f"{folder}:{known}" if known else str(folder))
+    agent.env.update(SYSLOG_FILE=str(file), PYTHONPATH=f"{syslog_folder}:{known}" if known else str(syslog_folder))
     return file

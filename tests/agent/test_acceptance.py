@@ -94,7 +94,7 @@ def test_interrupted_in_the_middle_it_leaves_the_account_as_it_was(ec2, world, s
     ec2.rules.add(
         action, Hook(lambda call: (process.send_signal(signal.SIGINT), time.sleep(0.5)), late=True), nth=nth
     )
-    out, err = process.communicate(timeout=100)
+    out, err = process.communicate(timeout=250)
     assert process.returncode == 130, out + err
     assert "interrupted" in err
     assert "| left behind | nothing |" in out
@@ -107,12 +107,12 @@ def test_what_a_killed_run_left_goes_with_clean_up(ec2, world, start):
     before = world()
     process = start("--yes")
     ec2.rules.add("CreateTags", Hook(lambda call: process.kill(), late=True))
-    _, err = process.communicate(timeout=100)
+    _, err = process.communicate(timeout=250)
     assert process.returncode == -signal.SIGKILL
     assert world() != before
     run = re.search(r"--clean-up (\S+)", err)
     cleaning = start("--clean-up", run[1])
-    _, err = cleaning.communicate(timeout=100)
+    _, err = cleaning.communicate(timeout=250)
     assert cleaning.returncode == 0, err
     assert world() == before
 

@@ -57,11 +57,11 @@ def test_status_takes_1_off_4_and_on_3_and_one_for_each_interface(calls, ec2, co
     assert calls("on", node) == ON + changes(count)
 
 
-def test_a_repeated_off_adds_nothing_and_a_look_back_to_on(calls, node):
-    """Of several records, one may be of an off that is still at work."""
+def test_a_repeated_off_adds_nothing_and_a_claim_and_a_look_back_to_on(calls, node):
+    """Of several backups, one may be of an off that is still in progress."""
     for _ in range(2):
         assert calls("off", node) == OFF + changes(2)
-    assert calls("on", node) == ON + changes(2) + Counter({READ: 1})
+    assert calls("on", node) == ON + changes(2) + Counter({TAG: 1, READ: 1})
 
 
 def test_untracking_adds_a_change_for_each_interface(calls, ec2, node):

@@ -225,7 +225,7 @@ def test_what_ran_before_is_left_alone(agent, node, keep, program, tmp_path):
     """A wrapper that starts something of its own, and then becomes the agent: that is the agent's child too."""
     program(HANGS)
     mine = tmp_path / "mine"
-    words = [os.environ["AGENT"], *agent.arguments("off", node, deadline=2, **keep)]
+    words = [os.environ["AGENT"], *agent.arguments("off", node, deadline=5, **keep)]
     text = f'sleep 600 </dev/null >/dev/null 2>&1 & echo $! > {mine}; exec "$@"'
     done = subprocess.run(
         ["/bin/sh", "-c", text, "sh", *words], env=agent.env, capture_output=True, text=True, timeout=60, check=False

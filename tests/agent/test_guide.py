@@ -78,7 +78,7 @@ class Shell:
             cwd=self.folder,
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=250,
             check=False,
         )
         assert done.returncode == 0, f"{commands}\n{done.stdout}{done.stderr}"
@@ -141,7 +141,7 @@ def test_the_demo_prints_what_the_readme_shows(tmp_path):
     shown = next(b for b in blocks(path("README.md")) if b.mark == "demo")
     env = {**os.environ, "PYTHONPATH": str(TOP / "tests"), "SCRATCH": str(tmp_path)}
     story = [sys.executable, str(TOP / "tests" / "demo.d" / "story.py")]
-    done = subprocess.run(story, env=env, capture_output=True, text=True, timeout=100, check=True)
+    done = subprocess.run(story, env=env, capture_output=True, text=True, timeout=250, check=True)
 
     def masked(text: str) -> List[str]:
         return [re.sub(r"(?<=-)[0-9a-f]{17}|[0-9]+\.[0-9]+|[0-9]{5,}", "#", line) for line in text.splitlines()]

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from dataclasses import replace
 
 import pytest
 from assertions import groups, is_cut, our_tags
@@ -43,7 +44,7 @@ def test_passing_trouble_does_not_fail_it(agent, ec2, keep, fault):
 def test_stale_reads_do_not_fail_it(agent, ec2, mode, kind):
     node = ec2.world.nodes["node1"]
     before = ec2.snapshot()
-    ec2.stale(**{f"{kind}_seconds": 1.0}, duration=1.5)
+    ec2.stale(**{f"{kind}_changes": 1}, reads=4)
     assert agent.command("off", node, **mode).code == 0
     ec2.fresh()
     assert is_cut(ec2, node, mode)
@@ -311,9 +312,7 @@ def test_the_fencer_that_was_fenced_after_its_first_read_stops(agent, ec2, keep)
     before = groups(ec2, node)
 
     def fence_the_fencer(call):
-        second = agent.__class__(
-            ec2, agent.folder, agent.options, {**agent.env, "FENCE_AWS_VPC_NET_DMI": "/dev/null"}
-        )
+        second = replace(agent, env={**agent.env, "FENCE_AWS_VPC_NET_DMI": "/dev/null"})
         assert second.command("off", own, **keep).code == 0
 
     ec2.rules.add("CreateTags", Hook(fence_the_fencer))

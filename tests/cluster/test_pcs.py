@@ -21,6 +21,13 @@ BAD = {
 }
 
 
+@pytest.fixture(scope="module")
+def bed(three):
+    """One for all tests here: none changes it."""
+    three.renew()
+    return three
+
+
 @pytest.fixture
 def node(bed):
     """A node of the cluster, with an empty CIB in a file to try things on."""

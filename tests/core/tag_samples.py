@@ -3,8 +3,14 @@
 import json
 from typing import Dict, FrozenSet
 
+from hypothesis import HealthCheck, settings
+
 from aws_vpc_net.core import backup, tag_slots
 from aws_vpc_net.core.model import BackupHistory, Instance, Interface, IsolationSpec
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy machine")
 
 ID = "i-0123456789abcdef0"
 OTHER = "i-0fedcba9876543210"

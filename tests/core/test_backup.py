@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from aws_vpc_net.core import backup, tag_slots
 
-# How long an example takes says more of the machine than of the code.
 hex17 = st.text("0123456789abcdef", min_size=17, max_size=17)
 groups = st.frozensets(hex17.map("sg-{}".format), min_size=1, max_size=16)
 times = st.integers(1, backup.MAX_TIMESTAMP - 1)

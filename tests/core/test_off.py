@@ -23,6 +23,7 @@ from core.transcript import (
 from aws_vpc_net.core.model import IsolationSpec
 
 ORIGINALS = f"{eni('e0')} had sg-11111111111111111, sg-22222222222222222; {eni('e1')} had sg-11111111111111111, sg-33"
+WITHOUT_BACKUP = IsolationSpec((ISO,), keep_only=True, without_backup=True)
 BACKUP = "read\nwrite e0:ad e1:as\nread"
 
 
@@ -227,6 +228,13 @@ def test_off_from_a_machine_that_is_fenced_while_the_backup_is_proven_changes_no
     assert shown(run.world.groups) == "e0:ad e1:as"
 
 
+def test_off_from_a_fenced_machine_changes_nothing_also_where_no_backup_is_needed():
+    run = off_of(World(), WITHOUT_BACKUP, own=OWN)
+    play(run, "read target and own\nwrite e0:ad e1:as")
+    run.world.own_is_fenced = True
+    play(run, "read target and own\nfail: self-fencing:")
+
+
 # --- the backup ------------------------------------------------------------------------------------------------
 
 
@@ -240,8 +248,7 @@ def test_off_without_a_visible_backup_changes_nothing():
 
 def test_off_goes_on_without_a_backup_only_where_that_is_accepted():
     play(off_of(World()), "read\nwrite e0:ad e1:as | refused\nfail: modification: not permitted")
-    accepted = IsolationSpec((ISO,), keep_only=True, without_backup=True)
-    play(off_of(World(), accepted), "read\nwrite e0:ad e1:as | refused\nisolate e0:i e1:i\nread\nsuccess")
+    play(off_of(World(), WITHOUT_BACKUP), "read\nwrite e0:ad e1:as | refused\nisolate e0:i e1:i\nread\nsuccess")
 
 
 def test_off_amends_the_backup_by_the_read_that_proves_it():
@@ -255,6 +262,23 @@ def test_off_amends_the_backup_by_the_read_that_proves_it():
         write e0:s e1:as
         read
         isolate e0:i e1:i
+        """,
+    )
+
+
+def test_off_spends_half_of_its_time_on_the_backup_though_it_amends_it():
+    play(
+        off_of(World()),
+        """
+        read
+        write e0:ad e1:as
+        * 15 s
+        * groups e0:s
+        read
+        write e0:s e1:as
+        * 5 s
+        read                | no tags
+        fail: tag:
         """,
     )
 
@@ -424,6 +448,24 @@ def test_off_writes_the_backup_of_a_new_interface_before_it_isolates_it():
     )
 
 
+def test_off_without_room_for_the_backup_changes_nothing():
+    play(
+        off_of(World(tags={f"user{n}": "" for n in range(48)})), "read\nfail: tag: i-0000000000000000a has room for 2"
+    )
+
+
+def test_off_without_room_for_a_new_interface_fails():
+    world = World(tags={f"user{n}": "" for n in range(47)})
+    play(off_of(world), f"{BACKUP}\nisolate e0:i e1:i\n* attach e2:a\nread\nfail: tag: i-0000000000000000a has room")
+
+
+@pytest.mark.parametrize(("event", "answer"), [("detach e1", ""), ("0 s", "without e1")], ids=["gone", "stale"])
+def test_off_reads_twice_before_it_takes_an_interface_for_gone(event, answer):
+    run = off_of(World())
+    play(run, f"{BACKUP}\nisolate e0:i e1:i | e1 throttled\n* {event}\nread | {answer}\npause read")
+    play(run, "success" if event == "detach e1" else "pause isolate e1:i\nread\nsuccess")
+
+
 # --- roll-back -------------------------------------------------------------------------------------------------
 
 REFUSED = f"{BACKUP}\nisolate e0:i e1:i | e1 refused"
@@ -461,6 +503,25 @@ def test_off_rolls_back_nothing_beside_another_fencer():
     first, second = two()
     play(first, f"{REFUSED}\nB: read\nB: write e0:ad e1:as\nread\nfail: partial:", B=second)
     assert shown(first.world.groups) == "e0:i e1:as"
+
+
+def test_off_rolls_back_nothing_where_no_read_shows_the_instance():
+    play(off_of(World()), f"{REFUSED}\nread | nothing\nfail: partial:")
+
+
+def test_off_rolls_back_nothing_that_it_did_not_change():
+    play(
+        off_of(World("e0:d e1:as"), REMOVE),
+        """
+        read
+        write e0:d e1:as
+        read
+        isolate e0:d e1:s   | e1 refused
+        read
+        read
+        fail: modification:
+        """,
+    )
 
 
 def test_off_says_that_the_other_backup_is_its_own():
@@ -576,6 +637,51 @@ def test_off_does_not_untrack_what_another_fencer_has_isolated(fails):
     )
     ends = "wait isolate e1:i\n" if fails == "lost before" else ""
     play(first, ends + "fail: modification: i-0000000000000000a is isolated, but no change of eni-11111111111111111")
+
+
+def test_off_does_not_untrack_in_a_later_round_what_another_fencer_has_isolated():
+    first, second = two(KEEP_UNTRACK)
+    play(
+        first,
+        f"""{BACKUP}
+        untrack e0:o e1:o   | e1 throttled
+        isolate e0:i e1:i   | e1 throttled
+        B: read
+        B: write e0:ad e1:as
+        B: read
+        B: untrack e1:o
+        B: isolate e0:i e1:i
+        read
+        write e0:ad e1:as
+        pause isolate e1:i
+        read
+        fail: modification: i-0000000000000000a is isolated, but no change of eni-11111111111111111
+        """,
+        B=second,
+    )
+
+
+def test_off_untracks_three_times_at_most_and_leaves_nothing_open():
+    """Each reply is lost; the last request may arrive until five seconds later."""
+    run = off_of(World(), KEEP_UNTRACK)
+    play(
+        run,
+        f"""{BACKUP}
+        untrack e0:o e1:o   | e1 lost
+        isolate e0:i e1:i
+        read
+        pause untrack e1:o  | e1 lost
+        isolate e1:i
+        read
+        pause untrack e1:o  | e1 lost before
+        isolate e1:i
+        read
+        * groups e1:o
+        wait isolate e1:i
+        fail: modification: i-0000000000000000a is isolated, but no change of eni-11111111111111111
+        """,
+    )
+    assert shown(run.world.groups) == "e0:i e1:i"
 
 
 def test_off_succeeds_by_a_read_after_the_last_moment_of_a_late_untracking():

@@ -132,6 +132,33 @@ def test_on_sets_static_groups_instead_of_the_backup():
     play(run, "read\nrestore e0:s e1:d\nread\ndelete\nsuccess")
 
 
+def test_on_restores_an_interface_that_is_attached_again_meanwhile():
+    play(
+        on_of(fenced()),
+        """
+        * detach e1
+        read
+        restore e0:ad
+        * attach e1:i
+        read
+        pause restore e1:as
+        read
+        delete
+        success
+        """,
+    )
+
+
+def test_on_names_the_groups_of_an_interface_that_is_gone():
+    run = on_of(fenced())
+    play(run, "* detach e1\nread\nrestore e0:ad\nread\ndelete\nsuccess")
+    assert any("eni-11111111111111111 of the backup is not attached any more" in line for line in run.log)
+
+
+def test_on_that_is_to_restore_nothing_asks_nothing():
+    play(on_of(fenced(), ignore_restore=True), "success")
+
+
 # --- beside an off ---------------------------------------------------------------------------------------------
 
 
@@ -324,6 +351,20 @@ def test_on_writes_the_backup_again_where_an_off_isolated_meanwhile(stale):
         fail: restore: i-0000000000000000a was fenced meanwhile
         """,
     )
+
+
+@pytest.mark.parametrize("reads_first", [True, False], ids=["off reads first", "on deletes first"])
+def test_on_whose_look_back_is_stale_leaves_the_backup_that_off_wrote_again(reads_first):
+    """Both succeed; the node is isolated, and the originals are in the tags."""
+    world = World()
+    off = off_of(world)
+    play(off, OFF)
+    on = on_of(world)
+    play(on, "read\nclaim\nrestore e0:ad e1:as\nread\noff: isolate e0:i e1:i", off=off)
+    rewrites = "off: read\noff: write e0:ad e1:as"
+    steps = [rewrites, "delete"] if reads_first else ["delete", rewrites]
+    play(on, "\n".join([*steps, "read | stale groups", "success", "off: pause read", "off: success"]), off=off)
+    play(on_of(world), RESTORED)
 
 
 def test_on_names_the_originals_where_the_read_after_the_deletion_fails():

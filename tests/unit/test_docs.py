@@ -1,6 +1,7 @@
 """What the documents name exists, and is as they say: tests, files, links, options, messages, modules."""
 
 import ast
+import importlib
 import json
 import re
 import shlex
@@ -16,6 +17,7 @@ from unit.pages import DOC, OPERATORS, PAGES, TOP, Block, blocks, introduction, 
 from unit.test_imports import LAYERS, MODULES, imports
 from unit.test_messages import CATALOGUE, said
 
+from aws_vpc_net.core import invariants
 from aws_vpc_net.errors import FenceError
 from aws_vpc_net.options import LONGDESC, OPTIONS
 
@@ -70,16 +72,33 @@ def test_the_tests_that_walk_a_path_exist(row):
         assert test in functions_of(file), name
 
 
-def test_every_promise_says_how_it_is_kept_and_is_attacked_by_tests_that_exist():
-    page = text(DOC / "promises.md")
-    promises = page.split("\n## ")[1:]
-    assert [p[:2] for p in promises] == [f"{n}." for n in range(1, 9)]
-    for promise in promises:
-        assert "**Kept by** " in promise, promise
-        attacks = promise.split("**Attacked by** ")[1].split("\n\n")[0]
-        for name in re.split(r",\s+", attacks.strip()):
+def guarantees() -> List[Dict[str, str]]:
+    """Of each guarantee its paragraphs, by their first word."""
+    chapters = text(DOC / "promises.md").split("\n## ")[1:]
+    return [dict(re.findall(r"^\*\*(\w+)\*\*: (.+?)(?:\n\n|\n?\Z)", c, re.MULTILINE | re.DOTALL)) for c in chapters]
+
+
+def test_every_guarantee_has_a_mechanism_tests_that_exist_and_limits():
+    assert len(guarantees()) == 8
+    for guarantee in guarantees():
+        assert list(guarantee) == ["Mechanism", "Tests", "Limits"]
+        for name in re.split(r",\s+", guarantee["Tests"].strip()):
             file, _, test = name.partition("::")
-            assert test in functions_of(file), name
+            assert name.strip("`") in invariants.NAMES or test in functions_of(file), name
+
+
+def test_every_invariant_guards_a_guarantee():
+    named = {name for guarantee in guarantees() for name in re.findall(r"`(\w+)`", guarantee["Tests"])}
+    assert named == set(invariants.NAMES)
+
+
+def test_the_functions_of_a_mechanism_exist():
+    named = {name for guarantee in guarantees() for name in re.findall(r"`(\w+\.\w+)`", guarantee["Mechanism"])}
+    assert len(named) > 10
+    for name in named:
+        module, _, function = name.partition(".")
+        where = "aws_vpc_net.core" if MODULES[module].parent.name == "core" else "aws_vpc_net"
+        assert hasattr(importlib.import_module(f"{where}.{module}"), function), name
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -101,7 +120,6 @@ def test_variables_of_the_tests_are_those_that_are_documented():
     trees = [ast.parse(text(file)) for file in (TOP / "tests").rglob("*.py")]
     texts = {str(node.value) for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)}
     assert named == {name for name in texts if re.fullmatch(variable, name)}
-    assert named
 
 
 def anchors(page: Path) -> Set[str]:

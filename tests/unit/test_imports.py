@@ -19,6 +19,7 @@ CORE_LAYERS = [
     {"isolating"},
     {"reisolating"},
     {"off", "on"},
+    {"invariants"},
 ]
 LAYERS = [
     {"errors"},

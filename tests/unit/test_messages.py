@@ -152,11 +152,11 @@ def test_every_message_is_used_and_no_other_is_said():
             if not isinstance(node, ast.Call):
                 continue
             called = ast.unparse(node.func)
-            if called in ("log.info", "log.warning", "log.error") and not isinstance(
-                node.args[0], (ast.Call, ast.Name)
-            ):
-                pytest.fail(f"{path.name}: {ast.unparse(node)}")
-            passed_on = all(isinstance(argument, ast.Attribute) for argument in node.args)
+            if called in ("log.info", "log.warning", "log.error"):
+                only_passed_on = isinstance(node.args[-1], (ast.Call, ast.Name))
+                formats = [ast.unparse(argument) for argument in node.args[:-1]]
+                assert only_passed_on and formats in ([], ["'%s'"]), f"{path.name}: {ast.unparse(node)}"
+            passed_on = all(isinstance(a, ast.Attribute) or ast.unparse(a).startswith("messages.") for a in node.args)
             assert called not in ("FenceError", "ApiError") or passed_on, f"{path.name}: {ast.unparse(node)}"
             text = node.args[1] if called == "Note" else None
             assert not isinstance(text, (ast.Constant, ast.JoinedStr)), f"{path.name}: {ast.unparse(node)}"

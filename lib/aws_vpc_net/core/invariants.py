@@ -169,7 +169,9 @@ def what_was_isolated_is_recorded(plan: Plan, before: Knowledge, step: Step, tic
     since, or names the original groups in the log."""
     k = step.knowledge
     changed = {i for i in k.possibly_changed if set_by_fencer(k.interfaces[i].goal or NONE, plan.spec)}
-    if plan.restoring or plan.spec.without_backup or not isinstance(step.action, (Succeed, Fail)) or not changed:
+    if backup_is_optional(plan.spec, plan.static, len(k.interfaces)):
+        changed &= set(k.backup.latest.originals if k.backup.latest else ())
+    if plan.restoring or not isinstance(step.action, (Succeed, Fail)) or not changed:
         return []
     named = {i: g for note in step.notes for i, g in note.originals.items()}
     if named:

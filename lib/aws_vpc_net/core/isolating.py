@@ -64,9 +64,11 @@ def next_change(plan: Plan, k: Knowledge, tick: Tick) -> Optional[Step]:
         return Step(LookUpGroups(plan.spec.secg), k, tick.share(1 / 4))
     if todo:
         goals = FrozenMap({i: k.interfaces[i].goal for i in todo})
-        # What was opened is isolated whatever time that took, but not before the network has seen it open.
-        wait, ends = (k.timers.settled, tick.reserve_ends) if k.opened else (0.0, tick.ends)
-        return Step(SetGroups(Change.ISOLATE, goals), k, ends, not_before=0.0 if closing else wait)
+        # What was opened is isolated whatever time that took, but not before the network has seen it open; at once
+        # where a refusal ends it anyway.
+        ends = tick.reserve_ends if k.opened else tick.ends
+        wait = 0.0 if closing or k.refused or not k.opened else k.timers.settled
+        return Step(SetGroups(Change.ISOLATE, goals), k, ends, not_before=wait)
     given_back = k.round & k.refused & k.opened
     if given_back:
         goals = FrozenMap({i: rollback_groups(plan, k, i) for i in given_back})

@@ -241,14 +241,16 @@ def _written(plan: Plan, k: Knowledge, effect: WriteTags, result: Result, now: P
     if effect.backup is None:
         return replace(k, backup=b), ()
     if failure is not None:
-        return replace(k, backup=replace(b, failure=failure)), not_rewritten(plan, k, failure)
+        notes = not_rewritten(plan, k, failure) if effect.tags == effect.backup.tags else ()
+        return replace(k, backup=replace(b, failure=failure)), notes
     same = [other for other in b.backups if other.time != effect.backup.time]
     originals = effect.backup.originals
     b = replace(b, backups=(*same, effect.backup), originals=originals, missing=False, failure=None)
     timers = replace(k.timers, rewrite=now + MISSING_SECONDS)
-    first = k.phase is Phase.BACKUP
-    tell = messages.record_written(plan.id, len(effect.tags), effect.backup.time) if first else ""
-    tell = tell or messages.claimed(plan.id, effect.backup.time)
+    added = len(same) < len(k.backup.backups)  # an interface that appeared, to the backup of this time
+    again = k.phase is not Phase.BACKUP and not added and not plan.restoring
+    written = messages.record_written(plan.id, len(effect.tags), effect.backup.time)
+    tell = messages.claimed(plan.id, effect.backup.time) if again else written
     return replace(k, backup=b, timers=timers), (Note(INFO, tell),)
 
 

@@ -48,10 +48,12 @@ from .protocol import (
     BackupState,
     Change,
     Fail,
+    Failure,
     Knowledge,
     LookUpGroups,
     Note,
     Notes,
+    Outcome,
     Phase,
     Plan,
     Progress,
@@ -391,11 +393,19 @@ def _retry(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Optional[S
         return None
     progress = k.interfaces
     todo = [i for i in open_now if not _is_reopened(progress[i]) or progress[i].wrong_reads > 1]
-    todo = [i for i in todo if i not in spent and _has_visible_backup(k, latest, i)]
+    todo = [i for i in todo if i not in spent]
+    unproven = [i for i in todo if not _has_visible_backup(k, latest, i)]
+    notes: Notes = ()
+    if unproven and k.backup.failure is not None:
+        if not backup_is_optional(plan.spec, plan.static, len(k.interfaces)):
+            return end(plan, k, tick, Fail(k.backup.failure.category, k.backup.failure.text))
+        notes = (Note(WARNING, messages.without_record(plan.id, k.backup.failure.text)),)
+    elif unproven:
+        todo = [i for i in todo if i not in unproven]
     if not todo or tick.expired:
         return None
     step = _change(plan, start_round(k, todo), tick)
-    return replace(step, backoff=True)
+    return replace(step, backoff=True, notes=(*notes, *step.notes))
 
 
 def _cannot_untrack(plan: Plan, k: Knowledge, interface: str) -> bool:
@@ -448,8 +458,10 @@ def _adopt(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Optional[S
     try:
         added = make_backup(known, originals, current.time, plan.spec, tick.nonce)
     except NoRoom as error:
-        failed = end(plan, k, tick, Fail.of(messages.no_room(plan.id, error.needed, error.free)))
-        return replace(failed, notes=(note, *failed.notes))
+        told = messages.no_room(plan.id, error.needed, error.free)
+        failure = Failure(Outcome.REFUSED, told.category, told.text)
+        step = _verify(plan, replace(k, backup=replace(k.backup, failure=failure, rewritten=True)), tick)
+        return replace(step, notes=(note, *step.notes))
     both = tags.Backup(current.time, current.tags.updated(added.chunks), current.originals.updated(originals))
     return Step(WriteTags(plan.id, FrozenMap(added.chunks), both), k, tick.ends, notes=(note,))
 

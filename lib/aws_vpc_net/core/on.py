@@ -37,6 +37,7 @@ from .protocol import (
     Knowledge,
     Note,
     Notes,
+    Outcome,
     Phase,
     Plan,
     Progress,
@@ -233,7 +234,8 @@ def _verify(plan: Plan, k: Knowledge, tick: Tick) -> Step:
         if todo and not tick.expired:
             return replace(_restore(plan, k, tick, dict.fromkeys(todo)), backoff=True)
     if tick.expired:
-        why = _why(k) or {"interfaces": "no read showed them"}
+        late = dict.fromkeys(k.late(tick.now), "a change without a reply may still arrive")
+        why = _why(k) or late or {"interfaces": "no read showed them"}
         return _fail(k, messages.not_restored(plan.id, why, Category.DEADLINE))
     return Step(Read((plan.id,)), k, tick.ends, backoff=True)
 
@@ -299,10 +301,11 @@ def _deleted(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     """Tell what was deleted; look back where an ``off`` may have been in progress."""
     assert k.first is not None
     if k.failure is not None:
-        step = _power(plan, k, tick)
-        return replace(step, notes=(Note(WARNING, messages.cleanup_failed(plan.id, k.failure.text)), *step.notes))
-    note = Note(INFO, messages.tags_deleted(plan.id, len(leftovers(k.first))))
-    if concurrent_off_possible(plan, k.first):
+        note = Note(WARNING, messages.cleanup_failed(plan.id, k.failure.text))
+    else:
+        note = Note(INFO, messages.tags_deleted(plan.id, len(leftovers(k.first))))
+    deleted = k.failure is None or k.failure.outcome is Outcome.UNKNOWN  # perhaps
+    if deleted and concurrent_off_possible(plan, k.first):
         patience = tick.now + min(READ_AGAIN_SECONDS, max(0.0, tick.reserve_ends - tick.now) / 8)
         k = replace(k, phase=Phase.LOOK_BACK, timers=replace(k.timers, patience=patience))
         return Step(Read((plan.id,)), k, tick.now + (tick.reserve_ends - tick.now) / 2, notes=(note,))
@@ -402,7 +405,7 @@ def _powered(plan: Plan, k: Knowledge, tick: Tick) -> Step:
         return _fail(k, messages.not_started(plan.id, error.category, error.text))
     if tick.reserve_expired:
         last = f"it is {state}" if state else None
-        error = messages.no_answer(f"start {plan.id}", plan.deadline_seconds, last)
+        error = messages.no_answer(f"start {plan.id}", tick.seconds, last)
         return _fail(k, messages.not_started(plan.id, error.category, error.text))
     if state == "stopped":
         note = Note(INFO, messages.starting(plan.id))

@@ -148,6 +148,7 @@ class Tick:
         reserve_ends: no call at all after it. The time from ``ends`` on is kept to close, to roll back, to power off.
         unix_time: seconds since 1970.
         nonce: random bits.
+        seconds: the time of the whole operation, for messages.
     """
 
     now: Point
@@ -155,6 +156,7 @@ class Tick:
     reserve_ends: Point
     unix_time: int
     nonce: int
+    seconds: float = 45.0
 
     @property
     def expired(self) -> bool:
@@ -195,7 +197,6 @@ class Plan:
     ignore_restore: bool = False
     power: bool = False
     settle_seconds: float = 0.0
-    deadline_seconds: float = 45.0
     api_seconds: float = 5.0
 
     @property

@@ -1,0 +1,277 @@
+"""Runs the agent at a third of the CPU time: forked from an interpreter that has loaded the libraries.
+
+Starting Python and loading boto3 is most of the CPU time of a run. A fork server is started with the interpreter and
+the flags of the agent's first line, and imports third-party modules only. For each run it forks. The child gets
+arguments, environment, working directory and streams of its own, and executes the agent's file as __main__, which
+imports the agent's modules as always. test_fork_server.py compares such a run with an ordinary one.
+
+A run is an ordinary process if its environment affects how Python or the SDK starts, or if AGENT_RUNNER is set:
+`AGENT_RUNNER=env ./tests/check` makes all of them ordinary ones.
+"""
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import re
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Dict, List, Optional, Tuple
+
+STARTUP = ("PYTHON", "LC_", "LANG", "LD_", "MALLOC_", "OPENSSL_", "SSL_", "TZ")  # read before the agent runs
+SHARED = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX")  # by all runs of one fork server
+MODULES = (
+    "fencing dataclasses boto3.session botocore.httpsession botocore.session botocore.exceptions botocore.config "
+    "botocore.parsers botocore.retries.standard"
+).split()
+Key = Tuple[str, ...]
+
+
+# --- in the tests ------------------------------------------------------------------------------------------------
+
+
+class ForkServers:
+    """A fork server for each set of libraries, started when first needed; a context manager."""
+
+    def __init__(self, agent: str, *folders: str) -> None:
+        """Beside those of boto3, PYTHONPATH may name these folders, which do not change."""
+        self._agent = agent
+        self._folders = {os.environ.get("BOTO3_OLDEST"), os.environ.get("BOTO3_NEWEST"), *folders}
+        self._processes: Dict[Key, subprocess.Popen[bytes]] = {}
+        self._sockets: Dict[Key, socket.socket] = {}
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> "ForkServers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for connection in self._sockets.values():
+            connection.close()  # the server exits
+        for process in self._processes.values():
+            process.communicate(timeout=10)
+
+    def can_run(self, env: Dict[str, str]) -> bool:
+        """Whether a forked run with this environment equals an ordinary one."""
+        if any(path.is_dir() for path in Path(env.get("HOME", "/nonexistent"), ".aws").glob("*")):
+            return False  # botocore takes the paths of its folders when it is imported
+        affects_startup = any(name.startswith(STARTUP) and name not in SHARED for name in env)
+        folders = filter(None, env.get("PYTHONPATH", "").split(":"))
+        return not affects_startup and self._folders.issuperset(folders) and "AGENT_RUNNER" not in os.environ
+
+    def run(
+        self, arguments: List[str], stdin: str, env: Dict[str, str], limit: float
+    ) -> "subprocess.CompletedProcess[str]":
+        """Like subprocess.run with captured output."""
+        command = [self._agent, *arguments]
+        control, streams = self._fork(arguments, env)
+        with control:
+            pid = int.from_bytes(_receive(control, 4), "big")
+            expired = threading.Event()
+
+            def kill() -> None:
+                expired.set()
+                os.kill(pid, signal.SIGKILL)
+
+            timer = threading.Timer(limit, kill)
+            timer.start()
+            try:
+                out, err = _communicate(stdin.encode(), *streams)
+                code = int.from_bytes(_receive(control, 4), "big", signed=True)
+            finally:
+                timer.cancel()
+        if expired.is_set():
+            raise subprocess.TimeoutExpired(command, limit, out, err)
+        return subprocess.CompletedProcess(command, code, _text(out), _text(err))
+
+    def start(self, env: Dict[str, str]) -> None:
+        """Waits until the server for such an environment is ready, so that it does not add to the time of a run."""
+        with self._lock:
+            self._server(env)
+
+    def _fork(self, arguments: List[str], env: Dict[str, str]) -> Tuple[socket.socket, Tuple[int, int, int]]:
+        """Starts a run; returns the connection that tells process ID and exit code, and the ends of its streams."""
+        control, remote = socket.socketpair()
+        (stdin, our_stdin), (our_stdout, stdout), (our_stderr, stderr) = (os.pipe() for _ in range(3))
+        job = json.dumps({"arguments": arguments, "env": env, "cwd": os.getcwd()}).encode()
+        with self._lock:
+            server = self._server(env)
+            socket.send_fds(server, [len(job).to_bytes(4, "big")], [stdin, stdout, stderr, remote.fileno()])
+            server.sendall(job)
+        for descriptor in (stdin, stdout, stderr):
+            os.close(descriptor)
+        remote.close()
+        return control, (our_stdin, our_stdout, our_stderr)
+
+    def _server(self, env: Dict[str, str]) -> socket.socket:
+        key = tuple(env.get(name, "") for name in SHARED)
+        if key not in self._sockets:
+            with open(self._agent, encoding="utf-8") as file:
+                interpreter = file.readline()[2:].split()
+            self._sockets[key], remote = socket.socketpair()
+            self._processes[key] = subprocess.Popen(
+                [*interpreter, __file__, self._agent, str(remote.fileno())],
+                env={name: env[name] for name in ("PATH", *SHARED) if name in env},
+                # Pipes, like those of the runs: Python looks once what kind of file its streams are.
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                pass_fds=[remote.fileno()],
+            )
+            remote.close()
+            _receive(self._sockets[key], 1)
+        return self._sockets[key]
+
+
+def _text(data: bytes) -> str:
+    return data.decode().replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _communicate(data: bytes, stdin: int, stdout: int, stderr: int) -> Tuple[bytes, bytes]:
+    """Writes the data to stdin and reads the others to their end; closes all."""
+    received: Dict[int, bytes] = {stdout: b"", stderr: b""}
+    os.set_blocking(stdin, False)
+    with selectors.DefaultSelector() as selector:
+        selector.register(stdin, selectors.EVENT_WRITE)
+        for descriptor in received:
+            selector.register(descriptor, selectors.EVENT_READ)
+        while selector.get_map():
+            for key, _ in selector.select():
+                if key.fd == stdin:
+                    with contextlib.suppress(BlockingIOError):
+                        data = _write(stdin, data)
+                    open_still = bool(data)
+                else:
+                    piece = os.read(key.fd, 65536)
+                    received[key.fd] += piece
+                    open_still = bool(piece)
+                if not open_still:
+                    selector.unregister(key.fd)
+                    os.close(key.fd)
+    return received[stdout], received[stderr]
+
+
+def _write(descriptor: int, data: bytes) -> bytes:
+    """Writes what fits; returns the rest, which is none if nobody reads it."""
+    try:
+        return data[os.write(descriptor, data) :] if data else data
+    except BrokenPipeError:
+        return b""
+
+
+def _receive(connection: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        piece = connection.recv(size - len(data))
+        if not piece:
+            raise EOFError("the fork server is gone")
+        data += piece
+    return data
+
+
+# --- in the fork server ------------------------------------------------------------------------------------------
+
+
+def _load(agent: str) -> Any:
+    """Imports the libraries; returns the agent's file, compiled."""
+    with open(agent, encoding="utf-8") as file:
+        source = file.read()
+    path = [os.path.dirname(agent), *sys.path[1:]]
+    extended = re.search(r"^sys\.path\.extend\((.*)\)$", source, re.MULTILINE)
+    folders = re.findall(r'"(/[^"]*)"', extended[1]) if extended else []
+    sys.path[:] = [*path, *folders[1:]]  # the first is the agent's own
+    sys.modules["urllib3.contrib.pyopenssl"] = None  # type: ignore[assignment]  # so does the agent
+    for name in MODULES:
+        importlib.import_module(name)
+    del sys.modules["fencing"]  # each run imports it anew, as it counts the delay from then
+    _keep_models()
+    sys.path[:] = path
+    return compile(source, agent, "exec", dont_inherit=True)
+
+
+def _keep_models() -> None:
+    """Reads the SDK's data files that a client for EC2 needs. A run's first read of each gets what was read here."""
+    import boto3.session
+    from botocore.loaders import JSONFileLoader
+
+    load = JSONFileLoader.load_file
+    kept: Dict[str, Any] = {}
+
+    def keep(self: Any, file_path: str) -> Any:
+        kept[file_path] = load(self, file_path)
+        return load(self, file_path)
+
+    def load_once(self: Any, file_path: str) -> Any:
+        return kept.pop(file_path) if file_path in kept else load(self, file_path)
+
+    JSONFileLoader.load_file = keep
+    boto3.session.Session("none", "none", region_name="eu-central-1").client("ec2")
+    JSONFileLoader.load_file = load_once
+
+
+def _serve(requests: socket.socket) -> Optional[Dict[str, Any]]:
+    """Forks for each request. Returns the request in the child, and None in the server at the end of the tests."""
+    requests.sendall(b"!")  # ready
+    with selectors.DefaultSelector() as selector:
+        selector.register(requests, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                if key.fileobj is not requests:
+                    selector.unregister(key.fd)
+                    os.close(key.fd)
+                    _report(*key.data)
+                    continue
+                size, descriptors, _, _ = socket.recv_fds(requests, 4, 4)
+                if not size:
+                    return None
+                job: Dict[str, Any] = json.loads(_receive(requests, int.from_bytes(size, "big")))
+                pid = os.fork()
+                if not pid:
+                    _become(job, descriptors[:3])
+                    return job
+                for descriptor in descriptors[:3]:
+                    os.close(descriptor)
+                os.write(descriptors[3], pid.to_bytes(4, "big"))
+                selector.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, descriptors[3]))
+
+
+def _report(pid: int, control: int) -> None:
+    """Tells the exit code of a run that has ended."""
+    _, status = os.waitpid(pid, 0)
+    with contextlib.suppress(BrokenPipeError):
+        os.write(control, os.waitstatus_to_exitcode(status).to_bytes(4, "big", signed=True))
+    os.close(control)
+
+
+def _become(job: Dict[str, Any], streams: List[int]) -> None:
+    """Gives this process the streams, environment, working directory and arguments of a run."""
+    for number, descriptor in enumerate(streams):
+        os.dup2(descriptor, number)
+    locale = os.environ.get("LC_CTYPE")  # Python sets it where no variable names a locale
+    os.environ.clear()
+    os.environ.update(job["env"])
+    if locale:
+        os.environ["LC_CTYPE"] = locale
+    os.chdir(job["cwd"])
+    sys.argv = [sys.argv[1], *job["arguments"]]
+
+
+if __name__ == "__main__":
+    code = _load(sys.argv[1])
+    gc.collect()
+    gc.freeze()
+    if _serve(socket.socket(fileno=int(sys.argv[2]))) is not None:
+        for number in map(int, os.listdir("/proc/self/fd")):
+            if number > 2:
+                with contextlib.suppress(OSError):  # that of the listing itself
+                    os.close(number)
+        main = ModuleType("__main__")
+        main.__file__ = sys.argv[0]
+        sys.modules["__main__"] = main
+        exec(code, main.__dict__)

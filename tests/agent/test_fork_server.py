@@ -1,0 +1,105 @@
+"""A run from a fork server equals an ordinary one, in all that the agent can see, and in all that is seen of it."""
+
+import json
+import os
+import re
+import subprocess
+
+import pytest
+from fork_server import ForkServers
+
+PROBE = """
+import json, locale, os, random, signal, sys, threading, warnings
+here = {
+    "argv": sys.argv, "path": sys.path, "flags": list(sys.flags), "file": __file__, "name": __name__,
+    "environment": dict(os.environ), "folder": os.getcwd(), "main": sys.modules["__main__"].__dict__ is globals(),
+    "signals": [str(signal.getsignal(n)) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGCHLD)],
+    "streams": [[s.encoding, s.errors, s.line_buffering, s.isatty()] for s in (sys.stdin, sys.stdout, sys.stderr)],
+    "threads": threading.active_count(), "hooks": [sys.excepthook.__name__, threading.excepthook.__name__],
+    "masked": [int(n) for n in signal.pthread_sigmask(signal.SIG_BLOCK, [])], "umask": os.umask(0o22),
+    "locale": locale.setlocale(locale.LC_CTYPE), "stdin": sys.stdin.read(),
+    "open": [n for n in os.listdir("/proc/self/fd") if int(n) > 2 and os.path.exists(f"/proc/self/fd/{n}")],
+    "ours": [name for name in sys.modules if name.startswith("aws_vpc_net")],
+}
+print(json.dumps(here))
+print("text on stderr", file=sys.stderr)
+"""
+
+
+def program(file, text):
+    """Makes a program whose interpreter and libraries are the agent's."""
+    with open(os.environ["AGENT"], encoding="utf-8") as agent:
+        source = agent.read()
+    extends = re.search(r"^sys\.path\.extend.*$", source, re.MULTILINE)[0]
+    file.write_text(f"{source.splitlines()[0]}\nimport sys\n{extends}\n{text}\n", encoding="utf-8")
+    file.chmod(0o755)
+
+
+@pytest.fixture
+def probe(tmp_path):
+    """Runs a program both ways that prints what it sees, and then ends like this."""
+    file = tmp_path / "probe"
+
+    def run(end, env, stdin=""):
+        program(file, f"{PROBE}\n{end}")
+        command = [str(file), "-o", "a b", "é"]
+        plain = subprocess.run(command, input=stdin, capture_output=True, text=True, env=env, check=False)
+        with ForkServers(str(file)) as servers:
+            assert servers.can_run(env)
+            return plain, servers.run(command[1:], stdin, env, 60)
+
+    return run
+
+
+@pytest.mark.parametrize("libraries", ["", "BOTO3_OLDEST", "BOTO3_NEWEST"])
+def test_a_forked_run_sees_what_an_ordinary_one_sees(probe, agent, libraries):
+    env = {**agent.env, **({"PYTHONPATH": os.environ[libraries]} if libraries else {})}
+    plain, forked = probe("sys.exit(7)", env, "line\nlast")
+    assert json.loads(forked.stdout) == json.loads(plain.stdout)
+    assert (forked.returncode, forked.stderr) == (plain.returncode, plain.stderr) == (7, "text on stderr\n")
+
+
+@pytest.mark.parametrize(
+    "end",
+    ["os._exit(3)", "os.kill(os.getpid(), 15)", "raise ValueError('told')", "import atexit; atexit.register(print)"],
+)
+def test_a_forked_run_ends_like_an_ordinary_one(probe, agent, end):
+    plain, forked = probe(f"sys.stdout.flush()\n{end}", agent.env)
+    assert forked.returncode == plain.returncode
+    assert forked.stderr.splitlines()[-1] == plain.stderr.splitlines()[-1]
+    assert forked.stdout.splitlines()[1:] == plain.stdout.splitlines()[1:]
+
+
+def test_a_forked_run_that_hangs_is_killed(agent, tmp_path):
+    program(tmp_path / "hangs", "import time\nprint('so far', flush=True)\ntime.sleep(60)")
+    with ForkServers(str(tmp_path / "hangs")) as servers, pytest.raises(subprocess.TimeoutExpired) as caught:
+        servers.run([], "", agent.env, 1)
+    assert caught.value.timeout == 1
+    assert caught.value.stdout in (b"", b"so far\n")
+
+
+@pytest.mark.parametrize("name", ["LANG", "PYTHONWARNINGS", "PYTHONPATH", "LD_PRELOAD"])
+def test_an_environment_that_affects_the_start_of_python_needs_an_ordinary_run(agent, name):
+    assert agent.fork_servers.can_run(agent.env)
+    assert not agent.fork_servers.can_run({**agent.env, name: "/somewhere"})
+
+
+def test_the_agent_behaves_alike(agent, ec2, keep, monkeypatch):
+    """Exit codes, output and API calls of a whole cycle."""
+    node = ec2.world.nodes["node1"]
+
+    def cycle():
+        seen = []
+        for action in ("validate-all", "off", "status", "on", "status", "list"):
+            done = agent.command(action, None if action == "list" else node, verbose=True, **keep)
+            lines = [re.sub(r"\d+\.\d+|\d{10}|0x\w+", "#", line) for line in done.lines]
+            seen.append((done.code, done.out, len(lines), lines[-1]))
+        seen.append(agent.raw("-o", "metadata").out)
+        seen.append(agent.stdin("action=off\nplug=\n").last)
+        seen.append(sorted(call.action for call in ec2.calls))  # some are made at the same time
+        ec2.calls.clear()
+        return seen
+
+    forked = cycle()
+    monkeypatch.setenv("AGENT_RUNNER", "env")
+    assert cycle() == forked
