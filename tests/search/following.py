@@ -170,7 +170,9 @@ class Following(Truth):
             ghost = BASE + 2 * actor + 1
             if not state[ghost] & TAGS_GONE:
                 bits &= BLIND - 1
-            state[ghost] = (state[ghost] & ~(bits // CHANGED * NOT_CLOSED)) | bits
+            state[ghost] |= bits
+            for i in set(self.changed(state[1], net)) - set(self.open(net)):
+                state[ghost] &= ~(NOT_CLOSED << NUMBER[i])
 
     def _waited(self, state: List[int], actor: int, wait: float) -> None:
         if state[2] and wait:

@@ -238,7 +238,8 @@ class Truth(Invocations):
 
         Whoever changed it last had decided that by a read before the other's success; EC2 cannot take it back.
         It could not close it again, as it was killed; or as each read since then failed, or showed an earlier state
-        of EC2; or no time at all was left; or EC2 refused for good to isolate this interface.
+        of EC2; or no time at all was left; or EC2 refused for good to isolate this interface (which an off then gives
+        back its earlier groups, if it had set it to untrack_secg).
         """
         bit = NUMBER[interface]
         for actor, (fate, ghost) in enumerate(zip(s[BASE::2], s[BASE + 1 :: 2])):
