@@ -21,7 +21,6 @@ from .world import (
     LACKING,
     LATE,
     LOST,
-    REFUSED,
     STALE,
     THROTTLED,
     UNREAD,
@@ -186,30 +185,7 @@ DEFECTS: Mapping[str, Defect] = {
         tag_slots.make_backup, "if fenced or instance.may_lack_interfaces else 0", "if fenced else 0",
         _one("keep", "off,off", "open", LACKING),
     ),
-    # first reads
-    "off believes an isolated interface without a backup": _of(
-        off._refuse_or_go_on, "if doubtful and k.phase is not Phase.DOUBT:", "if False:",
-        _one("keep", "off,on", "fenced", STALE),
-    ),
-    "on restores a backup that appeared later": _of(
-        on._recorded, "if k.phase is Phase.DOUBT and k.backup.history.has_foreign_writes(latest):", "if False:",
-        _one("keep", "off,on", "open"),
-    ),
-    "on does not doubt a first read": _of(
-        on._recorded, "if k.phase is not Phase.DOUBT:", "if False:", _one("keep", "on", "fenced", STALE)
-    ),
     # what counts
-    "groups that a fencer sets count as originals": _of(
-        isolation.valid_backup, "latest_unfenced(interface.id, history, spec) or current", "current",
-        _one("keep", "off,off", "open", STALE),
-    ),
-    "the latest set counts, whatever it holds": _of(
-        isolation.valid_backup, "and not set_by_fencer(current, spec)", "", _one("keep", "off,off", "open", STALE)
-    ),
-    "on sets what a stale read wrote": _of(
-        isolation._is_stale_backup, "return not set_by_fencer", "return False and not set_by_fencer",
-        _one("remove", "off,on", "fenced", STALE),
-    ),
     "off succeeds on the groups alone": _of(
         off._is_done, "p.accepted and", "", _one("keep", "off,off", "open", LATE)
     ),
@@ -223,7 +199,8 @@ DEFECTS: Mapping[str, Defect] = {
         Scenario("keep+untrack", actors("off"), "open", 2, frozenset((THROTTLED, UNREAD))),
     ),
     "off gives nothing back where it cannot close": _of(
-        isolating.next_change, "if given_back:", "if False:", _one("keep+untrack", "off", "open", REFUSED)
+        isolating.next_change, "if given_back:", "if False:",
+        Scenario("keep+untrack", actors("off"), "open", 2, half=("off", 2)),
     ),
     "off does not close again what may arrive late": _of(
         isolating.end, "if late and", "if False and",

@@ -224,7 +224,7 @@ class Truth(Invocations):
         if s[5] & 15 == self.scenario.budget and not any(a.denied for a in self.scenario.actors):
             late = {a.action for a in self.scenario.actors} == {"off", "on"}  # an on may be overtaken
             failed = [i for i, f in enumerate(fates) if f == FAILED and not (late and i in ons)]
-            if self.is_isolated_by_nature(*self.natural):
+            if self.is_isolated_by_nature(*self.natural) or self.is_isolated_by_nature(s[0], s[1]):
                 failed = [i for i in failed if i not in ons]
             texts += [f"without any adversity, {self.name(i)} fails" for i in failed]
             if len(ons) == len(fates) and (self.lost(s[0], s[1]) or self.tags.values[s[0]]):
