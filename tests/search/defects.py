@@ -198,10 +198,6 @@ DEFECTS: Mapping[str, Defect] = {
         isolating._close, "if not k.opened:", "if True:",
         Scenario("keep+untrack", actors("off"), "open", 2, frozenset((THROTTLED, UNREAD))),
     ),
-    "off gives nothing back where it cannot close": _of(
-        isolating.next_change, "if given_back:", "if False:",
-        Scenario("keep+untrack", actors("off"), "open", 2, half=("off", 2)),
-    ),
     "off does not close again what may arrive late": _of(
         isolating.end, "if late and", "if False and",
         Scenario("keep+untrack", actors("off"), "open", 2, frozenset((LATE, UNREAD))),
