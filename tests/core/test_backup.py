@@ -231,3 +231,13 @@ def test_encode_sorts_and_fills_values():
 )
 def test_is_visible_by_what_the_tags_say(why, tags, expected):
     assert backup.is_visible(write(5, 0), instance(dict(tags))) is expected, why
+
+
+def test_an_older_read_of_what_another_on_claimed_shows_no_off():
+    """Its claim was read first; a read that is behind shows what the ``off`` wrote before."""
+    before = instance(dict(write(5, 0).tags))
+    claimed = {**before.tags, **backup.claim(before, 3)}
+    known = backup.TagHistory().with_read(instance(claimed))
+    assert known.has_foreign_writes(before)
+    assert not known.has_foreign_writes(before, claims=False)
+    assert known.has_foreign_writes(instance({**claimed, **write(6, 0).tags}), claims=False)

@@ -1,23 +1,52 @@
-"""python -m search MODE ACTIONS START BUDGET [KIND,…]: one scenario on demand, with transcripts."""
+"""One search on demand, or many; with transcripts.
 
+    python -m search MODE ACTIONS START BUDGET [KIND,… | each]     PYTHONPATH=lib:tests; MODE: one, or all
+    python -m search plain | adversity | special | alone BUDGET    all scenarios of catalogue.py
+    LIMIT=5000000: states of each; PART=2/5: the second fifth of the scenarios
+"""
+
+import os
 import sys
+from typing import Iterator, List
 
+from . import catalogue
 from .engine import Search
 from .world import KINDS, MODES, Scenario, actors
 
 
-def main() -> None:
-    """Run what the arguments ask for."""
-    mode, actions, start, budget, *kinds = sys.argv[1:]
+def asked(mode: str, actions: str, start: str, budget: int, kinds: str = "") -> Iterator[Scenario]:
+    """The scenarios that the arguments name."""
     for m in MODES if mode == "all" else [mode]:
-        for one in (KINDS if kinds[0] == "each" else kinds[0].split(",")) if kinds else ["all"]:
-            some = frozenset(KINDS if one == "all" else [one])
-            scenario = Scenario(m, actors(*actions.split(",")), start, int(budget), some)
-            search = Search(scenario).run()
-            print(search.summary(), flush=True)
-            print("   ", search.terminal)
-            for violation in search.violations.values():
-                print(search.transcript(violation), flush=True)
+        for some in [[k] for k in KINDS] if kinds == "each" else [kinds.split(",") if kinds else KINDS]:
+            yield Scenario(m, actors(*actions.split(",")), start, budget, frozenset(some))
+
+
+def scenarios(arguments: List[str]) -> List[Scenario]:
+    """What the arguments ask for."""
+    first, *more = arguments
+    if first == "plain":
+        return [*catalogue.plain()]
+    if first == "adversity":
+        return [*catalogue.with_adversity(int(more[0]))]
+    if first == "special":
+        return catalogue.special_pairs()
+    if first == "alone":
+        return [*catalogue.alone(int(more[0]))]
+    actions, start, budget, *kinds = more
+    return [*asked(first, actions, start, int(budget), *kinds)]
+
+
+def main() -> None:
+    """Search, and print."""
+    part, _, parts = os.environ.get("PART", "1/1").partition("/")
+    failed = False
+    for scenario in scenarios(sys.argv[1:])[int(part) - 1 :: int(parts)]:
+        search = Search(scenario, int(os.environ.get("LIMIT", "5000000"))).run()
+        print(search.summary(), flush=True)
+        for violation in search.violations.values():
+            failed = True
+            print(search.transcript(violation), flush=True)
+    sys.exit(failed)
 
 
 main()

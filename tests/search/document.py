@@ -47,7 +47,9 @@ from aws_vpc_net.core.protocol import (
     WriteTags,
 )
 
-from .engine import FAILURES, NOW, Pending, Search, State, _shifted, ec2_refusal
+from .engine import Search
+from .invocations import FAILURES, NOW, Pending, _shifted, ec2_refusal
+from .truth import State
 from .world import CRASH, DEADLINE, E0, E1, ID, ISO, ISO2, LATE, LOST, MODES, REFUSED, UNREAD, Actor, Scenario, actors
 
 PAGE = Path(__file__).parents[2] / "doc" / "safety.md"

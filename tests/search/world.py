@@ -123,6 +123,7 @@ class Scenario:
     events: Tuple[str, ...] = ()
     spec: Optional[IsolationSpec] = None
     half: Optional[Tuple[str, int]] = None  # an off or on, killed after so many changes, before
+    before: Tuple[str, ...] = ()  # what an operator did then, before all that is searched
 
     @property
     def isolation(self) -> IsolationSpec:
@@ -134,7 +135,7 @@ class Scenario:
         more = "" if self.kinds == frozenset(KINDS) or not self.budget else f" of {','.join(sorted(self.kinds))}"
         world = "" if self.world == "default" else f", {self.world}"
         half = f", then {self.half[0]} killed after {self.half[1]} changes" if self.half else ""
-        half += "".join(f", {e}" for e in self.events)
+        half += "".join(f", {e}" for e in (*self.before, *self.events))
         half += "".join(f", skew {a.skew}" for a in self.actors if a.skew)
         half += "".join(f", settle {a.settle:g}" for a in self.actors if a.settle)
         return f"{self.mode}: {actors}, {self.start}{half}{world}, adversities {self.budget}{more}"

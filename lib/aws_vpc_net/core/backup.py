@@ -244,11 +244,18 @@ class TagHistory:
         An older ``lastfence`` alone is a stale read too; a later one is a time that we do not know.
 
         Args:
-            claims: do those of another ``on`` count?
+            claims: do those of another ``on`` count? If not, nor does what it claimed, which a stale read shows.
         """
-        tags = own(instance.tags, instance.id)
-        unknown = {(k, v) for k, v in tags.items() if k != LASTFENCE and (claims or not is_claim(v))} - self.tags
+        tags = {k: v for k, v in own(instance.tags, instance.id).items() if k != LASTFENCE}
+        unknown = set(tags.items()) - self.tags
+        if not claims:
+            unknown = {(k, v) for k, v in unknown if not is_claim(v) and not self._is_claimed(k, v)}
         return bool(unknown) or not read(instance).times <= self.times
+
+    def _is_claimed(self, key: str, value: str) -> bool:
+        """Is a claim known that was made of this tag?"""
+        content = decode(key, value)
+        return content is not None and any(k == key and is_claim(v) and decode(k, v) == content for k, v in self.tags)
 
 
 def foreign_backups(instance: Instance, written: FrozenSet[Tuple[str, str]]) -> BackupHistory:

@@ -34,8 +34,15 @@ UNCHANGED = (Phase.FIRST, Phase.AGAIN, Phase.DOUBT, Phase.LOOK_UP, Phase.BACKUP,
 
 
 def violations(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
-    """Everything that is wrong with this step."""
-    return [text for check in CHECKS for text in check(plan, before, step, tick)]
+    """Everything that is wrong with this step; never raises, as what checks a run may not end it."""
+    return [text for check in CHECKS for text in _checked(check, plan, before, step, tick)]
+
+
+def _checked(check: Check, plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
+    try:
+        return check(plan, before, step, tick)
+    except Exception as error:  # noqa: BLE001 - a step that the check did not expect
+        return [f"{check.__name__} cannot be checked: {type(error).__name__}: {error}"]
 
 
 def backup_precedes_change(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
@@ -44,8 +51,8 @@ def backup_precedes_change(plan: Plan, before: Knowledge, step: Step, tick: Tick
     if plan.restoring or not isinstance(action, SetGroups) or before.phase not in UNCHANGED:
         return []
     written, latest = before.backup.latest, before.latest
-    optional = backup_is_optional(plan.spec, plan.static, len(before.interfaces))
-    if optional and written is None:
+    known = len(before.interfaces)
+    if known and written is None and backup_is_optional(plan.spec, plan.static, known):
         return []
     if written is None or latest is None or not before.reads.fresh:
         return ["groups change before a read has shown the backup"]
@@ -147,14 +154,14 @@ def tags_are_deleted_last(plan: Plan, before: Knowledge, step: Step, tick: Tick)
 
 
 def what_was_opened_is_closed(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
-    """Nothing that the run has opened is open at an exit, unless no time at all is left."""
+    """Nothing that the run has opened is open at an exit, nor does ``off`` end while a change that opens may still
+    arrive, unless no time at all is left."""
     if not isinstance(step.action, (Succeed, Fail)) or tick.reserve_expired:
         return []
-    return (
-        [f"the run ends, and has left open {', '.join(sorted(step.knowledge.opened))}"]
-        if step.knowledge.opened
-        else []
-    )
+    k = step.knowledge
+    texts = [f"the run ends, and has left open {', '.join(sorted(k.opened))}"] if k.opened else []
+    late = sorted(k.late(tick.now)) if not plan.restoring else []
+    return [*texts, f"the run ends, and a change may still open {', '.join(late)}"] if late else texts
 
 
 def what_was_isolated_is_recorded(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
@@ -198,6 +205,7 @@ def roll_back_is_alone(plan: Plan, before: Knowledge, step: Step, tick: Tick) ->
         for i, g in goals.items()
         if g not in (k.interfaces[i].open_groups, rollback_groups(plan, k, i))
     ]
+    texts += [f"{i} is rolled back to untrack_secg" for i, g in goals.items() if is_untracking(g, plan.spec)]
     given_back = {i for i in goals if k.interfaces[i].untracking.attempts and i in step.knowledge.refused}
     if set(goals) <= given_back:
         return texts

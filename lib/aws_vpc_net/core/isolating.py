@@ -73,7 +73,7 @@ def next_change(plan: Plan, k: Knowledge, tick: Tick) -> Optional[Step]:
     if given_back:
         goals = FrozenMap({i: rollback_groups(plan, k, i) for i in given_back})
         return Step(SetGroups(Change.ROLL_BACK, goals), k, tick.reserve_ends)
-    return _close(replace(k, round=frozenset()), tick)
+    return _close(plan, replace(k, round=frozenset()), tick)
 
 
 def _untrack(plan: Plan, k: Knowledge, interfaces: Iterable[str], tick: Tick) -> Step:
@@ -119,7 +119,7 @@ def _needs_look_up(plan: Plan, k: Knowledge, interface: str) -> bool:
     return k.groups.needs_look_up(plan.spec, p.goal, p.failure.code, p.failure.text)
 
 
-def _close(k: Knowledge, tick: Tick) -> Optional[Step]:
+def _close(plan: Plan, k: Knowledge, tick: Tick) -> Optional[Step]:
     """Isolate again what is still open."""
     if not k.opened:
         return None
@@ -130,7 +130,7 @@ def _close(k: Knowledge, tick: Tick) -> Optional[Step]:
     if todo:
         goals = FrozenMap({i: k.interfaces[i].goal for i in todo})
         return Step(SetGroups(Change.ISOLATE, goals), k, tick.reserve_ends, backoff=True)
-    goals = FrozenMap({i: k.interfaces[i].open_groups for i in k.opened})
+    goals = FrozenMap({i: rollback_groups(plan, k, i) for i in k.opened})
     return Step(SetGroups(Change.ROLL_BACK, goals), k, tick.reserve_ends, backoff=True)
 
 

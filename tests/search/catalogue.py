@@ -1,0 +1,93 @@
+"""The scenarios that are searched, by what they are for; all of them on demand, a part of them in each check."""
+
+import datetime
+import os
+import random
+from dataclasses import replace
+from typing import Iterator, List, Sequence
+
+from aws_vpc_net.core.model import IsolationSpec
+
+from .world import E0, E1, EVENT, ISO, ISO2, KINDS, MISSING, MODES, OPEN, Actor, Scenario, actors
+
+STARTS = ("open", "fenced", "fenced twice")
+EVENTS = ("edit", "edit isolated", "edit the other", "detach", "delete", "attach")
+HALF = (
+    *(("open", ("off", changes)) for changes in (1, 2, 3, 4)),
+    *(("fenced", ("on", changes)) for changes in (1, 2)),
+    ("fenced", ("off", 1)),
+    *(("fenced twice", ("on", changes)) for changes in (1, 2, 3)),
+)
+PAIRS = ("off,on", "off,off", "on,on")
+
+
+def plain(modes: Sequence[str] = MODES, pairs: Sequence[str] = PAIRS) -> Iterator[Scenario]:
+    """Two invocations, and nothing goes wrong."""
+    for mode in modes:
+        for pair in pairs:
+            for start in STARTS:
+                yield Scenario(mode, actors(*pair.split(",")), start)
+
+
+def with_adversity(
+    budget: int = 1, kinds: Sequence[str] = KINDS, modes: Sequence[str] = MODES, pairs: Sequence[str] = PAIRS
+) -> Iterator[Scenario]:
+    """Two invocations, each kind of adversity alone."""
+    for scenario in plain(modes, pairs):
+        for kind in kinds:
+            if kind != EVENT:
+                yield replace(scenario, budget=budget, kinds=frozenset((kind,)))
+
+
+def _special(mode: str, who: Sequence[Actor]) -> Iterator[Scenario]:
+    """Other worlds, starts half-way, who may not change everything, network that settles, an operator."""
+    some = tuple(who)
+    keep = mode.startswith("keep")
+    untrack = OPEN if "untrack" in mode else None
+    two_vpcs = IsolationSpec((ISO, ISO2), True, untrack) if keep else None
+    for start in ("open", "fenced"):
+        yield Scenario(mode, some, start, world="never had it")
+        yield Scenario(mode, some, start, world="by nature")
+        yield Scenario(mode, some, start, world="two VPCs", spec=two_vpcs)
+        yield Scenario(mode, tuple(replace(a, settle=3.0) for a in some), start)
+        if keep:
+            yield Scenario(mode, some, start, spec=IsolationSpec((ISO, MISSING), True, untrack))
+        for n, actor in enumerate(some):
+            for interface in (E0, E1):
+                denied = replace(actor, denied=frozenset((interface,)))
+                yield Scenario(mode, (*some[:n], denied, *some[n + 1 :]), start)
+        for skew in (-3, 3) if len(some) > 1 else ():
+            yield Scenario(mode, (some[0], replace(some[1], skew=skew)), start)
+        for event in EVENTS:
+            yield Scenario(mode, some, start, 1, frozenset((EVENT,)), events=(event,))
+    for start, half in HALF:
+        if half[1] < 3 or untrack or start == "fenced twice":  # else it has ended by then
+            yield Scenario(mode, some, start, half=half)
+
+
+def special_pairs() -> List[Scenario]:
+    """Two invocations in special circumstances."""
+    return [s for mode in MODES for pair in PAIRS for s in _special(mode, actors(*pair.split(",")))]
+
+
+def alone(budget: int, modes: Sequence[str] = MODES) -> Iterator[Scenario]:
+    """One invocation in all circumstances, with adversities of all kinds."""
+    for mode in modes:
+        for action in ("off", "on"):
+            for start in STARTS:
+                yield Scenario(mode, actors(action), start, budget)
+            for scenario in _special(mode, actors(action)):
+                yield replace(scenario, budget=budget, kinds=frozenset(KINDS))
+            for start in ("open", "fenced"):
+                events = ("detach", "return")
+                yield Scenario(mode, actors(action), start, max(2, budget), events=events)
+
+
+def seed() -> int:
+    """What the rotating part is of today; SEARCH_SEED replays that of another day."""
+    return int(os.environ.get("SEARCH_SEED") or datetime.date.today().toordinal())
+
+
+def shuffled(scenarios: Sequence[Scenario]) -> List[Scenario]:
+    """Another order on each day."""
+    return random.Random(seed()).sample(list(scenarios), len(scenarios))

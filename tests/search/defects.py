@@ -1,0 +1,213 @@
+"""Guards of the core, each taken out, and a scenario in which the search sees that: (function, old text, new text).
+
+The text occurs once in the function's source. Only the function's code is exchanged, so that it holds wherever the
+function is known, and is put back afterwards.
+"""
+
+import contextlib
+import inspect
+import textwrap
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, Iterator, Mapping, Tuple
+
+from aws_vpc_net.core import isolating, isolation, observe, off, on, reisolating, tag_slots
+from aws_vpc_net.core.protocol import Knowledge
+
+from .world import (
+    CRASH,
+    DEADLINE,
+    E1,
+    EVENT,
+    LACKING,
+    LATE,
+    LOST,
+    STALE,
+    THROTTLED,
+    UNREAD,
+    Actor,
+    Scenario,
+    actors,
+)
+
+Edit = Tuple[Callable[..., Any], str, str]
+
+
+@dataclass(frozen=True)
+class Defect:
+    """What is taken out, and where that shows."""
+
+    edits: Tuple[Edit, ...]
+    scenario: Scenario
+
+
+@contextlib.contextmanager
+def made(defect: Defect) -> Iterator[None]:
+    """The core has this defect."""
+    codes = [(function, function.__code__) for function, _, _ in defect.edits]
+    try:
+        for function, old, new in defect.edits:
+            function.__code__ = _edited(function, old, new)
+        yield
+    finally:
+        for function, code in reversed(codes):
+            function.__code__ = code
+
+
+def _edited(function: Callable[..., Any], old: str, new: str) -> Any:
+    source = textwrap.dedent(inspect.getsource(function))
+    assert source.count(old) == 1, (function.__qualname__, old)
+    source = source.replace("@property\n", "").replace("@staticmethod\n", "")
+    defined: Dict[str, Any] = {}
+    module = "from __future__ import annotations\n" + source.replace(old, new)
+    exec(compile(module, inspect.getfile(function), "exec"), function.__globals__, defined)
+    return defined[function.__name__].__code__
+
+
+def _of(function: Callable[..., Any], old: str, new: str, scenario: Scenario) -> Defect:
+    return Defect(((function, old, new),), scenario)
+
+
+def _one(mode: str, who: str, start: str, *kinds: str, **more: Any) -> Scenario:
+    return Scenario(mode, actors(*who.split(",")), start, 1 if kinds else 0, frozenset(kinds), **more)
+
+
+def _denied(who: str, mode: str = "keep", start: str = "open", *kinds: str) -> Scenario:
+    """The first of them may not change the second interface."""
+    first, *others = actors(*who.split(","))
+    refused = Actor(first.action, 0, first.nonce, frozenset((E1,)))
+    return Scenario(mode, (refused, *others), start, 1 if kinds else 0, frozenset(kinds))
+
+
+def _property(of: Any) -> Callable[..., Any]:
+    return of.fget
+
+
+
+DEFECTS: Mapping[str, Defect] = {
+    # what issue 14 lists
+    "a backup that is written again forgets what one read lacks": _of(
+        isolating.write_backup_again,
+        "FrozenMap(amended or b.originals)",
+        "FrozenMap({i: g for i, g in (amended or b.originals).items() if i in k.latest.groups})",
+        _one("keep", "off,on", "fenced", LACKING),
+    ),
+    "on neither claims nor looks back": _of(
+        on.concurrent_off_possible, "return bool(goals) and", "return False and", _one("keep", "off,on", "fenced")
+    ),
+    "on does not claim": _of(on._restore_first, "if claims:", "if False:", _one("keep", "off,on", "fenced", CRASH)),
+    "on has no second chance after a stale look back": Defect(
+        (
+            (on._looked_back, "if (stale or lost) and", "if stale and False and"),
+            (on._restore_first, "if claims:", "if False:"),
+        ),
+        _one("keep", "off,on", "fenced", STALE),
+    ),
+    "off does not name the originals after a failed read": _of(
+        isolating.originals_in_doubt, "if proven or", "if True or", _one("keep", "off,on", "open", UNREAD)
+    ),
+    "on does not name the originals after a failed look back": _of(
+        on._looked_back, "k.backup.originals), k.backup.originals)", "k.backup.originals))",
+        Scenario("keep", actors("off", "on"), "fenced", 2, frozenset((UNREAD, CRASH))),
+    ),
+    "an edit of an interface without the group is lost after a killed off": _of(
+        isolation._took_away, "return spec.keep_only or", "return True or",
+        _one("remove", "off", "open", world="never had it", half=("off", 2), before=("edit the other",)),
+    ),
+    "off untracks again beside another": _of(
+        isolating.is_shared, "return bool(others)", "return False", _one("keep+untrack", "off,off", "open", THROTTLED)
+    ),
+    "isolating again goes on for what is refused and was never opened": Defect(
+        (
+            (on._overtaken, "for i in k.possibly_changed", "for i in k.interfaces"),
+            (reisolating.reisolate, "(open_now | unproven) - k.refused", "(open_now | unproven)"),
+        ),
+        _denied("on,off", "keep", "fenced"),
+    ),
+    "off proves before a late untracking can arrive no more": _of(
+        _property(Knowledge.due), "*(p.untracking.late_until for p in self.interfaces.values())", "",
+        _one("keep+untrack", "off", "open", LATE),
+    ),
+    # what followed from the search
+    "an accepted change ends the wait for one without a reply": _of(
+        observe._groups, "settled=max(k.timers.settled, settled)", "settled=settled",
+        _one("keep", "off,on", "open", LATE),
+    ),
+    "on has no read at the deadline": _of(
+        on._verify, "tick.reserve_ends if k.possibly_changed else tick.ends", "tick.ends",
+        _one("keep", "off,on", "fenced", DEADLINE),
+    ),
+    "an isolation without a reply is not waited for": _of(
+        observe._isolated, "max(k.timers.settled, now + plan.api_seconds)", "k.timers.settled",
+        _one("keep", "off,on", "open", LATE),
+    ),
+    "a restore without a reply is not waited for": _of(
+        observe._restored, "if unknown else p", "if False else p", _one("keep", "off,on", "fenced", LATE)
+    ),
+    "what was opened is not isolated once more when nothing can arrive": _of(
+        reisolating.reisolate, "late = k.late(tick.now) & k.reopened - k.refused", "late = frozenset()",
+        _one("keep", "off,on", "fenced", LATE),
+    ),
+    # roll-back
+    "off does not look again after it has rolled back": _of(
+        off._rolled_back, "return start_reisolating(plan, k, tick, k.reopened)",
+        "return _rolled_back_alone(plan, k, tick, latest)", _denied("off,off"),
+    ),
+    "off rolls back beside another": _of(
+        off.why_not_rolled_back, "if tags.is_sole_writer(latest, backup):", "if True:", _denied("off,off")
+    ),
+    "off rolls back what may have taken effect": _of(
+        off.why_not_rolled_back, "if any(p.outcome_unknown for p in k.interfaces.values()):", "if False:",
+        _denied("off,off", "keep", "open", LOST),
+    ),
+    # the backup, written again
+    "nothing is written again before what an on has opened": _of(
+        off._must_precede, "return reopened_under_it or", "return False and", _one("keep", "off,on", "open")
+    ),
+    "nothing is written again beside another": _of(
+        off._backup_again, "foreign = not k.backup.answered and", "foreign = False and", _denied("off,off")
+    ),
+    "a backup is written again beside another only once": _of(
+        observe._groups, "answered=False", "answered=k.backup.answered", _denied("off,off", "keep", "open", LOST)
+    ),
+    "a lacking backup is not written again": _of(
+        off._backup_again, "lacking = k.backup.missing and", "lacking = False and", _one("keep", "off,on", "open")
+    ),
+    "what the first read showed counts as news": _of(
+        isolating.write_backup_again, "plan.spec, b.first_times", "plan.spec",
+        Scenario("keep", actors("off", "on"), "fenced", half=("on", 2), before=("edit",)),
+    ),
+    "off does not amend its backup by the read that proves it": _of(
+        off._backup, "if amended is None:", "if True:",
+        _one("keep", "off", "open", EVENT, events=("edit",)),
+    ),
+    # keys and times
+    "keys are not apart where a read may lack interfaces": _of(
+        tag_slots.make_backup, "if fenced or instance.may_lack_interfaces else 0", "if fenced else 0",
+        _one("keep", "off,off", "open", LACKING),
+    ),
+    # what counts
+    "off succeeds on the groups alone": _of(
+        off._is_done, "p.accepted and", "", _one("keep", "off,off", "open", LATE)
+    ),
+    "off succeeds without its backup": _of(
+        off._is_proven, "undecided = k.backup.rewritten or", "undecided = False and",
+        _one("keep", "off,on", "fenced"),
+    ),
+    # untrack_secg
+    "off leaves open what it opened": _of(
+        isolating._close, "if not k.opened:", "if True:",
+        Scenario("keep+untrack", actors("off"), "open", 2, frozenset((THROTTLED, UNREAD))),
+    ),
+    "off does not close again what may arrive late": _of(
+        isolating.end, "if late and", "if False and",
+        Scenario("keep+untrack", actors("off"), "open", 2, frozenset((LATE, UNREAD))),
+    ),
+    "another on counts as an off": _of(
+        on._verify, "has_foreign_writes(latest, claims=False)", "has_foreign_writes(latest)",
+        _one("keep", "on,on", "fenced twice"),
+    ),
+    "on does not look for an off": _of(
+        on._verify, "if k.backup.history.has_foreign_writes(latest, claims=False):", "if False:",
+        _one("keep", "off,on", "fenced"),
+    ),
+}  # fmt: skip

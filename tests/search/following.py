@@ -1,0 +1,374 @@
+"""Every next state of a state: each invocation goes on, or something goes wrong."""
+
+from dataclasses import replace
+from typing import Any, Iterator, List, Optional, Tuple
+
+from aws_vpc_net.core.model import FrozenMap
+from aws_vpc_net.core.protocol import Change, SetGroups
+
+from .invocations import DEAD, Table, ec2_refusal
+from .truth import (
+    AFTERWARDS,
+    BASE,
+    BEGAN,
+    BLIND,
+    CHANGED,
+    CROSSED,
+    DISTURBED,
+    EVER_STALE,
+    GROUPS_MOVED,
+    LAST_STALE,
+    MISLED,
+    NAMED,
+    NO_TIME_LEFT,
+    NOT_CLOSED,
+    NUMBER,
+    OLDER,
+    TAGS_GONE,
+    UNREADABLE,
+    WROTE,
+    Label,
+    State,
+    Transition,
+    Truth,
+)
+from .world import (
+    CRASH,
+    DEADLINE,
+    EVENT,
+    LACKING,
+    LATE,
+    LOST,
+    REFUSED,
+    STALE,
+    THROTTLED,
+    UNREAD,
+    UNSHOWN,
+    Network,
+    Scenario,
+)
+
+Transitions = Iterator[Transition]
+
+
+class Following(Truth):
+    """The states of a scenario."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        super().__init__(scenario)
+        self.flights, self.sets = Table(), Table()
+        self.flights.number(())
+        self.sets.number(frozenset())
+        self.may = dict.fromkeys(scenario.kinds, True)
+
+    def start(self) -> State:
+        """The first state."""
+        tags, net = self.tags.number(FrozenMap()), self.nets.number(self.network)
+        plain_off = len(self.actors) - 2
+        for _ in range({"open": 0, "fenced": 1, "fenced twice": 2}[self.scenario.start]):
+            tags, net, end = self.alone(tags, net, plain_off)
+            assert end is not None
+            assert end.succeeded, end
+        if self.scenario.half:
+            action, changes = self.scenario.half
+            tags, net, end = self.alone(tags, net, plain_off + (action == "on"), changes)
+            assert end is None, end
+        for event in self.scenario.before:
+            changed = self.event(event, self.nets.values[net])
+            assert changed is not None, event
+            self.allowed = {n.id: {n.groups} if n not in self.nets.values[net].attached else self.allowed[n.id]
+                            for n in changed.attached}  # fmt: skip
+            net = self.nets.number(changed)
+        self.natural = (tags, net)
+        state = [tags, net, 0, 0, 0, self.scenario.budget]
+        for actor in range(len(self.scenario.actors)):
+            state += [self.begin(actor), 0]
+        return tuple(state)
+
+    def successors(self, s: State) -> Transitions:
+        """Every next state, how it comes about, and what is wrong with that step."""
+        left = s[5] & 15
+        running = [a for a in range(len(self.scenario.actors)) if s[BASE + 2 * a] >= 0]
+        if len(running) > 1:
+            for actor in running:
+                one = self._without_time(s, actor)
+                if one is not None:
+                    yield one
+                    return
+        for actor in running:
+            number = s[BASE + 2 * actor]
+            if left and self.may.get(CRASH):
+                state = self._spent(s)
+                state[BASE + 2 * actor] = DEAD
+                for i in self.named(self.pendings[number].logged):
+                    state[BASE + 2 * actor + 1] |= NAMED << NUMBER[i]
+                state[BASE + 2 * actor + 1] &= AFTERWARDS
+                yield (actor, "killed"), self._made(state), ()
+            if s[2]:
+                wait = self.pendings[number].wait
+                if any(f[0] == actor and f[-1] <= wait for f in self.flights.values[s[2]]):
+                    continue  # what is in flight arrives before this invocation's clock is there
+            yield from getattr(self, "_" + self.kinds[number].replace(" ", "_"))(s, actor, number, left)
+        for f in self.flights.values[s[2]] if s[2] else ():
+            yield from self._land(s, f)
+        if left and self.scenario.events and self.may.get(EVENT):
+            yield from self._events(s)
+
+    def _without_time(self, s: State, actor: int) -> Optional[Transition]:
+        """The answer to an effect for which no time is left, if it is all that has to be followed.
+
+        Nobody else sees it, and no other step changes it: whatever else happens may as well happen afterwards; a
+        crash too. Not where the invocation ends, as the truth is checked at that moment.
+        """
+        p = self.pendings[s[BASE + 2 * actor]]
+        if p.usable or p.done or (s[5] & 15 and self.may.get(DEADLINE) and p.flag < 2):
+            return None
+        key = tuple((i, "no time") for i in sorted(p.action.goals)) if isinstance(p.action, SetGroups) else "no time"
+        one = next(self._answered(list(s), actor, s[BASE + 2 * actor], key, (actor, "no time")))
+        return one if one[1][BASE + 2 * actor] >= 0 else None
+
+    def _spent(self, s: State, units: int = 1) -> List[int]:
+        state = list(s)
+        state[5] -= units
+        return state
+
+    def _made(self, state: List[int]) -> State:
+        if not (state[5] & 15 and self.may.get(STALE)) or all(n < 0 for n in state[BASE::2]):
+            state[3] = state[4] = 0  # no stale read is to come
+        return tuple(state)
+
+    def _moved(self, state: List[int], tags: int, net: int, actor: int, deletion: bool = False) -> None:
+        """EC2 has other tags or groups now; ``actor``: by whom, -1 by an operator."""
+        for part, past, new in ((0, 3, tags), (1, 4, net)):
+            if state[part] != new:
+                state[past] = self.sets.number(self.sets.values[state[past]] | {state[part]})
+        bits = TAGS_GONE if deletion else 0
+        if net != state[1]:
+            bits |= GROUPS_MOVED
+        if actor >= 0:
+            mine = state[BASE + 2 * actor + 1]
+            if (deletion and mine & GROUPS_MOVED) or (net != state[1] and mine & TAGS_GONE):
+                state[5] |= CROSSED
+        if net != state[1]:
+            self._note_change(state, net, actor)
+        for other in range(len(self.scenario.actors)):
+            if other != actor:
+                running = state[BASE + 2 * other] >= 0
+                state[BASE + 2 * other + 1] |= (bits if running else 0) | (DISTURBED if actor < 0 else 0)
+        state[0], state[1] = tags, net
+        if state[5] & CROSSED and not self.lost(tags, net):
+            state[5] &= ~CROSSED
+
+    def _note_change(self, state: List[int], net: int, actor: int) -> None:
+        """Who changed which interface last."""
+        bits = 0
+        for i in self.changed(state[1], net):
+            bits |= (CHANGED | BLIND) << NUMBER[i]
+        for other in range(len(self.scenario.actors)):
+            state[BASE + 2 * other + 1] &= ~bits
+        if actor >= 0:
+            ghost = BASE + 2 * actor + 1
+            if not state[ghost] & TAGS_GONE:
+                bits &= BLIND - 1
+            state[ghost] |= bits
+            for i in set(self.changed(state[1], net)) - set(self.open(net)):
+                state[ghost] &= ~(NOT_CLOSED << NUMBER[i])
+
+    def _waited(self, state: List[int], actor: int, wait: float) -> None:
+        if state[2] and wait:
+            flights = self.flights.values[state[2]]
+            state[2] = self.flights.number(
+                tuple(sorted(((*f[:-1], f[-1] - wait) if f[0] == actor else f) for f in flights))
+            )
+
+    def _answered(
+        self, state: List[int], actor: int, number: int, key: Any, label: Label
+    ) -> Transitions:
+        """The invocation goes on; with its deadline passing just now, too, if that may be."""
+        p = self.pendings[number]
+        flags = [p.flag]
+        if state[5] & 15 and self.may.get(DEADLINE):
+            flags += range(p.flag + 1, 3)
+        self._waited(state, actor, p.wait)
+        for flag in flags:
+            target, end, problems = self.answer(number, key, flag)
+            new = list(state)
+            if flag != p.flag:
+                new[5] -= 1
+            new[BASE + 2 * actor] = target
+            if end is not None:
+                if flag == 2:
+                    new[BASE + 2 * actor + 1] |= NO_TIME_LEFT
+                problems = (*problems, *self.at_exit(new, actor, end))
+                new[BASE + 2 * actor + 1] &= AFTERWARDS
+            yield (label if flag == p.flag else (*label, "deadline" if flag == 1 else "no time at all")), \
+                self._made(new), problems  # fmt: skip
+
+    def _read(self, s: State, actor: int, number: int, left: int) -> Transitions:
+        ghost = BASE + 2 * actor + 1
+        keep = ~(LAST_STALE | DISTURBED | GROUPS_MOVED | TAGS_GONE | UNREADABLE)
+        if not self.pendings[number].usable:
+            yield from self._answered(list(s), actor, number, "no time", (actor, "no time"))
+            return
+        state = list(s)
+        state[ghost] = (s[ghost] & keep) | BEGAN
+        yield from self._answered(state, actor, number, (s[0], s[1]), (actor, "reads"))
+        if not left:
+            return
+        if self.may.get(STALE):
+            for t in sorted({s[0], *self.sets.values[s[3]]}):
+                for g in sorted({s[1], *self.sets.values[s[4]]}):
+                    if (t, g) != (s[0], s[1]):
+                        state = self._spent(s)
+                        state[ghost] |= BEGAN | LAST_STALE | EVER_STALE
+                        yield from self._answered(state, actor, number, (t, g), (actor, "reads stale", t, g))
+        if self.may.get(LACKING):
+            network = self.nets.values[s[1]]
+            for nic in network.attached:
+                state = self._spent(s)
+                state[ghost] |= BEGAN | LAST_STALE | EVER_STALE
+                without = self.nets.number(network.without(nic.id))
+                yield from self._answered(state, actor, number, (s[0], without), (actor, "reads without", nic.id))
+        for kind, key in ((UNREAD, "not read"), (UNSHOWN, "not shown"), (REFUSED, "refused")):
+            if self.may.get(kind):
+                state = self._spent(s)
+                state[ghost] |= UNREADABLE if kind != UNSHOWN else 0
+                yield from self._answered(state, actor, number, key, (actor, "reads", key))
+
+    def _write(self, s: State, actor: int, number: int, left: int) -> Transitions:
+        action = self.pendings[number].action
+        yield from self._tags(s, actor, number, left, self.written(s[0], action.tags), ("tags", action.tags), False)
+
+    def _delete(self, s: State, actor: int, number: int, left: int) -> Transitions:
+        action = self.pendings[number].action
+        yield from self._tags(s, actor, number, left, self.deleted(s[0], action.tags), ("delete", action.tags), True)
+
+    def _tags(
+        self, s: State, actor: int, number: int, left: int, tags: int, change: Tuple[str, FrozenMap], deletion: bool
+    ) -> Transitions:
+        if not self.pendings[number].usable:
+            yield from self._answered(list(s), actor, number, "no time", (actor, "no time"))
+            return
+
+        def done(state: List[int]) -> List[int]:
+            self._moved(state, tags, s[1], actor, deletion)
+            if not deletion:
+                self._note_write(state, actor)
+            elif state[BASE + 2 * actor + 1] & LAST_STALE:
+                state[BASE + 2 * actor + 1] |= MISLED
+            return state
+
+        yield from self._answered(done(list(s)), actor, number, "accepted", (actor, change[0]))
+        if not left:
+            return
+        if self.may.get(REFUSED):
+            yield from self._answered(self._spent(s), actor, number, "refused", (actor, change[0], "refused"))
+        if self.may.get(LOST):
+            yield from self._answered(self._spent(s), actor, number, "unknown", (actor, change[0], "lost"))
+            state = done(self._spent(s))
+            yield from self._answered(state, actor, number, "unknown", (actor, change[0], "done, reply lost"))
+        if self.may.get(LATE):
+            state = self._spent(s)
+            self._waited(state, actor, self.pendings[number].wait)
+            flight = (actor, change[0], "", change[1], self.plans[actor].api_seconds + self.pendings[number].wait)
+            state[2] = self.flights.number((*self.flights.values[state[2]], flight))
+            yield from self._answered(state, actor, number, "unknown", (actor, change[0], "late"))
+
+    def _note_write(self, state: List[int], actor: int) -> None:
+        ghost = BASE + 2 * actor + 1
+        if self.actors[actor].action != "off" or state[ghost] & WROTE:
+            return
+        state[ghost] |= WROTE
+        for other, a in enumerate(self.scenario.actors):
+            if a.action == "on" and state[BASE + 2 * other + 1] & BEGAN:
+                state[ghost] |= OLDER << other
+
+    def _look_up(self, s: State, actor: int, number: int, left: int) -> Transitions:
+        if not self.pendings[number].usable:
+            yield from self._answered(list(s), actor, number, "no time", (actor, "no time"))
+            return
+        yield from self._answered(list(s), actor, number, "accepted", (actor, "looks up"))
+        if left and self.may.get(REFUSED):
+            yield from self._answered(self._spent(s), actor, number, "refused", (actor, "looks up", "refused"))
+
+    def _set(self, s: State, actor: int, number: int, left: int) -> Transitions:
+        p = self.pendings[number]
+        goals, done = p.action.goals, dict(p.done)
+        if not p.usable:
+            key = tuple((i, "no time") for i in sorted(goals))
+            yield from self._answered(list(s), actor, number, key, (actor, "no time"))
+            return
+        network = self.nets.values[s[1]]
+        for interface in sorted(goals):
+            if interface in done:
+                continue
+            groups = goals[interface]
+            nic = network.find(interface)
+            name = (actor, "sets", interface)
+            fixed = ""
+            if nic is None:
+                fixed = "gone"
+            elif interface in self.actors[actor].denied:
+                fixed = "refused"
+            else:
+                fixed = ec2_refusal(groups, nic.vpc)
+            if fixed:
+                yield from self._part(list(s), actor, number, interface, fixed, (*name, fixed))
+                continue
+            after = self.nets.number(network.with_groups(interface, groups))
+            state = list(s)
+            self._moved(state, s[0], after, actor)
+            yield from self._part(state, actor, number, interface, "accepted", name)
+            if not left:
+                continue
+            for kind, how in ((REFUSED, "refused"), (THROTTLED, "throttled"), (LOST, "unknown")):
+                if self.may.get(kind):
+                    state = self._spent(s)
+                    yield from self._part(state, actor, number, interface, how, (*name, how))
+            if self.may.get(LOST):
+                state = self._spent(s)
+                self._moved(state, s[0], after, actor)
+                yield from self._part(state, actor, number, interface, "unknown", (*name, "done, reply lost"))
+            if self.may.get(LATE):
+                state = self._spent(s)
+                flight = (actor, "groups", interface, groups, self.plans[actor].api_seconds + p.wait)
+                state[2] = self.flights.number((*self.flights.values[state[2]], flight))
+                yield from self._part(state, actor, number, interface, "unknown", (*name, "late"))
+
+    def _part(
+        self, state: List[int], actor: int, number: int, interface: str, how: str, label: Label
+    ) -> Transitions:
+        p = self.pendings[number]
+        done = tuple(sorted((*p.done, (interface, how))))
+        if how == "refused" and p.action.change is Change.ISOLATE:
+            state[BASE + 2 * p.actor + 1] |= NOT_CLOSED << NUMBER[interface]
+        if len(done) == len(p.action.goals):
+            yield from self._answered(state, actor, number, done, label)
+            return
+        self._waited(state, actor, p.wait)
+        state[BASE + 2 * actor] = self.pending(replace(p, wait=0.0, done=done))
+        yield label, self._made(state), ()
+
+    def _land(self, s: State, f: Tuple[Any, ...]) -> Transitions:
+        actor, what, interface, payload, _ = f
+        state = list(s)
+        flights = list(self.flights.values[s[2]])
+        flights.remove(f)
+        state[2] = self.flights.number(tuple(flights))
+        if what == "groups":
+            net = self.nets.number(self.nets.values[s[1]].with_groups(interface, payload))
+            self._moved(state, s[0], net, actor)
+        elif what == "tags":
+            self._moved(state, self.written(s[0], payload), s[1], actor)
+        else:
+            self._moved(state, self.deleted(s[0], payload), s[1], actor, True)
+        yield (actor, "arrives", what, interface), self._made(state), ()
+
+    def _events(self, s: State) -> Transitions:
+        network: Network = self.nets.values[s[1]]
+        for event in self.scenario.events:
+            new = self.event(event, network)
+            if new is not None and new != network:
+                state = self._spent(s)
+                self._moved(state, s[0], self.nets.number(new), -1)
+                yield (-1, event), self._made(state), ()

@@ -1,0 +1,223 @@
+"""One invocation of the search: what it does next after each answer, looked up where it was decided before.
+
+Time is each invocation's own: it knows points in time only in relation to its present, so these are kept relative.
+A pause moves its clock; the deadline comes when an adversity says so.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, Dict, FrozenSet, List, Optional, Set, Tuple
+
+from aws_vpc_net.core import invariants, observe, off, on
+from aws_vpc_net.core.model import FrozenMap
+from aws_vpc_net.core.protocol import (
+    Changes,
+    DeleteTags,
+    Done,
+    Fail,
+    Failure,
+    Instances,
+    Knowledge,
+    LookUpGroups,
+    Networks,
+    Outcome,
+    Read,
+    SetGroups,
+    Settle,
+    Succeed,
+    Tick,
+    WriteTags,
+)
+from aws_vpc_net.errors import Category
+
+from .world import GROUPS, ID, Actor, Scenario
+
+ENDS, RESERVE = 12.0, 16.0
+NOW = 1_700_000_000
+BACKOFF = 1.0
+DEAD, SUCCEEDED, FAILED = -1, -2, -3
+KINDS = {Read: "read", WriteTags: "write", DeleteTags: "delete", SetGroups: "set", LookUpGroups: "look up"}
+
+
+class Table:
+    """Values, numbered."""
+
+    def __init__(self) -> None:
+        self.values: List[Any] = []
+        self._numbers: Dict[Any, int] = {}
+
+    def number(self, value: Any) -> int:
+        """The number of this value."""
+        found = self._numbers.get(value)
+        if found is None:
+            found = self._numbers[value] = len(self.values)
+            self.values.append(value)
+        return found
+
+
+@dataclass(frozen=True)
+class Pending:
+    """An invocation that has decided its next effect; ``done``: what came of a part of it already."""
+
+    actor: int
+    flag: int  # 0; 1: no time for ordinary calls; 2: no time at all
+    knowledge: Knowledge
+    action: Any
+    wait: float
+    usable: bool
+    logged: FrozenSet[Tuple[str, FrozenSet[str]]]
+    done: Tuple[Tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Exit:
+    """The end of an invocation."""
+
+    actor: int
+    succeeded: bool
+    text: str
+    changed: FrozenSet[str]
+    logged: FrozenSet[Tuple[str, FrozenSet[str]]]
+
+
+def _shifted(k: Knowledge, seconds: float) -> Knowledge:
+    """The same, so many seconds later."""
+
+    def later(point: float) -> float:
+        return max(0.0, round(point - seconds, 3))
+
+    t = k.timers
+    timers = replace(t, settled=later(t.settled), patience=later(t.patience), rewrite=later(t.rewrite))
+    if timers != t:
+        k = replace(k, timers=timers)
+    late = {
+        i: replace(p, untracking=replace(p.untracking, late_until=later(p.untracking.late_until)))
+        for i, p in k.interfaces.items()
+        if p.untracking.late_until
+    }
+    return replace(k, interfaces=k.interfaces.updated(late)) if late else k
+
+
+TRANSIENT = Failure(Outcome.TRANSIENT, Category.MODIFICATION, "throttled", "RequestLimitExceeded")
+UNKNOWN = Failure(Outcome.UNKNOWN, Category.MODIFICATION, "the connection was closed", "ConnectionClosedError")
+DENIED = Failure(Outcome.REFUSED, Category.PERMISSION, "denied", "UnauthorizedOperation", True)
+NO_INTERFACE = Failure(Outcome.GONE, Category.MODIFICATION, "not found", "InvalidNetworkInterfaceID.NotFound")
+NO_TIME = Failure(Outcome.UNKNOWN, Category.DEADLINE, "no time is left")
+NOT_READ = Failure(Outcome.UNKNOWN, Category.RETRIEVAL, "no answer")
+FAILURES: Dict[str, Optional[Failure]] = {
+    "accepted": None, "throttled": TRANSIENT, "unknown": UNKNOWN, "refused": DENIED, "gone": NO_INTERFACE,
+    "no time": NO_TIME, "not read": NOT_READ,
+}  # fmt: skip
+
+
+def ec2_refusal(groups: FrozenSet[str], vpc: str) -> str:
+    """Which refusal EC2 answers to these groups, as a key of FAILURES; '' if it takes them."""
+    gone = sorted(g for g in groups if g not in GROUPS)
+    wrong = [g for g in groups if vpc not in GROUPS.get(g, ())]
+    code = "InvalidGroup.NotFound"
+    if gone:
+        text = f"{code}: The security group '{gone[0]}' does not exist"
+    elif wrong:
+        text = f"{code}: You have specified two resources that belong to different networks."
+    else:
+        return ""
+    FAILURES[text] = Failure(Outcome.REFUSED, Category.MODIFICATION, text, code)
+    return text
+
+
+class Invocations:
+    """Those of a scenario, and a plain off and on for what comes afterwards: their tables."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.spec = scenario.isolation
+        self.actors = [*scenario.actors, Actor("off", 5, 0x777), Actor("on", 6, 0x888)]  # the last two: recovery
+        self.plans = [a.plan(self.spec) for a in self.actors]
+        self.tags, self.nets = Table(), Table()
+        self.pendings: List[Pending] = []
+        self.kinds: List[str] = []
+        self.memo: List[Dict[Any, Tuple[int, Optional[Exit], Tuple[str, ...]]]] = []
+        self._numbers: Dict[Pending, int] = {}
+        self.local: Dict[int, Set[int]] = {}
+        self.decisions = 0
+
+    def name(self, actor: int) -> str:
+        """Of an invocation."""
+        return f"{'ABC'[actor]}({self.actors[actor].action})" if actor >= 0 else "operator"
+
+    def tick(self, actor: int, flag: int) -> Tick:
+        """Its present."""
+        a = self.actors[actor]
+        return Tick(0.0, ENDS if flag == 0 else 0.0, RESERVE if flag < 2 else 0.0, NOW + a.skew, a.nonce)
+
+    def begin(self, actor: int) -> int:
+        """The pending effect of one that starts now."""
+        return self._decide(actor, Knowledge(), frozenset(), 0, [])[0]
+
+    def _decide(
+        self, actor: int, k: Knowledge, logged: FrozenSet, flag: int, problems: List[str]
+    ) -> Tuple[int, Optional[Exit]]:
+        plan, tick = self.plans[actor], self.tick(actor, flag)
+        decide = on.decide if plan.restoring else off.decide
+        waited = 0.0
+        for _ in range(20):
+            self.decisions += 1
+            step = decide(plan, k, tick)
+            problems += invariants.violations(plan, k, step, tick)
+            logged = logged | {item for note in step.notes for item in note.originals.items()}
+            action = step.action
+            if isinstance(action, (Succeed, Fail)):
+                text = action.text if isinstance(action, Fail) else ""
+                end = Exit(actor, not text, text, step.knowledge.possibly_changed, logged)
+                return (FAILED if text else SUCCEEDED), end
+            wait = max(BACKOFF if step.backoff else 0.0, step.not_before)
+            if isinstance(action, Settle):
+                wait = max(wait, action.until)
+            wait = min(wait, max(0.0, step.ends))
+            waited += wait
+            k = _shifted(step.knowledge, wait)
+            if not isinstance(action, Settle):
+                break
+        else:
+            problems.append("decides for ever")
+        return self.pending(Pending(actor, flag, k, action, waited, step.ends > 0, logged)), None
+
+    def pending(self, pending: Pending) -> int:
+        found = self._numbers.get(pending)
+        if found is None:
+            found = self._numbers[pending] = len(self.pendings)
+            self.pendings.append(pending)
+            self.memo.append({})
+            self.kinds.append(KINDS[type(pending.action)])
+        return found
+
+    def answer(self, number: int, key: Any, flag: int) -> Tuple[int, Optional[Exit], Tuple[str, ...]]:
+        """What an invocation does next after this answer to its pending effect."""
+        memo = self.memo[number]
+        found = memo.get((key, flag))
+        if found is None:
+            found = memo[(key, flag)] = self._answer(number, key, flag)
+        return found
+
+    def _answer(self, number: int, key: Any, flag: int) -> Tuple[int, Optional[Exit], Tuple[str, ...]]:
+        p = self.pendings[number]
+        plan, tick = self.plans[p.actor], self.tick(p.actor, flag)
+        problems: List[str] = []
+        k, notes = observe.observe(plan, p.knowledge, p.action, self._result(p, key), tick)
+        logged = p.logged | {item for note in notes for item in note.originals.items()}
+        target, end = self._decide(p.actor, k, logged, flag, problems)
+        if target >= 0:
+            self.local.setdefault(number, set()).add(target)
+        return target, end, tuple(problems)
+
+    def _result(self, p: Pending, key: Any) -> Any:
+        if isinstance(p.action, SetGroups):
+            return Changes(FrozenMap({i: FAILURES[how] for i, how in key}))
+        if isinstance(p.action, LookUpGroups):
+            known = {g: GROUPS[g] for g in p.action.groups if g in GROUPS}
+            return Networks(FrozenMap(known)) if key == "accepted" else FAILURES[key]
+        if isinstance(key, tuple):
+            tags, net = key
+            return Instances(FrozenMap({ID: self.nets.values[net].instance(self.tags.values[tags])}))
+        if key == "not shown":
+            return Instances(FrozenMap())
+        return Done() if key == "accepted" else FAILURES[key]

@@ -1,0 +1,272 @@
+"""What is true in EC2, and what must be: at the moment an invocation ends, and once all have ended."""
+
+from typing import Any, Dict, FrozenSet, Iterator, List, Optional, Tuple
+
+from aws_vpc_net.core import backup as tags_of
+from aws_vpc_net.core.isolation import groups_to_restore, matches_isolation
+from aws_vpc_net.core.model import FrozenMap
+from aws_vpc_net.core.protocol import DeleteTags, LookUpGroups, Read, SetGroups, WriteTags
+
+from .invocations import DEAD, FAILED, SUCCEEDED, Exit, Invocations, ec2_refusal
+from .world import APP, DB, E0, E1, EDITED, ISO, NEW, OTHER, SHORT, WORLDS, Network, Scenario
+
+BASE = 6  # fields of a state before those of the invocations
+# what the checks know of an invocation
+(LAST_STALE, DISTURBED, BEGAN, WROTE, GROUPS_MOVED, TAGS_GONE, EVER_STALE, MISLED, UNREADABLE, NO_TIME_LEFT) = (
+    1 << n for n in range(10)
+)
+# of each interface, << its number: this invocation changed it last; and did so after a deletion that its latest read
+# did not show; EC2 refused it for good to isolate it (again); its original groups are named in the log
+CHANGED, BLIND, NOT_CLOSED, NAMED = (1 << n for n in (10, 13, 16, 19))
+OLDER = 1 << 22  # << actor: that "on" had begun when this "off" wrote its backup
+AFTERWARDS = ~(WROTE | GROUPS_MOVED | TAGS_GONE | EVER_STALE)  # what matters of one that has ended
+CROSSED = 16  # in misc: a deletion crossed a change, both decided by reads before either
+NUMBER = {E0: 0, E1: 1, NEW.id: 2}
+State = Tuple[int, ...]
+Label = Tuple[Any, ...]
+Transition = Tuple[Label, State, Tuple[str, ...]]  # how it comes about, and what is wrong with it
+
+
+class Truth(Invocations):
+    """The world of a scenario, and the checks on it."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        super().__init__(scenario)
+        self._recovered: Dict[Tuple[int, int], Tuple[str, ...]] = {}
+        self._isolated: Dict[int, bool] = {}
+        self._changed: Dict[Tuple[int, int], Tuple[str, ...]] = {}
+        self._lost: Dict[Tuple[int, int], FrozenSet[str]] = {}
+        self.network = WORLDS[scenario.world]
+        self.natural = (0, 0)  # tags and groups at the start
+        self.allowed = {n.id: {n.groups} for n in self.network.attached}
+        for event in scenario.events:
+            new = self.event(event, self.network)
+            for nic in new.attached if new else ():
+                self.allowed.setdefault(nic.id, set()).add(nic.groups)
+
+    # --- the world --------------------------------------------------------------------------------------------
+
+    def written(self, tags: int, more: FrozenMap) -> int:
+        return self.tags.number(self.tags.values[tags].updated(more))
+
+    def deleted(self, tags: int, doomed: FrozenMap) -> int:
+        there = self.tags.values[tags]
+        return self.tags.number(there.without(k for k, v in doomed.items() if there.get(k) == v))
+
+    def open(self, net: int) -> Tuple[str, ...]:
+        """The attached interfaces that are not isolated, in truth."""
+        nics = self.nets.values[net].attached
+        return tuple(n.id for n in nics if not matches_isolation(n.groups, self.spec))
+
+    def isolated(self, net: int) -> bool:
+        """Is the node, in truth?"""
+        found = self._isolated.get(net)
+        if found is None:
+            nics = self.nets.values[net].attached
+            found = self._isolated[net] = all(matches_isolation(n.groups, self.spec) for n in nics)
+        return found
+
+    def changed(self, before: int, after: int) -> Tuple[str, ...]:
+        """The interfaces that are not the same."""
+        found = self._changed.get((before, after))
+        if found is None:
+            old, new = self.nets.values[before], self.nets.values[after]
+            both = {*new.attached, *new.elsewhere} ^ {*old.attached, *old.elsewhere}
+            found = self._changed[(before, after)] = tuple(sorted({n.id for n in both}))
+        return found
+
+    def lost(self, tags: int, net: int) -> FrozenSet[str]:
+        """The interfaces whose original groups are neither set nor in the tags."""
+        found = self._lost.get((tags, net))
+        if found is None:
+            network = self.nets.values[net]
+            both = Network((*network.attached, *network.elsewhere))
+            instance = both.instance(self.tags.values[tags])
+            kept = groups_to_restore(instance, tags_of.read(instance), self.spec)
+            found = self._lost[(tags, net)] = frozenset(
+                n.id for n in both.attached if n.id in self.allowed
+                and not {n.groups, kept.get(n.id)} & self.allowed[n.id]
+            )  # fmt: skip
+        return found
+
+    def alone(self, tags: int, net: int, actor: int, changes: int = 1000) -> Tuple[int, int, Optional[Exit]]:
+        """A plain invocation, nothing beside it, which is killed after so many changes; (tags, net, its end)."""
+        number = self.begin(actor)
+        for _ in range(80):
+            p = self.pendings[number]
+            action = p.action
+            key: Any = "accepted"
+            if not isinstance(action, (Read, LookUpGroups)):
+                if not changes:
+                    return tags, net, None
+                changes -= 1
+            if isinstance(action, Read):
+                key = (tags, net)
+            elif isinstance(action, WriteTags):
+                tags = self.written(tags, action.tags)
+            elif isinstance(action, DeleteTags):
+                tags = self.deleted(tags, action.tags)
+            elif isinstance(action, SetGroups):
+                network, results = self.nets.values[net], []
+                changes += 1
+                for i, g in sorted(action.goals.items()):
+                    if not changes:
+                        return tags, self.nets.number(network), None
+                    changes -= 1
+                    nic = network.find(i)
+                    how = "gone" if nic is None else ec2_refusal(g, nic.vpc) or "accepted"
+                    network = network.with_groups(i, g) if how == "accepted" else network
+                    results.append((i, how))
+                net, key = self.nets.number(network), tuple(sorted(results))
+            number, end, _ = self.answer(number, key, p.flag)
+            if number < 0:
+                return tags, net, end
+        return tags, net, None
+
+    def recovered(self, tags: int, net: int) -> Tuple[str, ...]:
+        """What is wrong after a plain on, and after a plain off and on."""
+        found = self._recovered.get((tags, net))
+        if found is None:
+            found = self._recovered[(tags, net)] = tuple(self._recover(tags, net))
+        return found
+
+    def _recover(self, tags: int, net: int) -> Iterator[str]:
+        plain_off, plain_on = len(self.actors) - 2, len(self.actors) - 1
+        for both in (False, True):
+            t, n = tags, net
+            for actor in (plain_off, plain_on) if both else (plain_on,):
+                t, n, end = self.alone(t, n, actor)
+                what = self.actors[actor].action
+                if what == "on" and self.is_isolated_by_nature(t, n):
+                    continue
+                if end is None or not end.succeeded:
+                    yield f"afterwards, a plain {what} fails: {end.text if end else 'no end'}"
+                if what == "off" and not self.isolated(n):
+                    yield "afterwards, a plain off does not isolate"
+            after = "off and on" if both else "on"
+            wrong = [nic.id for nic in self.nets.values[n].attached if nic.groups not in self.allowed.get(nic.id, ())]
+            if wrong:
+                yield f"afterwards, a plain {after} does not restore {', '.join(SHORT[i] for i in wrong)}"
+            if self.tags.values[t]:
+                yield f"afterwards, a plain {after} leaves tags"
+
+    def is_isolated_by_nature(self, tags: int, net: int) -> bool:
+        """Is nothing to be restored, and an interface has the groups that isolate by nature? Then ``on`` fails, as it
+        cannot tell whether the backup was lost."""
+        network = self.nets.values[net]
+        found = any(matches_isolation(n.groups, self.spec) for n in network.attached) and self.spec.keep_only
+        unchanged = all(n.groups in self.allowed.get(n.id, ()) for n in network.attached)
+        return found and unchanged and not self.tags.values[tags]
+
+    def _edit(self, event: str) -> FrozenSet[str]:
+        return {
+            "edit": frozenset((APP, EDITED)),
+            "edit isolated": frozenset((ISO,)) if self.spec.keep_only else frozenset((DB, EDITED)),
+        }[event]
+
+    def event(self, event: str, network: Network) -> Optional[Network]:
+        """What an operator's deed makes of it; None if it cannot be done."""
+        there = {n.id for n in network.attached}
+        other = network.find(E1)
+        if event == "edit the other":
+            return network.with_groups(E1, frozenset((OTHER, EDITED)))
+        if event.startswith("edit"):
+            return network.with_groups(E0, self._edit(event))
+        if event == "delete" and E1 in there:
+            return network.without(E1)
+        if event == "detach" and E1 in there:
+            return network.detached(E1)
+        if event == "return" and other and E1 not in there:
+            return network.with_attached(other)
+        if event == "attach" and network.find(NEW.id) is None:
+            return network.with_attached(NEW)
+        return None
+
+    # --- checks on the truth ----------------------------------------------------------------------------------
+
+    def at_exit(self, state: List[int], actor: int, end: Exit) -> Tuple[str, ...]:
+        """What is wrong at the moment an invocation exits."""
+        ghost = state[BASE + 2 * actor + 1]
+        texts = []
+        action = self.actors[actor].action
+        named = self.named(end.logged)
+        for i in named:
+            state[BASE + 2 * actor + 1] |= NAMED << NUMBER[i]
+        if action == "off" and end.succeeded and not ghost & (LAST_STALE | DISTURBED) and not self.isolated(state[1]):
+            texts.append("off exits 0, and the node is open")
+        if action == "off" and not ghost & LAST_STALE:
+            lost = (self.lost(state[0], state[1]) & end.changed) - named
+            if lost:
+                texts.append(f"{action} exits, and the original groups of what it isolated are nowhere")
+        if action == "on" and end.succeeded and all(a.action == "on" for a in self.scenario.actors):
+            nics = self.nets.values[state[1]].attached
+            if not ghost & (EVER_STALE | DISTURBED) and any(n.groups not in self.allowed[n.id] for n in nics):
+                texts.append("on exits 0, and the original groups are not set")
+        return tuple(texts)
+
+    def named(self, logged: FrozenSet[Tuple[str, FrozenSet[str]]]) -> FrozenSet[str]:
+        """The interfaces whose original groups this log names."""
+        return frozenset(i for i, groups in logged if groups in self.allowed.get(i, ()))
+
+    def at_end(self, s: State) -> List[str]:
+        """What is wrong once every invocation has ended."""
+        fates, ghosts = s[BASE::2], s[BASE + 1 :: 2]
+        excused = all(self.loss_is_excused(s, i) for i in self.lost(s[0], s[1])) and self.lost(s[0], s[1])
+        texts = [] if excused else list(self.recovered(s[0], s[1]))
+        ons = [i for i, a in enumerate(self.scenario.actors) if a.action == "on"]
+        for i, fate in enumerate(fates):
+            if self.scenario.actors[i].action != "off" or fate != SUCCEEDED or ghosts[i] & (LAST_STALE | DISTURBED):
+                continue
+            if all(ghosts[i] & OLDER << o for o in ons) and not all(
+                self.opening_is_excused(s, i) for i in self.open(s[1])
+            ):
+                texts.append("an off has succeeded, every on began earlier, and the node is open in the end")
+        if s[5] & 15 == self.scenario.budget and not any(a.denied for a in self.scenario.actors):
+            late = {a.action for a in self.scenario.actors} == {"off", "on"}  # an on may be overtaken
+            failed = [i for i, f in enumerate(fates) if f == FAILED and not (late and i in ons)]
+            if self.is_isolated_by_nature(*self.natural) or self.is_isolated_by_nature(s[0], s[1]):
+                failed = [i for i in failed if i not in ons]
+            texts += [f"without any adversity, {self.name(i)} fails" for i in failed]
+            if len(ons) == len(fates) and (self.lost(s[0], s[1]) or self.tags.values[s[0]]):
+                texts.append("without any adversity, on does not restore")
+        return texts
+
+    # --- what no order of calls can prevent -------------------------------------------------------------------
+
+    def opening_is_excused(self, s: State, interface: str) -> bool:
+        """Is this interface open, beside an off that has succeeded, as no order of calls could have closed it?
+
+        Whoever changed it last had decided that by a read before the other's success; EC2 cannot take it back.
+        It could not close it again, as it was killed; or as each read since then failed, or showed an earlier state
+        of EC2; or no time at all was left; or EC2 refused for good to isolate this interface (which an off then gives
+        back its earlier groups, if it had set it to untrack_secg).
+        """
+        bit = NUMBER[interface]
+        for actor, (fate, ghost) in enumerate(zip(s[BASE::2], s[BASE + 1 :: 2])):
+            if ghost & CHANGED << bit:
+                if fate == DEAD:
+                    return True
+                if fate == FAILED:
+                    return bool(ghost & (UNREADABLE | NO_TIME_LEFT | LAST_STALE | NOT_CLOSED << bit))
+                return self.actors[actor].action == "on" and bool(ghost & (LAST_STALE | MISLED))
+        return False
+
+    def loss_is_excused(self, s: State, interface: str) -> bool:
+        """Are the original groups of this interface gone, though an invocation has named them in its log, or as no
+        order of calls could have kept them?
+
+        A deletion of the backup crossed the latest change of the interface, both decided by reads before either, and
+        neither could write the backup again. The one that changed it was killed, or its last read showed an earlier
+        state of EC2. And the change came after the deletion, perhaps after the look back; or the one that deleted
+        was killed too, or the read before the deletion, or the look back, showed an earlier state of EC2.
+        """
+        bit = NUMBER[interface]
+        fates, ghosts = s[BASE::2], s[BASE + 1 :: 2]
+        if any(ghost & NAMED << bit for ghost in ghosts):
+            return True
+        ons = [n for n in range(len(fates)) if self.actors[n].action == "on"]
+        unaware = all(fates[n] == DEAD or ghosts[n] & (LAST_STALE | MISLED) for n in ons)  # of the change
+        return bool(s[5] & CROSSED) and any(
+            ghost & CHANGED << bit and (fate == DEAD or ghost & LAST_STALE) and (unaware or ghost & BLIND << bit)
+            for fate, ghost in zip(fates, ghosts)
+        )
