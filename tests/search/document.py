@@ -130,7 +130,7 @@ def decide(plan: Plan, k: Knowledge, tick: Tick) -> Step:
 
 def explore() -> List[Decision]:
     """All decisions, each once."""
-    found = {}
+    found: Dict[Decision, None] = {}
     starts = [Scenario("keep", actors("on"), start) for start in ("open", "fenced", "fenced twice")]
     searches = [Alone(s) for s in scenarios()] + [Alone(s, power=True) for s in starts]
     for search in searches:
@@ -367,7 +367,7 @@ def _order(d: Decision) -> Tuple[int, int, str]:
 
 def transitions(action: str, decisions: List[Decision]) -> str:
     """One row for each phase and next effect, with the shortest conditions that tell it from the others."""
-    rows = []
+    rows: List[Tuple[str, ...]] = []
     for phase in Phase:
         some = [
             d for d in decisions if d.action == action and d.phase is phase and ("power", POWER) not in d.observed
@@ -450,7 +450,8 @@ def run_alone(search: Search, actor: int, tags: int, net: int) -> Iterator[Tuple
     number = search.begin(actor)
     while number >= 0:
         p = search.pendings[number]
-        action, key = p.action, "accepted"
+        action: Any = p.action
+        key: Any = "accepted"
         if isinstance(action, SetGroups):
             results = []
             for i, groups in sorted(action.goals.items()):
@@ -469,6 +470,7 @@ def run_alone(search: Search, actor: int, tags: int, net: int) -> Iterator[Tuple
             tags = search.tags.number(search.tags.values[tags].without(action.tags))
         yield action, in_words(action), tags, net
         number, end, _ = search.answer(number, key, p.flag)
+    assert end is not None
     yield end, "exit 0" if end.succeeded else "exit 1", tags, net
 
 
@@ -719,7 +721,8 @@ def with_parts(page: str, parts: Mapping[str, str]) -> str:
     for name, text in parts.items():
         pattern = re.compile(MARK.format(re.escape(name)), re.DOTALL)
         assert len(pattern.findall(page)) == 1, f"the page has no place for: {name}"
-        page = pattern.sub(lambda m, text=text: f"{m.group(1)}{text}\n{m.group(2)}", page)
+        before, after = pattern.findall(page)[0][:2]
+        page = page.replace(pattern.search(page)[0], f"{before}{text}\n{after}")  # type: ignore[index]
     return page
 
 

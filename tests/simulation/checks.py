@@ -35,7 +35,7 @@ from aws_vpc_net.core.protocol import (
 from aws_vpc_net.core.tag_slots import TAG_LIMIT
 
 from .cloud import FULL, NO_INTERFACE, Node, is_full, refusal, shown
-from .process import EPOCH, FAILED, KILLED, SUCCEEDED, Process
+from .process import DEADLINE, EPOCH, FAILED, KILLED, SUCCEEDED, Process
 
 # --- at an exit ---------------------------------------------------------------------------------------------------
 
@@ -43,7 +43,7 @@ from .process import EPOCH, FAILED, KILLED, SUCCEEDED, Process
 def at_exit(simulation: Any, process: Process) -> Iterator[str]:
     """What is wrong at the moment a process exits by itself."""
     spec, node, facts = process.plan.spec, process.node, process.facts
-    if simulation.now > process.began + process.plan.deadline_seconds + 2:
+    if simulation.now > process.began + DEADLINE + 2:
         yield f"{process.action} ends after its deadline"
     if process.action == "off" and process.fate == SUCCEEDED and not node.is_isolated(spec):
         if facts.groups_stale:
