@@ -9,6 +9,15 @@ isolated half way reads as ON, so that the next ``off`` completes it or the next
 change whose reply is lost, EC2 is read and the change is made again (``_retry``); what another ``off`` writes
 meanwhile shows in that read as a tag that this run neither read first nor wrote, and makes it write its own backup
 once more (``_backup_again``).
+
+What ``observe`` makes of the results, as far as it matters here. All interfaces of a round are set at once, one
+attempt each. A change without a reply is unknown: neither accepted nor refused. So it is made again however the
+interface reads, and nothing is rolled back while any outcome is unknown; an accepted attempt settles that, a refused
+one does not. A write leaves phase and latest read as they are, and marks ``rewritten`` until the next read. Writing
+again beside another fencer is ``answered`` until groups are changed once more, and what it wrote is known from then
+on. If it cannot be written, that is a warning, which names the original groups (a known limitation: the other may
+roll back). ``opened``: by this run, to ``untrack_secg`` or back beside another fencer; whatever ends the run closes
+that first (``end``), in the time between ``ends`` and ``reserve_ends``.
 """
 
 from __future__ import annotations
