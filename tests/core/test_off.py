@@ -16,6 +16,7 @@ from core.transcript import (
     eni,
     off_of,
     on_of,
+    parsed,
     play,
     shown,
 )
@@ -128,6 +129,15 @@ def test_off_sets_an_interface_again_whose_reply_was_lost_though_it_reads_isolat
         success
         """,
     )
+
+
+def test_off_backs_up_what_its_first_read_showed_open():
+    """Another off isolates it while this one doubts its reads, and an on has deleted that one's backup."""
+    world = World("e0:i e1:as")
+    run = off_of(world)
+    play(run, "read\npause read")
+    world.change(parsed("e1:i"))
+    play(run, 7 * "pause read\n" + "write e0:i e1:as")
 
 
 def test_off_does_not_roll_back_again_what_it_cannot_isolate():

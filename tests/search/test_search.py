@@ -80,7 +80,7 @@ def test_a_transcript_can_be_replayed():
         violation = next(iter(search.violations.values()))
         steps = search.steps(violation)
         assert violation.text in replay(defect.scenario, steps)
-    with pytest.raises(LookupError, match="on: "):
+    with pytest.raises(LookupError, match=r"B\(on\): sets E0: not among .*B\(on\): tags"):
         replay(defect.scenario, steps)
 
 

@@ -48,6 +48,7 @@ from .isolation import (
     is_untracking,
     isolated_without_backup,
     matches_isolation,
+    set_by_fencer,
 )
 from .model import NONE, FrozenMap, Groups, Instance, IsolationSpec
 from .protocol import (
@@ -160,6 +161,10 @@ def _choose_groups(plan: Plan, k: Knowledge, target: Instance, tick: Tick) -> St
     if several and spec.keep_only and not k.groups.looked_up:
         return Step(LookUpGroups(spec.secg), replace(k, phase=Phase.LOOK_UP), tick.share(1 / 4))
     originals = backup_groups(target, tags.read(target), spec)
+    # Another fencer may have isolated it since the first read, and an ``on`` have deleted that backup.
+    before = k.first.groups if k.first else {}
+    seen = {i: before[i] for i, g in originals.items() if set_by_fencer(g, spec) and i in before}
+    originals.update({i: g for i, g in seen.items() if not set_by_fencer(g, spec)})
     goals = {i.id: k.groups.of(spec, i, originals[i.id]) for i in target.interfaces}
     for interface in target.interfaces:
         if not goals[interface.id] and spec.keep_only:
