@@ -21,6 +21,7 @@ from core.transcript import (
     shown,
 )
 
+from aws_vpc_net import messages
 from aws_vpc_net.core.model import IsolationSpec
 
 ORIGINALS = f"{eni('e0')} had sg-11111111111111111, sg-22222222222222222; {eni('e1')} had sg-11111111111111111, sg-33"
@@ -499,6 +500,24 @@ def test_off_writes_a_missing_backup_anew_beside_another():
         other=other,
     )
     assert int(world.tags["lastfence"]) > other.knowledge.backup.latest.time
+
+
+def test_off_that_succeeds_without_a_backup_in_reads_names_the_groups_last():
+    """It was refused to write it again."""
+    run = off_of(World())
+    play(
+        run,
+        f"""{BACKUP}
+        isolate e0:i e1:i
+        read                | stale groups
+        write e0:ad e1:as
+        pause read          | stale groups, no tags
+        write e0:ad e1:as   | refused
+        pause read          | no tags
+        success
+        """,
+    )
+    assert run.log[-1] == messages.originals(run.plan.id, run.knowledge.backup.originals)
 
 
 def test_off_without_room_for_the_backup_changes_nothing():

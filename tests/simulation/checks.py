@@ -157,7 +157,8 @@ def loss_excuse(node: Node, interface: str) -> str:
     They are named in a log. Or a deletion of the backup crossed the latest change of the interface, both decided by
     reads before either, and neither could write the backup again: the one that changed it was killed, or its last
     read was stale; and the change came after the deletion, perhaps after the look back, or each that deleted was
-    killed too, or its read before the deletion, or its look back, was stale.
+    killed too, or its read before the deletion, or its look back, was stale. Or the change came after the deletion,
+    by a request without a reply that arrived after its sender had failed.
     """
     if interface in node.named:
         return "they are named in a log"
@@ -166,6 +167,8 @@ def loss_excuse(node: Node, interface: str) -> str:
     if node.crossed:
         for p in node.episode:
             helpless = p.fate == KILLED or p.facts.last_stale
+            if interface in p.facts.late and p.fate == FAILED and interface in p.facts.blind:
+                return "a deletion crossed a change that arrived after its sender had failed"
             if interface in p.facts.changed and helpless and (unaware or interface in p.facts.blind):
                 return "a deletion crossed a change"
     return ""

@@ -57,6 +57,7 @@ class Facts:
         misled: deleted tags behind a stale read.
         unreadable: the latest read failed.
         changed: interfaces that it changed last; ``blind``: after a deletion that its latest read did not show.
+        late: changed by a request without a reply, which arrived after it had ended by itself.
         not_closed: EC2 refused for good to isolate it.
         older: each ``on`` that had begun when this ``off`` wrote its backup.
         alone: nobody else acted on this node in its time.
@@ -76,6 +77,7 @@ class Facts:
     no_time_left: bool = False
     changed: Set[str] = field(default_factory=set)
     blind: Set[str] = field(default_factory=set)
+    late: Set[str] = field(default_factory=set)
     not_closed: Set[str] = field(default_factory=set)
     older: Set[str] = field(default_factory=set)
     alone: bool = True

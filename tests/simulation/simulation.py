@@ -320,9 +320,12 @@ class Simulation:
         for other in node.episode:
             other.facts.changed -= changed
             other.facts.blind -= changed
+            other.facts.late -= changed
         if actor:
             actor.facts.not_closed -= changed
             actor.facts.changed |= changed
+            if actor.fate in (SUCCEEDED, FAILED):
+                actor.facts.late |= changed
             if actor.facts.tags_gone:
                 actor.facts.blind |= changed
 

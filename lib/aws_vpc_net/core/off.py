@@ -34,6 +34,7 @@ from .isolating import (
     give_up_closing,
     is_shared,
     next_change,
+    originals_in_doubt,
     reads_isolated,
     rollback_groups,
     start_round,
@@ -330,7 +331,7 @@ def _verify(plan: Plan, k: Knowledge, tick: Tick) -> Step:
 
 def _proven(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     if k.reads.in_time:
-        return Step(Succeed(), k)
+        return Step(Succeed(), k, notes=originals_in_doubt(plan, k))
     until = min(k.due, tick.now + LATE_SECONDS) if k.late(tick.now) else k.due
     return Step(Settle(until), replace(k, phase=Phase.SETTLE), tick.ends)
 
