@@ -520,6 +520,25 @@ def test_off_that_succeeds_without_a_backup_in_reads_names_the_groups_last():
     assert run.log[-1] == messages.originals(run.plan.id, run.knowledge.backup.originals)
 
 
+def test_off_adopts_with_the_groups_of_a_backup_that_only_the_first_read_showed():
+    """The interface was isolated by another fencer before this run saw it."""
+    world = World()
+    play(off_of(world, nonce=0x7654321), "read\nwrite e0:ad e1:as")
+    play(
+        off_of(world),
+        """
+        read                | without e1
+        write e0:ad
+        read                | without e1
+        isolate e0:i
+        * groups e1:i
+        read                | no tags
+        write e0:ad
+        write e0:ad e1:as
+        """,
+    )
+
+
 def test_off_without_room_for_the_backup_changes_nothing():
     play(
         off_of(World(tags={f"user{n}": "" for n in range(48)})), "read\nfail: tag: i-0000000000000000a has room for 2"

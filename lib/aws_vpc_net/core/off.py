@@ -447,7 +447,8 @@ def _adopt(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Optional[S
     if not new:
         return None
     note = Note(WARNING, messages.appeared(plan.id, (i.id for i in new)))
-    groups = backup_groups(latest, tags.read(latest), plan.spec)
+    seen = replace(latest, tags={**(k.first.tags if k.first else {}), **latest.tags})  # this read may lack tags
+    groups = backup_groups(seen, tags.read(seen), plan.spec)
     originals = {i.id: groups[i.id] for i in new}
     current = k.backup.latest
     progress = {
