@@ -182,7 +182,7 @@ DEFECTS: Mapping[str, Defect] = {
     ),
     # keys and times
     "keys are not apart where a read may lack interfaces": _of(
-        tag_slots.make_backup, "if fenced or instance.may_lack_interfaces else 0", "if fenced else 0",
+        tag_slots.make_backup, "if fenced or instance.lacks_primary else 0", "if fenced else 0",
         _one("keep", "off,off", "open", LACKING),
     ),
     # what counts

@@ -91,11 +91,9 @@ class Instance:
         return self.state == "terminated"
 
     @property
-    def may_lack_interfaces(self) -> bool:
-        """Is there a gap between the positions? One was detached, or this read is behind and does not show it."""
-        cards = {i.position[0] for i in self.interfaces}
-        devices = [i.position[1] for i in self.interfaces if i.position[0] == 0]
-        return bool(cards) and (max(cards) >= len(cards) or max(devices, default=0) >= max(1, len(devices)))
+    def lacks_primary(self) -> bool:
+        """Is the primary interface, which cannot be detached, not shown? Then the read is behind, and ranks shift."""
+        return bool(self.interfaces) and all(i.position != (0, 0) for i in self.interfaces)
 
     @property
     def groups(self) -> Dict[str, Groups]:

@@ -33,7 +33,7 @@ def make_backup(
     """The backup of these groups; ``nonce``: random bits; ``numbers``: those of interfaces that the read lacks.
 
     Where an interface has groups that a fencer sets, another fencer may be in progress, and one of us may have read
-    old tags and come to the same time; where the read may lack interfaces, ranks differ from those of another's read.
+    old tags and come to the same time; where the read lacks the primary interface, ranks differ from another's.
     Then the key's number is the rank plus a random multiple of the count, so that neither overwrites the other.
     Readers do not look at it.
 
@@ -47,7 +47,7 @@ def make_backup(
     count = max(numbers.values(), default=1)
     tags = {LASTFENCE: str(time)}
     fenced = any(set_by_fencer(i.groups, spec) for i in instance.interfaces)
-    key_offset = count * (1 + nonce % 9999) if fenced or instance.may_lack_interfaces else 0
+    key_offset = count * (1 + nonce % 9999) if fenced or instance.lacks_primary else 0
     for interface, groups in sorted(originals.items(), key=lambda item: (numbers[item[0]], item[0])):
         number = numbers[interface] + key_offset
         values = backup.encode(interface, groups, time, nonce >> 8 * numbers[interface])
