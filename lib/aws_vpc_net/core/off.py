@@ -51,7 +51,7 @@ from .isolation import (
     matches_isolation,
     set_by_fencer,
 )
-from .model import NONE, FrozenMap, Groups, Instance, IsolationSpec
+from .model import NONE, FrozenMap, Groups, Instance, Interface, IsolationSpec
 from .protocol import (
     INFO,
     READ_ONCE_MORE_SECONDS,
@@ -451,18 +451,8 @@ def _adopt(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Optional[S
     groups = backup_groups(seen, tags.read(seen), plan.spec)
     originals = {i.id: groups[i.id] for i in new}
     current = k.backup.latest
-    progress = {
-        i.id: Progress(
-            goal=k.groups.of(plan.spec, i, originals[i.id]),
-            open_groups=i.groups,
-            untracking=Untracking(
-                needed=plan.spec.untrack is not None
-                and current is not None
-                and not matches_isolation(i.groups, plan.spec)
-            ),
-        )
-        for i in new
-    }
+    untrack = plan.spec.untrack is not None and current is not None
+    progress = {i.id: _adopted(plan, k, i, originals[i.id], untrack) for i in new}
     for i in new:
         if i.managed or i.unfiltered or not i.groups or not progress[i.id].goal:
             step = end(plan, k, tick, Fail.of(messages.cannot_take_in(plan.id, i.id)))
@@ -482,6 +472,13 @@ def _adopt(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Optional[S
         return replace(step, notes=(note, *step.notes))
     both = tags.Backup(current.time, current.tags.updated(added.chunks), current.originals.updated(originals))
     return Step(WriteTags(plan.id, FrozenMap(added.chunks), both), k, tick.ends, notes=(note,))
+
+
+def _adopted(plan: Plan, k: Knowledge, new: Interface, originals: Groups, untrack: bool) -> Progress:
+    """What is known of an interface that appeared meanwhile."""
+    needed = untrack and not matches_isolation(new.groups, plan.spec)
+    goal = k.groups.of(plan.spec, new, originals)
+    return Progress(goal=goal, open_groups=new.groups, untracking=Untracking(needed=needed))
 
 
 def _is_proven(plan: Plan, k: Knowledge, latest: Instance) -> bool:
