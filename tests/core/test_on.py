@@ -3,7 +3,9 @@
 import pytest
 from core.transcript import KEEP, KEEP_UNTRACK, REMOVE, REMOVE_UNTRACK, Run, World, groups, off_of, on_of, play, shown
 
+from aws_vpc_net.core.isolating import close_after_interrupt, end
 from aws_vpc_net.core.model import FrozenMap, IsolationSpec
+from aws_vpc_net.core.protocol import Change, Fail, Knowledge, Phase, Plan, Progress, SetGroups, Tick
 
 ORIGINALS = "eni-00000000000000000 had sg-11111111111111111, sg-22222222222222222"
 OFF = "read\nwrite e0:ad e1:as\nread"
@@ -433,3 +435,14 @@ def test_on_starts_a_stopped_instance_after_the_restore():
     run = on_of(fenced(), power=True)
     run.world.state = "stopped"
     play(run, f"{RESTORED}\nread\ndelete\nread\nstart\npause read\nsuccess")
+
+
+def test_on_that_is_interrupted_ends_without_setting_groups_that_it_does_not_know():
+    """Its restore may still arrive, which nothing waits for: an empty set of groups is none that isolates."""
+    groups = frozenset(("sg-" + "a" * 17,))
+    plan = Plan("i-" + "0" * 17, IsolationSpec(("sg-" + "c" * 17,), keep_only=True), restoring=True)
+    progress = FrozenMap({"eni-" + "0" * 17: Progress(open_groups=groups)})
+    tick = Tick(0.0, 40.0, 45.0, 1_700_000_000, 0)
+    effect = SetGroups(Change.RESTORE, FrozenMap(dict.fromkeys(progress, groups)))
+    known = close_after_interrupt(plan, Knowledge(phase=Phase.VERIFY, interfaces=progress), effect, tick)
+    assert isinstance(end(plan, known, tick).action, Fail)

@@ -174,7 +174,8 @@ def end(plan: Plan, k: Knowledge, tick: Tick, ending: Optional[Fail] = None) -> 
     step = next_change(plan, k, tick)
     if step is not None and not tick.reserve_expired:
         return step
-    late = sorted(k.late(tick.now))
+    # An interrupted "on" does not know what isolates: nothing of its is set again, nor waited for.
+    late = sorted(i for i in k.late(tick.now) if k.interfaces[i].goal)
     if late and not tick.reserve_expired:  # once more, when nothing can arrive any more
         ways = {i: replace(k.interfaces[i].untracking, opened=True, tried=True, late_until=0.0) for i in late}
         progress = {i: replace(k.interfaces[i], untracking=way) for i, way in ways.items()}
