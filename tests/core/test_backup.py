@@ -69,8 +69,8 @@ HOSTILE = [
     ),
     *("\ud800", '"\\ud800"', '{"n":[],"t":5}', '{"n":{},"t":{}}'),
     '{"n":{"i":"eni-00000000","s":["00000000"],"c":[]},"t":5}',
-    *(value(time, ONE) for time in ("1e9", -5, True, 10**30, 5.5, float("inf"), None)),
-    *(value(5, names) for names in ("00000000", [None], ["sg-"], ["sg-xyz45678"], [ONE], [])),
+    *(value(time, ONE) for time in ("1e9", -5, 0, True, [5], 10**11, 10**30, 5.5, float("inf"), None)),
+    *(value(5, names) for names in ("00000000", 5, {"00000000": 1}, [None], ["sg-"], ["sg-xyz45678"], [ONE], [])),
     *(value(5, ONE, index, count) for index, count in ((1, 1), (0, 0), (-1, 1), (0, 10**9), (None, 1))),
     *(value(5, ONE, eni=eni) for eni in ("eni-", 7, "eni-00000000\n")),
 ]

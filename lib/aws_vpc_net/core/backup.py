@@ -65,8 +65,6 @@ class Backup:
 
 def _number(value: object) -> Optional[int]:
     """A whole number from JSON, as number or text; None if it is not one."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        return None
     text = value.strip() if isinstance(value, str) else repr(value)
     return int(text.split(".")[0]) if _NUMBER.fullmatch(text) else None
 
@@ -76,18 +74,19 @@ def _time(value: object) -> Optional[int]:
     return number if number is not None and 0 < number < MAX_TIMESTAMP else None
 
 
-def _load(value: str) -> object:
+def _load(value: str) -> Dict[str, object]:
     try:
-        return json.loads(value) if len(value) <= 1024 else None
+        data = json.loads(value)
     except (ValueError, RecursionError):
-        return None
+        return {}
+    return data if isinstance(data, dict) else {}
 
 
 def decode(key: str, value: str) -> Optional[Chunk]:
     """A backup tag, or None where it cannot be one."""
     data = _load(value)
-    body = data.get("n") if isinstance(data, dict) else None
-    if not isinstance(data, dict) or not isinstance(body, dict):
+    body = data.get("n")
+    if not isinstance(body, dict):
         return None
     interface, names, part = body.get("i"), body.get("s"), body.get("c")
     if not isinstance(interface, str) or not _INTERFACE.fullmatch(interface):
@@ -110,7 +109,7 @@ def _complete(chunks: Iterable[Chunk]) -> Optional[Groups]:
     for chunk in chunks:
         if by_index.setdefault(chunk.index, chunk).groups != chunk.groups:
             return None
-    if not by_index or len(by_index) != next(iter(by_index.values())).count:
+    if len(by_index) != next(iter(by_index.values())).count:
         return None
     return frozenset().union(*(c.groups for c in by_index.values())) or None
 
