@@ -34,7 +34,12 @@ BUILD = TOP / "build" / "mutation"
 VERDICTS = BUILD / "verdicts.jsonl"
 COPIED = ("agents", "lib", "tests", "doc", "README.md", "LICENSE", ".pytest.ini", ".mypy.ini", ".ruff.toml")
 # Of the core: in this order, each by itself, as far as they exist; those first that notice most in the least time.
-CORE_TESTS = ("core/test_off.py core/test_on.py core/test_isolation.py", "core", "search")
+CORE_TESTS = (
+    "core/test_off.py core/test_on.py core/test_isolation.py",
+    "core/test_invariants.py core/test_tag_slots.py core/test_sg_rules.py",
+    "core/test_backup.py",
+    "search",
+)
 FALLBACK = ("unit", "agent", "matrix")  # of the others, after the tests that should notice
 LIMIT = 900  # seconds for one mutant
 PAGE = TOP / "doc" / "mutation.md"
@@ -68,6 +73,7 @@ class Tree:
         hypothesis = {"HYPOTHESIS_STORAGE_DIRECTORY": str(self.top / "hypothesis"), "PYTHONDONTWRITEBYTECODE": "1"}
         self.env = {**os.environ, "AGENT": str(self.agent), **hypothesis}
         self.env.pop("PYTHONPATH", None)
+        self._server: Optional[subprocess.Popen[str]] = None
 
     def holds(self, mutant: Optional[Mutant]) -> None:
         """Put the product's sources here, one of them broken, and make the agent of them."""
@@ -99,27 +105,37 @@ class Tree:
     def fails(self, tests: Sequence[str], limit: float, jobs: int = 0) -> Optional[str]:
         """The first of these tests that fails, or does not end; None if none does."""
         paths = [f"tests/{test}" for test in tests]
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-o", "timeout=60", "-n", str(jobs)]
-        try:
-            done = subprocess.run(
-                [*command, *paths],
-                cwd=self.top,
-                env=self.env,
-                capture_output=True,
-                text=True,
-                timeout=limit,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return "the limit of time"
-        if done.returncode == 0:
+        output = self.top / "output"
+        arguments = ["-x", "-q", "--tb=no", "-o", "timeout=60", "-n", str(jobs), *paths]
+        job = {"folder": str(self.top), "arguments": arguments, "output": str(output), "limit": limit}
+        code = self._ask(job)
+        if code == 0:
             return None
-        failed = re.search(r"^(?:FAILED|ERROR) tests/(\S+)", done.stdout, re.MULTILINE)
-        if failed is None and "Timeout" not in done.stdout + done.stderr:
-            raise RuntimeError(
-                f"{paths}: pytest ended with {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
-            )
+        if code == -1:
+            return "the limit of time"
+        text = output.read_text(encoding="utf-8", errors="replace")
+        failed = re.search(r"^(?:FAILED|ERROR) tests/(\S+)", text, re.MULTILINE)
+        if failed is None and "Timeout" not in text:
+            raise RuntimeError(f"{paths}: pytest ended with {code}\n{text[-4000:]}")
         return failed[1] if failed else "the limit of time of a test"
+
+    def _ask(self, job: Dict[str, object]) -> int:
+        """The exit code of pytest in a fork of a process that has loaded it; -1: it did not end in time."""
+        if self._server is None:
+            command = [sys.executable, str(Path(__file__).with_name("quick.py"))]
+            self._server = subprocess.Popen(
+                command, cwd=self.top, env=self.env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            )
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        self._server.stdin.write(json.dumps(job) + "\n")
+        self._server.stdin.flush()
+        return int(self._server.stdout.readline())
+
+    def close(self) -> None:
+        """End the process that pytest is forked from."""
+        if self._server is not None:
+            self._server.communicate(timeout=10)
 
 
 # --- judging ---------------------------------------------------------------------------------------------------
@@ -200,7 +216,10 @@ def judge_all(mutants: Sequence[Mutant], tests: Sequence[str], jobs: int, fallba
         return verdict
 
     with ThreadPoolExecutor(jobs) as pool:
-        return list(pool.map(one, mutants))
+        verdicts = list(pool.map(one, mutants))
+    while not trees.empty():
+        trees.get().close()
+    return verdicts
 
 
 def unbroken(mutants: Sequence[Mutant], tests: Sequence[str], jobs: int) -> Optional[str]:
@@ -211,7 +230,9 @@ def unbroken(mutants: Sequence[Mutant], tests: Sequence[str], jobs: int) -> Opti
     )
     tree = Tree(0, with_agent=any(m.tests for m in mutants))
     tree.holds(None)
-    return tree.fails(whole, 1800, jobs)
+    failed = tree.fails(whole, 1800, jobs)
+    tree.close()
+    return failed
 
 
 # --- the result ------------------------------------------------------------------------------------------------
