@@ -1,9 +1,11 @@
 """What the try makes in the account, and how all of it goes again. Everything carries a tag from its first moment."""
 
 import base64
+import socket
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -26,8 +28,17 @@ SOON = 30.0
 Say = Callable[[str], None]
 
 
+@dataclass
+class Sender:
+    """An instance in a subnet that this machine reaches, and three groups of that VPC by name."""
+
+    interface: str
+    address: Tuple[str, int]
+    groups: Dict[str, str]
+
+
 class Bed:
-    """A VPC without a way in or out, three groups, three instances."""
+    """A VPC without a way in or out, three groups, three instances; and a sender where a subnet is named for it."""
 
     def __init__(self, ec2: Any, run_id: str, say: Say) -> None:
         self.ec2 = ec2
@@ -36,6 +47,7 @@ class Bed:
         self.vpc = self.subnet = ""
         self.groups: Dict[str, str] = {}
         self.nodes: Dict[str, str] = {}
+        self.sender: Optional[Sender] = None
 
     # Making
 
@@ -55,12 +67,48 @@ class Bed:
         )
         self.subnet = subnet["Subnet"]["SubnetId"]
         for name in ("isolation", "open", "app"):
-            self.groups[name] = self._group(name)
+            self.groups[name] = self._group(name, self.vpc, CIDR)
         for name, address in NODES.items():
             self.nodes[name] = self._launch(name, address, kind, image)
         self.ec2.get_waiter("instance_running").wait(
             InstanceIds=list(self.nodes.values()), WaiterConfig={"Delay": 3, "MaxAttempts": 100}
         )
+
+    def build_sender(self, subnet: str, kind: str, image: str) -> None:
+        """An instance that sends lines to this machine, which alone may connect to it; returns when it runs."""
+        (place,) = self.ec2.describe_subnets(SubnetIds=[subnet])["Subnets"]
+        kind = self._kind(kind, place["AvailabilityZone"])
+        self.say(f"making one {kind} in {subnet}")
+        here = f"{own_address(place['CidrBlock'].partition('/')[0])}/32"
+        groups = {name: self._group(name, place["VpcId"], here) for name in ("isolation", "open", "app")}
+        reply = self._soon(
+            "run_instances",
+            ImageId=image or self._image(kind),
+            InstanceType=kind,
+            MinCount=1,
+            MaxCount=1,
+            ClientToken=f"{self.run_id}-sender",
+            NetworkInterfaces=[
+                {"DeviceIndex": 0, "SubnetId": subnet, "Groups": [groups["app"]], "DeleteOnTermination": True}
+            ],
+            UserData=user_data("sender.py", "0.0.0.0", str(PORT)),
+            MetadataOptions={"HttpTokens": "required"},
+            TagSpecifications=self._tags("instance", "network-interface", "volume", Name=f"{self.run_id}-sender"),
+        )
+        instance = reply["Instances"][0]
+        self.ec2.get_waiter("instance_running").wait(
+            InstanceIds=[instance["InstanceId"]], WaiterConfig={"Delay": 3, "MaxAttempts": 100}
+        )
+        interface = instance["NetworkInterfaces"][0]
+        self.sender = Sender(interface["NetworkInterfaceId"], (interface["PrivateIpAddress"], PORT), groups)
+
+    def set_sender_groups(self, name: str) -> int:
+        """Returns when EC2 has accepted it: how often the SDK sent it again."""
+        assert self.sender is not None
+        reply = self.ec2.modify_network_interface_attribute(
+            NetworkInterfaceId=self.sender.interface, Groups=[self.sender.groups[name]]
+        )
+        return int(reply["ResponseMetadata"].get("RetryAttempts", 0))
 
     def _soon(self, operation: str, **params: Any) -> Any:
         """Make a call on something that was just made: EC2 may not know it yet."""
@@ -88,6 +136,19 @@ class Bed:
                 return zones[0], kind
         raise SystemExit(f"no zone of this region has {wanted or ' or '.join(TYPES)}; name another --instance-type")
 
+    def _kind(self, wanted: str, zone: str) -> str:
+        """The smallest kind that this zone has."""
+        kinds = (wanted,) if wanted else TYPES
+        reply = self.ec2.describe_instance_type_offerings(
+            LocationType="availability-zone",
+            Filters=[{"Name": "location", "Values": [zone]}, {"Name": "instance-type", "Values": list(kinds)}],
+        )
+        offered = {o["InstanceType"] for o in reply["InstanceTypeOfferings"]}
+        for kind in kinds:
+            if kind in offered:
+                return kind
+        raise SystemExit(f"{zone} has no {' or '.join(kinds)}; name another --instance-type")
+
     def _image(self, kind: str) -> str:
         """The newest Amazon Linux 2023."""
         family = "arm64" if kind.partition(".")[0].endswith("g") else "x86_64"
@@ -103,12 +164,12 @@ class Bed:
             raise SystemExit(f"no image {IMAGE}{family} of Amazon's in this region; name one by --image")
         return str(found[-1]["ImageId"])
 
-    def _group(self, name: str) -> str:
+    def _group(self, name: str, vpc: str, source: str) -> str:
         reply = self._soon(
             "create_security_group",
             GroupName=f"{self.run_id}-{name}",
             Description=f"fence_aws_vpc_net acceptance: {name}",
-            VpcId=self.vpc,
+            VpcId=vpc,
             TagSpecifications=self._tags("security-group", Name=name),
         )
         group = str(reply["GroupId"])
@@ -120,7 +181,7 @@ class Bed:
             self._soon("authorize_security_group_ingress", GroupId=group, IpPermissions=[everybody, six])
             self._soon("authorize_security_group_egress", GroupId=group, IpPermissions=[six])
         else:
-            inside = {"IpProtocol": "tcp", "FromPort": PORT, "ToPort": PORT, "IpRanges": [{"CidrIp": CIDR}]}
+            inside = {"IpProtocol": "tcp", "FromPort": PORT, "ToPort": PORT, "IpRanges": [{"CidrIp": source}]}
             self._soon("authorize_security_group_ingress", GroupId=group, IpPermissions=[inside])
         return group
 
@@ -131,7 +192,7 @@ class Bed:
         for interface in interfaces:
             interface.update(SubnetId=self.subnet, Groups=[self.groups["app"]], DeleteOnTermination=True)
         other = {"node1": NODES["node2"], "node2": NODES["node1"]}.get(name)
-        program = {"UserData": user_data(address, other)} if other else {}
+        program = {"UserData": user_data("flow.py", address, other, str(PORT), str(REPORT_SECONDS))} if other else {}
         reply = self._soon(
             "run_instances",
             ImageId=image,
@@ -243,12 +304,19 @@ class Bed:
             self.say(f"{name}: {code}, once more later")
 
 
-def user_data(address: str, peer: str) -> str:
-    """Starts the flow; its reports go to the serial console. (boto3 encodes it.)"""
-    program = (Path(__file__).parent / "flow.py").read_text(encoding="utf-8")
+def own_address(there: str) -> str:
+    """The address from which this machine sends to another; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
+        link.connect((there, PORT))
+        return str(link.getsockname()[0])
+
+
+def user_data(name: str, *arguments: str) -> str:
+    """Starts a program of this directory; what it prints goes to the serial console. (boto3 encodes it.)"""
+    program = (Path(__file__).parent / name).read_text(encoding="utf-8")
     text = base64.b64encode(program.encode()).decode()
     return (
         "#!/bin/sh\n"
-        f"echo {text} | base64 -d > /root/flow.py\n"
-        f"nohup python3 /root/flow.py {address} {peer} {PORT} {REPORT_SECONDS} > /dev/console 2>&1 &\n"
+        f"echo {text} | base64 -d > /root/{name}\n"
+        f"nohup python3 /root/{name} {' '.join(arguments)} > /dev/console 2>&1 &\n"
     )

@@ -5,9 +5,15 @@ fences and unfences; measures; and removes everything that it made, also when it
 with the run's ID, so what a lost connection or a kill leaves behind goes with --clean-up RUN-ID.
 
 Whether flows survive is seen by the instances themselves: two keep TCP connections going to each other, and say on
-their serial consoles what arrives, which needs no network and no role. What it cannot show: other protocols than TCP
-over IPv4 within a subnet (so no load balancers, NAT gateways, PrivateLink), EBS, instants finer than some seconds,
-and how often rare delays of EC2 happen.
+their serial consoles what arrives, which needs no network and no role. That tells instants to some seconds only.
+
+How long EC2's network takes to follow a change of groups is measured with --subnet, which names a subnet that this
+machine reaches: run it on an instance in EC2. It makes one more instance there, whose lines this process reads while
+it changes the groups itself, so that acceptance and arrival are on one clock (receiver.py). The report says which
+settle_time follows. Whoever reaches the subnet reaches that instance while it is on the group that allows everything.
+
+What it cannot show: other protocols than TCP over IPv4 (so no load balancers, NAT gateways, PrivateLink); new
+connections that the instance begins; EBS; other hosts and hours, and how often rare delays of EC2 happen.
 """
 
 import argparse
@@ -28,15 +34,17 @@ from botocore.exceptions import BotoCoreError, ClientError
 from .bed import TAG, TYPES, Bed
 from .measure import Agent
 from .report import Report
+from .settle import DWELLS
 from .story import Story
 
 TOP = Path(__file__).resolve().parents[2]
 BUILT = TOP / "build" / "install" / "sbin" / "fence_aws_vpc_net"
+SENDER = "In {subnet}, three more security groups, and one more such instance.\n"
 PLAN = """This run, {run}, makes in {where}:
   one VPC (no internet gateway, no public address), one subnet, three security groups,
   three instances, {kind}, with a disk of 8 GiB each, one with two interfaces.
-It takes about 15 minutes and costs about 0.01 USD, less than 0.05 USD. Then it removes all of it, also when
-interrupted. All carries the tag {tag}={run}. Should anything be left: {again}"""
+{more}It takes about {minutes:.0f} minutes and costs about 0.01 USD, less than 0.05 USD. Then it removes all of it,
+also when interrupted. All carries the tag {tag}={run}. Should anything be left: {again}"""
 
 
 def say(text: str) -> None:
@@ -53,8 +61,10 @@ def options() -> argparse.Namespace:
     parser.add_argument("--instance-type", default="", help=f"default: {' or '.join(TYPES)}")
     parser.add_argument("--image", default="", help="default: the newest Amazon Linux 2023")
     parser.add_argument("--role-arn", help="a role to assume with doc/iam-policy.json, and without each part of it")
-    parser.add_argument("--rounds", type=int, default=10, help="of measuring how long reads lag")
+    parser.add_argument("--rounds", type=int, default=10, help="of measuring how long reads and network lag")
     parser.add_argument("--watch", type=float, default=5.0, help="seconds to read on in each round")
+    parser.add_argument("--subnet", help="measure in it how long the network lags; this machine must reach it")
+    parser.add_argument("--window", type=float, default=20.0, help="seconds for which the network may lag")
     parser.add_argument("--without-packets", action="store_true", help="no flows: where no real packets run")
     parser.add_argument("--clean-up", metavar="RUN-ID", help="only remove what that run made")
     parser.add_argument("--yes", action="store_true", help="do not ask")
@@ -97,7 +107,11 @@ def agree(given: argparse.Namespace, run: str, region: str) -> bool:
     """Say what will be made; ask, unless told not to."""
     again = f"{sys.argv[0]} --region {region} --clean-up {run}"
     kind = given.instance_type or f"{' or '.join(TYPES)}"
-    say(PLAN.format(run=run, where=given.endpoint_url or region, kind=kind, tag=TAG, again=again))
+    more = SENDER.format(subnet=given.subnet) if given.subnet else ""
+    seconds = given.rounds * sum(given.window + 3 + (dwell or 0) for dwell in DWELLS) if given.subnet else 0
+    where = given.endpoint_url or region
+    minutes = 15 + seconds / 60
+    say(PLAN.format(run=run, where=where, kind=kind, tag=TAG, again=again, more=more, minutes=minutes))
     if given.yes:
         return True
     sys.stderr.write("Go on? [y/N] ")
@@ -139,9 +153,10 @@ def interrupt(*_: object) -> None:
 def try_out(given: argparse.Namespace, bed: Bed, report: Report, region: str) -> None:
     """Build, then play."""
     bed.build(given.instance_type, given.image)
-    story = Story(
-        bed, agent(given, region), report, not given.without_packets, given.rounds, given.watch, assumer(given)
-    )
+    if given.subnet:
+        bed.build_sender(given.subnet, given.instance_type, given.image)
+    packets, role = not given.without_packets, assumer(given)
+    story = Story(bed, agent(given, region), report, packets, given.rounds, given.watch, given.window, role)
     story.play()
 
 

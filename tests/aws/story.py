@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from . import measure
+from . import measure, receiver, settle
 from .bed import Bed
 from .measure import Agent, Run
 from .report import Report
@@ -32,6 +32,8 @@ class Story:
     packets: bool
     rounds: int
     watch: float
+    window: float = 20.0
+    """Seconds for which packets are looked for after an isolation."""
     assume: Optional[Callable[[str], Dict[str, str]]] = None
     """A policy document -> environment with credentials that have it; None: no role was given."""
 
@@ -195,6 +197,24 @@ def propagation(story: Story) -> None:
     story.report.row(f"tags: {head}", str(tags))
 
 
+def data_plane(story: Story) -> None:
+    """How long packets arrive after an accepted change. The cases take turns, so that a slow hour meets them all."""
+    if story.bed.sender is None or not story.packets:
+        why = ONLY_REAL if story.bed.sender else "not measured: it takes --subnet, a subnet that this machine reaches"
+        story.report.row("the network behind the API", why)
+        return
+    observations: List[settle.Observation] = []
+    try:
+        for dwell in story.rounds * settle.DWELLS:
+            address, set_groups = story.bed.sender.address, story.bed.set_sender_groups
+            observations.append(receiver.observe(address, set_groups, dwell, story.window))
+            if observations[-1].new is None:
+                break  # it may not have seen the isolation yet, and the next run would begin with it
+    finally:
+        for row in settle.rows(observations):
+            story.report.row(*row)
+
+
 def questions(story: Story) -> None:
     """What the agent builds on, asked of EC2 itself."""
     ec2, plug = story.bed.ec2, story.bed.nodes["node3"]
@@ -281,6 +301,7 @@ STEPS: Tuple[Tuple[str, Callable[[Story], None]], ...] = (
     ("off and on, with untrack_secg", untracked),
     ("off with a stop, on with a start", power),
     ("How long reads lag", propagation),
+    ("How long the network lags", data_plane),
     ("What the agent builds on", questions),
     ("Permissions", permissions),
 )

@@ -13,11 +13,13 @@ from xml.etree import ElementTree
 import hcl2
 import pytest
 import yaml
+from aws import settle as settle_report
 from unit.pages import DOC, OPERATORS, PAGES, TOP, Block, blocks, introduction, operators_blocks, path, text
 from unit.test_imports import LAYERS, MODULES, imports
 from unit.test_messages import CATALOGUE, said
 
 from aws_vpc_net.core import invariants
+from aws_vpc_net.ec2 import RESERVE_SECONDS
 from aws_vpc_net.errors import FenceError
 from aws_vpc_net.options import LONGDESC, OPTIONS
 
@@ -292,12 +294,35 @@ def test_json_and_yaml_are_such():
 
 def test_timeouts_are_worked_out_right():
     chapter = text(DOC / "guide.md").split("\n## 4. Timeouts\n")[1].split("\n## ")[0]
-    lines = [[int(n) for n in re.findall(r"\d+", line)] for line in re.findall(r"^\| \d.*", chapter, re.MULTILINE)]
-    assert len(lines) == 3
-    for deadline, ends, again, choose in lines:
+    lines = rows_below(f"\n{chapter}", "`deadline`")
+    assert [line[:2] for line in lines[:1]] == [[settle_report.DEADLINE, SETTLE_SECONDS]]
+    for deadline, settle, calls, calls_untracked, ends, again, choose in lines:
+        reserve = min(RESERVE_SECONDS, deadline / 5)
+        assert [calls, calls_untracked] == [deadline - reserve - settle, deadline - reserve - 2 * settle]
         assert ends == deadline + 2
         assert again - 1 < ends / 0.7 <= again
         assert choose >= 2 * (deadline + 2) + 12
+        assert deadline >= 35 + 2 * settle
+    assert "35 + 2 × `settle_time`" in chapter
+    assert settle_report.RESERVE_SECONDS + settle_report.CALL_SECONDS == 35
+    assert settle_report.RESERVE_SECONDS == RESERVE_SECONDS
+
+
+def test_the_worst_case_of_the_default_deadline_adds_up():
+    chapter = text(DOC / "guide.md").split("\n## 4. Timeouts\n")[1].split("\n## ")[0]
+    seconds = [row[0] for row in rows_below(chapter, "seconds | for")]
+    assert seconds == [settle_report.CALL_SECONDS, SETTLE_SECONDS, SETTLE_SECONDS, RESERVE_SECONDS, 2]
+    assert sum(seconds) == settle_report.DEADLINE + 2
+    slowest = float(re.search(r"slowest ([\d.]+)", text(DOC / "performance.md"))[1])
+    stated = int(re.search(r"took (\d+) s for that", chapter)[1])
+    assert stated - 1 < slowest <= stated < settle_report.CALL_SECONDS
+    page = text(DOC / "performance.md")
+    for untracks in (0, 1):
+        seconds_left = settle_report.DEADLINE - RESERVE_SECONDS - (1 + untracks) * SETTLE_SECONDS
+        most = int((50 + 2.5 * seconds_left) / (1 + untracks))
+        assert re.search(rf"{seconds_left:.0f} s for\s[^:]*:? ?(so at most )?{most} interfaces", page), most
+    backup = int(re.search(r"readable after (\d+) s", chapter)[1])
+    assert backup == (settle_report.DEADLINE - RESERVE_SECONDS) / 2
 
 
 def rows_below(page: str, head: str) -> List[List[int]]:
@@ -339,9 +364,10 @@ def test_delays_of_two_nodes_never_meet():
     assert f"pcmk_off_timeout={120 + priority} pcmk_reboot_timeout={120 + priority}" in page
 
 
-def test_the_settle_time_of_the_guide_is_the_default():
-    found = [p for p in ElementTree.parse(METADATA).iter("parameter") if p.get("name") == "settle_time"]
-    assert [p.find("content").get("default") for p in found] in ([], [str(SETTLE_SECONDS)])
+def test_the_times_of_the_guide_are_the_defaults():
+    defaults = {o.name: o.more.get("default") for o in OPTIONS}
+    assert defaults["settle_time"] == str(SETTLE_SECONDS) == str(settle_report.DEFAULT)
+    assert defaults["deadline"] == str(settle_report.DEADLINE)
 
 
 # --- messages --------------------------------------------------------------------------------------------------
