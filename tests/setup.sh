@@ -81,9 +81,9 @@ need_packages() {
 
 ### What the test cluster needs, with daemons that must not start here
 
-_debian_cluster="corosync pacemaker pacemaker-cli-utils pcs resource-agents nftables iproute2 conntrack util-linux"
+_debian_cluster="corosync pacemaker pacemaker-cli-utils pcs crmsh resource-agents nftables iproute2 conntrack util-linux"
 _fedora_cluster="corosync pacemaker pacemaker-cli pcs resource-agents nftables iproute conntrack-tools util-linux"
-_suse_cluster="corosync pacemaker pacemaker-cli pcs resource-agents nftables iproute2 conntrack-tools util-linux"
+_suse_cluster="corosync pacemaker pacemaker-cli pcs crmsh resource-agents nftables iproute2 conntrack-tools util-linux"
 _policy=/usr/sbin/policy-rc.d
 
 # Those that run in this machine's own network; the ones of test clusters are in others.
