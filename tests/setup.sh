@@ -2,6 +2,7 @@
 #
 #   need_packages         installs what is missing of the distribution's packages; needs root only then
 #   need_cluster_packages the same for the test cluster (tests/cluster); without root it only says what is missing
+#   make_promtool         build/promtool: what checks alert rules, without the daemon of its package
 #   make_venv             build/venv: what the tests run on (tests/requirements.txt)
 #   make_boto3 oldest     build/boto3-oldest: the oldest boto3 that the agent supports
 #   make_boto3 newest     build/boto3-newest: the newest there is
@@ -80,9 +81,9 @@ need_packages() {
 
 ### What the test cluster needs, with daemons that must not start here
 
-_debian_cluster="corosync pacemaker pacemaker-cli-utils pcs resource-agents nftables iproute2 conntrack util-linux"
+_debian_cluster="corosync pacemaker pacemaker-cli-utils pcs crmsh resource-agents nftables iproute2 conntrack util-linux"
 _fedora_cluster="corosync pacemaker pacemaker-cli pcs resource-agents nftables iproute conntrack-tools util-linux"
-_suse_cluster="corosync pacemaker pacemaker-cli pcs resource-agents nftables iproute2 conntrack-tools util-linux"
+_suse_cluster="corosync pacemaker pacemaker-cli pcs crmsh resource-agents nftables iproute2 conntrack-tools util-linux"
 _policy=/usr/sbin/policy-rc.d
 
 # Those that run in this machine's own network; the ones of test clusters are in others.
@@ -142,6 +143,43 @@ need_cluster_packages() {
         return 0
     fi
     _install_cluster
+}
+
+### promtool, for tests/alerts
+
+# The package is unpacked, not installed: it would start a daemon. If the machine has no list of packages, one is made
+# in build/, which needs no root.
+_fetch_promtool() {
+    local lists=$build/promtool/lists
+    local own=(-o "Dir::State::Lists=$lists" -o "Dir::Cache=$build/promtool/cache" -o APT::Sandbox::User="$(id -un)")
+    cd "$build/promtool"
+    apt-get -qq -o APT::Sandbox::User="$(id -un)" download prometheus || {
+        mkdir -p "$lists/partial" "$build/promtool/cache/archives/partial"
+        apt-get -qq "${own[@]}" update && apt-get -qq "${own[@]}" download prometheus
+    } || return
+    dpkg --fsys-tarfile prometheus_*.deb | tar -xO ./usr/bin/promtool >promtool || return
+    chmod 755 promtool
+    rm -rf prometheus_*.deb lists cache
+}
+
+# Debian's prometheus package has it; elsewhere the one on PATH is used, and without one the tests of alerts are skipped.
+make_promtool() {
+    local folder=$build/promtool key found
+    if command -v apt-get >/dev/null; then
+        key="prometheus $(dpkg --print-architecture)"
+        _fresh "$folder" "$key" && return
+        mkdir -p "$folder" "$build/log"
+        (_fetch_promtool) >"$build/log/promtool-fetch" 2>&1 || {
+            tail -n 20 "$build/log/promtool-fetch" >&2
+            die "could not fetch promtool from the package prometheus"
+        }
+        _complete "$folder" "$key"
+    elif found=$(command -v promtool); then
+        mkdir -p "$folder"
+        ln -sf "$found" "$folder/promtool"
+    else
+        echo "no promtool here, so the tests of alert rules are left out"
+    fi
 }
 
 ### What comes from PyPI

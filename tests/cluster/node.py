@@ -25,6 +25,7 @@ FOLDERS = (
     "var/lib/pcsd",
     "var/log/pacemaker",
     "var/log/corosync",
+    "var/log/crmsh",
     "etc/corosync",
     "usr/sbin",
     "usr/share/fence",

@@ -1,0 +1,94 @@
+"""What crmsh makes of the agent: the counterpart of pcs on SUSE's distributions, and on Debian."""
+
+import re
+import shutil
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from .bed import DEVICE
+from .shell import wait
+from .test_pcs import GROUP, SAMPLES, UNWANTED, parameters
+
+pytestmark = pytest.mark.skipif(shutil.which("crm") is None, reason="no crmsh here")
+__all__ = ["parameters"]
+PLAIN = ("crm", "-D", "plain")
+
+
+@pytest.fixture
+def node(bed):
+    """A node of the cluster, with an empty CIB in a file to try things on."""
+    first = bed.nodes[bed.names[0]]
+    first.command("sh", "-c", "cibadmin --empty >/run/cib.xml")
+    return first
+
+
+def on_file(node, *words):
+    return node.result("env", "CIB_file=/run/cib.xml", *PLAIN, *words)
+
+
+def test_ra_info_shows_each_option_with_its_text(node, parameters):
+    shown = node.command(*PLAIN, "ra", "info", "stonith:fence_aws_vpc_net")
+    texts = dict(re.findall(r"^([\w-]+)\*? \([^)]+\): (.+)$", shown, re.MULTILINE))
+    wanted = {p.get("name") for p in parameters if p.get("deprecated") is None} - UNWANTED
+    assert len(wanted) > 30
+    assert wanted <= set(texts)
+    assert [name for name in wanted if len(texts[name]) < 15] == []
+
+
+def test_crmsh_takes_every_option_and_refuses_another(node, parameters):
+    chosen = [p for p in parameters if p.get("deprecated") is None and p.get("name") not in UNWANTED]
+    options = [f"{p.get('name')}={SAMPLES[p.find('content').get('type')]}" for p in chosen]
+    create = ("configure", "primitive", "tried", "stonith:fence_aws_vpc_net", "params")
+    done = on_file(node, *create, *options)
+    assert (done.returncode, "ERROR" in done.stderr) == (0, False), done.stderr
+    shown = on_file(node, "configure", "show", "tried").stdout
+    assert set(re.findall(r"(\S+=\S+)", shown)) == set(options)
+    done = on_file(node, *create[:2], "other", *create[3:], f"secg={GROUP}", "untrack_group=sg-1")
+    assert done.returncode != 0
+    assert 'parameter "untrack_group" is not known' in done.stderr
+
+
+ALERT = """#!/bin/sh
+echo "$CRM_alert_kind $CRM_alert_task $CRM_alert_node $CRM_alert_rc" >>"$CRM_alert_recipient"
+"""
+SET_UP_ALERT = 'printf %s "$0" >/run/alert.sh; chmod 755 /run/alert.sh; touch /run/told; chmod 666 /run/told'
+
+
+def test_a_cluster_is_configured_and_a_node_fenced_by_crmsh(bed):
+    """Nothing is complained about; fence_kdump asks first whether the node writes a dump; an alert tells of it."""
+    first = bed.nodes[bed.names[0]]
+    for node in bed.nodes.values():  # alert agents run as hacluster
+        node.command("sh", "-c", SET_UP_ALERT, ALERT)
+    configured = first.result(*PLAIN, "-F", "-f", "-", stdin=configuration(bed))
+    assert (configured.returncode, configured.stdout + configured.stderr) == (0, "")
+    verified = first.result(*PLAIN, "configure", "verify")
+    assert (verified.returncode, verified.stdout + verified.stderr) == (0, "")
+    assert first.result("crm_verify", "--live-check").returncode == 0
+    bed.settle()
+    levels = ET.fromstring(first.command("cibadmin", "-Q", "-o", "fencing-topology")).iter("fencing-level")
+    assert [(x.get("target"), x.get("index"), x.get("devices")) for x in levels] == [
+        (name, index, device) for name in bed.names for index, device in (("1", "kdump"), ("2", DEVICE))
+    ]
+    victim = bed.names[2]
+    first.command(*PLAIN, "-F", "node", "fence", victim)
+    told = rf"^fencing \w+ {victim} 0$"
+    bed.fenced(victim)
+    assert bed.cloud.isolated(victim)
+    for name in bed.others(victim):
+        wait(f"{name} tells of it", lambda n=bed.nodes[name]: re.search(told, n.command("cat", "/run/told")), 20)
+
+
+def configuration(bed):
+    """The device anew, and what belongs to it: commands as crm takes them from a file."""
+    options = " ".join(f'"{o}"' for o in (f"pcmk_host_map={bed.host_map}", *bed.device_options))
+    return f"""configure
+delete {DEVICE}
+primitive {DEVICE} stonith:fence_aws_vpc_net params {options} op monitor interval=60s
+primitive kdump stonith:fence_kdump params timeout=2 pcmk_reboot_action=off pcmk_host_list="{" ".join(bed.names)}"
+fencing_topology {" ".join(f"{name}: kdump {DEVICE}" for name in bed.names)}
+property concurrent-fencing=true stonith-timeout=180s
+alert told "/run/alert.sh" select fencing to "/run/told"
+verify
+commit
+"""
