@@ -74,6 +74,10 @@ def bad_seconds(name: str, value: str, least: int, most: int) -> FenceError:
     return _invalid(f"{what}={_fixed(value)}: not a whole number of seconds from {least} to {most}")
 
 
+def bad_port(name: str, value: str, most: int) -> FenceError:
+    return _invalid(f"{name}={_fixed(value)}: not a TCP port, a whole number from 1 to {most}")
+
+
 def settle_too_long(settle: float, deadline: float, untracks: bool) -> FenceError:
     twice = ", twice with untrack_secg," if untracks else ""
     return _invalid(

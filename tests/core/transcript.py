@@ -21,6 +21,7 @@ from aws_vpc_net.core.model import FrozenMap, Groups, Instance, Interface, Isola
 from aws_vpc_net.core.observe import observe
 from aws_vpc_net.core.protocol import (
     Changes,
+    DataPlane,
     DeleteTags,
     Done,
     Effect,
@@ -221,7 +222,8 @@ def _said(action: Any) -> str:
 def off_of(world: World, spec: IsolationSpec = KEEP, **options: Any) -> Run:
     """An off that begins now."""
     more = {key: options.pop(key) for key in ("nonce", "skew") if key in options}
-    return Run(world, off.decide, Plan(ID, spec, **options), **more)
+    plane = {key: options.pop(key) for key in ("settle_seconds", "probe") if key in options}
+    return Run(world, off.decide, Plan(ID, spec, data_plane=DataPlane(**plane), **options), **more)
 
 
 def on_of(world: World, spec: IsolationSpec = KEEP, **options: Any) -> Run:

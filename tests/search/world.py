@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Dict, FrozenSet, Mapping, Optional, Tuple
 
 from aws_vpc_net.core.model import FrozenMap, Groups, Instance, Interface, IsolationSpec
-from aws_vpc_net.core.protocol import Plan
+from aws_vpc_net.core.protocol import DataPlane, Plan
 
 ID = "i-0000000000000000a"
 APP, DB, ISO, OPEN, OTHER, EDITED, ISO2, MISSING = (f"sg-{c * 17}" for c in "abcdef12")
@@ -107,7 +107,7 @@ class Actor:
 
     def plan(self, spec: IsolationSpec) -> Plan:
         """What it was asked for."""
-        return Plan(ID, spec, restoring=self.action == "on", settle_seconds=self.settle)
+        return Plan(ID, spec, restoring=self.action == "on", data_plane=DataPlane(self.settle))
 
 
 @dataclass(frozen=True)

@@ -177,6 +177,19 @@ class Tick:
 
 
 @dataclass(frozen=True)
+class DataPlane:
+    """How ``off`` proves that EC2's network has followed a change of groups, which its API accepts before.
+
+    Attributes:
+        settle_seconds: how long the network may take.
+        probe: this machine tries whether the instance still answers.
+    """
+
+    settle_seconds: float = 0.0
+    probe: bool = False
+
+
+@dataclass(frozen=True)
 class Plan:
     """What the operator asked for, of one instance.
 
@@ -196,8 +209,13 @@ class Plan:
     restoring: bool = False
     ignore_restore: bool = False
     power: bool = False
-    settle_seconds: float = 0.0
+    data_plane: DataPlane = DataPlane()
     api_seconds: float = 5.0
+
+    @property
+    def settle_seconds(self) -> float:
+        """How long the network may take to follow."""
+        return self.data_plane.settle_seconds
 
     @property
     def machines(self) -> Tuple[str, ...]:
