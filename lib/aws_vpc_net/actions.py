@@ -37,9 +37,14 @@ def prepare_off(context: Context, plugs: Sequence[str]) -> List[Runner]:
     asked = context.deadline.now()
     instances = Instances(FrozenMap(context.instances.read(machines)), asked)
     runners = [Runner(context, _plan(context, plug, own), off.decide) for plug in plugs]
-    for runner in runners:
-        runner.give(Read(runner.plan.machines), instances)
-        runner.prepare()
+    try:
+        for runner in runners:
+            runner.give(Read(runner.plan.machines), instances)
+            runner.prepare()
+    except BaseException:
+        for runner in runners:
+            runner.close()
+        raise
     return runners
 
 

@@ -124,20 +124,19 @@ DEFECTS: Mapping[str, Defect] = {
         _denied("on,off", "keep", "fenced"),
     ),
     "off proves before a late untracking can arrive no more": _of(
-        _property(Knowledge.due), "*(p.untracking.late_until for p in self.interfaces.values())", "",
+        _property(Knowledge.due), "self.timers.arrived, *late", "self.timers.arrived",
         _one("keep+untrack", "off", "open", LATE),
     ),
     # what followed from the search
     "an accepted change ends the wait for one without a reply": _of(
-        observe._groups, "settled=max(k.timers.settled, settled)", "settled=settled",
-        _one("keep", "off,on", "open", LATE),
+        observe._groups, "settled=settled", "settled=settled, arrived=0.0", _one("keep", "off,on", "open", LATE),
     ),
     "on has no read at the deadline": _of(
         on._verify, "tick.reserve_ends if k.possibly_changed else tick.ends", "tick.ends",
         _one("keep", "off,on", "fenced", DEADLINE),
     ),
     "an isolation without a reply is not waited for": _of(
-        observe._isolated, "max(k.timers.settled, now + plan.api_seconds)", "k.timers.settled",
+        observe._isolated, "arrived=now + plan.api_seconds", "arrived=0.0",
         _one("keep", "off,on", "open", LATE),
     ),
     "a restore without a reply is not waited for": _of(

@@ -4,11 +4,12 @@ Time is each invocation's own: it knows points in time only in relation to its p
 A pause moves its clock; the deadline comes when an adversity says so.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Dict, FrozenSet, List, Optional, Set, Tuple
 
 from aws_vpc_net.core import invariants, observe, off, on
 from aws_vpc_net.core.model import FrozenMap
+from aws_vpc_net.core.probing import ATTEMPT_SECONDS, Probe
 from aws_vpc_net.core.protocol import (
     Changes,
     DeleteTags,
@@ -86,15 +87,24 @@ def _shifted(k: Knowledge, seconds: float) -> Knowledge:
         return max(0.0, round(point - seconds, 3))
 
     t = k.timers
-    timers = replace(t, settled=later(t.settled), patience=later(t.patience), rewrite=later(t.rewrite))
+    timers = replace(t, **{f.name: later(getattr(t, f.name)) for f in fields(t)})
     if timers != t:
         k = replace(k, timers=timers)
+    if k.probe.connected is not None:
+        k = replace(k, probe=_probe_shifted(k.probe, seconds))
     late = {
         i: replace(p, untracking=replace(p.untracking, late_until=later(p.untracking.late_until)))
         for i, p in k.interfaces.items()
         if p.untracking.late_until
     }
     return replace(k, interfaces=k.interfaces.updated(late)) if late else k
+
+
+def _probe_shifted(probe: Probe, seconds: float) -> Probe:
+    """What was longer ago than an attempt takes, no decision depends on."""
+    asked = None if probe.asked is None else max(-ATTEMPT_SECONDS, round(probe.asked - seconds, 3))
+    addresses = FrozenMap({a: replace(o, since=0.0) for a, o in probe.addresses.items()})
+    return replace(probe, asked=asked, addresses=addresses)
 
 
 TRANSIENT = Failure(Outcome.TRANSIENT, Category.MODIFICATION, "throttled", "RequestLimitExceeded")
