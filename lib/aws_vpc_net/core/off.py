@@ -274,9 +274,7 @@ def _begin(plan: Plan, k: Knowledge, proving: Instance, tick: Tick) -> Step:
     elif k.backup.latest is None:
         notes.append(Note(WARNING, messages.untracking_skipped(plan.id)))
     else:  # what is isolated stays so: to open it again would undo a fence that was reported
-        to_untrack = frozenset(
-            i for i in k.interfaces if i in shown and not matches_isolation(shown[i], plan.spec)
-        )
+        to_untrack = frozenset(i for i in k.interfaces if i in shown and not matches_isolation(shown[i], plan.spec))
         isolated = set(k.interfaces) - to_untrack
         notes += [Note(INFO, messages.not_opened_again(plan.id, isolated))] if isolated else []
     check = check_before(k, to_untrack, tick)
