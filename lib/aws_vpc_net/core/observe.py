@@ -253,8 +253,11 @@ def _restored(
 def _answers(plan: Plan, k: Knowledge, effect: CheckAnswers, result: Result) -> Tuple[Knowledge, Notes]:
     """What answered; of what cannot be tried, a warning, once."""
     found = result if isinstance(result, Answers) else Answers(FrozenMap())
-    note = k.probe.checked_again if k.probe.checked else k.probe.first_checked
-    probe = note(effect.addresses, found.answers, found.standing)
+    if k.probe.checked:
+        probe = k.probe.checked_again(effect.addresses, found.answers, found.standing)
+    else:
+        of = {a: i.id for r in (k.latest, k.first) if r for i in r.interfaces for a in i.addresses}
+        probe = k.probe.first_checked(of, found.answers, found.standing)
     impossible = {a for a in effect.addresses if found.answers.get(a, Answer.IMPOSSIBLE) is Answer.IMPOSSIBLE}
     notes: Notes = ()
     if not k.probe.checked:

@@ -38,12 +38,14 @@ class Observable:
     """What is known of an address that answered before the first change.
 
     Attributes:
+        interface: whose address it was then.
         answer: to the latest attempt since this run's latest change of groups; None before the first.
         silent: how many of these attempts in a row were silent, up to the latest; at most 2.
         since: when the first of these began.
         standing: the connection that stood before; None if none was kept.
     """
 
+    interface: str
     answer: Optional[Answer] = None
     silent: int = 0
     since: float = 0.0
@@ -63,11 +65,12 @@ class Observable:
         """After one more attempt, which was begun at this point in time."""
         silent = min(SILENT_ATTEMPTS, self.silent + 1) if answer is Answer.SILENT else 0
         since = self.since if silent > 1 else asked if silent else 0.0
-        return Observable(answer, silent, since, standing)
+        return Observable(self.interface, answer, silent, since, standing)
 
     def changed(self) -> Observable:
         """After a change of groups: all is to be seen again."""
-        return Observable(standing=Standing.ALIVE if self.standing is Standing.DEAD else self.standing)
+        standing = Standing.ALIVE if self.standing is Standing.DEAD else self.standing
+        return Observable(self.interface, standing=standing)
 
 
 @dataclass(frozen=True)
@@ -89,11 +92,11 @@ class Probe:
     warned: FrozenSet[str] = frozenset()
 
     def first_checked(
-        self, tried: Iterable[str], answers: Mapping[str, Answer], standing: Mapping[str, Standing]
+        self, of: Mapping[str, str], answers: Mapping[str, Answer], standing: Mapping[str, Standing]
     ) -> Probe:
-        """After the attempts that were begun before the first change."""
-        found = [a for a in tried if answers.get(a) is Answer.ANSWERED]
-        addresses = FrozenMap({a: Observable(standing=standing.get(a)) for a in found})
+        """After the attempts that were begun before the first change; ``of``: each address's interface."""
+        found = [a for a in self.connected or () if answers.get(a) is Answer.ANSWERED]
+        addresses = FrozenMap({a: Observable(of.get(a, ""), standing=standing.get(a)) for a in found})
         return replace(self, checked=True, asked=None, addresses=addresses)
 
     def checked_again(
@@ -115,23 +118,30 @@ class Probe:
         return replace(self, asked=None, addresses=FrozenMap({a: o.changed() for a, o in self.addresses.items()}))
 
     def not_quiet(self, latest: Optional[Instance]) -> Tuple[str, ...]:
-        """The observable addresses that this read shows, and that are not quiet."""
-        return tuple(a for a in addresses_of(latest) if a in self.addresses and not self.addresses[a].quiet)
+        """The observable addresses that are not quiet."""
+        return tuple(a for a in self._watched(latest) if not self.addresses[a].quiet)
+
+    def _watched(self, latest: Optional[Instance]) -> Tuple[str, ...]:
+        """All but those that have left their interface in this read; it may lack the interface, and be behind."""
+        shown = {i.id: i.addresses for i in latest.interfaces} if latest else {}
+        known = [a for a in self.connected or () if a in self.addresses]
+        return tuple(a for a in known if a in shown.get(self.addresses[a].interface, (a,)))
 
     def unfinished(self, latest: Optional[Instance]) -> Tuple[str, ...]:
         """Those of them that have to be waited for: without those that cannot be tried."""
         return tuple(a for a in self.not_quiet(latest) if not self.addresses[a].impossible)
 
-    def has_followed(self, latest: Optional[Instance]) -> bool:
-        """Does the silence prove that EC2's network has followed, at every interface of this read?
+    def has_followed(self, latest: Optional[Instance], interfaces: Iterable[str]) -> bool:
+        """Does the silence prove that EC2's network has followed, at each of these interfaces and of this read?
 
         Not where an address cannot be tried any more. A connection that the other side ended proves nothing: then
         another address of the interface has to.
         """
-        if latest is None or not latest.interfaces or self.not_quiet(latest):
+        if latest is None or not self.addresses or self.not_quiet(latest):
             return False
-        proving = {a for a, o in self.addresses.items() if o.quiet and o.standing is not Standing.ENDED}
-        return all(proving.intersection(i.addresses) for i in latest.interfaces)
+        known = [self.addresses[a] for a in self._watched(latest)]
+        proven = {o.interface for o in known if o.standing is not Standing.ENDED}
+        return {*interfaces, *latest.groups} <= proven
 
 
 def addresses_of(instance: Optional[Instance]) -> Tuple[str, ...]:

@@ -526,7 +526,7 @@ class Knowledge:
 
         Silence takes the place of ``settled``, and of nothing else.
         """
-        settled = 0.0 if self.probe.has_followed(self.latest) else self.timers.settled
+        settled = 0.0 if self.probe.has_followed(self.latest, self.interfaces) else self.timers.settled
         late = (p.untracking.late_until for p in self.interfaces.values())
         return max([settled, self.timers.arrived, *late])
 
