@@ -11,7 +11,10 @@ from aws_vpc_net.core import invariants, observe, off, on
 from aws_vpc_net.core.model import FrozenMap
 from aws_vpc_net.core.probing import ATTEMPT_SECONDS, Probe
 from aws_vpc_net.core.protocol import (
+    Answers,
     Changes,
+    CheckAnswers,
+    Connect,
     DeleteTags,
     Done,
     Fail,
@@ -36,7 +39,10 @@ ENDS, RESERVE = 12.0, 16.0
 NOW = 1_700_000_000
 BACKOFF = 1.0
 DEAD, SUCCEEDED, FAILED = -1, -2, -3
-KINDS = {Read: "read", WriteTags: "write", DeleteTags: "delete", SetGroups: "set", LookUpGroups: "look up"}
+KINDS = {
+    Read: "read", WriteTags: "write", DeleteTags: "delete", SetGroups: "set", LookUpGroups: "look up",
+    Connect: "connect", CheckAnswers: "check",
+}  # fmt: skip
 
 
 class Table:
@@ -225,9 +231,13 @@ class Invocations:
         if isinstance(p.action, LookUpGroups):
             known = {g: GROUPS[g] for g in p.action.groups if g in GROUPS}
             return Networks(FrozenMap(known)) if key == "accepted" else FAILURES[key]
+        if isinstance(p.action, CheckAnswers):
+            standing = {a: s for a, _, s in key if s}
+            return Answers(FrozenMap({a: answer for a, answer, _ in key}), FrozenMap(standing))
         if isinstance(key, tuple):
             tags, net = key
-            return Instances(FrozenMap({ID: self.nets.values[net].instance(self.tags.values[tags])}))
+            probes = self.actors[p.actor].probe
+            return Instances(FrozenMap({ID: self.nets.values[net].instance(self.tags.values[tags], probes)}))
         if key == "not shown":
             return Instances(FrozenMap())
         return Done() if key == "accepted" else FAILURES[key]
