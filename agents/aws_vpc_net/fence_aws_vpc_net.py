@@ -405,7 +405,9 @@ class FenceAWSVPCNet:
 
 
 def _summary(chosen: Settings, stats: Stats, result: str) -> str:
-    counts = {k: v for k, v in vars(stats).items() if isinstance(v, int)}
+    counts: Dict[str, Any] = {k: v for k, v in vars(stats).items() if isinstance(v, int)}
+    if stats.network_seconds is not None:
+        counts["network_seconds"] = f"{stats.network_seconds:.2f}"
     fields = {
         "action": chosen.action,
         "plug": re.sub(r"[\s=]", "_", ",".join(chosen.plugs)) or "-",

@@ -44,6 +44,7 @@ from .core.protocol import (
     Tick,
     WriteTags,
 )
+from .core.settling import network_seconds
 from .deadline import backoff
 from .errors import ApiError, Category, FenceError
 from .probe import Prober
@@ -106,6 +107,7 @@ class Runner:
                 if isinstance(step.action, Succeed):
                     _log(step.notes)
                     self._succeeded = True
+                    self._tell_network_seconds()
                     self.close()
                 elif isinstance(step.action, Settle):
                     self._knowledge, self._until = step.knowledge, step.action.until
@@ -144,6 +146,12 @@ class Runner:
             self._close(self._knowledge, None)
         finally:
             self.close()
+
+    def _tell_network_seconds(self) -> None:
+        """Of several runs, the longest."""
+        seconds, stats = network_seconds(self.plan, self._knowledge), self._context.stats
+        if seconds is not None:
+            stats.network_seconds = max(seconds, stats.network_seconds or 0.0)
 
     def close(self) -> None:
         """Close the sockets, once the run has ended."""

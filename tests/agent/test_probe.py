@@ -3,6 +3,7 @@
 The addresses of the nodes are this machine's, and "the network follows" means that a port falls silent.
 """
 
+import re
 import signal
 import time
 from collections import Counter
@@ -91,13 +92,17 @@ def follow(ports, after=0.0):
 def test_silence_ends_the_wait(agent, ec2, node, options, ports, kind):
     for port in ports if kind == "SYN-ACK" else ():
         port.accept()
-    running = isolate(agent, ec2, node, {**options, **NO_DEADLINE})
+    metrics = agent.folder / "fence.prom"
+    running = isolate(agent, ec2, node, {**options, **NO_DEADLINE, "verbose": True, "metrics_file": str(metrics)})
     began = follow(ports[:2], 0.7)
     _, err = running.communicate(timeout=60)
     assert running.returncode == 0, err
     assert last_read(ec2) - began >= 1, "two attempts, half a second apart"
     assert last_read(ec2) - accepted(ec2)[-1] < 30
     assert is_cut(ec2, node, options)
+    told = float(re.search(r"summary action=off .* network_seconds=(\S+)", err)[1])
+    assert began - accepted(ec2)[-1] - 0.1 < told < last_read(ec2) - accepted(ec2)[-1]
+    assert float(re.search(r"^fence_aws_vpc_net_network_seconds (\S+)$", metrics.read_text(), re.M)[1]) > 0.5
 
 
 def test_it_waits_for_longer_than_the_settle_time(agent, ec2, node, options, ports):
@@ -125,11 +130,12 @@ def test_a_node_that_is_dead_costs_nothing(agent, ec2, node, options, ports):
     """No call, and no second."""
     for port in ports:
         port.mute()
-    result = agent.command("off", node, **{**options, "settle_time": 2})
+    result = agent.command("off", node, **{**options, "settle_time": 2, "verbose": True})
     assert result.code == 0, result.err
     calls = Counter(c.action for c in ec2.calls)
     assert last_read(ec2) - accepted(ec2)[-1] >= 2
     assert calls == Counter({READ: 4, "CreateTags": 1, CHANGE: 2})
+    assert "network_seconds" not in result.err
 
 
 def test_the_settle_time_holds_where_one_interface_does_not_answer(agent, ec2, node, options, ports):
