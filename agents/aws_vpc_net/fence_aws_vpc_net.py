@@ -326,6 +326,7 @@ class FenceAWSVPCNet:
         self._plugs = list(context.settings.plugs)
         self._runs: Dict[str, Runner] = {}
         self._isolated: List[str] = []
+        self._errors: Dict[str, Optional[FenceError]] = {}  # once all have settled
         self._off: Dict[str, bool] = {}
 
     def get_power_status(self, _connection: Any, options: Dict[str, Any]) -> str:
@@ -357,15 +358,21 @@ class FenceAWSVPCNet:
         return True
 
     def _fence(self, plug: str) -> None:
-        """Isolate all, at the first plug, as they settle together; then let this one settle.
+        """Isolate all, at the first plug, and let them settle together; then tell what came of this one.
 
         After the last one, or the first that fails, stop those that are isolated.
         """
+        from aws_vpc_net import runner
+
         try:
             for each in () if self._isolated else self._plugs:
                 self._runs[each].run()
                 self._isolated.append(each)
-            self._runs[plug].finish()
+            if not self._errors:
+                self._errors = dict(zip(self._plugs, runner.finish_all(self._runs[p] for p in self._plugs)))
+            error = self._errors[plug]
+            if error is not None:
+                raise error
         except FenceError:
             self._power_off()
             raise
@@ -398,7 +405,9 @@ class FenceAWSVPCNet:
 
 
 def _summary(chosen: Settings, stats: Stats, result: str) -> str:
-    counts = {k: v for k, v in vars(stats).items() if isinstance(v, int)}
+    counts: Dict[str, Any] = {k: v for k, v in vars(stats).items() if isinstance(v, int)}
+    if stats.network_seconds is not None:
+        counts["network_seconds"] = f"{stats.network_seconds:.2f}"
     fields = {
         "action": chosen.action,
         "plug": re.sub(r"[\s=]", "_", ",".join(chosen.plugs)) or "-",

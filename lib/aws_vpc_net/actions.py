@@ -10,7 +10,7 @@ from . import identity, messages
 from .context import Context
 from .core import off, on
 from .core.model import FrozenMap
-from .core.protocol import Instances, Plan, Read
+from .core.protocol import DataPlane, Instances, Plan, Read
 from .ec2 import RESERVE_SECONDS, run_concurrently
 from .errors import ApiError, FenceError
 from .runner import Runner
@@ -37,14 +37,20 @@ def prepare_off(context: Context, plugs: Sequence[str]) -> List[Runner]:
     asked = context.deadline.now()
     instances = Instances(FrozenMap(context.instances.read(machines)), asked)
     runners = [Runner(context, _plan(context, plug, own), off.decide) for plug in plugs]
-    for runner in runners:
-        runner.give(Read(runner.plan.machines), instances)
-        runner.prepare()
+    try:
+        for runner in runners:
+            runner.give(Read(runner.plan.machines), instances)
+            runner.prepare()
+    except BaseException:
+        for runner in runners:
+            runner.close()
+        raise
     return runners
 
 
 def _plan(context: Context, plug: str, own: Optional[str], *, restoring: bool = False) -> Plan:
     settings = context.settings
+    timing = settings.timing
     return Plan(
         id=plug,
         spec=settings.spec,
@@ -54,8 +60,8 @@ def _plan(context: Context, plug: str, own: Optional[str], *, restoring: bool = 
         restoring=restoring,
         ignore_restore=settings.overrides.unfence_ignore_restore,
         power=settings.power.unfence_poweron if restoring else settings.power.onfence_poweroff,
-        settle_seconds=0.0 if restoring else settings.timing.settle_seconds,
-        api_seconds=settings.timing.api_seconds,
+        data_plane=DataPlane() if restoring else DataPlane(timing.settle_seconds, timing.probe_port is not None),
+        api_seconds=timing.api_seconds,
     )
 
 

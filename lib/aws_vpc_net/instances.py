@@ -56,6 +56,13 @@ def _position(raw: Mapping[str, Any]) -> Tuple[int, int, str]:
     return (at.get("NetworkCardIndex") or 0, at.get("DeviceIndex") or 0, raw["NetworkInterfaceId"])
 
 
+def _addresses(raw: Mapping[str, Any]) -> Tuple[str, ...]:
+    """Of an interface: its private IPv4 addresses, the primary one first, and its IPv6 addresses."""
+    private = [raw.get("PrivateIpAddress"), *(a.get("PrivateIpAddress") for a in raw.get("PrivateIpAddresses", ()))]
+    ipv6 = [a.get("Ipv6Address") for a in raw.get("Ipv6Addresses", ())]
+    return tuple(dict.fromkeys(str(a) for a in (*private, *ipv6) if a))
+
+
 def parse_instance(raw: Mapping[str, Any]) -> Instance:
     """An instance of a DescribeInstances reply; interfaces numbered by (network card, device index)."""
     ordered = sorted(raw.get("NetworkInterfaces", ()), key=_position)
@@ -68,6 +75,7 @@ def parse_instance(raw: Mapping[str, Any]) -> Instance:
             managed=bool(i.get("Operator", {}).get("Managed", False)),
             kind=i.get("InterfaceType", "interface"),
             position=_position(i)[:2],
+            addresses=_addresses(i),
         )
         for number, i in enumerate(ordered, 1)
     ]

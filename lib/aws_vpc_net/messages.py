@@ -22,6 +22,12 @@ def _list(names: Iterable[str]) -> str:
     return ", ".join(sorted(names))
 
 
+def _few(names: Iterable[str], most: int = 8) -> str:
+    """A list that may be long."""
+    known = sorted(names)
+    return ", ".join(known[:most]) + (f" and {len(known) - most} more" if len(known) > most else "")
+
+
 def _causes(why: Mapping[str, Union[str, FenceError]]) -> str:
     texts = {what: reason if isinstance(reason, str) else reason.text for what, reason in why.items()}
     return "; ".join(f"{what}: {texts[what]}" for what in sorted(texts))
@@ -72,6 +78,10 @@ def bad_seconds(name: str, value: str, least: int, most: int) -> FenceError:
         of = " of one call" if name.startswith("api") else ""
         what = f"the seconds{of} ({_option(name).replace('-', '_')})"
     return _invalid(f"{what}={_fixed(value)}: not a whole number of seconds from {least} to {most}")
+
+
+def bad_port(name: str, value: str, most: int) -> FenceError:
+    return _invalid(f"{name}={_fixed(value)}: not a TCP port, a whole number from 1 to {most}")
 
 
 def settle_too_long(settle: float, deadline: float, untracks: bool) -> FenceError:
@@ -632,6 +642,19 @@ def unproven(plug: str, error: FenceError, why: Mapping[str, str]) -> FenceError
     return FenceError(
         error.category,
         f"{plug} was not proven to be isolated, and what was cut is left so: {error.text}{before}; repeat off",
+    )
+
+
+def observable(plug: str, addresses: Iterable[str], tried: Iterable[str]) -> str:
+    known = list(addresses)
+    found = f"before isolation {_few(known)} answer" if known else "before isolation no address answers"
+    return f"{plug}: {found} at probe_port, of {len(list(tried))}"
+
+
+def cannot_probe(plug: str, addresses: Iterable[str]) -> str:
+    return (
+        f"{plug}: it cannot be tried whether {_few(addresses)} answers at probe_port, and settle_time is waited for "
+        "instead; check the routes and the firewall of this machine"
     )
 
 

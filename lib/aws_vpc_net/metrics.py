@@ -79,6 +79,9 @@ FAMILIES: Mapping[str, Family] = {
     "node_last_operation_timestamp_seconds": Family(
         "gauge", ("action", "plug", "result"), "When an off or on of an instance last ended with this result."
     ),
+    "network_seconds": Family(
+        "gauge", (), "From the latest change of groups to the silence of the node, by the last off that saw it."
+    ),
     "info": Family("gauge", ("version",), "The agent's version."),
 }
 _PARTS = {"histogram": ("_bucket", "_sum", "_count"), "summary": ("_sum", "_count")}
@@ -292,6 +295,8 @@ def _code(samples: Samples, call: str, code: str) -> str:
 
 def _last(samples: Samples, run: Run, now: float) -> None:
     success = run.result in ("ok", "off")
+    if run.stats.network_seconds is not None:
+        samples["network_seconds", ()] = run.stats.network_seconds
     values = {
         "timestamp_seconds": now,
         "success": float(success),

@@ -260,6 +260,16 @@ OPTIONS = (
         default="5",
     ),
     Option(
+        "probe_port",
+        ":",
+        "port",
+        "TCP port of the nodes, e.g. 22, at which this machine looks for itself whether a node is cut off. An "
+        "address that answered before the first change must be silent twice in a row, half a second apart; until "
+        "then off waits, up to deadline. Where every interface has such an address, that ends settle_time early. The "
+        "groups that a fenced interface keeps must not let this machine reach the port. Default: do not look",
+        type="integer",
+    ),
+    Option(
         "metrics_file",
         ":",
         "path",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from typing import Callable, Dict, Iterator, Optional
+from typing import Callable, Dict, Iterable, Iterator, List, Optional, Union
 
 from . import messages
 from .context import Context
@@ -17,7 +17,10 @@ from .core.isolating import close_after_interrupt, end
 from .core.model import FrozenMap
 from .core.observe import observe
 from .core.protocol import (
+    Answers,
     Changes,
+    CheckAnswers,
+    Connect,
     DeleteTags,
     Done,
     Effect,
@@ -41,8 +44,10 @@ from .core.protocol import (
     Tick,
     WriteTags,
 )
+from .core.settling import network_seconds
 from .deadline import backoff
 from .errors import ApiError, Category, FenceError
+from .probe import Prober
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +66,12 @@ class Runner:
         self._pauses: Dict[Phase, Iterator[float]] = {}
         self._until: Optional[float] = None  # nothing to do before this point in time
         self._succeeded = False
+        self._prober = Prober(context.settings.timing.probe_port or 0)
+
+    @property
+    def until(self) -> Optional[float]:
+        """The point in time before which it has nothing to do; None if it has, or has ended."""
+        return self._until
 
     @property
     def terminated(self) -> bool:
@@ -90,15 +101,32 @@ class Runner:
         Raises:
             FenceError: it has failed.
         """
-        while not self._succeeded and self._until is None:
-            step = self._next()
-            if isinstance(step.action, Succeed):
-                _log(step.notes)
-                self._succeeded = True
-            elif isinstance(step.action, Settle):
-                self._knowledge, self._until = step.knowledge, step.action.until
-            else:
-                self._take(step)
+        try:
+            while not self._succeeded and self._until is None:
+                step = self._next()
+                if isinstance(step.action, Succeed):
+                    _log(step.notes)
+                    self._succeeded = True
+                    self._tell_network_seconds()
+                    self.close()
+                elif isinstance(step.action, Settle):
+                    self._knowledge, self._until = step.knowledge, step.action.until
+                else:
+                    self._take(step)
+        except BaseException:
+            self.close()
+            raise
+
+    def go_on(self) -> None:
+        """Wait until there is something to do again, if not beyond the deadline; then go on as ``run`` does.
+
+        Raises:
+            FenceError: it has failed.
+        """
+        if self._until is not None:
+            self._pause_until(self._until, self._tick().ends)
+            self._until = None
+            self.run()
 
     def finish(self) -> None:
         """Go on until it has succeeded; wait out what has to settle.
@@ -107,14 +135,27 @@ class Runner:
             FenceError: it has failed.
         """
         self.run()
-        while self._until is not None:
-            try:
-                self._pause_until(self._until, self._tick().ends)
-            except BaseException:
-                self._close(self._knowledge, None)
-                raise
-            self._until = None
-            self.run()
+        for error in finish_all([self]):
+            if error is not None:
+                raise error
+
+    def interrupt(self) -> None:
+        """It ends while it has nothing to do: what may still open is closed before that."""
+        self._until = None
+        try:
+            self._close(self._knowledge, None)
+        finally:
+            self.close()
+
+    def _tell_network_seconds(self) -> None:
+        """Of several runs, the longest."""
+        seconds, stats = network_seconds(self.plan, self._knowledge), self._context.stats
+        if seconds is not None:
+            stats.network_seconds = max(seconds, stats.network_seconds or 0.0)
+
+    def close(self) -> None:
+        """Close the sockets, once the run has ended."""
+        self._prober.close()
 
     # Steps
 
@@ -198,6 +239,8 @@ class Runner:
         context.ec2.limit(step.ends)
         if step.knowledge.opened:
             context.ec2.insist = True  # on all that closes it again
+        if isinstance(effect, (Connect, CheckAnswers)):
+            return self._probe(effect)
         try:
             if isinstance(effect, Read):
                 asked = context.deadline.now()
@@ -218,6 +261,38 @@ class Runner:
             log.debug("%s", error.text)
             return failure_of(error)
         return Done()
+
+    def _probe(self, effect: Union[Connect, CheckAnswers]) -> Result:
+        try:
+            if isinstance(effect, Connect):
+                self._prober.connect(effect.addresses)
+                return Done()
+            answers, standing = self._prober.check(effect.addresses, effect.keep)
+            return Answers(FrozenMap(answers), FrozenMap(standing))
+        except Exception as error:  # noqa: BLE001 - whatever it is: the node is fenced without it
+            log.debug("%s", f"{type(error).__name__}: {error}")
+            return Done() if isinstance(effect, Connect) else Answers(FrozenMap())
+
+
+def finish_all(runners: Iterable[Runner]) -> List[Optional[FenceError]]:
+    """Go on with all that have to settle, until each has succeeded or failed; of each, how it failed.
+
+    They wait together: whichever has something to do next goes on. An error of one is none of the others.
+    """
+    known = list(runners)
+    errors: List[Optional[FenceError]] = [None] * len(known)
+    while waiting := [(r.until, n) for n, r in enumerate(known) if r.until is not None]:
+        number = min(waiting)[1]
+        try:
+            known[number].go_on()
+        except FenceError as error:
+            errors[number] = error
+        except BaseException:
+            for runner in known:
+                if runner.until is not None:
+                    runner.interrupt()
+            raise
+    return errors
 
 
 def failure_of(error: FenceError) -> Failure:

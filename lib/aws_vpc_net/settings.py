@@ -27,6 +27,7 @@ ACTIONS = (
 )
 MOST_GROUPS = 16  # on an interface, whatever the account's quota
 MOST_SECONDS = 86400
+MOST_PORT = 65535
 
 _GROUP = re.compile(r"sg-(?:[0-9a-f]{8}|[0-9a-f]{17})")
 _INSTANCE = re.compile(r"i-(?:[0-9a-f]{8}|[0-9a-f]{17})")
@@ -55,11 +56,13 @@ class Access:
 
 @dataclass(frozen=True)
 class Timing:
-    """How long things may take, in seconds: to connect or to reply, the whole operation, groups to take effect."""
+    """How long things may take, in seconds: to connect or to reply, the whole operation, groups to take effect;
+    and the port at which to look whether they did."""
 
     api_seconds: float = 5.0
     deadline: float = 45.0
     settle_seconds: float = 5.0
+    probe_port: Optional[int] = None
 
 
 @dataclass(frozen=True)
@@ -237,7 +240,14 @@ class _Parser:
             api_seconds=float(seconds("api-timeout", self.options.get("--api-timeout", "5"), 1)),
             deadline=_deadline(self.options),
             settle_seconds=self.settle_time(action),
+            probe_port=self.probe_port(),
         )
+
+    def probe_port(self) -> Optional[int]:
+        text = self.text("probe-port")
+        if text is not None and not (re.fullmatch(r"[0-9]{1,5}", text) and 1 <= int(text) <= MOST_PORT):
+            raise messages.bad_port("probe_port", text, MOST_PORT)
+        return None if text is None else int(text)
 
     def settle_time(self, action: str) -> float:
         """Seconds, which fit into the deadline beside the reserve and the calls of ``off``; twice if it untracks."""

@@ -89,6 +89,7 @@ OPTIONS = [
     "action", "plug", "region", "secg", "untrack_secg", "filter", "interface0_sg", "api_timeout", "deadline", "delay",
     "power_wait", "retry_on", "verbose_level", "boto3_debug", "skip_os_shutdown", "onfence_poweroff", "profile",
     "endpoint_url", "proxy", "metrics_file", "debug_file", "plug_separator", "separator", "disable_timeout", "quiet",
+    "probe_port",
 ]  # fmt: skip
 
 
@@ -104,7 +105,7 @@ def test_a_secret_in_place_of_another_option_is_not_shown(agent, logged, node, k
 FIXED = [
     "action", "region", "secg", "untrack_secg", "interface0_sg", "interface15_sg", "api_timeout", "deadline", "delay",
     "settle_time", "power_wait", "login_timeout", "retry_on", "verbose_level", "boto3_debug", "skip_os_shutdown",
-    "onfence_poweroff", "invert_sg_removal", "disable_timeout", "quiet",
+    "onfence_poweroff", "invert_sg_removal", "disable_timeout", "quiet", "probe_port",
 ]  # fmt: skip
 BROKEN = [
     SECRET.replace("/", "%2F").replace("+", "%2B"), SECRET.replace("/", "\\/").replace("+", "\\u002b"),

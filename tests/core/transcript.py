@@ -5,6 +5,7 @@ A line says what `decide` asks for and, behind "|", what EC2 makes of it:
     untrack e0:o e1:o   | e1 lost           the reply is lost; "lost before": the request is
     pause read          | stale groups      as they were before the latest change of groups; "tags" likewise
     write e0:ad e1:a    | refused
+    check e0 e1         | e0 silent, e1 alive    or: answers, no route; dead, ended of a connection that is kept
 
 "pause" stands where the step comes after a back-off, "wait" where it waits for a point in time. Groups are letters.
 With several runs each line begins with the name of its run. What others do begins with "*".
@@ -19,8 +20,13 @@ from aws_vpc_net.core import off, on
 from aws_vpc_net.core.backup import LASTFENCE
 from aws_vpc_net.core.model import FrozenMap, Groups, Instance, Interface, IsolationSpec
 from aws_vpc_net.core.observe import observe
+from aws_vpc_net.core.probing import Answer, Standing
 from aws_vpc_net.core.protocol import (
+    Answers,
     Changes,
+    CheckAnswers,
+    Connect,
+    DataPlane,
     DeleteTags,
     Done,
     Effect,
@@ -52,6 +58,7 @@ KEEP, REMOVE = IsolationSpec((ISO,), keep_only=True), IsolationSpec((APP,))
 KEEP_UNTRACK = IsolationSpec((ISO,), keep_only=True, untrack=OPEN)
 REMOVE_UNTRACK = IsolationSpec((APP,), untrack=OPEN)
 EPOCH = 1_700_000_000
+ANSWERS = {"answers": Answer.ANSWERED, "silent": Answer.SILENT, "no route": Answer.IMPOSSIBLE}
 OUTCOMES = {
     "refused": Failure(Outcome.REFUSED, Category.MODIFICATION, "not permitted", "UnauthorizedOperation"),
     "no group": Failure(Outcome.REFUSED, Category.MODIFICATION, "InvalidGroup.NotFound", "InvalidGroup.NotFound"),
@@ -68,6 +75,11 @@ def groups(letters: str) -> Groups:
 def eni(name: str) -> str:
     """The ID of "e0"."""
     return "eni-" + name[1] * 17
+
+
+def address(interface: str) -> str:
+    """Of this interface."""
+    return f"10.0.0.{interface[4]}"
 
 
 def shown(goals: Mapping[str, Groups]) -> str:
@@ -91,6 +103,7 @@ class World:
         self.past_tags: List[Dict[str, str]] = []
         self.state, self.own_is_fenced, self.now = "running", False, 100.0
         self.vpcs: Dict[str, str] = {}
+        self.addresses: Dict[str, Tuple[str, ...]] = {}  # in place of one for each
 
     def change(self, goals: Mapping[str, Groups]) -> None:
         self.past_groups.append(dict(self.groups))
@@ -111,7 +124,10 @@ class World:
         tags = self.past_tags[-1] if "stale tags" in answer else {} if "no tags" in answer else tags
         some = {i: g for i, g in some.items() if f"without e{i[4]}" not in answer}
         numbers = {i: self.numbers.setdefault(i, len(self.numbers) + 1) for i in self.groups}
-        attached = tuple(Interface(i, numbers[i], g, self.vpcs.get(i, "vpc-1")) for i, g in some.items())
+        attached = tuple(
+            Interface(i, numbers[i], g, self.vpcs.get(i, "vpc-1"), addresses=self.addresses.get(i, (address(i),)))
+            for i, g in some.items()
+        )
         return Instance(ID, self.state, attached, FrozenMap(tags))
 
     def own(self) -> Instance:
@@ -135,6 +151,7 @@ class Run:
     log: List[str] = field(default_factory=list)
     begun: Optional[float] = None
     in_flight: Optional[Tuple[Knowledge, Effect]] = None
+    standing: Dict[str, Standing] = field(default_factory=dict)
 
     def tick(self) -> Tick:
         self.begun = self.world.now if self.begun is None else self.begun
@@ -175,6 +192,8 @@ class Run:
     def _perform(self, effect: Effect, answer: str) -> Result:
         if isinstance(effect, SetGroups):
             return self._set(effect, answer)
+        if isinstance(effect, CheckAnswers):
+            return self._check(effect, answer)
         failure = OUTCOMES.get(answer.partition(" before")[0])
         if failure is not None and answer != "lost":
             return failure
@@ -192,6 +211,19 @@ class Run:
         elif isinstance(effect, StartInstance):
             self.world.state = "pending"
         return failure or Done()
+
+    def _check(self, effect: CheckAnswers, answer: str) -> Answers:
+        """Before the first change all answer, afterwards all are silent, unless the line says otherwise."""
+        default = Answer.SILENT if self.knowledge.probe.checked else Answer.ANSWERED
+        answers = dict.fromkeys(effect.addresses, default)
+        self.standing.update(dict.fromkeys(effect.keep, Standing.ALIVE))
+        for part in answer.split(",") if answer else ():
+            name, _, what = part.strip().partition(" ")
+            if what in ANSWERS:
+                answers[f"10.0.0.{name[1:]}"] = ANSWERS[what]
+            else:
+                self.standing[f"10.0.0.{name[1:]}"] = Standing(what)
+        return Answers(FrozenMap(answers), FrozenMap(self.standing))
 
     def _set(self, effect: SetGroups, answer: str) -> Changes:
         failures: Dict[str, Optional[Failure]] = dict.fromkeys(effect.goals)
@@ -214,6 +246,11 @@ def _said(action: Any) -> str:
         return f"write {shown(action.backup.originals)}" if action.backup else "claim"
     if isinstance(action, SetGroups):
         return f"{action.change.value} {shown(action.goals)}"
+    if isinstance(action, (Connect, CheckAnswers)):
+        word = "connect" if isinstance(action, Connect) else "check"
+        keep = action.keep if isinstance(action, CheckAnswers) else ()
+        names = [f"e{a[7:]}" for a in action.addresses], [f"e{a[7:]}" for a in keep]
+        return " keep ".join([f"{word} {' '.join(names[0])}", *([" ".join(names[1])] if keep else [])])
     words = {Succeed: "success", Settle: "settle", DeleteTags: "delete", LookUpGroups: "look up"}
     return words.get(type(action), "start")
 
@@ -221,7 +258,8 @@ def _said(action: Any) -> str:
 def off_of(world: World, spec: IsolationSpec = KEEP, **options: Any) -> Run:
     """An off that begins now."""
     more = {key: options.pop(key) for key in ("nonce", "skew") if key in options}
-    return Run(world, off.decide, Plan(ID, spec, **options), **more)
+    plane = {key: options.pop(key) for key in ("settle_seconds", "probe") if key in options}
+    return Run(world, off.decide, Plan(ID, spec, data_plane=DataPlane(**plane), **options), **more)
 
 
 def on_of(world: World, spec: IsolationSpec = KEEP, **options: Any) -> Run:

@@ -75,6 +75,12 @@ class Edit:
             peer = {"CidrIpv6" if ":" in cidr else "CidrIp": cidr}
             add(group, protocol, None if first is None else str(first), None if last is None else str(last), [peer])
 
+    def addresses(self, interface: str, *private: str) -> None:
+        """Gives an interface these private IPv4 addresses, the primary one first."""
+        nic = self._front.moto.backend().enis[interface]
+        nic.private_ip_address = private[0]
+        nic.private_ip_addresses = [{"Primary": a == private[0], "PrivateIpAddress": a} for a in private]
+
     def ipv6(self, interface: str, *addresses: str) -> None:
         """Gives an interface these IPv6 addresses."""
         self._front.moto.backend().enis[interface].ipv6_addresses = list(addresses)

@@ -14,10 +14,16 @@ def interfaces_of(instance: Any) -> Any:
     return tuple((key, nic.id, nic.attachment_id, nic.status) for key, nic in instance.nics.items())
 
 
+def _addresses_of(instance: Any) -> Any:
+    nics = instance.nics.values()
+    return tuple((*(a["PrivateIpAddress"] for a in nic.private_ip_addresses), *nic.ipv6_addresses) for nic in nics)
+
+
 def _shape(instance: Any) -> Any:
     """All that is expected to change but groups and tags."""
     state = instance._state
-    return instance.id, state.name, state.code, str(instance._reason), interfaces_of(instance)
+    nics = interfaces_of(instance), _addresses_of(instance)
+    return instance.id, state.name, state.code, str(instance._reason), nics
 
 
 def _set(name: str, items: List[str]) -> str:

@@ -13,6 +13,7 @@ Row = Tuple[str, str, str, str, str, Tuple[str, ...]]  # rule, file, function, o
 
 AGENT = "agents/aws_vpc_net/fence_aws_vpc_net.py"
 FAULTS, ON, SETTLE = "agent/test_off_faults.py", "agent/test_on.py", "agent/test_settle.py"
+PROBE = "agent/test_probe.py"
 LIFECYCLE, REFUSALS, QUERIES = "agent/test_lifecycle.py", "agent/test_refusals.py", "agent/test_queries.py"
 UNTRACK, FACES, BAD = "agent/test_untrack.py", "agent/test_interfaces.py", "agent/test_bad_input.py"
 
@@ -66,6 +67,8 @@ ROWS: Tuple[Row, ...] = (
     _m("no step is waited for", "runner.py", "Runner._wait", "self._pause_until(step.not_before, step.ends)", "pass", f"{SETTLE}::test_it_stays_on_the_untracking_group_for_as_long"),
     _m("a read counts as later than it was asked", "runner.py", "Runner._perform", "asked = context.deadline.now()", 'asked = float("inf")', f"{SETTLE}::test_off_succeeds_after_the_network_has_settled_and_reads_then"),
     _m("what was opened is left open by an interrupt", "runner.py", "Runner._take", "            self._close(step.knowledge if begun else self._knowledge, action if begun else None)\n", "", f"{UNTRACK}::test_interrupted_while_it_settles_between_the_steps_it_closes_first"),
+    _m("plugs are watched one after the other", "runner.py", "finish_all", "min(waiting)[1]", "waiting[0][1]", f"{PROBE}::test_plugs_are_watched_together"),
+    _m("a connection is left behind", "probe.py", "Prober._begin", 'struct.pack("ii", 1, 0)', 'struct.pack("ii", 0, 0)', f"{PROBE}::test_an_interrupted_one_leaves_nothing_behind"),
     _m("what was opened is not closed where no thread can be started", "ec2.py", "Ec2._attempt", "insist=self.insist", "insist=False", f"{UNTRACK}::test_no_thread_for_the_second_round_leaves_nothing_open"),
 )  # fmt: skip
 

@@ -8,7 +8,7 @@ from typing import Iterator, List, Sequence
 
 from aws_vpc_net.core.model import IsolationSpec
 
-from .world import E0, E1, EVENT, ISO, ISO2, KINDS, MISSING, MODES, OPEN, Actor, Scenario, actors
+from .world import CRASH, E0, E1, EVENT, ISO, ISO2, KINDS, MISSING, MODES, OPEN, Actor, Scenario, actors
 
 STARTS = ("open", "fenced", "fenced twice")
 EVENTS = ("edit", "edit isolated", "edit the other", "detach", "delete", "attach")
@@ -81,6 +81,24 @@ def alone(budget: int, modes: Sequence[str] = MODES) -> Iterator[Scenario]:
             for start in ("open", "fenced"):
                 events = ("detach", "return")
                 yield Scenario(mode, actors(action), start, max(2, budget), events=events)
+
+
+def probing(modes: Sequence[str] = MODES, settle: float = 1.5) -> Iterator[Scenario]:
+    """An off that connects to the node, which may answer as it likes."""
+    off = replace(actors("off")[0], settle=settle, probe=True)
+    for mode in modes:
+        yield from (Scenario(mode, (off,), start) for start in ("open", "fenced"))
+
+
+def probing_with_adversity(modes: Sequence[str] = MODES, settle: float = 1.5) -> Iterator[Scenario]:
+    """The same, and each kind of adversity alone."""
+    off = replace(actors("off")[0], settle=settle, probe=True)
+    for mode in modes:
+        for kind in KINDS:
+            if kind not in (CRASH, EVENT):
+                yield Scenario(mode, (off,), "open", 1, frozenset((kind,)))
+        for event in ("edit", "attach", "detach"):
+            yield Scenario(mode, (off,), "open", 1, frozenset((EVENT,)), events=(event,))
 
 
 ROTATION = 739946  # raise it with a release, after a search of the new part

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterator, Mapping, Tuple
 
 from aws_vpc_net.core import isolating, isolation, observe, off, on, reisolating, tag_slots
+from aws_vpc_net.core.probing import Observable, Probe
 from aws_vpc_net.core.protocol import Knowledge
 
 from .world import (
@@ -78,6 +79,12 @@ def _denied(who: str, mode: str = "keep", start: str = "open", *kinds: str) -> S
     return Scenario(mode, (refused, *others), start, 1 if kinds else 0, frozenset(kinds))
 
 
+def _probing(mode: str, *kinds: str, **more: Any) -> Scenario:
+    """An off that connects to the node."""
+    off = Actor("off", settle=1.5, probe=True)
+    return Scenario(mode, (off,), "open", 1 if kinds else 0, frozenset(kinds), **more)
+
+
 def _property(of: Any) -> Callable[..., Any]:
     return of.fget
 
@@ -124,20 +131,19 @@ DEFECTS: Mapping[str, Defect] = {
         _denied("on,off", "keep", "fenced"),
     ),
     "off proves before a late untracking can arrive no more": _of(
-        _property(Knowledge.due), "*(p.untracking.late_until for p in self.interfaces.values())", "",
+        _property(Knowledge.due), "self.timers.arrived, *late", "self.timers.arrived",
         _one("keep+untrack", "off", "open", LATE),
     ),
     # what followed from the search
     "an accepted change ends the wait for one without a reply": _of(
-        observe._groups, "settled=max(k.timers.settled, settled)", "settled=settled",
-        _one("keep", "off,on", "open", LATE),
+        observe._groups, "settled=settled", "settled=settled, arrived=0.0", _one("keep", "off,on", "open", LATE),
     ),
     "on has no read at the deadline": _of(
         on._verify, "tick.reserve_ends if k.possibly_changed else tick.ends", "tick.ends",
         _one("keep", "off,on", "fenced", DEADLINE),
     ),
     "an isolation without a reply is not waited for": _of(
-        observe._isolated, "max(k.timers.settled, now + plan.api_seconds)", "k.timers.settled",
+        observe._isolated, "arrived=now + plan.api_seconds", "arrived=0.0",
         _one("keep", "off,on", "open", LATE),
     ),
     "a restore without a reply is not waited for": _of(
@@ -146,6 +152,45 @@ DEFECTS: Mapping[str, Defect] = {
     "what was opened is not isolated once more when nothing can arrive": _of(
         reisolating.reisolate, "late = k.late(tick.now) & k.reopened - k.refused", "late = frozenset()",
         _one("keep", "off,on", "fenced", LATE),
+    ),
+    # the data plane
+    "off does not wait for the network": _of(
+        _property(Knowledge.due), "else self.timers.settled", "else 0.0",
+        Scenario("keep", (Actor("off", settle=1.5),)),
+    ),
+    "an interface does not stay on untrack_secg": _of(
+        isolating.next_change, "max(k.timers.settled, k.timers.arrived)", "0.0",
+        Scenario("keep+untrack", (Actor("off", settle=1.5),)),
+    ),
+    "an address is quiet after one silent attempt": _of(
+        _property(Observable.quiet), "self.silent >= SILENT_ATTEMPTS", "self.silent", _probing("keep")
+    ),
+    "silent attempts need not be in a row": _of(
+        Observable.answered, "if answer is Answer.SILENT else 0", "if answer is Answer.SILENT else self.silent",
+        _probing("keep"),
+    ),
+    "silence from before a change of groups counts": _of(
+        observe._groups, "probe=k.probe.changed()", "probe=k.probe", _probing("keep", EVENT, events=("edit",))
+    ),
+    "one silent interface takes the place of settle_time": _of(
+        Probe.has_followed, "{*interfaces, *latest.groups} <= proven", "bool(proven)", _probing("keep")
+    ),
+    "settle_time ends though an address cannot be tried any more": _of(
+        Probe.has_followed, "or self.not_quiet(latest)", "",
+        Scenario("keep", (Actor("off", settle=1.7, probe=True),)),
+    ),
+    "off succeeds though an address still answers": _of(
+        observe._read, "and not k.probe.unfinished(latest)", "", _probing("keep", EVENT, events=("edit",))
+    ),
+    "a read that lacks an interface ends the watch of it": _of(
+        Probe._watched, "a in shown.get(self.addresses[a].interface, (a,))",
+        "a in shown.get(self.addresses[a].interface, ())", _probing("keep", LACKING),
+    ),
+    "a connection from before may live on": _of(
+        _property(Observable.quiet), "and self.standing is not Standing.ALIVE", "", _probing("keep+untrack")
+    ),
+    "a connection that the node ended proves something": _of(
+        Probe.has_followed, "if o.standing is not Standing.ENDED", "", _probing("keep+untrack")
     ),
     # roll-back
     "off does not look again after it has rolled back": _of(

@@ -4,17 +4,22 @@ from dataclasses import replace
 from typing import Any, Iterator, List, Optional, Tuple
 
 from aws_vpc_net.core.model import FrozenMap
-from aws_vpc_net.core.protocol import Change, SetGroups
+from aws_vpc_net.core.probing import Answer, Standing
+from aws_vpc_net.core.protocol import Change, CheckAnswers, Connect, Phase, SetGroups
 
 from .invocations import DEAD, Table, ec2_refusal
 from .truth import (
     AFTERWARDS,
+    ALIVE,
+    ASKED,
     BASE,
     BEGAN,
     BLIND,
     CHANGED,
     CROSSED,
     DISTURBED,
+    DWELLS,
+    ENDED,
     EVER_STALE,
     GROUPS_MOVED,
     LAST_STALE,
@@ -22,9 +27,16 @@ from .truth import (
     NAMED,
     NO_TIME_LEFT,
     NOT_CLOSED,
+    NOT_TRIED,
     NUMBER,
+    OBSERVABLE,
     OLDER,
+    PARTS,
+    SETTLES,
+    SILENCES,
+    SILENT,
     TAGS_GONE,
+    TWICE,
     UNREADABLE,
     WROTE,
     Label,
@@ -33,6 +45,7 @@ from .truth import (
     Truth,
 )
 from .world import (
+    ADDRESS,
     CRASH,
     DEADLINE,
     EVENT,
@@ -121,6 +134,8 @@ class Following(Truth):
         crash too. Not where the invocation ends, as the truth is checked at that moment.
         """
         p = self.pendings[s[BASE + 2 * actor]]
+        if isinstance(p.action, (Connect, CheckAnswers)):  # which take no time
+            return None
         if p.usable or p.done or (s[5] & 15 and self.may.get(DEADLINE) and p.flag < 2):
             return None
         key = tuple((i, "no time") for i in sorted(p.action.goals)) if isinstance(p.action, SetGroups) else "no time"
@@ -181,6 +196,63 @@ class Following(Truth):
                 tuple(sorted(((*f[:-1], f[-1] - wait) if f[0] == actor else f) for f in flights))
             )
 
+    def _settles(self, state: List[int], actor: int, wait: float) -> None:
+        """Time passes for the data plane."""
+        for part in (SETTLES, DWELLS):
+            ghost = state[BASE + 2 * actor + 1]
+            left = ghost >> part & 255
+            if left and wait:
+                state[BASE + 2 * actor + 1] = ghost - (min(left, round(wait * PARTS)) << part)
+
+    def _accepted(self, state: List[int], actor: int, change: Change, wait: float) -> None:
+        """EC2 has accepted a change of groups, so many seconds from now."""
+        settle = round((self.actors[actor].settle + wait) * PARTS)
+        ghost = state[BASE + 2 * actor + 1] & ~SILENCES
+        for part in (SETTLES, DWELLS) if change is Change.UNTRACK else (SETTLES,):
+            ghost = ghost & ~(255 << part) | (settle << part if self.actors[actor].settle else 0)
+        state[BASE + 2 * actor + 1] = ghost
+
+    def _connect(self, s: State, actor: int, number: int, left: int) -> Transitions:
+        state = list(s)
+        state[BASE + 2 * actor + 1] |= ASKED
+        yield from self._answered(state, actor, number, "accepted", (actor, "connects"))
+
+    def _check(self, s: State, actor: int, number: int, left: int) -> Transitions:
+        """The node may answer as it likes: what comes first lets the run end."""
+        p = self.pendings[number]
+        action, before = p.action, not p.knowledge.probe.checked
+        yes, no, never = Answer.ANSWERED, Answer.SILENT, Answer.IMPOSSIBLE
+        usual, other = (yes, no) if before else (no, yes)
+        first, last = action.addresses[0], action.addresses[-1]
+        ways: List[Any] = [{}, {first: other}, {last: other}, {first: never}, {last: never}]
+        ways += [dict.fromkeys(action.addresses, other)]
+        known = {a: o.standing for a, o in p.knowledge.probe.addresses.items()}
+        every = dict.fromkeys(FrozenMap({a: way.get(a, usual) for a in action.addresses}) for way in ways)
+        for answers in every:
+            for standing in (Standing.ALIVE,) if before else (Standing.DEAD, Standing.ALIVE, Standing.ENDED):
+                kept = {a for a in action.addresses if known.get(a) or (a in action.keep and answers[a] is yes)}
+                key = tuple((a, answers[a], standing if a in kept else None) for a in action.addresses)
+                state = list(s)
+                state[BASE + 2 * actor + 1] = self._heard(s[BASE + 2 * actor + 1], key, before)
+                told = tuple(f"{a} {answer.value}" for a, answer, _ in key) + ((standing.value,) if kept else ())
+                yield from self._answered(state, actor, number, key, (actor, "hears", *told))
+                if not kept:
+                    break
+
+    def _heard(self, ghost: int, key: Any, before: bool) -> int:
+        """What the checks know of the data plane after these answers."""
+        numbers = {address: NUMBER[i] for i, address in ADDRESS.items()}
+        for address, answer, standing in key:
+            n = numbers[address]
+            silent = ghost & ASKED and answer is Answer.SILENT
+            twice = TWICE if silent and ghost & (SILENT | TWICE) << n else 0
+            bits = (SILENT if silent else 0) | twice | (NOT_TRIED if answer is Answer.IMPOSSIBLE else 0)
+            if before:
+                bits = OBSERVABLE if answer is Answer.ANSWERED else 0
+            bits |= {Standing.ALIVE: ALIVE, Standing.ENDED: ENDED}.get(standing, 0)
+            ghost = ghost & ~((SILENT | TWICE | NOT_TRIED | ALIVE | ENDED) << n) | bits << n
+        return ghost & ~ASKED
+
     def _answered(
         self, state: List[int], actor: int, number: int, key: Any, label: Label
     ) -> Transitions:
@@ -190,6 +262,7 @@ class Following(Truth):
         if state[5] & 15 and self.may.get(DEADLINE):
             flags += range(p.flag + 1, 3)
         self._waited(state, actor, p.wait)
+        self._settles(state, actor, p.wait)
         for flag in flags:
             target, end, problems = self.answer(number, key, flag)
             new = list(state)
@@ -318,7 +391,10 @@ class Following(Truth):
             after = self.nets.number(network.with_groups(interface, groups))
             state = list(s)
             self._moved(state, s[0], after, actor)
-            yield from self._part(state, actor, number, interface, "accepted", name)
+            problems = self._left_too_early(s, actor, number)
+            self._accepted(state, actor, p.action.change, p.wait)
+            for label, new, found in self._part(state, actor, number, interface, "accepted", name):
+                yield label, new, (*problems, *found)
             if not left:
                 continue
             for kind, how in ((REFUSED, "refused"), (THROTTLED, "throttled"), (LOST, "unknown")):
@@ -335,6 +411,15 @@ class Following(Truth):
                 state[2] = self.flights.number((*self.flights.values[state[2]], flight))
                 yield from self._part(state, actor, number, interface, "unknown", (*name, "late"))
 
+    def _left_too_early(self, s: State, actor: int, number: int) -> Tuple[str, ...]:
+        """The network may not have seen untrack_secg; nothing but a refusal or the end of time excuses that."""
+        p = self.pendings[number]
+        k = p.knowledge
+        if p.action.change is not Change.ISOLATE or p.done or p.flag or k.refused or k.phase is not Phase.CHANGE:
+            return ()
+        left = (s[BASE + 2 * actor + 1] >> DWELLS & 255) - round(p.wait * PARTS)
+        return ("it isolates before the network can have seen untrack_secg",) if left > 0 and k.opened else ()
+
     def _part(
         self, state: List[int], actor: int, number: int, interface: str, how: str, label: Label
     ) -> Transitions:
@@ -346,6 +431,7 @@ class Following(Truth):
             yield from self._answered(state, actor, number, done, label)
             return
         self._waited(state, actor, p.wait)
+        self._settles(state, actor, p.wait)
         state[BASE + 2 * actor] = self.pending(replace(p, wait=0.0, done=done))
         yield label, self._made(state), ()
 

@@ -4,13 +4,17 @@ Time is each invocation's own: it knows points in time only in relation to its p
 A pause moves its clock; the deadline comes when an adversity says so.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Dict, FrozenSet, List, Optional, Set, Tuple
 
 from aws_vpc_net.core import invariants, observe, off, on
 from aws_vpc_net.core.model import FrozenMap
+from aws_vpc_net.core.probing import ATTEMPT_SECONDS, Probe
 from aws_vpc_net.core.protocol import (
+    Answers,
     Changes,
+    CheckAnswers,
+    Connect,
     DeleteTags,
     Done,
     Fail,
@@ -35,7 +39,10 @@ ENDS, RESERVE = 12.0, 16.0
 NOW = 1_700_000_000
 BACKOFF = 1.0
 DEAD, SUCCEEDED, FAILED = -1, -2, -3
-KINDS = {Read: "read", WriteTags: "write", DeleteTags: "delete", SetGroups: "set", LookUpGroups: "look up"}
+KINDS = {
+    Read: "read", WriteTags: "write", DeleteTags: "delete", SetGroups: "set", LookUpGroups: "look up",
+    Connect: "connect", CheckAnswers: "check",
+}  # fmt: skip
 
 
 class Table:
@@ -86,15 +93,24 @@ def _shifted(k: Knowledge, seconds: float) -> Knowledge:
         return max(0.0, round(point - seconds, 3))
 
     t = k.timers
-    timers = replace(t, settled=later(t.settled), patience=later(t.patience), rewrite=later(t.rewrite))
+    timers = replace(t, **{f.name: later(getattr(t, f.name)) for f in fields(t)})
     if timers != t:
         k = replace(k, timers=timers)
+    if k.probe.connected is not None:
+        k = replace(k, probe=_probe_shifted(k.probe, seconds))
     late = {
         i: replace(p, untracking=replace(p.untracking, late_until=later(p.untracking.late_until)))
         for i, p in k.interfaces.items()
         if p.untracking.late_until
     }
     return replace(k, interfaces=k.interfaces.updated(late)) if late else k
+
+
+def _probe_shifted(probe: Probe, seconds: float) -> Probe:
+    """What was longer ago than an attempt takes, no decision depends on."""
+    asked = None if probe.asked is None else max(-ATTEMPT_SECONDS, round(probe.asked - seconds, 3))
+    addresses = FrozenMap({a: replace(o, since=0.0) for a, o in probe.addresses.items()})
+    return replace(probe, asked=asked, addresses=addresses)
 
 
 TRANSIENT = Failure(Outcome.TRANSIENT, Category.MODIFICATION, "throttled", "RequestLimitExceeded")
@@ -215,9 +231,13 @@ class Invocations:
         if isinstance(p.action, LookUpGroups):
             known = {g: GROUPS[g] for g in p.action.groups if g in GROUPS}
             return Networks(FrozenMap(known)) if key == "accepted" else FAILURES[key]
+        if isinstance(p.action, CheckAnswers):
+            standing = {a: s for a, _, s in key if s}
+            return Answers(FrozenMap({a: answer for a, answer, _ in key}), FrozenMap(standing))
         if isinstance(key, tuple):
             tags, net = key
-            return Instances(FrozenMap({ID: self.nets.values[net].instance(self.tags.values[tags])}))
+            probes = self.actors[p.actor].probe
+            return Instances(FrozenMap({ID: self.nets.values[net].instance(self.tags.values[tags], probes)}))
         if key == "not shown":
             return Instances(FrozenMap())
         return Done() if key == "accepted" else FAILURES[key]

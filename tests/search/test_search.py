@@ -47,6 +47,16 @@ def test_one_invocation_in_every_world_and_one_adversity(mode, record_property):
     search_all(catalogue.alone(1, [mode]), record_property)
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_an_off_that_connects_to_the_node(mode, record_property):
+    search_all(catalogue.probing([mode]), record_property)
+
+
+def test_an_off_that_connects_to_the_node_and_one_adversity(record_property):
+    scenarios = catalogue.shuffled([*catalogue.probing_with_adversity()])
+    search_all(scenarios, record_property, ROTATING // 3)
+
+
 @pytest.mark.parametrize("kind", [CRASH, DEADLINE, UNREAD])
 def test_off_and_on_and_one_adversity(kind, record_property):
     search_all(catalogue.with_adversity(1, [kind], ["keep"], ["off,on"]), record_property)

@@ -19,7 +19,16 @@ BASE = 6  # fields of a state before those of the invocations
 # did not show; EC2 refused it for good to isolate it (again); its original groups are named in the log
 CHANGED, BLIND, NOT_CLOSED, NAMED = (1 << n for n in (10, 13, 16, 19))
 OLDER = 1 << 22  # << actor: that "on" had begun when this "off" wrote its backup
-AFTERWARDS = ~(WROTE | GROUPS_MOVED | TAGS_GONE | EVER_STALE)  # what matters of one that has ended
+# Of the data plane: attempts to connect are under way that were begun after this invocation's latest accepted change;
+# of each interface, << its number: observable, silent to one and to two of these in a row, not tried the last time,
+# its connection from before is alive, and has been ended by the other side.
+ASKED = 1 << 26
+OBSERVABLE, SILENT, TWICE, NOT_TRIED, ALIVE, ENDED = (1 << n for n in (27, 30, 33, 36, 39, 42))
+SILENCES = ASKED | 7 * (SILENT | TWICE | NOT_TRIED)
+SETTLES, DWELLS = 45, 53  # tenths of seconds, 8 bits: of settle_time since the latest accepted change, and untracking
+PARTS = 10
+# what matters of one that has ended
+AFTERWARDS = ~(WROTE | GROUPS_MOVED | TAGS_GONE | EVER_STALE) & (ASKED - 1)
 CROSSED = 16  # in misc: a deletion crossed a change, both decided by reads before either
 NUMBER = {E0: 0, E1: 1, NEW.id: 2}
 State = Tuple[int, ...]
@@ -194,6 +203,8 @@ class Truth(Invocations):
             state[BASE + 2 * actor + 1] |= NAMED << NUMBER[i]
         if action == "off" and end.succeeded and not ghost & (LAST_STALE | DISTURBED) and not self.isolated(state[1]):
             texts.append("off exits 0, and the node is open")
+        if action == "off" and end.succeeded:
+            texts += self.too_early(ghost, state[1])
         if action == "off" and not ghost & LAST_STALE:
             lost = (self.lost(state[0], state[1]) & end.changed) - named
             if lost:
@@ -203,6 +214,19 @@ class Truth(Invocations):
             if not ghost & (EVER_STALE | DISTURBED) and any(n.groups not in self.allowed[n.id] for n in nics):
                 texts.append("on exits 0, and the original groups are not set")
         return tuple(texts)
+
+    def too_early(self, ghost: int, net: int) -> Iterator[str]:
+        """What EC2's network may not have followed, at an exit 0."""
+        for number in NUMBER.values():
+            tried = ghost & (TWICE | NOT_TRIED) << number
+            if ghost & OBSERVABLE << number and (ghost & ALIVE << number or not tried):
+                yield "off exits 0, and an address may still answer"
+        bits = [OBSERVABLE | TWICE] * bool(ghost & 7 * OBSERVABLE)
+        quiet = [n.id for n in self.nets.values[net].attached for b in bits
+                 if ghost & b << NUMBER[n.id] == b << NUMBER[n.id] and not ghost & ENDED << NUMBER[n.id]]  # fmt: skip
+        watched = len(quiet) == len(self.nets.values[net].attached) and not ghost & 7 * NOT_TRIED
+        if ghost >> SETTLES & 255 and not watched and not ghost & DISTURBED:
+            yield "off exits 0 before settle_time is over"
 
     def named(self, logged: FrozenSet[Tuple[str, FrozenSet[str]]]) -> FrozenSet[str]:
         """The interfaces whose original groups this log names."""

@@ -4,13 +4,15 @@ from dataclasses import dataclass
 from typing import Dict, FrozenSet, Mapping, Optional, Tuple
 
 from aws_vpc_net.core.model import FrozenMap, Groups, Instance, Interface, IsolationSpec
-from aws_vpc_net.core.protocol import Plan
+from aws_vpc_net.core.protocol import DataPlane, Plan
 
 ID = "i-0000000000000000a"
 APP, DB, ISO, OPEN, OTHER, EDITED, ISO2, MISSING = (f"sg-{c * 17}" for c in "abcdef12")
 E0, E1, E2 = (f"eni-{c * 17}" for c in "012")
 NAMES = "APP DB ISO OPEN OTHER EDITED ISO2 GONE E0 E1 E2".split()
 SHORT = dict(zip((APP, DB, ISO, OPEN, OTHER, EDITED, ISO2, MISSING, E0, E1, E2), NAMES))
+
+ADDRESS = {E0: "10.0.0.0", E1: "10.0.0.1", E2: "10.0.0.2"}
 
 SPECS: Mapping[str, IsolationSpec] = {
     "keep": IsolationSpec((ISO,), True),
@@ -64,10 +66,12 @@ class Network:
         others = tuple(n for n in self.elsewhere if n.id != nic.id)
         return Network(tuple(sorted((*self.attached, nic), key=lambda n: n.number)), others)
 
-    def instance(self, tags: FrozenMap[str, str]) -> Instance:
-        """As a read shows it."""
+    def instance(self, tags: FrozenMap[str, str], addresses: bool = False) -> Instance:
+        """As a read shows it; ``addresses``: one of each interface, to whoever looks at them."""
+        known = ADDRESS if addresses else {}
+        own = {i: (address,) for i, address in known.items()}
         interfaces = [
-            Interface(n.id, rank, n.groups, n.vpc, position=(0, n.number - 1))
+            Interface(n.id, rank, n.groups, n.vpc, position=(0, n.number - 1), addresses=own.get(n.id, ()))
             for rank, n in enumerate(self.attached, 1)
         ]
         return Instance(ID, "running", tuple(interfaces), tags)
@@ -104,10 +108,11 @@ class Actor:
     nonce: int = 12345
     denied: FrozenSet[str] = frozenset()
     settle: float = 0.0
+    probe: bool = False
 
     def plan(self, spec: IsolationSpec) -> Plan:
         """What it was asked for."""
-        return Plan(ID, spec, restoring=self.action == "on", settle_seconds=self.settle)
+        return Plan(ID, spec, restoring=self.action == "on", data_plane=DataPlane(self.settle, self.probe))
 
 
 @dataclass(frozen=True)
@@ -138,6 +143,7 @@ class Scenario:
         half += "".join(f", {e}" for e in (*self.before, *self.events))
         half += "".join(f", skew {a.skew}" for a in self.actors if a.skew)
         half += "".join(f", settle {a.settle:g}" for a in self.actors if a.settle)
+        half += ", probe" * any(a.probe for a in self.actors)
         return f"{self.mode}: {actors}, {self.start}{half}{world}, adversities {self.budget}{more}"
 
 

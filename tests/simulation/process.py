@@ -8,6 +8,7 @@ from aws_vpc_net.core import invariants, observe, off, on
 from aws_vpc_net.core.model import FrozenMap
 from aws_vpc_net.core.protocol import (
     Changes,
+    DataPlane,
     DeleteTags,
     Done,
     Effect,
@@ -97,7 +98,7 @@ class Process:
         restoring = action == "on"
         own = host.id if host and not restoring else None
         settle = 0.0 if restoring else simulation.cluster.settle
-        self.plan = Plan(node.id, simulation.cluster.spec, own, restoring=restoring, settle_seconds=settle)
+        self.plan = Plan(node.id, simulation.cluster.spec, own, restoring=restoring, data_plane=DataPlane(settle))
 
     @property
     def running(self) -> bool:

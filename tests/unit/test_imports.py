@@ -12,12 +12,12 @@ LIB = Path(__file__).parents[2] / "lib" / "aws_vpc_net"
 MODULES: Dict[str, Path] = {p.stem: p for p in LIB.rglob("*.py") if p.stem != "__init__"}
 CORE_LAYERS = [
     {"model", "sg_rules"},
-    {"isolation", "backup"},
+    {"isolation", "backup", "probing"},
     {"tag_slots", "group_choice"},
     {"protocol"},
     {"observe"},
     {"isolating"},
-    {"reisolating"},
+    {"reisolating", "settling"},
     {"off", "on"},
     {"invariants"},
 ]
@@ -27,7 +27,7 @@ LAYERS = [
     *CORE_LAYERS,
     {"settings", "inputs", "options", "replies", "deadline", "logs", "outputs"},
     {"ec2", "ec2_errors", "credentials", "credential_process", "imds"}
-    | {"identity", "instances", "security_groups", "tags", "dry_run", "context", "metrics"},
+    | {"identity", "instances", "security_groups", "tags", "dry_run", "context", "metrics", "probe"},
     {"runner", "target_checks"},
     {"actions", "queries", "preflight"},
 ]

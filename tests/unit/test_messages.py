@@ -18,6 +18,8 @@ SECOND = FenceError(Category.PERMISSION, "cannot set the groups of eni-2: not pe
 SAMPLES: Dict[str, Any] = {
     "account": "123456789012",
     "action": "off",
+    "addresses": ["10.0.0.5", "2001:db8::5"],
+    "tried": ["10.0.0.5", "10.0.0.9", "2001:db8::5"],
     "call": "CreateTags",
     "category": Category.MODIFICATION,
     "code": "AuthFailure",

@@ -40,7 +40,7 @@ def after(*runs, text=""):
 DENIED = ("CreateTags", "UnauthorizedOperation", 0.04)
 FAILED = run("off", "failed", Category.PERMISSION, [("DescribeInstances", "", 0.2), DENIED])
 TWO = [("CreateTags", "", 0.3), ("ModifyNetworkInterfaceAttribute", "", 7.0)]
-DONE = run(attempts=TWO, lengths=[100, 254], chunks=1, tags_written=2)
+DONE = run(attempts=TWO, lengths=[100, 254], chunks=1, tags_written=2, network_seconds=1.5)
 
 
 def test_counters_add_up_and_gauges_tell_the_last():
@@ -71,9 +71,12 @@ def test_counters_add_up_and_gauges_tell_the_last():
         ("last_api_error_timestamp_seconds", "CreateTags", "UnauthorizedOperation"): 1800000000,
         ("node_last_operation_timestamp_seconds", "off", "i-1", "ok"): 1800000000,
         ("node_last_operation_timestamp_seconds", "off", "i-1", "failed"): 1800000000,
+        ("network_seconds",): 1.5,
         ("info", "0.1.0"): 1,
     }
     assert found.items() >= expected.items()
+    assert values(after(DONE, FAILED))["network_seconds",] == 1.5, "nothing was seen since"
+    assert ("network_seconds",) not in values(after(FAILED))
 
 
 def test_every_family_has_its_kind_and_help_as_prometheus_reads_them():

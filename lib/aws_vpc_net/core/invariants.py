@@ -13,6 +13,7 @@ from .isolating import rollback_groups
 from .isolation import is_untracking, latest_unfenced, matches_isolation, set_by_fencer
 from .model import NONE, Groups, Instance
 from .off import backup_is_optional
+from .probing import SILENT_ATTEMPTS, Answer, Standing
 from .protocol import (
     Change,
     DeleteTags,
@@ -114,6 +115,26 @@ def success_is_proven(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> 
         texts.append("off succeeds on a read that failed or shows no interfaces")
     if not before.reads.fresh or not before.reads.in_time:
         texts.append("off succeeds on a read that was made too early")
+    return texts
+
+
+def network_is_proven(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
+    """``off`` succeeds only once each observable address that has not left its interface was silent to two attempts
+    in a row since the latest change of groups, or cannot be tried, and a connection that stood before is dead. Nor
+    before ``settle_time`` is over, unless silence at every interface has taken its place."""
+    latest = before.latest
+    if plan.restoring or not isinstance(step.action, Succeed) or latest is None or latest.terminated:
+        return []
+    shown = {i.id: i.addresses for i in latest.interfaces}
+    known = {a: o for a, o in before.probe.addresses.items() if a in shown.get(o.interface, (a,))}
+    alive = [a for a, o in known.items() if o.standing is Standing.ALIVE]
+    heard = [a for a, o in known.items() if o.silent < SILENT_ATTEMPTS and o.answer is not Answer.IMPOSSIBLE]
+    texts = [f"off succeeds, and {', '.join(heard)} was not silent twice"] if heard else []
+    texts += [f"off succeeds, and a connection to {', '.join(alive)} is alive"] if alive else []
+    silent = {o.interface for o in known.values() if o.silent and o.standing is not Standing.ENDED}
+    watched = {*shown, *before.interfaces} <= silent and all(o.silent for o in known.values())
+    if tick.now < before.timers.settled and not watched:
+        texts.append("off succeeds before settle_time is over, and silence has not taken its place")
     return texts
 
 
@@ -245,6 +266,7 @@ CHECKS: List[Check] = [
     backup_precedes_change,
     open_groups_outrank,
     success_is_proven,
+    network_is_proven,
     knowledge_grows,
     tags_are_deleted_last,
     what_was_opened_is_closed,

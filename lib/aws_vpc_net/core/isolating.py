@@ -67,7 +67,7 @@ def next_change(plan: Plan, k: Knowledge, tick: Tick) -> Optional[Step]:
         # What was opened is isolated whatever time that took, but not before the network has seen it open; at once
         # where a refusal ends it anyway.
         ends = tick.reserve_ends if k.opened else tick.ends
-        wait = 0.0 if closing or k.refused or not k.opened else k.timers.settled
+        wait = 0.0 if closing or k.refused or not k.opened else max(k.timers.settled, k.timers.arrived)
         return Step(SetGroups(Change.ISOLATE, goals), k, ends, not_before=wait)
     given_back = k.round & k.refused & k.opened
     if given_back:

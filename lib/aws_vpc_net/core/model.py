@@ -65,6 +65,7 @@ class Interface:
     managed: bool = False  # by AWS or another service: EC2 refuses changes
     kind: str = "interface"  # EC2's type of it
     position: Tuple[int, int] = (0, 0)  # network card, device index
+    addresses: Tuple[str, ...] = ()  # private IPv4, secondary ones too, and IPv6
 
     @property
     def unfiltered(self) -> bool:

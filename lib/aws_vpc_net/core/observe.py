@@ -11,11 +11,15 @@ from . import backup as tags
 from .group_choice import IsolatingGroups
 from .isolation import fencer_is_fenced, matches_isolation
 from .model import FrozenMap, Groups, Instance, Interface
+from .probing import Answer
 from .protocol import (
     INFO,
     WARNING,
+    Answers,
     Change,
     Changes,
+    CheckAnswers,
+    Connect,
     Effect,
     Failure,
     Instances,
@@ -38,6 +42,8 @@ from .protocol import (
 )
 
 MISSING_SECONDS = 4.0  # how long a backup may be missing in reads that are merely behind
+REREAD_SECONDS = 5.0  # between reads while addresses are watched
+LATE_SECONDS = 1.0  # between reads that look for an untracking that may still arrive
 
 
 def observe(plan: Plan, k: Knowledge, effect: Effect, result: Result, tick: Tick) -> Tuple[Knowledge, Notes]:
@@ -51,6 +57,11 @@ def observe(plan: Plan, k: Knowledge, effect: Effect, result: Result, tick: Tick
         return _written(plan, k, effect, result, tick.now)
     if isinstance(effect, LookUpGroups):
         return _looked_up(plan, k, effect, result)
+    if isinstance(effect, Connect):
+        connected = effect.addresses if k.probe.connected is None else k.probe.connected
+        return replace(k, probe=replace(k.probe, connected=connected, asked=tick.now)), ()
+    if isinstance(effect, CheckAnswers):
+        return _answers(plan, k, effect, result)
     failure = result if isinstance(result, Failure) else None  # of a deletion, or a start
     return replace(k, reads=replace(k.reads, failure=failure, fresh=False)), ()
 
@@ -64,8 +75,13 @@ def _read(plan: Plan, k: Knowledge, effect: Read, result: Result) -> Knowledge:
         return replace(k, reads=replace(k.reads, failure=result, fresh=True))
     latest = result.instances.get(plan.id) if plan.id in effect.ids else k.latest
     failure = _own_failure(plan, effect, result)
-    reads = Reads(k.first or latest, latest, failure, True, result.asked >= k.due)
+    reads = Reads(k.first or latest, latest, failure, True)
     first, k = k.first, replace(k, reads=reads)
+    in_time = result.asked >= k.due and not k.probe.unfinished(latest)
+    k = replace(k, reads=replace(reads, in_time=in_time))
+    if k.probe.addresses:  # it may be open again: by a change that arrives late, soon, or by another's
+        reread = result.asked + (LATE_SECONDS if k.late(result.asked) else REREAD_SECONDS)
+        k = replace(k, timers=replace(k.timers, reread=reread))
     if latest is None:
         return k
     shown = latest.groups
@@ -110,12 +126,12 @@ def _groups(plan: Plan, k: Knowledge, effect: SetGroups, result: Changes, tick: 
     }[effect.change]
     notes: List[Note] = []
     k = replace(k, backup=replace(k.backup, answered=False), reads=replace(k.reads, fresh=False))
+    k = replace(k, probe=k.probe.changed())
     settled = tick.now + plan.settle_seconds
     # What was accepted first: whether a refusal may be looked into depends on what is still open.
     for interface, failure in sorted(result.failures.items(), key=lambda item: item[1] is not None):
         if failure is None:
-            # Not earlier than before: a change without a reply may still arrive.
-            k = replace(k, timers=replace(k.timers, settled=max(k.timers.settled, settled)))
+            k = replace(k, timers=replace(k.timers, settled=settled))
         k, more = account(plan, k, interface, failure, tick.now)
         notes += more
     return k, tuple(notes)
@@ -158,8 +174,7 @@ def _isolated(
     if failure.outcome is Outcome.UNKNOWN:
         p = replace(p, possibly_changed=True, outcome_unknown=True)
         # What arrives late isolates: not after this run has ended, when an "on" may have come.
-        settled = max(k.timers.settled, now + plan.api_seconds)
-        done = replace(done, timers=replace(done.timers, settled=settled))
+        done = replace(done, timers=replace(done.timers, arrived=now + plan.api_seconds))
     return done.with_progress(interface, replace(p, outcome=failure.outcome, failure=failure)), ()
 
 
@@ -230,6 +245,26 @@ def _restored(
         p = replace(p, outcome=failure.outcome, possibly_changed=p.possibly_changed or unknown)
         p = _may_arrive(p, now + plan.api_seconds) if unknown else p
     return replace(k, round=k.round - {interface}).with_progress(interface, p), ()
+
+
+# --- attempts to connect ---------------------------------------------------------------------------------------
+
+
+def _answers(plan: Plan, k: Knowledge, effect: CheckAnswers, result: Result) -> Tuple[Knowledge, Notes]:
+    """What answered; of what cannot be tried, a warning, once."""
+    found = result if isinstance(result, Answers) else Answers(FrozenMap())
+    if k.probe.checked:
+        probe = k.probe.checked_again(effect.addresses, found.answers, found.standing)
+    else:
+        of = {a: i.id for r in (k.latest, k.first) if r for i in r.interfaces for a in i.addresses}
+        probe = k.probe.first_checked(of, found.answers, found.standing)
+    impossible = {a for a in effect.addresses if found.answers.get(a, Answer.IMPOSSIBLE) is Answer.IMPOSSIBLE}
+    notes: Notes = ()
+    if not k.probe.checked:
+        notes = (Note(INFO, messages.observable(plan.id, probe.addresses, effect.addresses)),)
+    if impossible - probe.warned:
+        notes += (Note(WARNING, messages.cannot_probe(plan.id, impossible - probe.warned)),)
+    return replace(k, probe=replace(probe, warned=probe.warned | impossible)), notes
 
 
 # --- tags and look-ups -----------------------------------------------------------------------------------------

@@ -52,6 +52,7 @@ from .isolation import (
     set_by_fencer,
 )
 from .model import NONE, FrozenMap, Groups, Instance, Interface, IsolationSpec
+from .observe import LATE_SECONDS
 from .protocol import (
     INFO,
     READ_ONCE_MORE_SECONDS,
@@ -78,13 +79,13 @@ from .protocol import (
     WriteTags,
 )
 from .reisolating import reisolate, start_reisolating
+from .settling import check_before, connect_before, watch, why_not_quiet
 from .tag_slots import NoRoom, make_backup
 
 # How long a read is repeated that shows interfaces isolated and no backup of that: groups may be behind by seconds
 # while tags are not, as after an "on". Such a node is isolated, or an interface of it is so by nature.
 DOUBT_SECONDS = 8.0
 ROLLED_BACK_SECONDS = 2.0  # how long a read without any tags is repeated after a roll-back
-LATE_SECONDS = 1.0  # between reads that look for an untracking that may still arrive
 
 
 def decide(plan: Plan, k: Knowledge, tick: Tick) -> Step:
@@ -174,7 +175,7 @@ def _choose_groups(plan: Plan, k: Knowledge, target: Instance, tick: Tick) -> St
             return _refuse(k, messages.nothing_left(target.id, interface.id, interface.groups))
     progress = FrozenMap({i: Progress(goal=g) for i, g in goals.items()})
     k = replace(k, interfaces=progress, backup=replace(k.backup, originals=FrozenMap(originals)))
-    return _write_first_backup(plan, k, target, originals, tick)
+    return connect_before(plan, k, target, tick) or _write_first_backup(plan, k, target, originals, tick)
 
 
 def _looked_up(plan: Plan, k: Knowledge, tick: Tick) -> Step:
@@ -265,18 +266,20 @@ def _begin(plan: Plan, k: Knowledge, proving: Instance, tick: Tick) -> Step:
     Roll-back leads to the groups of this read. If another fencer had isolated an interface by then, it stays
     isolated; if not, that fencer sees our backup before it reports success.
     """
-    spec = plan.spec
-    notes: List[Note] = []
     shown = proving.groups
     to_untrack: FrozenSet[str] = frozenset()
-    if spec.untrack is None:
+    notes: List[Note] = []
+    if plan.spec.untrack is None:
         notes.append(Note(WARNING, messages.established_may_survive(plan.id, plan.power)))
     elif k.backup.latest is None:
         notes.append(Note(WARNING, messages.untracking_skipped(plan.id)))
     else:  # what is isolated stays so: to open it again would undo a fence that was reported
-        to_untrack = frozenset(i for i in k.interfaces if i in shown and not matches_isolation(shown[i], spec))
+        to_untrack = frozenset(i for i in k.interfaces if i in shown and not matches_isolation(shown[i], plan.spec))
         isolated = set(k.interfaces) - to_untrack
         notes += [Note(INFO, messages.not_opened_again(plan.id, isolated))] if isolated else []
+    check = check_before(k, to_untrack, tick)
+    if check is not None:
+        return check
     progress = {
         i: replace(p, open_groups=shown.get(i, NONE), untracking=Untracking(needed=i in to_untrack))
         for i, p in k.interfaces.items()
@@ -332,17 +335,22 @@ def _verify(plan: Plan, k: Knowledge, tick: Tick) -> Step:
 def _proven(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     if k.reads.in_time:
         return Step(Succeed(), k, notes=originals_in_doubt(plan, k))
+    k = replace(k, phase=Phase.SETTLE)
     until = min(k.due, tick.now + LATE_SECONDS) if k.late(tick.now) else k.due
-    return Step(Settle(until), replace(k, phase=Phase.SETTLE), tick.ends)
+    return watch(k, tick) or Step(Settle(until), k, tick.ends)
 
 
 def _settled(plan: Plan, k: Knowledge, tick: Tick) -> Step:
-    """It was waited for the network: the read that counts is made now."""
-    if not tick.expired:
-        return Step(Read((plan.id,)), replace(k, phase=Phase.VERIFY), tick.ends)
+    """It was waited for the network, and the addresses are quiet: the read that counts is made then."""
     late = k.late(tick.now)
+    if not tick.expired:
+        step = watch(k, tick)
+        watched = k.probe.addresses and not k.probe.unfinished(k.latest) and not late
+        if step is None and watched and tick.now < k.due:
+            step = Step(Settle(k.due), k, tick.ends)
+        return step or Step(Read((plan.id,)), replace(k, phase=Phase.VERIFY), tick.ends)
     why = dict.fromkeys(late, "a change to untrack_secg without a reply may still arrive")
-    why = why or {"the network": f"settle_time={plan.settle_seconds:g} was not over"}
+    why = why or why_not_quiet(k) or {"the network": f"settle_time={plan.settle_seconds:g} was not over"}
     return end(plan, k, tick, Fail.of(messages.not_isolated(plan.id, why)))
 
 

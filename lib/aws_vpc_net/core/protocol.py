@@ -16,6 +16,7 @@ from ..errors import Category, FenceError
 from .backup import Backup, TagHistory
 from .group_choice import IsolatingGroups
 from .model import NONE, FrozenMap, Groups, Instance, IsolationSpec
+from .probing import Answer, Probe, Standing
 
 Point = float
 DEBUG, INFO, WARNING = 10, 20, 30  # the levels of logging
@@ -80,7 +81,22 @@ class StartInstance:
     id: str
 
 
-Effect = Union[Read, WriteTags, DeleteTags, SetGroups, LookUpGroups, StartInstance]
+@dataclass(frozen=True)
+class Connect:
+    """Begin one attempt to connect to each address; takes no time."""
+
+    addresses: Tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CheckAnswers:
+    """Look what has answered up to now; takes no time. Of the connections that have come about, keep these."""
+
+    addresses: Tuple[str, ...]
+    keep: Tuple[str, ...] = ()
+
+
+Effect = Union[Read, WriteTags, DeleteTags, SetGroups, LookUpGroups, StartInstance, Connect, CheckAnswers]
 
 
 # --- what came of it -------------------------------------------------------------------------------------------
@@ -117,7 +133,7 @@ class Instances:
 
 @dataclass(frozen=True)
 class Done:
-    """The answer to WriteTags, DeleteTags and StartInstance: accepted."""
+    """The answer to WriteTags, DeleteTags, StartInstance and Connect: accepted."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +151,15 @@ class Networks:
     complete: bool = True
 
 
-Result = Union[Instances, Done, Changes, Networks, Failure]
+@dataclass(frozen=True)
+class Answers:
+    """The answer to CheckAnswers: of each address, and of the connections that are kept."""
+
+    answers: FrozenMap[str, Answer]
+    standing: FrozenMap[str, Standing] = FrozenMap()
+
+
+Result = Union[Instances, Done, Changes, Networks, Answers, Failure]
 
 
 @dataclass(frozen=True)
@@ -177,6 +201,19 @@ class Tick:
 
 
 @dataclass(frozen=True)
+class DataPlane:
+    """How ``off`` proves that EC2's network has followed a change of groups, which its API accepts before.
+
+    Attributes:
+        settle_seconds: how long the network may take.
+        probe: this machine tries whether the instance still answers.
+    """
+
+    settle_seconds: float = 0.0
+    probe: bool = False
+
+
+@dataclass(frozen=True)
 class Plan:
     """What the operator asked for, of one instance.
 
@@ -196,8 +233,13 @@ class Plan:
     restoring: bool = False
     ignore_restore: bool = False
     power: bool = False
-    settle_seconds: float = 0.0
+    data_plane: DataPlane = DataPlane()
     api_seconds: float = 5.0
+
+    @property
+    def settle_seconds(self) -> float:
+        """How long the network may take to follow."""
+        return self.data_plane.settle_seconds
 
     @property
     def machines(self) -> Tuple[str, ...]:
@@ -372,14 +414,18 @@ class Timers:
     """Points in time.
 
     Attributes:
-        settled: the network has followed every change that was accepted, and one without a reply can arrive no more.
+        settled: the network has followed every change that was accepted.
+        arrived: a change that isolates, and had no reply, can arrive no more.
         patience: what the phase waits for is given up.
         rewrite: a backup that is missing in reads is written again.
+        reread: addresses that go on answering are not watched any longer without a read.
     """
 
     settled: Point = 0.0
+    arrived: Point = 0.0
     patience: Point = 0.0
     rewrite: Point = 0.0
+    reread: Point = 0.0
 
 
 class Phase(Enum):
@@ -413,7 +459,7 @@ class Reads:
         latest: the latest read; None if it did not show the instance.
         failure: of the latest read; or that read shows that this machine is fenced itself.
         fresh: no group was changed by this run since the latest read.
-        in_time: the latest read was asked for after all had settled.
+        in_time: the latest read was asked for after all had settled, and every observable address was quiet.
     """
 
     first: Optional[Instance] = None
@@ -442,6 +488,7 @@ class Knowledge:
     round: FrozenSet[str] = frozenset()
     reopened: FrozenSet[str] = frozenset()
     ending: Optional[Fail] = None
+    probe: Probe = Probe()
 
     @property
     def first(self) -> Optional[Instance]:
@@ -475,8 +522,13 @@ class Knowledge:
 
     @property
     def due(self) -> Point:
-        """The point in time from which on a read can prove that all is isolated."""
-        return max([self.timers.settled, *(p.untracking.late_until for p in self.interfaces.values())])
+        """The point in time from which on a read can prove that all is isolated.
+
+        Silence takes the place of ``settled``, and of nothing else.
+        """
+        settled = 0.0 if self.probe.has_followed(self.latest, self.interfaces) else self.timers.settled
+        late = (p.untracking.late_until for p in self.interfaces.values())
+        return max([settled, self.timers.arrived, *late])
 
     def late(self, now: Point) -> FrozenSet[str]:
         """The interfaces that a change without a reply may still open."""

@@ -1,0 +1,77 @@
+"""Whether EC2's network has followed: this machine connects to the instance, before the first change and afterwards.
+
+    before:  connect → … the first calls … → check: which addresses are observable?
+    after:   connect → half a second → check, until each observable address was silent twice in a row
+
+No effect here takes time: all waits are steps of their own.
+"""
+
+from __future__ import annotations
+
+from typing import Dict, Iterable, Optional
+
+from .model import Instance
+from .probing import ATTEMPT_SECONDS, SILENT_ATTEMPTS, Answer, Standing, addresses_of
+from .protocol import CheckAnswers, Connect, Knowledge, Plan, Settle, Step, Tick
+
+
+def connect_before(plan: Plan, k: Knowledge, target: Instance, tick: Tick) -> Optional[Step]:
+    """Begin to connect to each address, before anything is changed; None if that is done, or not asked for."""
+    addresses = addresses_of(target)
+    if not plan.data_plane.probe or k.probe.connected is not None or not addresses:
+        return None
+    return Step(Connect(addresses), k, tick.ends)
+
+
+def check_before(k: Knowledge, untracked: Iterable[str], tick: Tick) -> Optional[Step]:
+    """Look which addresses answered, just before the first change; None if that is done.
+
+    A connection that stands is kept where its interface is to be untracked: it has to die.
+    """
+    if k.probe.connected is None or k.probe.checked:
+        return None
+    shown = {i.id: i.addresses for r in (k.first, k.latest) if r for i in r.interfaces}
+    keep = dict.fromkeys(a for i in sorted(untracked) for a in shown.get(i, ()))
+    return Step(CheckAnswers(k.probe.connected, tuple(keep)), k, tick.ends)
+
+
+def watch(k: Knowledge, tick: Tick) -> Optional[Step]:
+    """All reads isolated: try the observable addresses until they are quiet. None if nothing is left to be tried, or
+    a read is due.
+
+    One that could not be tried is tried again as long as ``settle_time`` has to be waited for in any case.
+    """
+    if tick.expired or k.late(tick.now):  # what may still open it comes first
+        return None
+    if k.probe.asked is not None:
+        until = k.probe.asked + ATTEMPT_SECONDS
+        if tick.now < until:
+            return Step(Settle(until), k, tick.ends)
+        return Step(CheckAnswers(k.probe.not_quiet(k.latest)), k, tick.ends)
+    if tick.now >= k.timers.reread:
+        return None
+    if not k.probe.unfinished(k.latest) and tick.now + ATTEMPT_SECONDS > k.timers.settled:
+        return None
+    addresses = k.probe.not_quiet(k.latest)
+    return Step(Connect(addresses), k, tick.ends) if addresses else None
+
+
+def why_not_quiet(k: Knowledge) -> Dict[str, str]:
+    """What is known of the addresses that are still to be waited for."""
+    why = {}
+    for address in k.probe.unfinished(k.latest):
+        known = k.probe.addresses[address]
+        if known.answer is Answer.ANSWERED:
+            why[address] = "it still answers at probe_port"
+        elif known.standing is Standing.ALIVE:
+            why[address] = "a connection to probe_port from before is still alive"
+        else:
+            why[address] = "there was no time to see it silent twice"
+    return why
+
+
+def network_seconds(plan: Plan, k: Knowledge) -> Optional[float]:
+    """From the latest accepted change of groups to the first of the attempts that were silent, at the address that
+    was the last to be so; None if no address was seen to fall silent."""
+    silent = [o.since for o in k.probe.addresses.values() if o.silent >= SILENT_ATTEMPTS]
+    return max(silent) - (k.timers.settled - plan.settle_seconds) if silent else None

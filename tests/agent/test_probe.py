@@ -1,0 +1,280 @@
+"""probe_port: the fencer looks for itself whether the node is cut off. On real sockets of this machine.
+
+The addresses of the nodes are this machine's, and "the network follows" means that a port falls silent.
+"""
+
+import re
+import signal
+import time
+from collections import Counter
+
+import pytest
+from assertions import is_cut, our_tags
+from port import Port
+
+CHANGE = "ModifyNetworkInterfaceAttribute"
+READ = "DescribeInstances"
+HERE = ("127.0.7.1", "127.0.7.2", "127.0.7.3", "127.0.7.4")
+MULTICAST = "224.0.0.1"  # nothing connects to it: ENETUNREACH
+NO_DEADLINE = {"settle_time": 30, "deadline": 60}  # what ends before that was ended by silence
+
+
+@pytest.fixture
+def node(ec2):
+    return ec2.world.nodes["node1"]
+
+
+@pytest.fixture
+def ports(ec2):
+    """One of each interface of node1 and of node2, all of the same number."""
+    opened = open_ports(*HERE)
+    faces = [*ec2.world.interfaces["node1"], *ec2.world.interfaces["node2"]]
+    for interface, port in zip(faces, opened):
+        ec2.edit.addresses(interface, port.address)
+    yield opened
+    for port in opened:
+        port.close()
+
+
+def open_ports(first, *others):
+    """Ports of the same number, which each address has free."""
+    while True:
+        opened = [Port(first)]
+        try:
+            opened += [Port(address, opened[0].number) for address in others]
+        except OSError:
+            for port in opened:
+                port.close()
+            continue
+        return opened
+
+
+@pytest.fixture
+def options(keep, ports):
+    return {**keep, "probe_port": ports[0].number, "settle_time": 0}
+
+
+def accepted(ec2):
+    """When the changes to the isolation group were accepted, in seconds."""
+    calls = [c for c in ec2.calls_of(CHANGE) if c.took_effect]
+    return sorted(c.ended for c in calls if c.listing("SecurityGroupId") == [ec2.world.isolation])
+
+
+def last_read(ec2):
+    return ec2.calls_of(READ)[-1].at
+
+
+def wait_for(condition, running):
+    until = time.monotonic() + 50
+    while not condition():
+        assert running.poll() is None, running.communicate()[1]
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def isolate(agent, ec2, plug, options, changes=2):
+    """An off that runs, and has isolated."""
+    running = agent.start(*agent.arguments("off", plug, **options))
+    wait_for(lambda: len(accepted(ec2)) == changes, running)
+    return running
+
+
+def follow(ports, after=0.0):
+    """The network follows, so many seconds from now; the point in time before that."""
+    time.sleep(after)
+    began = time.monotonic()
+    for port in ports:
+        port.mute()
+    return began
+
+
+@pytest.mark.parametrize("kind", ["SYN-ACK", "RST"])
+def test_silence_ends_the_wait(agent, ec2, node, options, ports, kind):
+    for port in ports if kind == "SYN-ACK" else ():
+        port.accept()
+    metrics = agent.folder / "fence.prom"
+    running = isolate(agent, ec2, node, {**options, **NO_DEADLINE, "verbose": True, "metrics_file": str(metrics)})
+    began = follow(ports[:2], 0.7)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 0, err
+    assert last_read(ec2) - began >= 1, "two attempts, half a second apart"
+    assert last_read(ec2) - accepted(ec2)[-1] < 30
+    assert is_cut(ec2, node, options)
+    told = float(re.search(r"summary action=off .* network_seconds=(\S+)", err)[1])
+    assert began - accepted(ec2)[-1] - 0.1 < told < last_read(ec2) - accepted(ec2)[-1]
+    assert float(re.search(r"^fence_aws_vpc_net_network_seconds (\S+)$", metrics.read_text(), re.M)[1]) > 0.5
+
+
+def test_it_waits_for_longer_than_the_settle_time(agent, ec2, node, options, ports):
+    running = isolate(agent, ec2, node, {**options, "settle_time": 1})
+    began = follow(ports[:2], 3)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 0, err
+    assert last_read(ec2) - began >= 1
+
+
+def test_one_address_that_goes_on_answering_is_named(agent, ec2, node, options, ports):
+    running = isolate(agent, ec2, node, {**options, "settle_time": 1, "deadline": 9})
+    follow(ports[:1])
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 1
+    last = err.splitlines()[-1]
+    assert f"{HERE[1]}: it still answers at probe_port" in last
+    assert "ERROR: deadline error" in last
+    assert HERE[0] not in last
+    assert is_cut(ec2, node, options), "it stays isolated"
+    assert our_tags(ec2, node)
+
+
+def test_a_node_that_is_dead_costs_nothing(agent, ec2, node, options, ports):
+    """No call, and no second."""
+    for port in ports:
+        port.mute()
+    result = agent.command("off", node, **{**options, "settle_time": 2, "verbose": True})
+    assert result.code == 0, result.err
+    calls = Counter(c.action for c in ec2.calls)
+    assert last_read(ec2) - accepted(ec2)[-1] >= 2
+    assert calls == Counter({READ: 4, "CreateTags": 1, CHANGE: 2})
+    assert "network_seconds" not in result.err
+
+
+def test_the_settle_time_holds_where_one_interface_does_not_answer(agent, ec2, node, options, ports):
+    ports[1].mute()
+    running = isolate(agent, ec2, node, {**options, "settle_time": 3})
+    follow(ports[:1])
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 0, err
+    assert last_read(ec2) - accepted(ec2)[-1] >= 3
+
+
+def test_ipv6_counts(agent, ec2, node, options, ports):
+    """The second interface answers there alone."""
+    ports[1].mute()
+    ec2.edit.ipv6(ec2.world.interfaces["node1"][1], "::1")
+    with Port("::1", ports[0].number) as six:
+        running = isolate(agent, ec2, node, {**options, **NO_DEADLINE})
+        began = follow([ports[0], six], 0.7)
+        _, err = running.communicate(timeout=60)
+    assert running.returncode == 0, err
+    assert 1 <= last_read(ec2) - began < 30
+
+
+def test_an_address_without_a_route_is_a_warning(agent, ec2, node, options, ports):
+    ec2.edit.addresses(ec2.world.interfaces["node1"][1], MULTICAST)
+    running = isolate(agent, ec2, node, {**options, "settle_time": 3})
+    follow(ports[:1])
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 0, err
+    assert f"it cannot be tried whether {MULTICAST} answers at probe_port" in err
+    assert last_read(ec2) - accepted(ec2)[-1] >= 3
+
+
+def test_plugs_are_watched_together(agent, ec2, options, ports):
+    """The second is done while the first goes on answering."""
+    nodes = [ec2.world.nodes[name] for name in ("node1", "node2")]
+    running = isolate(agent, ec2, ",".join(nodes), {**options, **NO_DEADLINE}, 4)
+    follow(ports[2:])
+
+    def reads():
+        """Of the second alone, since it is isolated."""
+        return [c.at for c in ec2.calls_of(READ) if c.listing("Filter.1.Value") == nodes[1:]]
+
+    def done():
+        """One that is still watched is read again after five seconds, and not before."""
+        known = reads()
+        return len(known) > 1 and (known[-1] - known[-2] < 5 or time.monotonic() - known[-1] > 10)
+
+    wait_for(done, running)
+    first_done = follow(ports[:2])
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 0, err
+    assert reads()[-1] < first_done
+    assert all(is_cut(ec2, node, options) for node in nodes)
+
+
+def test_a_plug_that_goes_on_answering_is_no_failure_of_another(agent, ec2, options, ports):
+    nodes = [ec2.world.nodes[name] for name in ("node1", "node2")]
+    running = isolate(agent, ec2, ",".join(nodes), {**options, "deadline": 9}, 4)
+    follow(ports[:2])
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 1
+    assert nodes[1] in err.splitlines()[-1]
+    assert nodes[0] not in err.splitlines()[-1]
+
+
+# --- untrack_secg ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def untracks(options, ec2):
+    return {**options, "untrack_secg": ec2.world.open}
+
+
+def test_a_connection_that_lives_on_is_no_success(agent, ec2, node, untracks, ports):
+    """The kernel goes on answering its keepalives, though nothing new gets through."""
+    for port in ports:
+        port.accept()
+    running = isolate(agent, ec2, node, {**untracks, "settle_time": 1, "deadline": 9})
+    follow(ports[:2])
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 1
+    for address in HERE[:2]:
+        assert f"{address}: a connection to probe_port from before is still alive" in err.splitlines()[-1]
+    assert is_cut(ec2, node, untracks)
+
+
+def test_a_connection_that_the_node_has_ended_is_not_waited_for(agent, ec2, node, untracks, ports):
+    """It proves nothing: the settle time holds in full."""
+    for port in ports:
+        port.accept()
+    running = agent.start(*agent.arguments("off", node, **{**untracks, "settle_time": 2}))
+    for port in ports[:2]:
+        port.end_next()
+    wait_for(lambda: len(accepted(ec2)) == 2, running)
+    follow(ports[:2])
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 0, err
+    assert last_read(ec2) - accepted(ec2)[-1] >= 2
+
+
+# --- what it leaves behind, and what it does not do -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_one_leaves_nothing_behind(agent, ec2, node, untracks, ports, number):
+    ports[0].accept()
+    running = isolate(agent, ec2, node, {**untracks, **NO_DEADLINE, "settle_time": 1})
+    running.send_signal(number)
+    running.communicate(timeout=30)
+    assert running.returncode == (1 if number == signal.SIGTERM else -number)
+    assert is_cut(ec2, node, untracks)
+    assert ports[0].next_was_reset()
+
+
+def test_without_the_option_nothing_is_connected_to(agent, ec2, node, keep, ports):
+    """And no settle time is as before: each call once."""
+    ports[0].accept()
+    assert agent.command("off", node, **keep).code == 0
+    assert Counter(c.action for c in ec2.calls) == Counter({READ: 3, "CreateTags": 1, CHANGE: 2})
+    assert not ports[0].has_next()
+
+
+def test_on_and_status_connect_to_nothing(agent, ec2, node, options, ports):
+    ports[0].accept()
+    agent.command("status", node, **options)
+    assert agent.command("on", node, **options).code == 0
+    assert not ports[0].has_next()
+
+
+@pytest.mark.parametrize("value", ["0", "65536", "-1", "ssh", "22.5", "22,23"])
+def test_it_is_one_port(agent, ec2, node, keep, value):
+    for action in ("off", "monitor", "validate-all"):
+        result = agent.command(action, node, **{**keep, "probe_port": value})
+        assert result.code == 1
+        assert result.last.startswith(f"ERROR: validation error: probe_port={value}: not a TCP port, a whole number")
+    assert ec2.calls == []
+
+
+@pytest.mark.parametrize("value", ["1", "22", "65535", " 22 "])
+def test_any_port_is_taken(agent, keep, value):
+    assert agent.command("validate-all", **{**keep, "probe_port": value}).code == 0
