@@ -325,7 +325,6 @@ class FenceAWSVPCNet:
         self._watchdog = watchdog
         self._plugs = list(context.settings.plugs)
         self._runs: Dict[str, Runner] = {}
-        self._isolated: List[str] = []
         self._errors: Dict[str, Optional[FenceError]] = {}  # once all have settled
         self._off: Dict[str, bool] = {}
 
@@ -364,23 +363,16 @@ class FenceAWSVPCNet:
         """
         from aws_vpc_net import runner
 
-        try:
-            for each in () if self._isolated else self._plugs:
-                self._runs[each].run()
-                self._isolated.append(each)
-            if not self._errors:
-                self._errors = dict(zip(self._plugs, runner.finish_all(self._runs[p] for p in self._plugs)))
-            error = self._errors[plug]
-            if error is not None:
-                raise error
-        except FenceError:
+        if not self._errors:
+            self._errors = dict(zip(self._plugs, runner.run_all(self._runs[p] for p in self._plugs)))
+        error = self._errors[plug]
+        if error is not None or plug == self._plugs[-1]:
             self._power_off()
-            raise
-        if plug == self._plugs[-1]:
-            self._power_off()
+        if error is not None:
+            raise error
 
     def _power_off(self) -> None:
-        running = [p for p in self._isolated if not self._runs[p].terminated]
+        running = [p for p in self._plugs if self._runs[p].is_isolated]
         if self.context.settings.power.onfence_poweroff and running:
             from aws_vpc_net import actions
 

@@ -13,7 +13,7 @@ from .core.model import FrozenMap
 from .core.protocol import DataPlane, Instances, Plan, Read
 from .ec2 import RESERVE_SECONDS, run_concurrently
 from .errors import ApiError, FenceError
-from .runner import Runner
+from .runner import Runner, run_all
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,9 @@ def restore(context: Context, plug: str) -> None:
     Raises:
         FenceError: it is not, or that was not proven; the backup is kept.
     """
-    Runner(context, _plan(context, plug, None, restoring=True), on.decide).finish()
+    for error in run_all([Runner(context, _plan(context, plug, None, restoring=True), on.decide)]):
+        if error is not None:
+            raise error
 
 
 def power_off(context: Context, plugs: Sequence[str]) -> None:

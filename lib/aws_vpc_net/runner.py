@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from typing import Callable, Dict, Iterable, Iterator, List, Optional, Union
+from typing import Callable, Dict, Iterable, Iterator, List, Optional, Tuple, Union
 
 from . import messages
 from .context import Context
@@ -66,12 +66,19 @@ class Runner:
         self._pauses: Dict[Phase, Iterator[float]] = {}
         self._until: Optional[float] = None  # nothing to do before this point in time
         self._succeeded = False
+        self._isolated = False
+        self._begun: Optional[Tuple[Knowledge, Effect]] = None  # what is being performed
         self._prober = Prober(context.settings.timing.probe_port or 0)
 
     @property
     def until(self) -> Optional[float]:
         """The point in time before which it has nothing to do; None if it has, or has ended."""
         return self._until
+
+    @property
+    def is_isolated(self) -> bool:
+        """Has a read shown all interfaces isolated? The network may not have followed; it may run."""
+        return self._isolated and not self.terminated
 
     @property
     def terminated(self) -> bool:
@@ -93,32 +100,53 @@ class Runner:
             step = self._next()
             if isinstance(step.action, (*CHANGES, Succeed)):
                 return
+            if isinstance(step.action, Fail):
+                _log(step.notes)
+                raise FenceError(step.action.category, step.action.text)
             self._take(step)
 
     def run(self) -> None:
-        """Go on until it has succeeded, or has nothing to do for a while; then ``finish`` goes on.
+        """Go on until it has succeeded, or has nothing to do for a while; then ``go_on`` does.
 
         Raises:
             FenceError: it has failed.
         """
         try:
-            while not self._succeeded and self._until is None:
-                step = self._next()
-                if isinstance(step.action, Succeed):
-                    _log(step.notes)
-                    self._succeeded = True
-                    self._tell_network_seconds()
-                    self.close()
-                elif isinstance(step.action, Settle):
-                    self._knowledge, self._until = step.knowledge, step.action.until
-                else:
-                    self._take(step)
-        except BaseException:
-            self.close()
+            failure = self._advance()
+        except BaseException:  # an interrupt, or a bug: what this run has opened is closed before anything else
+            self.interrupt()
             raise
+        if failure is not None or self._succeeded:
+            self.close()
+        if failure is not None:
+            raise FenceError(failure.category, failure.text)
+
+    def _advance(self) -> Optional[Fail]:
+        """How it has failed; None if it has not."""
+        while not self._succeeded and self._until is None:
+            step = self._next()
+            action = step.action
+            if isinstance(action, (Fail, Succeed)):
+                _log(step.notes)
+            if isinstance(action, Fail):
+                return action
+            if isinstance(action, Succeed):
+                self._succeeded = self._isolated = True
+                self._tell_network_seconds()
+            elif isinstance(action, Settle):
+                self._knowledge, self._until = step.knowledge, action.until
+                self._isolated = self._isolated or step.knowledge.phase is Phase.SETTLE
+            else:
+                self._take(step)
+        return None
+
+    @property
+    def is_due(self) -> bool:
+        """Has it waited, and something to do now?"""
+        return self._until is not None and self._context.deadline.now() >= self._until
 
     def go_on(self) -> None:
-        """Wait until there is something to do again, if not beyond the deadline; then go on as ``run`` does.
+        """Wait until there is something to do, if not beyond the deadline; then go on as ``run`` does.
 
         Raises:
             FenceError: it has failed.
@@ -126,36 +154,26 @@ class Runner:
         if self._until is not None:
             self._pause_until(self._until, self._tick().ends)
             self._until = None
-            self.run()
-
-    def finish(self) -> None:
-        """Go on until it has succeeded; wait out what has to settle.
-
-        Raises:
-            FenceError: it has failed.
-        """
         self.run()
-        for error in finish_all([self]):
-            if error is not None:
-                raise error
 
     def interrupt(self) -> None:
-        """It ends while it has nothing to do: what may still open is closed before that."""
+        """It ends in the middle: what may be open is closed before that."""
         self._until = None
+        knowledge, effect = self._begun or (self._knowledge, None)
         try:
-            self._close(self._knowledge, None)
+            self._close(knowledge, effect)
         finally:
             self.close()
+
+    def close(self) -> None:
+        """Close the sockets, once the run has ended."""
+        self._prober.close()
 
     def _tell_network_seconds(self) -> None:
         """Of several runs, the longest."""
         seconds, stats = network_seconds(self.plan, self._knowledge), self._context.stats
         if seconds is not None:
             stats.network_seconds = max(seconds, stats.network_seconds or 0.0)
-
-    def close(self) -> None:
-        """Close the sockets, once the run has ended."""
-        self._prober.close()
 
     # Steps
 
@@ -172,21 +190,13 @@ class Runner:
 
     def _take(self, step: Step) -> None:
         _log(step.notes)
-        action = step.action
-        if isinstance(action, Fail):
-            raise FenceError(action.category, action.text)
-        assert not isinstance(action, (Succeed, Settle))
-        begun = False
-        try:
-            self._wait(step)
-            if self._is_overdue(step):
-                return
-            begun = True
-            self._observe(step.knowledge, action, self._perform(step, action))
-        except BaseException:
-            # An interrupt, or a bug: what this run has opened is closed before anything else.
-            self._close(step.knowledge if begun else self._knowledge, action if begun else None)
-            raise
+        assert not isinstance(step.action, (Succeed, Fail, Settle))
+        self._wait(step)
+        if self._is_overdue(step):
+            return
+        self._begun = step.knowledge, step.action
+        self._observe(step.knowledge, step.action, self._perform(step, step.action))
+        self._begun = None
 
     def _is_overdue(self, step: Step) -> bool:
         """Did the pause before it take the rest of its time, and is something else to be done now?
@@ -274,15 +284,22 @@ class Runner:
             return Done() if isinstance(effect, Connect) else Answers(FrozenMap())
 
 
-def finish_all(runners: Iterable[Runner]) -> List[Optional[FenceError]]:
-    """Go on with all that have to settle, until each has succeeded or failed; of each, how it failed.
+def run_all(runners: Iterable[Runner]) -> List[Optional[FenceError]]:
+    """Run all, until each has succeeded or failed; of each, how it failed.
 
-    They wait together: whichever has something to do next goes on. An error of one is none of the others.
+    They wait together: whichever has something to do next goes on, before another begins. An error of one is none of
+    the others.
     """
     known = list(runners)
+    begun = 0
     errors: List[Optional[FenceError]] = [None] * len(known)
-    while waiting := [(r.until, n) for n, r in enumerate(known) if r.until is not None]:
-        number = min(waiting)[1]
+    while True:
+        waiting = [(r.until, n) for n, r in enumerate(known) if r.until is not None]
+        number = min(waiting)[1] if waiting else None
+        if begun < len(known) and (number is None or not known[number].is_due):
+            number, begun = begun, begun + 1
+        if number is None:
+            return errors
         try:
             known[number].go_on()
         except FenceError as error:
@@ -292,7 +309,6 @@ def finish_all(runners: Iterable[Runner]) -> List[Optional[FenceError]]:
                 if runner.until is not None:
                     runner.interrupt()
             raise
-    return errors
 
 
 def failure_of(error: FenceError) -> Failure:

@@ -4,7 +4,7 @@ import time
 
 import pytest
 from assertions import is_cut, our_tags
-from ec2.faults import Delay, Throttle
+from ec2.faults import Delay, Error, Throttle
 
 CHANGE = "ModifyNetworkInterfaceAttribute"
 
@@ -119,3 +119,33 @@ def test_several_plugs_settle_together(agent, ec2, keep):
     assert last_read(ec2) - changes[0] < 2 * 3 + 2
     assert all(is_cut(ec2, node, keep) for node in nodes)
     assert len(reads) == 1 + 2 * 3, "the first read shows both"
+
+
+def test_several_plugs_stay_on_the_untracking_group_together(agent, ec2, keep):
+    nodes = [ec2.world.nodes["node1"], ec2.world.nodes["node2"]]
+    options = {**keep, "settle_time": 3, "untrack_secg": ec2.world.open}
+    result = agent.command("off", ",".join(nodes), **options)
+    assert result.code == 0, result.err
+    untracking, isolating = accepted(ec2)[:4], accepted(ec2)[4:]
+    assert len(isolating) == 4
+    assert untracking[-1] - untracking[0] < 3, "the second was not opened after the wait for the first"
+    assert isolating[0] - untracking[1] >= 3
+    assert isolating[2] - untracking[3] >= 3
+    assert isolating[-1] - untracking[0] < 2 * 3
+    assert all(is_cut(ec2, node, keep) for node in nodes)
+
+
+@pytest.mark.parametrize("action", ["CreateTags", "ModifyNetworkInterfaceAttribute"])
+def test_of_several_plugs_one_that_fails_keeps_no_other_open(agent, ec2, keep, action):
+    """The first is on the untracking group when the second is refused; it is isolated all the same, and told of."""
+    first, second = ec2.world.nodes["node1"], ec2.world.nodes["node2"]
+    interfaces = ec2.world.interfaces["node2"]
+    concerned = {second, *interfaces}
+    ec2.rules.add(
+        action, Error("UnauthorizedOperation"), when=lambda c: concerned & set(c.params.values()), times=None
+    )
+    options = {**keep, "settle_time": 2, "untrack_secg": ec2.world.open}
+    result = agent.command("off", f"{first},{second}", **options)
+    assert result.code == 1
+    assert is_cut(ec2, first, keep)
+    assert second in result.last or interfaces[0] in result.last

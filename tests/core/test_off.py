@@ -64,7 +64,8 @@ def test_off_untracks_and_waits_for_the_network_twice(spec, isolated):
         run,
         f"""{BACKUP}
         untrack e0:o e1:o
-        wait isolate {isolated}
+        settle
+        isolate {isolated}
         read
         settle
         read

@@ -310,7 +310,8 @@ def test_a_late_untracking_that_opens_the_node_while_it_is_watched_is_closed_soo
 UNTRACKED = f"""{BEFORE}
         check e0 e1 keep e0 e1
         untrack e0:o e1:o
-        wait isolate e0:i e1:i
+        settle
+        isolate e0:i e1:i
         read"""
 
 

@@ -11,7 +11,7 @@ from ec2.mark import Mark
 from ec2.server import Ec2Server
 from ec2.wire import Call
 
-from aws_vpc_net import actions, ec2, queries, replies, settings
+from aws_vpc_net import actions, ec2, queries, replies, runner, settings
 from aws_vpc_net.context import Context, create_context
 from aws_vpc_net.core import backup, isolation, model
 from aws_vpc_net.deadline import Deadline
@@ -190,9 +190,10 @@ class Scene:
         outcome = Outcome(0)
         try:
             if action == "off":
-                (runner,) = actions.prepare_off(context, [self.node])
-                runner.finish()
-                if context.settings.power.onfence_poweroff and not runner.terminated:
+                (one,) = actions.prepare_off(context, [self.node])
+                for error in filter(None, runner.run_all([one])):
+                    raise error
+                if context.settings.power.onfence_poweroff and one.is_isolated:
                     actions.power_off(context, [self.node])
             elif action == "on":
                 actions.restore(context, self.node)

@@ -14,9 +14,9 @@ import sys
 from typing import Any, Dict
 
 MODULES = (
-    "pytest _pytest.config _pytest.python _pytest.fixtures _pytest.terminal _pytest.junitxml _pytest.pytester "
-    "unittest xdist.plugin pytest_timeout _hypothesis_pytestplugin hypothesis hypothesis.strategies hypothesis.stateful"
-    " json logging re dataclasses"
+    "pytest _pytest.config _pytest.python _pytest.fixtures _pytest.terminal _pytest.junitxml _pytest.pytester"
+    " unittest xdist.plugin pytest_timeout _hypothesis_pytestplugin hypothesis hypothesis.strategies"
+    " hypothesis.stateful json logging re dataclasses"
 ).split()
 
 

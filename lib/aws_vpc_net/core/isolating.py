@@ -34,6 +34,7 @@ from .protocol import (
     Plan,
     Point,
     SetGroups,
+    Settle,
     Step,
     Tick,
     WriteTags,
@@ -66,9 +67,10 @@ def next_change(plan: Plan, k: Knowledge, tick: Tick) -> Optional[Step]:
         goals = FrozenMap({i: k.interfaces[i].goal for i in todo})
         # What was opened is isolated whatever time that took, but not before the network has seen it open; at once
         # where a refusal ends it anyway.
-        ends = tick.reserve_ends if k.opened else tick.ends
-        wait = 0.0 if closing or k.refused or not k.opened else max(k.timers.settled, k.timers.arrived)
-        return Step(SetGroups(Change.ISOLATE, goals), k, ends, not_before=wait)
+        until = max(k.timers.settled, k.timers.arrived)
+        if k.opened and tick.now < until and not (closing or k.refused or tick.expired):
+            return Step(Settle(until), k, tick.ends)
+        return Step(SetGroups(Change.ISOLATE, goals), k, tick.reserve_ends if k.opened else tick.ends)
     given_back = k.round & k.refused & k.opened
     if given_back:
         goals = FrozenMap({i: rollback_groups(plan, k, i) for i in given_back})
