@@ -54,15 +54,15 @@ class Cloud:
     def _make_groups(self) -> Dict[str, str]:
         made = {name: self._group(name) for name in ("base", "cluster", "storage")}
         own = {"UserIdGroupPairs": [{"GroupId": made["cluster"]}]}
-        self._permit(made["base"], "icmp", -1, VPC, both=True)
+        self.permit(made["base"], "icmp", -1, VPC, both=True)
         self._client.authorize_security_group_ingress(
             GroupId=made["cluster"], IpPermissions=[{"IpProtocol": "-1", **own}]
         )
         self._client.authorize_security_group_egress(
             GroupId=made["cluster"], IpPermissions=[{"IpProtocol": "-1", **own}]
         )
-        self._permit(made["cluster"], "tcp", API_PORT, f"{API}/32")
-        self._permit(made["storage"], "tcp", STORAGE_PORT, f"{STORAGE}/32")
+        self.permit(made["cluster"], "tcp", API_PORT, f"{API}/32")
+        self.permit(made["storage"], "tcp", STORAGE_PORT, f"{STORAGE}/32")
         return made
 
     def _group(self, name: str) -> str:
@@ -71,7 +71,8 @@ class Cloud:
         self._client.revoke_security_group_egress(GroupId=made["GroupId"], IpPermissions=everything)
         return str(made["GroupId"])
 
-    def _permit(self, group: str, protocol: str, port: int, cidr: str, both: bool = False) -> None:
+    def permit(self, group: str, protocol: str, port: int, cidr: str, both: bool = False) -> None:
+        """Lets a group send to these addresses and this port, or all ports; with both, also receive from them."""
         what: List[Dict[str, Any]] = [
             {"IpProtocol": protocol, "FromPort": port, "ToPort": port, "IpRanges": [{"CidrIp": cidr}]}
         ]
