@@ -64,11 +64,12 @@ def two_nodes(machine: None) -> Iterator[Bed]:
 
 
 @pytest.fixture
-def two(two_nodes: Bed, request: pytest.FixtureRequest) -> Bed:
+def two(two_nodes: Bed, request: pytest.FixtureRequest) -> Iterator[Bed]:
     """A cluster of two, as healthy as `bed`; each has quorum alone."""
     two_nodes.renew()
     request.node.funcargs["bed"] = two_nodes  # whose logs are kept
-    return two_nodes
+    yield two_nodes
+    two_nodes.plane.check()
 
 
 def test_of_three_nodes_the_majority_fences_the_other(bed, measured):
