@@ -41,6 +41,7 @@ class Timeline:
         self.victim = victim
         self.witness = bed.others(victim)[0]
         self.seen_calls = len(bed.ec2.calls)
+        self.seen_effects = len(bed.plane.effects)
         self.seen_log: Dict[str, int] = {name: len(node.log()) for name, node in bed.nodes.items()}
         self.told: List[str] = []
         self.began = time.monotonic()
@@ -59,6 +60,7 @@ class Timeline:
         while True:
             answer = done()
             self._calls()
+            self._network()
             self._logs()
             self._storage()
             if answer:
@@ -75,6 +77,13 @@ class Timeline:
                 groups = ", ".join(sorted(names.get(g, g) for g in call.listing("SecurityGroupId")))
                 what = f": {groups} on {call.params.get('NetworkInterfaceId')}" if groups else ""
                 self.tell(f"EC2: {call.action} {CALLS[call.action]}{what}", call.at, "dim")
+
+    def _network(self) -> None:
+        effects = self.bed.plane.effects[self.seen_effects :]
+        self.seen_effects += len(effects)
+        for effect in effects:
+            what = "lets everything through" if effect.untracked else "obeys its new groups"
+            self.tell(f"Network: {effect.interface} {what}", effect.at, "dim")
 
     def _logs(self) -> None:
         for name, node in self.bed.nodes.items():
