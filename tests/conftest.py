@@ -8,10 +8,10 @@ import pytest
 # The longest first, so that none is left alone in the end; then those that compute, beside the clusters, which wait.
 LONGEST = tuple(f"tests/agent/test_{name}.py" for name in "acceptance memory guide deadline".split())
 COMPUTING = ("tests/matrix/", "tests/search/", "tests/simulation/", "tests/core/")
-# Three clusters side by side, for which scenarios take as long; the first has all others.
-SECOND_CLUSTER, THIRD_CLUSTER = (
+# Three clusters side by side: their scenarios take as long. Some have nodes without a cluster.
+SECOND_CLUSTER, THIRD_CLUSTER, WITHOUT_CLUSTER = (
     tuple(f"tests/cluster/test_{name}.py" for name in names.split())
-    for names in ("api_faults names return takeover", "late_network probe split writer")
+    for names in ("api_faults names return takeover", "split writer", "dataplane late_network probe")
 )
 
 
@@ -32,6 +32,8 @@ def pytest_xdist_make_scheduler(config: Any, log: Any) -> Any:
         def _split_scope(self, nodeid: str) -> str:
             if not nodeid.startswith("tests/cluster/"):
                 return nodeid
+            if nodeid.startswith(WITHOUT_CLUSTER):
+                return nodeid.split("::", maxsplit=1)[0]
             if nodeid.startswith(THIRD_CLUSTER):
                 return "third cluster"
             return "second cluster" if nodeid.startswith(SECOND_CLUSTER) else "first cluster"
