@@ -8,8 +8,11 @@ import pytest
 # The longest first, so that none is left alone in the end; then those that compute, beside the clusters, which wait.
 LONGEST = tuple(f"tests/agent/test_{name}.py" for name in "acceptance memory guide deadline".split())
 COMPUTING = ("tests/matrix/", "tests/search/", "tests/simulation/", "tests/core/")
-# Two clusters side by side: these scenarios take as long as all others.
-SECOND_CLUSTER = tuple(f"tests/cluster/test_{name}.py" for name in "api_faults cycles return split".split())
+# Three clusters side by side: their scenarios take as long. Some have nodes without a cluster.
+SECOND_CLUSTER, THIRD_CLUSTER, WITHOUT_CLUSTER = (
+    tuple(f"tests/cluster/test_{name}.py" for name in names.split())
+    for names in ("api_faults names return takeover", "split writer", "dataplane late_network probe")
+)
 
 
 def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
@@ -29,6 +32,10 @@ def pytest_xdist_make_scheduler(config: Any, log: Any) -> Any:
         def _split_scope(self, nodeid: str) -> str:
             if not nodeid.startswith("tests/cluster/"):
                 return nodeid
+            if nodeid.startswith(WITHOUT_CLUSTER):
+                return nodeid.split("::", maxsplit=1)[0]
+            if nodeid.startswith(THIRD_CLUSTER):
+                return "third cluster"
             return "second cluster" if nodeid.startswith(SECOND_CLUSTER) else "first cluster"
 
     return Scheduling(config, log)

@@ -31,17 +31,18 @@ TELLING = re.compile(r"stderr: \[|Requesting peer fencing|Operation '(?:reboot|o
 
 
 class Bed:
-    """A cluster of two or three nodes; a context manager.
+    """A cluster of two or three nodes, or any number of nodes without corosync and Pacemaker; a context manager.
 
-    The fence device is fence-vpc; a resource named writer writes to the storage host all the time.
+    The fence device is fence-vpc; a resource named writer writes to the storage host all the time. The network
+    follows the groups a second late (DataPlane); `off` gives it two (`settle_time`; None: the agent's own default).
     """
 
-    def __init__(self, size: int = 3, options: Sequence[str] = (), untrack: bool = True) -> None:
+    def __init__(self, size: int = 3, settle_time: Optional[int] = 2, cluster: bool = True) -> None:
         self.agent = Path(os.environ["AGENT"])
         self.prefix = names.new_prefix()
         self.folder = BEDS / self.prefix
         self.names = [f"node{number}" for number in range(1, size + 1)]
-        self._options, self._untrack = list(options), untrack
+        self.settle_time, self.is_cluster = settle_time, cluster
         self._closing = contextlib.ExitStack()
         self.nodes: Dict[str, Node] = {}
         self.trail: List[str] = []
@@ -72,7 +73,7 @@ class Bed:
         self.fabric = Fabric(self.prefix)
         self._closing.callback(self.fabric.down)
         self._lay_network()
-        self._cib = self._make_cib()
+        self._cib = self._make_cib() if self.is_cluster else ""
         self.boot_all()
 
     def _lay_network(self) -> None:
@@ -80,6 +81,7 @@ class Bed:
         self.fabric.add("aws", API)
         self.fabric.add("storage", STORAGE)
         self.plane = DataPlane(self.ec2, self.fabric)
+        self._closing.callback(self.plane.close)
         self.plane.start()
         self.fabric.socket_in("aws", lambda: self.ec2.listen(API, API_PORT))
         eth1 = {machine.addresses[1]: name for name, machine in self.cloud.machines.items()}
@@ -104,10 +106,10 @@ class Bed:
         """The options of fence-vpc, as pcs takes them."""
         cloud = self.cloud
         options = [f"endpoint_url=http://{API}:{API_PORT}", f"secg={cloud.isolation}", "invert_sg_removal=1"]
-        options.append("settle_time=0")  # the bed's network follows at once
-        if self._untrack:
-            options.append(f"untrack_secg={cloud.open}")
-        return [*options, "pcmk_off_timeout=120", "pcmk_reboot_timeout=120", *self._options]
+        options.append(f"untrack_secg={cloud.open}")
+        if self.settle_time is not None:
+            options.append(f"settle_time={self.settle_time}")
+        return [*options, "pcmk_off_timeout=120", "pcmk_reboot_timeout=120"]
 
     def _make_cib(self) -> str:
         """Made by pcs, in a mount namespace where it finds the agents as on a node."""
@@ -128,15 +130,16 @@ class Bed:
     # Up and healthy
 
     def boot_all(self) -> None:
-        """Starts all nodes from scratch, and waits until they are one healthy cluster."""
+        """Starts all nodes from scratch, and waits until they are one healthy cluster, if they are to be one."""
         began = time.monotonic()
         files = config.files([node.machine for node in self.nodes.values()], self._cib)
         self._power_off()
         for node in self.nodes.values():
             node.prepare(files, self.agent)
-            node.boot(members=len(self.nodes))
-        self.settle()
-        self._first = self._configuration()
+            node.boot(members=len(self.nodes) if self.is_cluster else 0)
+        if self.is_cluster:
+            self.settle()
+            self._first = self._configuration()
         self.note(f"{len(self.nodes)} nodes online after {time.monotonic() - began:.1f} s")
 
     def settle(self, limit: float = UP_LIMIT) -> None:
@@ -179,6 +182,7 @@ class Bed:
 
     def renew(self) -> None:
         """Healthy, configured as in the beginning, without a history: by little where little is amiss."""
+        self.plane.set()
         as_before = not self.ec2.rules.any() and all(self.cloud.pristine(name) for name in self.names)
         if as_before and self.healthy() and self._configuration() == self._first:
             self.settle()
@@ -196,9 +200,10 @@ class Bed:
         """Whatever happened: no faults, links mended, original groups, and all nodes in one new cluster."""
         self.ec2.rules.clear()
         self.ec2.key.permit_all()
+        self._power_off()  # a fencing that still waits for the API must not find it now
         self.fabric.join()
         self.cloud.restore()
-        self.plane.follow()
+        self.plane.set()
         self.boot_all()
 
     # What scenarios do
@@ -250,7 +255,7 @@ class Bed:
         return wait(f"the writer runs elsewhere than on {away_from}", look, limit)[0]
 
     def agent_on(self, node: str, action: str, target: str, *more: str) -> "subprocess.CompletedProcess[str]":
-        """The installed agent by hand, on a node, with the device's options."""
+        """The installed agent by hand, on a node, with the device's options, and more, which outrank them."""
         own = [f"--{o.replace('_', '-')}" for o in self.device_options if not o.startswith("pcmk_")]
         words = ["--invert-sg-removal" if o == "--invert-sg-removal=1" else o for o in own]
         plug = self.cloud.machines[target].instance

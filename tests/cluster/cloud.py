@@ -36,7 +36,7 @@ class Cloud:
         self.ec2 = ec2
         for instance in ec2.world.nodes.values():
             ec2.edit.set_state(instance, "terminated")
-        self._client = boto3.client("ec2", **ec2.client_kwargs())
+        self.client = boto3.client("ec2", **ec2.client_kwargs())
         self.groups = self._make_groups()
         self.machines = self._launch(nodes)
         self.original = self.interfaces()
@@ -54,35 +54,36 @@ class Cloud:
     def _make_groups(self) -> Dict[str, str]:
         made = {name: self._group(name) for name in ("base", "cluster", "storage")}
         own = {"UserIdGroupPairs": [{"GroupId": made["cluster"]}]}
-        self._permit(made["base"], "icmp", -1, VPC, both=True)
-        self._client.authorize_security_group_ingress(
+        self.permit(made["base"], "icmp", -1, VPC, both=True)
+        self.client.authorize_security_group_ingress(
             GroupId=made["cluster"], IpPermissions=[{"IpProtocol": "-1", **own}]
         )
-        self._client.authorize_security_group_egress(
+        self.client.authorize_security_group_egress(
             GroupId=made["cluster"], IpPermissions=[{"IpProtocol": "-1", **own}]
         )
-        self._permit(made["cluster"], "tcp", API_PORT, f"{API}/32")
-        self._permit(made["storage"], "tcp", STORAGE_PORT, f"{STORAGE}/32")
+        self.permit(made["cluster"], "tcp", API_PORT, f"{API}/32")
+        self.permit(made["storage"], "tcp", STORAGE_PORT, f"{STORAGE}/32")
         return made
 
     def _group(self, name: str) -> str:
-        made = self._client.create_security_group(GroupName=name, Description=name, VpcId=self.ec2.world.vpc)
+        made = self.client.create_security_group(GroupName=name, Description=name, VpcId=self.ec2.world.vpc)
         everything = [{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]
-        self._client.revoke_security_group_egress(GroupId=made["GroupId"], IpPermissions=everything)
+        self.client.revoke_security_group_egress(GroupId=made["GroupId"], IpPermissions=everything)
         return str(made["GroupId"])
 
-    def _permit(self, group: str, protocol: str, port: int, cidr: str, both: bool = False) -> None:
+    def permit(self, group: str, protocol: str, port: int, cidr: str, both: bool = False) -> None:
+        """Lets a group send to these addresses and this port, or all ports; with both, also receive from them."""
         what: List[Dict[str, Any]] = [
             {"IpProtocol": protocol, "FromPort": port, "ToPort": port, "IpRanges": [{"CidrIp": cidr}]}
         ]
-        self._client.authorize_security_group_egress(GroupId=group, IpPermissions=what)
+        self.client.authorize_security_group_egress(GroupId=group, IpPermissions=what)
         if both:
-            self._client.authorize_security_group_ingress(GroupId=group, IpPermissions=what)
+            self.client.authorize_security_group_ingress(GroupId=group, IpPermissions=what)
 
     def _launch(self, nodes: Sequence[str]) -> Dict[str, Machine]:
         world = self.ec2.world
         zone = self.ec2.region + "a"
-        made = self._client.create_subnet(VpcId=world.vpc, CidrBlock=STORAGE_SUBNET, AvailabilityZone=zone)
+        made = self.client.create_subnet(VpcId=world.vpc, CidrBlock=STORAGE_SUBNET, AvailabilityZone=zone)
         eth0 = [{"groups": [self.groups["cluster"], self.groups["base"]]}]
         ids = {name: self.ec2.edit.add_instance(name, eth0) for name in nodes}
         for number, instance in enumerate(ids.values(), 11):
@@ -96,12 +97,12 @@ class Cloud:
 
     def _attach(self, instance: str, subnet: str, address: str) -> None:
         groups = [self.groups["storage"], self.groups["base"]]
-        made = self._client.create_network_interface(SubnetId=subnet, Groups=groups, PrivateIpAddress=address)
+        made = self.client.create_network_interface(SubnetId=subnet, Groups=groups, PrivateIpAddress=address)
         interface = made["NetworkInterface"]["NetworkInterfaceId"]
-        self._client.attach_network_interface(InstanceId=instance, NetworkInterfaceId=interface, DeviceIndex=1)
+        self.client.attach_network_interface(InstanceId=instance, NetworkInterfaceId=interface, DeviceIndex=1)
 
     def _attached(self, instance: str) -> Tuple[str, str]:
-        reply = self._client.describe_instances(InstanceIds=[instance])
+        reply = self.client.describe_instances(InstanceIds=[instance])
         nics = reply["Reservations"][0]["Instances"][0]["NetworkInterfaces"]
         first, second = sorted(nics, key=lambda nic: int(nic["Attachment"]["DeviceIndex"]))
         return str(first["NetworkInterfaceId"]), str(second["NetworkInterfaceId"])

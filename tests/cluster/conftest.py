@@ -47,10 +47,11 @@ def three(machine: None) -> Iterator[Bed]:
 
 
 @pytest.fixture
-def bed(three: Bed) -> Bed:
+def bed(three: Bed) -> Iterator[Bed]:
     """A cluster of three nodes, healthy, with its first configuration and without a history."""
     three.renew()
-    return three
+    yield three
+    three.plane.check()
 
 
 @pytest.fixture

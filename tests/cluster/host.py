@@ -8,7 +8,7 @@ from typing import Optional, Tuple
 from .fabric import namespaces_work
 from .shell import Failed
 
-PROGRAMS = "corosync pacemakerd pcs crm_mon nft conntrack ip nsenter unshare setpriv".split()
+PROGRAMS = "corosync pacemakerd pcs crm_mon nft conntrack ip ss nsenter unshare setpriv".split()
 DAEMONS = ("corosync", "pacemakerd")
 
 

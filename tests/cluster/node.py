@@ -94,6 +94,8 @@ class Node:
         """Starts it; Pacemaker when corosync has so many members. It ends with this process, however that ends."""
         space = names.NETNS / self._fabric.namespace(self.name)
         wait(f"{self.name} is off", self.is_gone, 20, 0.02)
+        # With the power all is lost that the kernel still had to send; here the network namespace outlives the node.
+        self._fabric.inside(space.name, "ss", "-K", "-t", "exclude", "listening", check=False)
         self._keeper = subprocess.Popen(
             [
                 *("nice", "-n", str(PRIORITY), "setpriv", "--pdeathsig", "KILL", "nsenter", f"--net={space}"),

@@ -41,6 +41,7 @@ class Timeline:
         self.victim = victim
         self.witness = bed.others(victim)[0]
         self.seen_calls = len(bed.ec2.calls)
+        self.seen_effects = len(bed.plane.effects)
         self.seen_log: Dict[str, int] = {name: len(node.log()) for name, node in bed.nodes.items()}
         self.told: List[str] = []
         self.began = time.monotonic()
@@ -59,6 +60,7 @@ class Timeline:
         while True:
             answer = done()
             self._calls()
+            self._network()
             self._logs()
             self._storage()
             if answer:
@@ -75,6 +77,13 @@ class Timeline:
                 groups = ", ".join(sorted(names.get(g, g) for g in call.listing("SecurityGroupId")))
                 what = f": {groups} on {call.params.get('NetworkInterfaceId')}" if groups else ""
                 self.tell(f"EC2: {call.action} {CALLS[call.action]}{what}", call.at, "dim")
+
+    def _network(self) -> None:
+        effects = self.bed.plane.effects[self.seen_effects :]
+        self.seen_effects += len(effects)
+        for effect in effects:
+            what = "lets everything through" if effect.untracked else "obeys its new groups"
+            self.tell(f"Network: {effect.interface} {what}", effect.at, "dim")
 
     def _logs(self) -> None:
         for name, node in self.bed.nodes.items():
@@ -163,7 +172,7 @@ def tell() -> None:
     terminal.say("Real corosync and Pacemaker in network namespaces; EC2 is the emulator of tests/ec2; its groups", 0)
     terminal.say("are nftables rules on the nodes' links. See doc/cluster.md for what that shows, and what not.", 0)
     terminal.heading("1. Three nodes; the fence device, and a resource that writes to a storage host all the time")
-    with Bed() as bed:
+    with Bed(settle_time=None) as bed:
         terminal.say(f"up {time.monotonic() - began:.1f} s after the start; {bed.writer_on()} writes")
         status(bed)
         victim = fenced(bed)
