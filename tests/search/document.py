@@ -1,4 +1,4 @@
-"""The parts of doc/safety.md that follow from the core: computed here, never typed.
+"""The parts of doc/dev/safety.md that follow from the core: computed here, never typed.
 
     PYTHONPATH=lib:tests build/venv/bin/python -m search.document            # print them
     PYTHONPATH=lib:tests build/venv/bin/python -m search.document --update   # write them into the page
@@ -52,7 +52,7 @@ from .invocations import FAILURES, NOW, Pending, _shifted, ec2_refusal
 from .truth import State
 from .world import CRASH, DEADLINE, E0, E1, ID, ISO, ISO2, LATE, LOST, MODES, REFUSED, UNREAD, Actor, Scenario, actors
 
-PAGE = Path(__file__).parents[2] / "doc" / "safety.md"
+PAGE = Path(__file__).parents[2] / "doc" / "dev" / "safety.md"
 MARK = r"(<!-- generated: {} -->\n).*?(<!-- end -->)"
 MAX_CONDITIONS = 4
 POWER = "`unfence_poweron` is set"  # not in the table: it would double the rows that succeed
