@@ -280,7 +280,7 @@ def changing(block: Block) -> List[bool]:
 @pytest.mark.parametrize("block", [b for b in operators_blocks() if b.page == "runbook.md"], ids=str)
 def test_a_block_of_the_runbook_that_changes_something_says_so_in_bold(block):
     """Blocks are pasted whole, in a hurry."""
-    said = re.search(r"\*\*This [^*]+\*\*", introduction(block)[1].split("\n\n")[-1])
+    said = re.search(r"\*\*This\s[^*]+\*\*", introduction(block)[1].split("\n\n")[-1])
     assert bool(said) == any(changing(block)), str(block)
 
 
