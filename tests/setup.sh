@@ -228,7 +228,7 @@ make_boto3() {
 
 ### The agent
 
-_sources="agents lib tests doc .ci configure.ac Makefile.am README.md LICENSE .gitignore .mypy.ini .pytest.ini .ruff.toml"
+_sources="agents lib tests doc .ci .github configure.ac Makefile.am README.md LICENSE .gitignore .mypy.ini .pytest.ini .ruff.toml"
 
 # What a build depends on.
 _build_key() {

@@ -625,6 +625,15 @@ def not_untracked(plug: str, interfaces: Iterable[str]) -> FenceError:
     )
 
 
+def possibly_tracked(plug: str, addresses: Iterable[str], settle: float) -> FenceError:
+    return FenceError(
+        Category.MODIFICATION,
+        f"{plug} is isolated, but {_list(addresses)} still answered settle_time={settle:g} after that: the network "
+        "may never have applied untrack_secg, and established connections may survive; raise settle_time, or let a "
+        "program listen at probe_port",
+    )
+
+
 def not_opened_again(plug: str, interfaces: Iterable[str]) -> str:
     return f"{plug}: {_list(interfaces)} isolated already: not opened again to untrack connections"
 
@@ -981,7 +990,8 @@ def on_outpost() -> str:
 
 def tag_condition(plug: str, value: Optional[str]) -> str:
     has = "has no tag cluster" if value is None else f"has the tag cluster={_short(value)}"
-    return f"{plug} {has}; check it first where the policy asks for tags of the instance, as that of doc/iam.md does"
+    asks = "where the policy asks for tags of the instance, as that of doc/setup.md does"
+    return f"{plug} {has}; check it first {asks}"
 
 
 def can_be_stopped() -> str:

@@ -385,7 +385,7 @@ def other_region(agent, ec2, _imds):
 
 
 def instance_role_takes_another(agent, ec2, imds):
-    """As in doc/iam.md; nobody but the metadata service names the region."""
+    """As in doc/setup.md; nobody but the metadata service names the region."""
     agent.env.pop("AWS_EC2_METADATA_DISABLED")
     agent.env["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = imds.endpoint
     agent.options.update(region=None)

@@ -1,4 +1,4 @@
-"""How many API calls an operation makes, exactly: doc/performance.md states these numbers."""
+"""How many API calls an operation makes, exactly: doc/dev/performance.md states these numbers."""
 
 import os
 from collections import Counter

@@ -15,7 +15,7 @@ from .emulator import Emulator
 from .measure import Case, Run, run
 
 TOP = Path(__file__).resolve().parents[2]
-PAGE, PLOT = TOP / "doc" / "performance.md", TOP / "doc" / "performance.svg"
+PAGE, PLOT = TOP / "doc" / "dev" / "performance.md", TOP / "doc" / "dev" / "performance.svg"
 MARK = "<!-- bench -->\n"
 BARE = str(Path(__file__).with_name("bare.py"))
 STATUS_OFF = 2
@@ -156,7 +156,7 @@ def main() -> int:
     parser.add_argument("words", nargs="*", metavar="WORD", help="only the groups with a case whose name has one")
     parser.add_argument("--quick", action="store_true", help="three rounds")
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--write", action="store_true", help="put the result into doc/performance.md")
+    parser.add_argument("--write", action="store_true", help="put the result into doc/dev/performance.md")
     parser.add_argument("--throttled", action="store_true", help="thirty nodes at once, with EC2's limits of calls")
     parser.add_argument("--startup", action="store_true", help="where the time goes before the first call")
     options = parser.parse_args()

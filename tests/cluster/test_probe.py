@@ -175,10 +175,12 @@ def test_a_connection_that_lives_on_is_no_success(outcomes):
     assert outcomes["eth1"][NEVER_OPEN] in outcome.stderr
 
 
-def test_where_nothing_listens_a_connection_that_lives_on_is_not_noticed(outcomes, measured):
+def test_where_nothing_listens_off_fails_on_a_network_that_may_not_have_seen_the_open_state(outcomes, measured):
     """Why a program should listen at probe_port: only a connection of before shows what was untracked."""
     outcome = outcomes[NOT_HELD]
     assert not outcome.opened
-    assert outcome.code == 0, outcome.stderr
-    assert outcome.late > 0
+    assert outcome.code == 1, "a connection lives on"
+    assert outcome.isolated
+    assert outcomes["eth1"][NOT_HELD] in outcome.stderr
+    assert "probe_port" in outcome.stderr
     measured(str(outcome))

@@ -367,6 +367,32 @@ def test_a_connection_that_its_peer_ended_proves_nothing():
     assert run.world.now - isolated >= 4.8
 
 
+def test_a_network_later_than_the_untracking_may_never_have_seen_it():
+    """The other side has hung up: no connection shows whether the others are dead."""
+    run = probing(KEEP_UNTRACK)
+    play(run, UNTRACKED)
+    answers = "e0 answers, e1 answers, e0 ended, e1 ended"
+    go_on(run, run.world.now + 5, f"connect e0 e1\nsettle\ncheck e0 e1 | {answers}")
+    play(run, f"{TWICE}\nread")
+    play(
+        run, "fail: modification: i-0000000000000000a is isolated, but 10.0.0.0, 10.0.0.1 still answered settle_time"
+    )
+
+
+def test_a_dead_connection_shows_that_a_late_network_has_seen_the_untracking():
+    run = probing(KEEP_UNTRACK)
+    play(run, UNTRACKED)
+    go_on(run, run.world.now + 5, "connect e0 e1\nsettle\ncheck e0 e1 | e0 answers, e1 answers")
+    play(run, f"{TWICE} | e0 dead, e1 dead\nread\nsuccess")
+
+
+def test_without_untracking_a_late_network_is_waited_for():
+    run = probing()
+    play(run, f"{BEFORE}\ncheck e0 e1\nisolate e0:i e1:i\nread")
+    go_on(run, run.world.now + 6, "connect e0 e1\nsettle\ncheck e0 e1 | e0 answers, e1 answers")
+    play(run, f"{TWICE}\nread\nsuccess")
+
+
 def test_without_a_route_a_connection_that_stands_has_to_be_dead_all_the_same():
     run = probing(KEEP_UNTRACK, 1)
     play(run, UNTRACKED)

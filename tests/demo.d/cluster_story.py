@@ -170,7 +170,7 @@ def tell() -> None:
 
     began = time.monotonic()
     terminal.say("Real corosync and Pacemaker in network namespaces; EC2 is the emulator of tests/ec2; its groups", 0)
-    terminal.say("are nftables rules on the nodes' links. See doc/cluster.md for what that shows, and what not.", 0)
+    terminal.say("are nftables rules on the nodes' links. doc/dev/testing.md says what that shows, and what not.", 0)
     terminal.heading("1. Three nodes; the fence device, and a resource that writes to a storage host all the time")
     with Bed(settle_time=None) as bed:
         terminal.say(f"up {time.monotonic() - began:.1f} s after the start; {bed.writer_on()} writes")

@@ -32,7 +32,10 @@ from mutation.source import Mutant
 TOP = Path(__file__).resolve().parents[2]
 BUILD = TOP / "build" / "mutation"
 VERDICTS = BUILD / "verdicts.jsonl"
-COPIED = ("agents", "lib", "tests", "doc", "README.md", "LICENSE", ".pytest.ini", ".mypy.ini", ".ruff.toml")
+COPIED = (
+    *("agents", "lib", "tests", "doc", ".github", "README.md", "LICENSE"),
+    *(".pytest.ini", ".mypy.ini", ".ruff.toml"),
+)
 # Of the core: in this order, each by itself, as far as they exist; those first that notice most in the least time.
 CORE_TESTS = (
     "core/test_off.py core/test_on.py core/test_isolation.py",
@@ -42,8 +45,7 @@ CORE_TESTS = (
 )
 FALLBACK = ("unit", "agent", "matrix")  # of the others, after the tests that should notice
 LIMIT = 900  # seconds for one mutant
-PAGE = TOP / "doc" / "mutation.md"
-MARK = "<!-- result -->\n"
+REPORT = BUILD / "report.md"
 
 
 @dataclass
@@ -254,9 +256,8 @@ def survivors(verdicts: Iterable[Verdict]) -> List[str]:
     return [v.key for v in verdicts if v.killed_by is None and v.key not in EQUIVALENT]
 
 
-def write(verdicts: Sequence[Verdict], by_hand: Sequence[str]) -> None:
-    """Replace the result in the page."""
-    text = PAGE.read_text(encoding="utf-8").partition(MARK)[0]
+def report(verdicts: Sequence[Verdict], by_hand: Sequence[str]) -> None:
+    """Write the result to the build folder."""
     alive = survivors(verdicts)
     head = f"{datetime.date.today()}: {len(verdicts)} mutants, {len(alive)} survived."
     listed = [f"- `{key}`" for key in alive]
@@ -265,7 +266,7 @@ def write(verdicts: Sequence[Verdict], by_hand: Sequence[str]) -> None:
     rows = ["| broken by hand | killed by |", "|---|---|"]
     rows += [f"| {v.key} | {v.killed_by.partition('[')[0] if v.killed_by else '**survived**'} |" for v in rules]
     parts = [[head], summary(verdicts), listed, ["Equivalent:"] if same else [], same, rows if rules else []]
-    PAGE.write_text("\n\n".join([text + MARK.strip(), *("\n".join(p) for p in parts if p)]) + "\n", encoding="utf-8")
+    REPORT.write_text("\n\n".join("\n".join(p) for p in parts if p) + "\n", encoding="utf-8")
 
 
 def chosen_of(given: argparse.Namespace) -> List[Mutant]:
@@ -292,7 +293,6 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--fresh", action="store_true", help="forget what was judged before")
     parser.add_argument("--no-fallback", action="store_true", help="by hand: only the tests that should notice")
     parser.add_argument("--list", action="store_true", help="only say which they are")
-    parser.add_argument("--write", action="store_true", help="write the result to doc/mutation.md")
     parser.add_argument("words", nargs="*", help="only those whose key has one of these words")
     return parser.parse_args(arguments)
 
@@ -316,8 +316,7 @@ def main(arguments: Sequence[str]) -> int:
     print(f"{time.monotonic() - began:6.1f} s  nothing broken: all pass", flush=True)
     verdicts = judge_all(chosen, tests, given.jobs, not given.no_fallback)
     alive = survivors(verdicts)
-    if given.write:
-        write(verdicts, [m.key for m in chosen if m.tests])
+    report(verdicts, [m.key for m in chosen if m.tests])
     print("\n".join([*summary(verdicts), *(f"survived: {key}" for key in alive)]))
     print(f"{len(verdicts)} mutants, {len(alive)} survived, {time.monotonic() - began:.0f} s")
     return 1 if alive else 0

@@ -1,4 +1,4 @@
-"""The parts of doc/safety.md that follow from the core: computed here, never typed.
+"""The parts of doc/dev/safety.md that follow from the core: computed here, never typed.
 
     PYTHONPATH=lib:tests build/venv/bin/python -m search.document            # print them
     PYTHONPATH=lib:tests build/venv/bin/python -m search.document --update   # write them into the page
@@ -52,7 +52,7 @@ from .invocations import FAILURES, NOW, Pending, _shifted, ec2_refusal
 from .truth import State
 from .world import CRASH, DEADLINE, E0, E1, ID, ISO, ISO2, LATE, LOST, MODES, REFUSED, UNREAD, Actor, Scenario, actors
 
-PAGE = Path(__file__).parents[2] / "doc" / "safety.md"
+PAGE = Path(__file__).parents[2] / "doc" / "dev" / "safety.md"
 MARK = r"(<!-- generated: {} -->\n).*?(<!-- end -->)"
 MAX_CONDITIONS = 4
 POWER = "`unfence_poweron` is set"  # not in the table: it would double the rows that succeed
@@ -258,7 +258,7 @@ def _tags(k: Knowledge, latest: Instance) -> str:
         new = k.backup.history.has_foreign_writes(latest) and not k.backup.answered
         return "tags of another fencer, not yet answered" if new else "no new tags of another fencer"
     alone = tags_of.is_sole_writer(latest, k.backup.latest)
-    return "own backup alone" if alone else "own backup beside another"
+    return "own backup alone" if alone else "own backup and another one"
 
 
 def _of_restore(plan: Plan, k: Knowledge, latest: Instance) -> Texts:
@@ -552,7 +552,7 @@ RUNS = (
 def stop_tables() -> str:
     """A table for each kind of run; modes with the same rows share one."""
     parts = []
-    head = ("after", "EC2 then shows", "`status`", "a plain `off` then", "a plain `on` then")
+    head = ("after", "state of EC2", "`status`", "a plain `off` then", "a plain `on` then")
     for action, start, title in RUNS:
         same: Dict[str, List[Tuple[str, str]]] = {}
         for mode in MODES:
@@ -578,9 +578,9 @@ def refusals() -> Iterator[Tuple[str, Scenario]]:
         yield "one change is refused", refused(mode)
         yield "the reply to a call is lost", refused(mode, budget=1, kinds=frozenset((LOST,)))
         yield "a read fails", refused(mode, budget=1, kinds=frozenset((UNREAD,)))
-        yield "beside another `off`", refused(mode, "off")
-        yield "beside an `on`", refused(mode, "on")
-        yield "time is over", refused(mode, budget=1, kinds=frozenset((DEADLINE,)))
+        yield "with a concurrent `off`", refused(mode, "off")
+        yield "with a concurrent `on`", refused(mode, "on")
+        yield "the deadline is over", refused(mode, budget=1, kinds=frozenset((DEADLINE,)))
         yield "another call is refused too", refused(mode, budget=1, kinds=frozenset((REFUSED,)))
     yield "of an isolated node", refused("keep", start="fenced")
     yield "without a backup", refused("keep", spec=no_backup, budget=1, kinds=frozenset((REFUSED,)))
@@ -599,7 +599,7 @@ def refusal_table() -> str:
             for texts, text in zip(found.setdefault(row, ([], [])), (circumstance, _reason(step.action))):
                 texts += [] if text in texts else [text]
     rows = [(*row, "; ".join(when), "; ".join(why)) for row, (when, why) in sorted(found.items())]
-    return table(("rolled back", "left isolated", "the backup", "comes up", "exit 1, with the reason"), rows)
+    return table(("rolled back", "left isolated", "the backup", "circumstances", "reason in the message"), rows)
 
 
 def _rolled_back(before: Knowledge, k: Knowledge) -> str:

@@ -1,4 +1,4 @@
-"""doc/safety.md says what the core does."""
+"""doc/dev/safety.md says what the core does."""
 
 from .document import PAGE, generated, with_parts
 

@@ -7,8 +7,10 @@ from typing import Iterator, List, Tuple
 
 TOP = Path(__file__).parents[2]
 DOC = TOP / "doc"
-PAGES = [TOP / "README.md", *sorted(DOC.glob("*.md"))]
-OPERATORS = ("README.md", "guide.md", "operate.md", "messages.md", "iam.md", "migration.md", "SECURITY.md")
+DEV = DOC / "dev"
+FOLDERS = (TOP, TOP / ".github", DOC, DEV)
+PAGES = [page for folder in FOLDERS for page in sorted(folder.glob("*.md"))]
+OPERATORS = ("README.md", "setup.md", "runbook.md", "troubleshooting.md", "migration.md", "SECURITY.md")
 """Pages for operators: each block of commands in them says how it is tested, or what it needs."""
 
 
@@ -31,8 +33,9 @@ def text(page: Path) -> str:
 
 
 def path(page: str) -> Path:
-    """README.md, or a page of doc/."""
-    return TOP / page if page == "README.md" else DOC / page
+    """Of a page, by its name."""
+    (found,) = [known for known in PAGES if known.name == page]
+    return found
 
 
 def blocks(page: Path) -> Iterator[Block]:
@@ -53,5 +56,5 @@ def introduction(block: Block) -> Tuple[str, str]:
 
 def operators_blocks(*marks: str) -> List[Block]:
     """Blocks of commands in the pages for operators, with one of these marks, or all."""
-    found = [b for page in OPERATORS if path(page).exists() for b in blocks(path(page)) if b.language == "sh"]
+    found = [b for page in OPERATORS for b in blocks(path(page)) if b.language == "sh"]
     return [b for b in found if not marks or b.mark in marks]

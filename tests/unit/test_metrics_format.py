@@ -219,7 +219,7 @@ def test_no_alert_waits_for_a_counter_to_begin(rule):
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
 def test_every_alert_is_in_the_guide_and_has_cases_to_run(rule):
     """One case at least where it fires, and one where it does not; promtool runs them."""
-    guide = (ALERTS.parent / "guide.md").read_text(encoding="utf-8")
+    guide = (ALERTS.parent / "setup.md").read_text(encoding="utf-8")
     assert f"| {rule['alert']} |" in guide
     tests = yaml.safe_load(CASES.read_text(encoding="utf-8"))["tests"]
     cases = [case for test in tests for case in test["alert_rule_test"] if case["alertname"] == rule["alert"]]

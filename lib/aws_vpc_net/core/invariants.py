@@ -135,7 +135,10 @@ def network_is_proven(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> 
     watched = {*shown, *before.interfaces} <= silent and all(o.silent for o in known.values())
     if tick.now < before.timers.settled and not watched:
         texts.append("off succeeds before settle_time is over, and silence has not taken its place")
-    return texts
+    untracked = {i for i, p in before.interfaces.items() if p.untracking.attempts}
+    untracked -= {o.interface for o in before.probe.addresses.values() if o.standing is Standing.DEAD}
+    late = [a for a, o in before.probe.addresses.items() if o.late and o.interface in untracked]
+    return [*texts, f"off succeeds, and connections to {', '.join(late)} may be tracked"] if late else texts
 
 
 def knowledge_grows(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:

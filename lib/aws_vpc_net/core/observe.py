@@ -254,7 +254,7 @@ def _answers(plan: Plan, k: Knowledge, effect: CheckAnswers, result: Result) -> 
     """What answered; of what cannot be tried, a warning, once."""
     found = result if isinstance(result, Answers) else Answers(FrozenMap())
     if k.probe.checked:
-        probe = k.probe.checked_again(effect.addresses, found.answers, found.standing)
+        probe = k.probe.checked_again(effect.addresses, found.answers, found.standing, k.timers.settled)
     else:
         of = {a: i.id for r in (k.latest, k.first) if r for i in r.interfaces for a in i.addresses}
         probe = k.probe.first_checked(of, found.answers, found.standing)

@@ -79,7 +79,7 @@ from .protocol import (
     WriteTags,
 )
 from .reisolating import reisolate, start_reisolating
-from .settling import check_before, connect_before, watch, why_not_quiet
+from .settling import check_before, connect_before, possibly_tracked, watch, why_not_quiet
 from .tag_slots import NoRoom, make_backup
 
 # How long a read is repeated that shows interfaces isolated and no backup of that: groups may be behind by seconds
@@ -334,6 +334,9 @@ def _verify(plan: Plan, k: Knowledge, tick: Tick) -> Step:
 
 def _proven(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     if k.reads.in_time:
+        tracked = possibly_tracked(k)
+        if tracked:
+            return end(plan, k, tick, Fail.of(messages.possibly_tracked(plan.id, tracked, plan.settle_seconds)))
         return Step(Succeed(), k, notes=originals_in_doubt(plan, k))
     k = replace(k, phase=Phase.SETTLE)
     until = min(k.due, tick.now + LATE_SECONDS) if k.late(tick.now) else k.due

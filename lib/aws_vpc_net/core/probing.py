@@ -43,6 +43,7 @@ class Observable:
         silent: how many of these attempts in a row were silent, up to the latest; at most 2.
         since: when the first of these began.
         standing: the connection that stood before; None if none was kept.
+        late: was one of these attempts answered that began when ``settle_time`` was over?
     """
 
     interface: str
@@ -50,6 +51,7 @@ class Observable:
     silent: int = 0
     since: float = 0.0
     standing: Optional[Standing] = None
+    late: bool = False
 
     @property
     def quiet(self) -> bool:
@@ -61,11 +63,12 @@ class Observable:
         """Could it not be tried the last time, and is no connection alive?"""
         return self.answer is Answer.IMPOSSIBLE and self.standing is not Standing.ALIVE
 
-    def answered(self, answer: Answer, asked: float, standing: Optional[Standing]) -> Observable:
-        """After one more attempt, which was begun at this point in time."""
+    def answered(self, answer: Answer, asked: float, standing: Optional[Standing], settled: float) -> Observable:
+        """After one more attempt, which was begun at this point in time; ``settle_time`` was over at that one."""
         silent = min(SILENT_ATTEMPTS, self.silent + 1) if answer is Answer.SILENT else 0
         since = self.since if silent > 1 else asked if silent else 0.0
-        return Observable(self.interface, answer, silent, since, standing)
+        late = self.late or (answer is Answer.ANSWERED and asked >= settled)
+        return Observable(self.interface, answer, silent, since, standing, late)
 
     def changed(self) -> Observable:
         """After a change of groups: all is to be seen again."""
@@ -100,13 +103,13 @@ class Probe:
         return replace(self, checked=True, asked=None, addresses=addresses)
 
     def checked_again(
-        self, tried: Iterable[str], answers: Mapping[str, Answer], standing: Mapping[str, Standing]
+        self, tried: Iterable[str], answers: Mapping[str, Answer], standing: Mapping[str, Standing], settled: float
     ) -> Probe:
         """After attempts that were begun since the latest change."""
         asked = self.asked or 0.0
         known = {a: self.addresses[a] for a in tried if a in self.addresses}
         new = {
-            a: o.answered(answers.get(a, Answer.IMPOSSIBLE), asked, standing.get(a, o.standing))
+            a: o.answered(answers.get(a, Answer.IMPOSSIBLE), asked, standing.get(a, o.standing), settled)
             for a, o in known.items()
         }
         return replace(self, asked=None, addresses=self.addresses.updated(new))
@@ -130,6 +133,14 @@ class Probe:
     def unfinished(self, latest: Optional[Instance]) -> Tuple[str, ...]:
         """Those of them that have to be waited for: without those that cannot be tried."""
         return tuple(a for a in self.not_quiet(latest) if not self.addresses[a].impossible)
+
+    def late(self, interface: str) -> Tuple[str, ...]:
+        """The addresses of an interface that answered when ``settle_time`` was over; none, if a connection to it that
+        stood before is dead."""
+        known = {a: o for a, o in self.addresses.items() if o.interface == interface}
+        if any(o.standing is Standing.DEAD for o in known.values()):
+            return ()
+        return tuple(a for a, o in known.items() if o.late)
 
     def has_followed(self, latest: Optional[Instance], interfaces: Iterable[str]) -> bool:
         """Does the silence prove that EC2's network has followed, at each of these interfaces and of this read?

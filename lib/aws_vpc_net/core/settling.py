@@ -8,7 +8,7 @@ No effect here takes time: all waits are steps of their own.
 
 from __future__ import annotations
 
-from typing import Dict, Iterable, Optional
+from typing import Dict, Iterable, Optional, Tuple
 
 from .model import Instance
 from .probing import ATTEMPT_SECONDS, SILENT_ATTEMPTS, Answer, Standing, addresses_of
@@ -54,6 +54,12 @@ def watch(k: Knowledge, tick: Tick) -> Optional[Step]:
         return None
     addresses = k.probe.not_quiet(k.latest)
     return Step(Connect(addresses), k, tick.ends) if addresses else None
+
+
+def possibly_tracked(k: Knowledge) -> Tuple[str, ...]:
+    """The addresses that show that the network may never have seen the open state, so that connections may be alive:
+    they answered when ``settle_time`` was over, which is also how long their interface was untracked."""
+    return tuple(a for i, p in k.interfaces.items() if p.untracking.attempts for a in k.probe.late(i))
 
 
 def why_not_quiet(k: Knowledge) -> Dict[str, str]:
