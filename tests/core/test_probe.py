@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from core.transcript import KEEP, KEEP_UNTRACK, Run, World, eni, off_of, play
+from core.transcript import KEEP, KEEP_UNTRACK, OWN, Run, World, eni, off_of, play
 
 from aws_vpc_net.core.model import IsolationSpec
 from aws_vpc_net.core.protocol import Read
@@ -45,6 +45,16 @@ def test_silence_ends_the_settle_time():
     assert 1 <= run.world.now - accepted < 5
     assert network_seconds(run.plan, run.knowledge) == pytest.approx(0.2, abs=0.11)
     assert any("before isolation 10.0.0.0, 10.0.0.1 answer at probe_port, of 2" in line for line in run.log)
+
+
+def test_the_silence_that_a_fenced_fencer_hears_does_not_end_the_settle_time():
+    """It is cut off itself: nothing tells whether the other is."""
+    run = probing(own=OWN)
+    play(run, BEFORE.replace("read", "read target and own") + "\ncheck e0 e1\nisolate e0:i e1:i")
+    accepted = run.world.now
+    run.world.own_is_fenced = True
+    play(run, f"read\n{TWICE}\nread target and own\nsettle\nread target and own\nsuccess")
+    assert run.world.now - accepted >= 5
 
 
 def test_an_answer_begins_the_count_anew():

@@ -75,7 +75,9 @@ def _read(plan: Plan, k: Knowledge, effect: Read, result: Result) -> Knowledge:
         return replace(k, reads=replace(k.reads, failure=result, fresh=True))
     latest = result.instances.get(plan.id) if plan.id in effect.ids else k.latest
     failure = _own_failure(plan, effect, result)
-    reads = Reads(k.first or latest, latest, failure, True)
+    own_fenced = failure is not None if plan.own in effect.ids else k.reads.own_fenced
+    failure = None if k.phase is Phase.VERIFY else failure  # it has isolated the other by now
+    reads = Reads(k.first or latest, latest, failure, True, own_fenced=own_fenced)
     first, k = k.first, replace(k, reads=reads)
     in_time = result.asked >= k.due and not k.probe.unfinished(latest)
     k = replace(k, reads=replace(reads, in_time=in_time))

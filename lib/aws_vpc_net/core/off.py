@@ -351,7 +351,8 @@ def _settled(plan: Plan, k: Knowledge, tick: Tick) -> Step:
         watched = k.probe.addresses and not k.probe.unfinished(k.latest) and not late
         if step is None and watched and tick.now < k.due:
             step = Step(Settle(k.due), k, tick.ends)
-        return step or Step(Read((plan.id,)), replace(k, phase=Phase.VERIFY), tick.ends)
+        machines = plan.machines if k.probe.addresses else (plan.id,)
+        return step or Step(Read(machines), replace(k, phase=Phase.VERIFY), tick.ends)
     why = dict.fromkeys(late, "a change to untrack_secg without a reply may still arrive")
     why = why or why_not_quiet(k) or {"the network": f"settle_time={plan.settle_seconds:g} was not over"}
     return end(plan, k, tick, Fail.of(messages.not_isolated(plan.id, why)))

@@ -460,6 +460,7 @@ class Reads:
         failure: of the latest read; or that read shows that this machine is fenced itself.
         fresh: no group was changed by this run since the latest read.
         in_time: the latest read was asked for after all had settled, and every observable address was quiet.
+        own_fenced: the latest read of this machine shows that it is fenced itself: then silence proves nothing.
     """
 
     first: Optional[Instance] = None
@@ -467,6 +468,7 @@ class Reads:
     failure: Optional[Failure] = None
     fresh: bool = False
     in_time: bool = False
+    own_fenced: bool = False
 
 
 @dataclass(frozen=True)
@@ -526,7 +528,8 @@ class Knowledge:
 
         Silence takes the place of ``settled``, and of nothing else.
         """
-        settled = 0.0 if self.probe.has_followed(self.latest, self.interfaces) else self.timers.settled
+        silent = not self.reads.own_fenced and self.probe.has_followed(self.latest, self.interfaces)
+        settled = 0.0 if silent else self.timers.settled
         late = (p.untracking.late_until for p in self.interfaces.values())
         return max([settled, self.timers.arrived, *late])
 
