@@ -307,6 +307,8 @@ def _of_changes(plan: Plan, k: Knowledge) -> Texts:
     yield "accepted", "every change accepted" if all(p.accepted for p in progress) else "not every change accepted"
     if k.phase is Phase.CHANGE:
         yield "opened", "this run left something open" if k.opened else "nothing left open"
+        seen = not k.opened or max(k.timers.settled, k.timers.arrived) <= 0  # relative to the present
+        yield "seen", "the network has followed" if seen else "the network has not followed"
         untracking = any(may_untrack(plan, k, i) for i in k.round)
         yield "untrack", "an interface is still to be untracked" if untracking else "none is to be untracked"
         left = k.round - k.refused

@@ -133,6 +133,7 @@ def network_is_proven(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> 
     texts += [f"off succeeds, and a connection to {', '.join(alive)} is alive"] if alive else []
     silent = {o.interface for o in known.values() if o.silent and o.standing is not Standing.ENDED}
     watched = {*shown, *before.interfaces} <= silent and all(o.silent for o in known.values())
+    watched = watched and not before.reads.own_fenced
     if tick.now < before.timers.settled and not watched:
         texts.append("off succeeds before settle_time is over, and silence has not taken its place")
     untracked = {i for i, p in before.interfaces.items() if p.untracking.attempts}
