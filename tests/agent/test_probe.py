@@ -278,3 +278,20 @@ def test_it_is_one_port(agent, ec2, node, keep, value):
 @pytest.mark.parametrize("value", ["1", "22", "65535", " 22 "])
 def test_any_port_is_taken(agent, keep, value):
     assert agent.command("validate-all", **{**keep, "probe_port": value}).code == 0
+
+
+def test_with_everything_on_it_fits_the_default_deadline_though_ec2_throttles(agent, ec2, node, keep, ports):
+    """Untracking, both waits, the probe and the stop, where other software uses up what EC2 allows."""
+    ec2.limits.add(READ, size=1, refill=0.5)
+    ec2.limits.add("CreateTags", size=1, refill=0.3).take()
+    ec2.limits.add(CHANGE, size=1, refill=0.5)
+    options = {**keep, "untrack_secg": ec2.world.open, "probe_port": ports[0].number, "onfence_poweroff": "1"}
+    began = time.monotonic()
+    running = isolate(agent, ec2, node, {**options, "settle_time": 5})
+    for port in ports:
+        port.mute()
+    err = running.communicate(timeout=60)[1]
+    assert running.returncode == 0, err
+    assert 5 + 5 < time.monotonic() - began < 45 + 2
+    assert sum(call.error == "RequestLimitExceeded" for call in ec2.calls) > 5
+    assert is_cut(ec2, node, keep)
