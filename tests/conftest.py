@@ -1,9 +1,16 @@
 """Which tests go to which process, what they measured (record_property("measured", text)), and what they counted."""
 
+import os
+import sys
 from collections import Counter
 from typing import Any, List
 
 import pytest
+
+# Or else each process compiles all tests. Only if ./tests/check asks for it: in trees that are broken on purpose, as
+# those of tests/mutation, the time and the size of a file do not tell two versions apart.
+if "TESTS_BYTECODE" in os.environ:
+    sys.dont_write_bytecode, sys.pycache_prefix = False, os.environ["TESTS_BYTECODE"]
 
 # The longest first, so that none is left alone in the end; then those that compute, beside the clusters, which wait.
 LONGEST = tuple(f"tests/agent/test_{name}.py" for name in "acceptance memory guide deadline".split())

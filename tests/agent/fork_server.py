@@ -1,9 +1,10 @@
-"""Runs the agent at a third of the CPU time: forked from an interpreter that has loaded the libraries.
+"""Runs the agent at a fifth of the CPU time: forked from an interpreter that has loaded what the agent imports.
 
 Starting Python and loading boto3 is most of the CPU time of a run. A fork server is started with the interpreter and
-the flags of the agent's first line, and imports third-party modules only. For each run it forks. The child gets
-arguments, environment, working directory and streams of its own, and executes the agent's file as __main__, which
-imports the agent's modules as always. test_fork_server.py compares such a run with an ordinary one.
+the flags of the agent's first line, and imports the libraries, and the modules of this agent as they are before
+anything is called. For each run it forks. The child gets arguments, environment, working directory and streams of its
+own, and executes the agent's file as __main__. test_fork_server.py compares such a run with an ordinary one, and what
+the modules hold in both.
 
 A run is an ordinary process if its environment affects how Python or the SDK starts, or if AGENT_RUNNER is set:
 `AGENT_RUNNER=env ./tests/check` makes all of them ordinary ones.
@@ -14,6 +15,7 @@ import gc
 import importlib
 import json
 import os
+import pkgutil
 import re
 import selectors
 import signal
@@ -179,29 +181,41 @@ def _receive(connection: socket.socket, size: int) -> bytes:
 
 
 def _load(agent: str) -> Any:
-    """Imports the libraries; returns the agent's file, compiled."""
+    """Imports the libraries and the agent's modules; returns the agent's file, compiled."""
     with open(agent, encoding="utf-8") as file:
         source = file.read()
     path = [os.path.dirname(agent), *sys.path[1:]]
     extended = re.search(r"^sys\.path\.extend\((.*)\)$", source, re.MULTILINE)
-    folders = re.findall(r'"(/[^"]*)"', extended[1]) if extended else []
-    sys.path[:] = [*path, *folders[1:]]  # the first is the agent's own
+    folders = re.findall(r"[\"'](/[^\"']*)[\"']", extended[1]) if extended else []
+    sys.path[:] = [*path, *folders]
     sys.modules["urllib3.contrib.pyopenssl"] = None  # type: ignore[assignment]  # so does the agent
-    for name in MODULES:
+    for name in (*MODULES, *_own_modules(folders)):
         importlib.import_module(name)
+    if "aws_vpc_net.logs" in sys.modules:  # not by the function itself, which keeps them; re knows them now
+        sys.modules["aws_vpc_net.logs"]._patterns.__wrapped__()
     del sys.modules["fencing"]  # each run imports it anew, as it counts the delay from then
     _keep_models()
     sys.path[:] = path
     return compile(source, agent, "exec", dont_inherit=True)
 
 
-def _keep_models() -> None:
-    """Reads the SDK's data files that a client for EC2 needs. A run's first read of each gets what was read here."""
-    import boto3.session
-    from botocore.loaders import JSONFileLoader
+def _own_modules(folders: List[str]) -> List[str]:
+    """The agent's, all of them; none in the folders of a program that is not the agent."""
+    own = next((f"{folder}/aws_vpc_net" for folder in folders if os.path.isdir(f"{folder}/aws_vpc_net")), "")
+    return [module.name for module in pkgutil.walk_packages([own], "aws_vpc_net.")] if own else []
 
-    load = JSONFileLoader.load_file
+
+def _keep_models() -> None:
+    """Reads the SDK's data files that a client for EC2 needs. A run's first read of each gets what was read here.
+
+    So does the first look for the names of services, in the same folders.
+    """
+    import boto3.session
+    from botocore.loaders import JSONFileLoader, Loader
+
+    load, names = JSONFileLoader.load_file, Loader.list_available_services
     kept: Dict[str, Any] = {}
+    listed: Dict[Key, List[str]] = {}
 
     def keep(self: Any, file_path: str) -> Any:
         kept[file_path] = load(self, file_path)
@@ -210,9 +224,19 @@ def _keep_models() -> None:
     def load_once(self: Any, file_path: str) -> Any:
         return kept.pop(file_path) if file_path in kept else load(self, file_path)
 
-    JSONFileLoader.load_file = keep
+    def key_of(self: Any, type_name: str) -> Key:
+        return (type_name, *filter(os.path.isdir, self.search_paths))
+
+    def keep_names(self: Any, type_name: str) -> List[str]:
+        return listed.setdefault(key_of(self, type_name), names(self, type_name))
+
+    def names_once(self: Any, type_name: str) -> List[str]:
+        key = key_of(self, type_name)
+        return listed.pop(key) if key in listed else names(self, type_name)
+
+    JSONFileLoader.load_file, Loader.list_available_services = keep, keep_names
     boto3.session.Session("none", "none", region_name="eu-central-1").client("ec2")
-    JSONFileLoader.load_file = load_once
+    JSONFileLoader.load_file, Loader.list_available_services = load_once, names_once
 
 
 def _serve(requests: socket.socket) -> Optional[Dict[str, Any]]:

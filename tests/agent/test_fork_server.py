@@ -9,7 +9,19 @@ import pytest
 from fork_server import ForkServers
 
 PROBE = """
-import json, locale, os, random, signal, sys, threading, warnings
+import importlib, json, locale, os, pkgutil, random, re, signal, sys, threading, warnings
+def modules():
+    import aws_vpc_net
+    names = [module.name for module in pkgutil.walk_packages(aws_vpc_net.__path__, "aws_vpc_net.")]
+    return [aws_vpc_net, *map(importlib.import_module, names)]
+def held(module):
+    values = {name: value for name, value in vars(module).items() if name == "__file__" or name[:2] != "__"}
+    return {name: [told(value), cached(value)] for name, value in values.items()}
+def cached(value):
+    ours = str(getattr(value, "__module__", None)).startswith("aws_vpc_net")
+    return told(value.cache_info()) if ours and hasattr(value, "cache_info") else ""
+def told(value):  # whatever its address, and the order of sets
+    return "".join(sorted(re.sub("0x[0-9a-f]+", "", repr(value))))
 here = {
     "argv": sys.argv, "path": sys.path, "flags": list(sys.flags), "file": __file__, "name": __name__,
     "environment": dict(os.environ), "folder": os.getcwd(), "main": sys.modules["__main__"].__dict__ is globals(),
@@ -19,7 +31,7 @@ here = {
     "masked": [int(n) for n in signal.pthread_sigmask(signal.SIG_BLOCK, [])], "umask": os.umask(0o22),
     "locale": locale.setlocale(locale.LC_CTYPE), "stdin": sys.stdin.read(),
     "open": [n for n in os.listdir("/proc/self/fd") if int(n) > 2 and os.path.exists(f"/proc/self/fd/{n}")],
-    "ours": [name for name in sys.modules if name.startswith("aws_vpc_net")],
+    "ours": {module.__name__: held(module) for module in modules()},
 }
 print(json.dumps(here))
 print("text on stderr", file=sys.stderr)

@@ -7,6 +7,9 @@ checks look at. ``decide`` and ``observe`` run once for each that is new; all el
 invocations.py: one invocation; truth.py: EC2 and the checks; following.py: the next states; world.py: the values.
 """
 
+import contextlib
+import functools
+import gc
 import time
 from array import array
 from dataclasses import dataclass
@@ -21,6 +24,20 @@ from .truth import BASE, Label, State
 from .world import SHORT, Scenario
 
 FATES = {DEAD: "killed", SUCCEEDED: "exit 0", FAILED: "exit 1"}
+
+
+@contextlib.contextmanager
+def quick() -> Iterator[None]:
+    """A quarter less time: most reads show what another has shown, and what a search makes stays to its end."""
+    read, collects = tags_of.read, gc.isenabled()
+    tags_of.read = functools.lru_cache(1 << 16)(read)  # anew for each search, as the core may have a defect
+    gc.disable()
+    try:
+        yield
+    finally:
+        tags_of.read = read
+        if collects:
+            gc.enable()
 
 
 @dataclass
@@ -49,6 +66,10 @@ class Search(Following):
 
     def run(self, *, first: bool = False) -> "Search":
         """Visit every state; or, if one violation is enough, only until there is ``first`` one."""
+        with quick():
+            return self._run(first)
+
+    def _run(self, first: bool) -> "Search":
         began = time.process_time()
         start = self.start()
         visited = {start}
