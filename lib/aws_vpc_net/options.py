@@ -193,7 +193,7 @@ OPTIONS = (
         "sg",
         "Security group that allows everything, in and out: interfaces pass through it on their way to "
         "isolation, so that established connections are cut too. Default: none, and they may live on. It opens "
-        "the node to everybody for one round trip",
+        "the node to everybody for settle_time",
     ),
     Option(
         "skip_os_shutdown",
