@@ -32,7 +32,7 @@ LAYERS = [
     {"actions", "queries", "preflight"},
 ]
 CORE = set().union(*CORE_LAYERS)
-ALLOWED_IN_CORE = {"__future__", "dataclasses", "enum", "json", "re", "typing"}  # no time, chance, I/O, logging
+ALLOWED_IN_CORE = {"__future__", "dataclasses", "enum", "ipaddress", "json", "re", "typing"}  # no time, chance, I/O
 PURE = ("errors", "messages", "settings", "inputs", "options", "replies")
 
 

@@ -7,12 +7,14 @@ the address space let as much through, and do not count.
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
-from typing import Any, Iterable, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, FrozenSet, Iterable, Iterator, List, Mapping, Optional, Tuple
 
 ALL = "-1"
 ANYWHERE = {False: "0.0.0.0/0", True: "::/0"}  # by: is it IPv6
 ICMP = ("icmp", "icmpv6", "1", "58")
+TCP = ("tcp", "6")
 NAMES = {"1": "icmp", "6": "tcp", "17": "udp", "58": "icmpv6"}
 PEERS = (
     ("IpRanges", "CidrIp"),
@@ -85,3 +87,54 @@ def opens_all(rules: Iterable[Rule]) -> bool:
     """Does it let everything through in some direction? Then it isolates nothing."""
     present = list(rules)
     return any(all_of(present, outbound, ipv6) for outbound in (False, True) for ipv6 in (False, True))
+
+
+# --- who gets in -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Source:
+    """Who connects: what its address may be, and the groups of its interfaces (None: not known)."""
+
+    addresses: FrozenSet[str]
+    groups: Optional[FrozenSet[str]] = None
+
+
+def admitting(rules: Iterable[Rule], port: int, source: Source, ipv6: bool) -> Tuple[List[Rule], List[Rule]]:
+    """The rules that let the source connect to a TCP port; and those of which that cannot be told.
+
+    The rules out do not count: what answers a connection that a rule let in passes without them.
+
+    Args:
+        ipv6: by IPv6; else by IPv4.
+    """
+    fitting = [r for r in rules if not r.outbound and _has_port(r, port)]
+    admitted = [(r, _is_peer(r.peer, source, ipv6)) for r in fitting]
+    return [r for r, known in admitted if known], [r for r, known in admitted if known is None]
+
+
+def _has_port(rule: Rule, port: int) -> bool:
+    """Is a TCP port among the traffic of the rule?"""
+    if rule.protocol == ALL:
+        return True
+    if rule.protocol not in TCP:
+        return False
+    if rule.first is None or rule.first == -1:
+        return True
+    return rule.first <= port <= (rule.first if rule.last is None else rule.last)
+
+
+def _is_peer(peer: str, source: Source, ipv6: bool) -> Optional[bool]:
+    """Does the peer of a rule include the source? None: that cannot be told, as of a prefix list."""
+    if peer.startswith("sg-"):
+        return None if source.groups is None else peer in source.groups
+    try:
+        network = ipaddress.ip_network(peer, strict=False)
+    except ValueError:
+        return None
+    if (network.version == 6) != ipv6:
+        return False
+    own = [a for a in map(ipaddress.ip_address, source.addresses) if a.version == network.version]
+    if not own and network.prefixlen:
+        return None
+    return not network.prefixlen or any(a in network for a in own)
