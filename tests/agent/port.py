@@ -2,7 +2,7 @@
 
 import socket
 from types import TracebackType
-from typing import Optional, Type
+from typing import List, Optional, Type
 
 
 class Port:
@@ -67,3 +67,16 @@ class Port:
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
         self.close()
+
+
+def open_ports(first: str, *others: str) -> List[Port]:
+    """Ports of the same number, which each address has free."""
+    while True:
+        opened = [Port(first)]
+        try:
+            opened += [Port(address, opened[0].number) for address in others]
+        except OSError:
+            for port in opened:
+                port.close()
+            continue
+        return opened

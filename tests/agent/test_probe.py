@@ -10,7 +10,7 @@ from collections import Counter
 
 import pytest
 from assertions import is_cut, our_tags
-from port import Port
+from port import Port, open_ports
 
 CHANGE = "ModifyNetworkInterfaceAttribute"
 READ = "DescribeInstances"
@@ -34,19 +34,6 @@ def ports(ec2):
     yield opened
     for port in opened:
         port.close()
-
-
-def open_ports(first, *others):
-    """Ports of the same number, which each address has free."""
-    while True:
-        opened = [Port(first)]
-        try:
-            opened += [Port(address, opened[0].number) for address in others]
-        except OSError:
-            for port in opened:
-                port.close()
-            continue
-        return opened
 
 
 @pytest.fixture

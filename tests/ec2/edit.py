@@ -62,18 +62,26 @@ class Edit:
     def add_rule(
         self,
         group: str,
-        cidr: str,
+        peer: str,
         protocol: str = "-1",
         ports: Optional[Tuple[int, int]] = None,
         outbound: bool = False,
     ) -> None:
-        """Lets a group let something through."""
+        """Lets a group let something through, from or to a range, a group or a prefix list."""
         with self._front.lock:
             backend = self._backend()
             add = backend.authorize_security_group_egress if outbound else backend.authorize_security_group_ingress
             first, last = ports or (None, None)
-            peer = {"CidrIpv6" if ":" in cidr else "CidrIp": cidr}
-            add(group, protocol, None if first is None else str(first), None if last is None else str(last), [peer])
+            ranges = [{"CidrIpv6" if ":" in peer else "CidrIp": peer}] if "/" in peer else []
+            groups = [{"GroupId": peer}] if peer.startswith("sg-") else []
+            lists = [{"PrefixListId": peer}] if peer.startswith("pl-") else []
+            numbers = [None if p is None else str(p) for p in (first, last)]
+            add(group, protocol, *numbers, ranges, source_groups=groups, prefix_list_ids=lists)
+
+    def drop_rules(self, group: str) -> None:
+        """Lets a group let nothing in."""
+        with self._front.lock:
+            self._backend().get_security_group_from_id(group).ingress_rules.clear()
 
     def addresses(self, interface: str, *private: str) -> None:
         """Gives an interface these private IPv4 addresses, the primary one first."""
