@@ -928,6 +928,58 @@ def remains() -> str:
     return "it stays when secg is removed: nothing in it may reach storage or peers"
 
 
+def answers(address: str) -> str:
+    return f"{address} answers from here: observable"
+
+
+def answers_though_isolated(address: str) -> str:
+    return (
+        f"{address} answers from here though its interface is isolated at this moment: off would fail while it does; "
+        "check which groups, routes or other machines let that through"
+    )
+
+
+def other_answers(address: str) -> str:
+    return f"{address} does not answer from here; another address of its interface does"
+
+
+def answers_not(address: str, settle: float) -> str:
+    return (
+        f"{address} does not answer from here, so settle_time ({settle:g} s) holds for its interface; "
+        "check probe_port, the groups and the firewall of the node"
+    )
+
+
+def answers_not_now(address: str, state: Optional[str]) -> str:
+    why = "its interface is isolated at this moment" if state is None else f"the instance is {state}"
+    return f"{address} does not answer from here, as is to be expected: {why}"
+
+
+def cannot_try(address: str, settle: float) -> str:
+    return (
+        f"whether {address} answers cannot be tried from here, so settle_time ({settle:g} s) holds for its "
+        "interface; check the routes and the firewalls of this machine and of the node"
+    )
+
+
+def still_admits(rules: Iterable[str], addresses: Iterable[str]) -> str:
+    return (
+        f"the groups that it keeps still let this machine ({_few(addresses)}) in: {_few(rules)}; "
+        "off could never succeed: delete these rules, or leave probe_port out"
+    )
+
+
+def perhaps_admits(rules: Iterable[str]) -> str:
+    return (
+        f"whether the groups that it keeps still let this machine in is not known: {_few(rules)}; "
+        "if they do, off can never succeed: delete these rules, or make sure that they do not"
+    )
+
+
+def admits_nothing(addresses: Iterable[str]) -> str:
+    return f"the groups that it keeps do not let this machine ({_few(addresses)}) in"
+
+
 def gone_for_good() -> str:
     return "terminated: it is off for good; put its successor into the configuration"
 

@@ -12,9 +12,11 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Seque
 from . import identity, messages
 from .context import Context
 from .core import backup, isolation, sg_rules
+from .core.probing import ATTEMPT_SECONDS, Answer, addresses_of
 from .ec2 import run_concurrently
 from .errors import ApiError, FenceError
 from .instances import parse_instance
+from .probe import Prober
 from .target_checks import FAIL, OK, WARN, CheckResult, Snapshot, Target
 
 BY_TAG = ("CreateTags", "DeleteTags", "StopInstances", "StartInstances")  # a policy may go by the instance's tags
@@ -47,7 +49,7 @@ def run(context: Context, names: Mapping[str, str]) -> List[CheckResult]:
     results += _permissions(context, targets)
     for target in targets:
         results += target.check_impact()
-    return results
+    return [*results, *_probe(context, targets)]
 
 
 def conclude(context: Context, results: Sequence[CheckResult]) -> None:
@@ -216,3 +218,24 @@ def _permissions(context: Context, targets: Sequence[Target]) -> List[CheckResul
 
 def _is_refusal(result: Optional[FenceError]) -> bool:
     return isinstance(result, ApiError) and result.denied_by_own_policy
+
+
+def _probe(context: Context, targets: Sequence[Target]) -> List[CheckResult]:
+    """What probe_port can show, once nodes are isolated too. One attempt to connect to each address, all at once."""
+    port = context.settings.timing.probe_port
+    if port is None:
+        return []
+    others = [t for t in targets if not t.is_self]
+    answers = _answers(context, port, [a for t in others for a in addresses_of(t.instance)])
+    return [result for t in targets for result in t.check_probe(port, answers)]
+
+
+def _answers(context: Context, port: int, addresses: Iterable[str]) -> Mapping[str, Answer]:
+    prober = Prober(port)
+    chosen = list(dict.fromkeys(addresses))
+    try:
+        prober.connect(chosen)
+        context.deadline.pause(ATTEMPT_SECONDS if chosen else 0)
+        return prober.check(chosen)[0]
+    finally:
+        prober.close()

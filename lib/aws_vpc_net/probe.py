@@ -120,6 +120,19 @@ class Prober:
         self._attempts, self._standing = {}, {}
 
 
+def local_address(address: str) -> Optional[str]:
+    """The address from which this machine sends to another one; None without a route. Nothing is sent."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        socket.inet_pton(family, address)  # else it would be looked up as a name
+        with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+            sock.connect((address, 9))  # any port
+            return str(sock.getsockname()[0])
+    except (OSError, ValueError) as error:
+        log.debug("the way to %s: %s", address, error)
+        return None
+
+
 def _most_sockets() -> int:
     """The number of a descriptor that is too high: calls of the API need some too."""
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
-from . import messages
+from . import messages, probe
 from .context import Context
 from .core import backup, isolation, sg_rules, tag_slots
 from .core.model import Groups, Instance, Interface
 from .core.off import backup_is_optional
+from .core.probing import Answer, addresses_of
 from .dry_run import Check, DryRun
 from .errors import ApiError, FenceError
 from .instances import parse_instance
@@ -73,6 +74,11 @@ class Target:
             self.interfaces = [i for i in self.instance.interfaces if i.groups and not i.managed and not i.unfiltered]
             self.originals = isolation.backup_groups(self.instance, self.history, self.spec)
             self.goals = {i.id: self._goal(i) for i in self.interfaces}
+
+    @property
+    def is_self(self) -> bool:
+        """Is it this machine?"""
+        return self.plug == self.snapshot.own
 
     def _goal(self, interface: Interface) -> Groups:
         goal = isolation.target_groups(interface.groups, self.spec, self.originals[interface.id])
@@ -323,3 +329,75 @@ class Target:
         if missing_rules:
             return CheckResult(FAIL, about, messages.untracks_not_all(untrack, missing_rules))
         return CheckResult(OK, about, messages.would_be_cut(untrack, ipv6))
+
+    # What probe_port shows
+
+    def check_probe(self, port: int, answers: Mapping[str, Answer]) -> List[CheckResult]:
+        """Can it be seen from here when an interface is cut off, and would it be?"""
+        about = f"probe_port on {self.plug}"
+        if self.instance is None:
+            return [CheckResult(WARN, about, self._depends())]
+        if self.is_self:
+            return [CheckResult(WARN, about, messages.preflight_of_self())]
+        results = []
+        for i in self.instance.interfaces:
+            results += [self._answer(self.instance, i, address, answers) for address in i.addresses]
+            results += self._admission(i, port)
+        return results
+
+    def _answer(
+        self, instance: Instance, interface: Interface, address: str, answers: Mapping[str, Answer]
+    ) -> CheckResult:
+        about = f"probe_port on {interface.id}"
+        settle = self.context.settings.timing.settle_seconds
+        isolated = isolation.is_isolated(interface, instance, self.history, self.spec)
+        if answers[address] is Answer.IMPOSSIBLE:
+            return CheckResult(WARN, about, messages.cannot_try(address, settle))
+        if answers[address] is Answer.ANSWERED:
+            if isolated:
+                return CheckResult(WARN, about, messages.answers_though_isolated(address))
+            return CheckResult(OK, about, messages.answers(address))
+        if isolated or instance.state != "running":
+            return CheckResult(OK, about, messages.answers_not_now(address, None if isolated else instance.state))
+        if any(answers[a] is Answer.ANSWERED for a in interface.addresses):
+            return CheckResult(OK, about, messages.other_answers(address))
+        return CheckResult(WARN, about, messages.answers_not(address, settle))
+
+    def _admission(self, interface: Interface, port: int) -> List[CheckResult]:
+        """Would the groups of the isolated interface let this machine reach it? Then it is never silent."""
+        about = f"probe_port on {interface.id}"
+        goal = sorted(self.goals.get(interface.id, ()))
+        found = {a: probe.local_address(a) for a in interface.addresses}
+        local = {a: here for a, here in found.items() if here is not None}
+        if not goal or not local:
+            return []
+        unread = [g for g in goal if g not in self.snapshot.groups]
+        if unread:
+            which = "groups" if self.snapshot.groups_error else f"group {unread[0]}"
+            return [CheckResult(WARN, about, messages.depends_on(which))]
+        sure, unsure = set(), set()
+        for group in goal:
+            rules = sg_rules.read(self.snapshot.groups[group])
+            for address, here in local.items():
+                admit, perhaps = sg_rules.admitting(rules, port, self._source(here), ":" in address)
+                sure |= {f"{group} {rule}" for rule in admit}
+                unsure |= {f"{group} {rule}" for rule in perhaps}
+        if sure:
+            return [CheckResult(FAIL, about, messages.still_admits(sure, set(local.values())))]
+        if unsure:
+            return [CheckResult(WARN, about, messages.perhaps_admits(unsure))]
+        return [CheckResult(OK, about, messages.admits_nothing(set(local.values())))]
+
+    def _source(self, local: str) -> sg_rules.Source:
+        """This machine, as it connects from one of its addresses.
+
+        The groups are those of the interface that has the address. Where none of its interfaces has it, as in a
+        container, any of them may be the one.
+        """
+        own = self.snapshot.instance(self.snapshot.own or "")
+        if own is None:
+            return sg_rules.Source(frozenset((local,)))
+        holders = [i for i in own.interfaces if local in i.addresses]
+        others = () if holders else addresses_of(own)
+        groups = frozenset(g for i in holders or own.interfaces for g in i.groups)
+        return sg_rules.Source(frozenset((local, *others)), groups)

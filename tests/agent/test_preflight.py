@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from ec2.edit import secondary_interface
 from ec2.faults import Delay, Garbage, Stall
+from port import Port, open_ports
 
 LINE = re.compile(r"(ok|warn|FAIL) +([^:]+(?:ec2:\w+)?): (.+)")
 POLICY = Path(__file__).parents[2] / "doc" / "iam-policy.json"
@@ -477,3 +478,214 @@ def test_an_api_that_stalls_ends_it_in_time(agent, ec2, node, keep):
     assert result.code == 1
     assert result.seconds < 7
     assert any(line.startswith("groups: ") for line in failed(result))
+
+
+# --- probe_port ------------------------------------------------------------------------------------------------
+
+HERE = ("127.0.8.1", "127.0.8.2")  # of node1
+SELF = "127.0.0.1"  # from which this machine connects to them
+NOWHERE = "224.0.0.1"  # nothing connects to it: ENETUNREACH
+
+
+@pytest.fixture
+def ports(ec2):
+    """One of each interface of node1, of the same number. The agent's own machine has the address on this side."""
+    opened = open_ports(*HERE)
+    for interface, port in zip(ec2.world.interfaces["node1"], opened):
+        ec2.edit.addresses(interface, port.address)
+    ec2.edit.addresses(ec2.world.interfaces["node3"][0], SELF)
+    yield opened
+    for port in opened:
+        port.close()
+
+
+@pytest.fixture
+def probing(keep, ports):
+    return {**keep, "probe_port": ports[0].number, "settle_time": 7}
+
+
+def probed(result, interface=None):
+    """(level, text) of the lines that probe_port adds, to one interface or all."""
+    wanted = f"probe_port on {interface or ''}"
+    return [(level, text) for level, about, text in lines(result) if about.startswith(wanted)]
+
+
+NOT_ADMITTED = ("ok", f"the groups that it keeps do not let this machine ({SELF}) in")
+
+
+@pytest.mark.parametrize("kind", ["SYN-ACK", "RST"])
+def test_probe_port_tells_of_each_address_whether_it_answers(agent, ec2, node, probing, ports, kind):
+    first, second = ec2.world.interfaces["node1"]
+    if kind == "SYN-ACK":
+        ports[0].accept()
+    ports[1].mute()
+    result = agent.command("validate-all", node, **probing)
+    assert (result.code, result.err) == (0, "")
+    assert probed(result, first) == [("ok", f"{HERE[0]} answers from here: observable"), NOT_ADMITTED]
+    ((level, text), groups) = probed(result, second)
+    assert (level, groups) == ("warn", NOT_ADMITTED)
+    assert text.startswith(f"{HERE[1]} does not answer from here, so settle_time (7 s) holds for its interface")
+    assert kind == "RST" or ports[0].next_was_reset()
+    assert harmless(ec2)
+
+
+def test_probe_port_by_ipv6(agent, ec2, node, eni, probing, ports):
+    """Its rules are for IPv6 alone."""
+    ec2.edit.ipv6(eni, "::1")
+    ec2.edit.add_rule(probing["secg"], "2001:db8::/32")
+    with Port("::1", ports[0].number):
+        result = agent.command("validate-all", node, **probing)
+        assert probed(result, eni)[:2] == [("ok", f"{a} answers from here: observable") for a in (HERE[0], "::1")]
+        assert result.code == 0
+        ec2.edit.add_rule(probing["secg"], "::1/128")
+        result = agent.command("validate-all", node, **probing)
+    assert [level for level, _ in probed(result, eni)] == ["ok", "ok", "FAIL"]
+    assert f"this machine (127.0.0.1, ::1) in: {probing['secg']} in: all traffic from ::1/128;" in result.out
+
+
+def test_probe_port_where_one_address_of_an_interface_suffices(agent, ec2, node, eni, probing, ports):
+    """The other may be an address that a cluster resource has elsewhere."""
+    ports[1].mute()
+    ec2.edit.addresses(eni, *HERE)
+    (answers, silent, _) = probed(agent.command("validate-all", node, **probing), eni)
+    assert answers == ("ok", f"{HERE[0]} answers from here: observable")
+    assert silent == ("ok", f"{HERE[1]} does not answer from here; another address of its interface does")
+
+
+def test_probe_port_without_a_route_is_a_warning(agent, ec2, node, eni, probing):
+    ec2.edit.addresses(eni, NOWHERE)
+    result = agent.command("validate-all", node, **probing)
+    assert result.code == 0
+    level, text = probed(result, eni)[0]
+    assert level == "warn"
+    assert text.startswith(f"whether {NOWHERE} answers cannot be tried from here, so settle_time (7 s) holds")
+
+
+def test_probe_port_expects_silence_of_what_is_isolated(agent, ec2, node, mode, probing, ports):
+    options = {**probing, "invert_sg_removal": None, **mode, "settle_time": 0}
+    if "invert_sg_removal" not in mode:
+        ec2.edit.drop_rules(ec2.world.groups["ssh"])
+    for port in ports:
+        port.mute()
+    assert agent.command("off", node, **options).code == 0
+    result = agent.command("validate-all", node, **options)
+    assert result.code == 0, result.out
+    told = f"{HERE[0]} does not answer from here, as is to be expected: its interface is isolated at this moment"
+    assert probed(result, ec2.world.interfaces["node1"][0])[0] == ("ok", told)
+
+
+def test_probe_port_warns_of_an_isolated_interface_that_answers(agent, ec2, node, eni, probing):
+    ec2.edit.set_groups(eni, [ec2.world.isolation])
+    level, text = probed(agent.command("validate-all", node, **probing), eni)[0]
+    assert level == "warn"
+    assert text.startswith(f"{HERE[0]} answers from here though its interface is isolated at this moment")
+
+
+def test_probe_port_expects_silence_of_what_does_not_run(agent, ec2, node, eni, probing, ports):
+    for port in ports:
+        port.mute()
+    ec2.edit.set_state(node, "stopped")
+    result = agent.command("validate-all", node, ignore_instance_state=True, **probing)
+    assert result.code == 0
+    told = f"{HERE[0]} does not answer from here, as is to be expected: the instance is stopped"
+    assert probed(result, eni)[0] == ("ok", told)
+
+
+@pytest.mark.parametrize(
+    ("peer", "ports_of_rule", "level"),
+    [
+        ("127.0.0.0/8", None, "FAIL"),
+        ("0.0.0.0/0", "its", "FAIL"),
+        ("127.0.0.0/8", "another", "ok"),
+        ("10.20.0.0/16", None, "ok"),
+        ("::/0", "its", "ok"),
+        ("ssh", None, "FAIL"),
+        ("db", None, "ok"),
+        ("pl-0123456789abcdef0", None, "warn"),
+    ],
+)
+def test_probe_port_and_what_the_isolating_group_lets_in(agent, ec2, node, eni, probing, peer, ports_of_rule, level):
+    """The interface by which this machine connects has the groups app and ssh; its other one has db as well."""
+    peer, port = ec2.world.groups.get(peer, peer), probing["probe_port"]
+    number = {None: None, "its": port, "another": port - 1}[ports_of_rule]
+    ec2.edit.add_rule(probing["secg"], peer, "-1" if number is None else "tcp", number and (number, number))
+    result = agent.command("validate-all", node, **probing)
+    (_, (told, text)) = probed(result, eni)
+    assert (told, result.code) == (level, level == "FAIL"), result.out
+    assert level == "ok" or f"{probing['secg']} in: " in text
+    assert level == "ok" or f" from {peer};" in text
+    assert f"probe_port on {eni}" in result.last if level == "FAIL" else result.err == ""
+
+
+def test_probe_port_and_what_remains_where_groups_are_removed(agent, ec2, node, probing, remove):
+    """Not the first, whose rule is for another range."""
+    options = {**probing, "invert_sg_removal": None, **remove}
+    first, second = ec2.world.interfaces["node1"]
+    ec2.edit.add_rule(ec2.world.groups["app"], f"{SELF}/32")
+    assert agent.command("validate-all", node, **options).code == 0
+    ec2.edit.add_rule(ec2.world.groups["db"], f"{SELF}/32", "tcp", (1, 65535))
+    result = agent.command("validate-all", node, **options)
+    assert [level for level, _ in probed(result, first)] == ["ok", "ok"]
+    assert [level for level, _ in probed(result, second)] == ["ok", "FAIL"]
+    rule = f"{ec2.world.groups['db']} in: tcp 1-65535 from {SELF}/32"
+    assert f"still let this machine ({SELF}) in: {rule}; off could never succeed" in result.out
+    assert result.code == 1
+
+
+@pytest.mark.parametrize("unknown", ["instance", "by option"])
+def test_probe_port_where_this_machine_is_not_known(agent, ec2, node, eni, probing, unknown):
+    """By the local address: what it is let in by, and nothing of a group."""
+    if unknown == "instance":
+        agent.is_on(None)
+    options = {**probing, "skip_race_check": True if unknown == "by option" else None}
+    assert probed(agent.command("validate-all", node, **options), eni)[-1] == NOT_ADMITTED
+    ec2.edit.add_rule(probing["secg"], ec2.world.groups["db"])
+    result = agent.command("validate-all", node, **options)
+    level, text = probed(result, eni)[-1]
+    assert (level, result.code) == ("warn", 0)
+    rule = f"{probing['secg']} in: all traffic from {ec2.world.groups['db']}"
+    assert text.startswith(f"whether the groups that it keeps still let this machine in is not known: {rule};")
+    ec2.edit.add_rule(probing["secg"], f"{SELF}/32")
+    assert probed(agent.command("validate-all", node, **options), eni)[-1][0] == "FAIL"
+
+
+def test_probe_port_where_no_interface_has_the_local_address(agent, ec2, node, eni, probing):
+    """As in a container: any interface may be the one."""
+    ec2.edit.addresses(ec2.world.interfaces["node3"][0], "10.20.0.77")
+    ec2.edit.add_rule(probing["secg"], ec2.world.groups["db"])
+    assert probed(agent.command("validate-all", node, **probing), eni)[-1][0] == "FAIL"
+
+
+def test_probe_port_of_a_group_that_lets_all_through_on_the_way_does_not_count(agent, ec2, node, probing):
+    result = agent.command("validate-all", node, untrack_secg=ec2.world.open, **probing)
+    assert (result.code, {level for level, _ in probed(result)}) == (0, {"ok"})
+
+
+@pytest.mark.parametrize("lacking", ["DescribeInstances", "DescribeSecurityGroups"])
+def test_probe_port_where_something_cannot_be_read(agent, ec2, node, probing, lacking):
+    ec2.key.deny(f"ec2:{lacking}")
+    told = probed(agent.command("validate-all", node, **probing))
+    depends = f"instance {node}" if lacking == "DescribeInstances" else "groups"
+    assert told[-1] == ("warn", f"not checked: depends on {depends}")
+    assert len(told) == (1 if lacking == "DescribeInstances" else 4)
+
+
+def test_probe_port_of_this_machine_is_not_tried(agent, ec2, probing, ports):
+    ec2.edit.addresses(ec2.world.interfaces["node3"][0], HERE[0])
+    ports[0].accept()
+    other = ec2.world.nodes["node3"]
+    ((level, text),) = probed(agent.command("validate-all", other, **probing))
+    assert (level, text.startswith("this is the machine to be fenced")) == ("warn", True)
+    assert not ports[0].has_next()
+
+
+def test_probe_port_adds_no_call_and_without_it_nothing_is_connected_to(agent, ec2, node, keep, probing, ports):
+    ports[0].accept()
+    ports[1].mute()
+    without = agent.command("validate-all", node, **keep)
+    calls = sorted(c.action for c in ec2.calls)
+    assert not ports[0].has_next()
+    assert probed(without) == []
+    ec2.calls.clear()
+    assert agent.command("validate-all", node, **probing).code == 0
+    assert sorted(c.action for c in ec2.calls) == calls

@@ -152,6 +152,22 @@ def switch(up):
         fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sh", b"lo", flags | UP if up else flags & ~UP))
 
 
+@pytest.mark.parametrize(
+    ("address", "local"),
+    [
+        (HERE, "127.0.0.1"),
+        ("::1", "::1"),
+        ("255.255.255.255", None),  # not allowed
+        ("localhost", None),  # would be looked up
+        ("", None),
+    ],
+)
+def test_the_local_address_on_the_way_to_another(address, local):
+    before = {*os.listdir("/proc/self/fd")}
+    assert probe.local_address(address) == local
+    assert {*os.listdir("/proc/self/fd")} <= before
+
+
 def lose_the_network():
     """In a namespace of its own: a connection, then no network. Prints when it counts as dead, in seconds."""
     switch(True)

@@ -149,6 +149,11 @@ def test_admitting_a_source_of_which_only_an_address_is_known(permission, ipv6, 
     assert verdict(permission, ipv6, sg_rules.Source(frozenset(("10.20.0.9",)))) is admits
 
 
+@pytest.mark.parametrize("address", ["", "node1", "10.20.0.9/24"])
+def test_admitting_a_source_whose_address_cannot_be_read(address):
+    assert verdict(from_range("10.20.0.0/24"), FOUR, sg_rules.Source(frozenset((address,)))) is UNKNOWN
+
+
 def test_admitting_takes_each_rule_by_itself():
     many = group([from_range("10.21.0.0/16"), from_group("sg-own"), tcp(22, 22), tcp(80, 80)])
     sure, unsure = sg_rules.admitting(many, 22, sg_rules.Source(OWN), FOUR)

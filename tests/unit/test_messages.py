@@ -18,6 +18,7 @@ SECOND = FenceError(Category.PERMISSION, "cannot set the groups of eni-2: not pe
 SAMPLES: Dict[str, Any] = {
     "account": "123456789012",
     "action": "off",
+    "address": "2001:db8::5",
     "addresses": ["10.0.0.5", "2001:db8::5"],
     "tried": ["10.0.0.5", "10.0.0.9", "2001:db8::5"],
     "call": "CreateTags",
@@ -70,6 +71,7 @@ SAMPLES: Dict[str, Any] = {
     "zone": "eu-west-1a",
     "seconds": 45.0,
     "settle": 36.0,
+    "rules": ["sg-2 in: all traffic from ::/0", "sg-1 in: tcp 22 from 10.0.0.0/16"],
     "sdk": "boto3 1.26.27",
     "ipv6": True,
     "source": "AssumeRole of STS at sts.eu-central-1.amazonaws.com",

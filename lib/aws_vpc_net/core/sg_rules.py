@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
-from typing import Any, FrozenSet, Iterable, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, FrozenSet, Iterable, Iterator, List, Mapping, Optional, Tuple, Union
 
 ALL = "-1"
 ANYWHERE = {False: "0.0.0.0/0", True: "::/0"}  # by: is it IPv6
@@ -134,7 +134,16 @@ def _is_peer(peer: str, source: Source, ipv6: bool) -> Optional[bool]:
         return None
     if (network.version == 6) != ipv6:
         return False
-    own = [a for a in map(ipaddress.ip_address, source.addresses) if a.version == network.version]
+    own = [a for a in _parsed(source.addresses) if a.version == network.version]
     if not own and network.prefixlen:
         return None
     return not network.prefixlen or any(a in network for a in own)
+
+
+def _parsed(addresses: Iterable[str]) -> Iterator[Union[ipaddress.IPv4Address, ipaddress.IPv6Address]]:
+    """Those that are addresses."""
+    for address in addresses:
+        try:
+            yield ipaddress.ip_address(address)
+        except ValueError:
+            continue
