@@ -160,11 +160,13 @@ def test_plugs_are_watched_together(agent, ec2, options, ports):
     """The second is done while the first goes on answering."""
     nodes = [ec2.world.nodes[name] for name in ("node1", "node2")]
     running = isolate(agent, ec2, ",".join(nodes), {**options, **NO_DEADLINE}, 4)
+    isolated = accepted(ec2)[-1]
     follow(ports[2:])
 
     def reads():
-        """Of the second alone, since it is isolated."""
-        return [c.at for c in ec2.calls_of(READ) if c.listing("Filter.1.Value") == nodes[1:]]
+        """Of the second without the first, since it is isolated."""
+        asked = [(c.at, c.listing("Filter.1.Value")) for c in ec2.calls_of(READ) if c.at > isolated]
+        return [at for at, machines in asked if nodes[1] in machines and nodes[0] not in machines]
 
     def done():
         """One that is still watched is read again after five seconds, and not before."""
