@@ -84,6 +84,14 @@ def test_on_does_not_restore_a_backup_that_was_written_after_its_first_read():
     play(run, "pause read\nfail: ")
 
 
+def test_on_does_not_restore_beside_an_off_that_began_after_its_first_read():
+    """All was isolated in that read, and it showed no tags. Now there are two backups, one of a finished off."""
+    run = on_of(fenced())
+    play(run, "read | no tags")
+    play(new_off(run), "read\nwrite e0:ad e1:as\nread\nisolate e0:i e1:i\nread\nsuccess")
+    play(run, "pause read\nfail: ")
+
+
 def test_on_fails_when_time_is_over():
     play(on_of(fenced()), f"{RESTORED} | e1 throttled\n* 50 s\nread\nfail: deadline:")
 
