@@ -12,6 +12,7 @@ ALL = (A, B, C, D, E, F)
 THREE = IsolationSpec((A, B, C), keep_only=True)
 SIX = IsolationSpec(ALL, keep_only=True)
 REMOVE = IsolationSpec((A, B, C))
+Refused = FrozenSet[Tuple[str, str]]
 GONE, DENIED = NO_SUCH_GROUP[0], "UnauthorizedOperation"
 UNKNOWN = IsolatingGroups()
 
@@ -20,7 +21,7 @@ def fs(*groups: str) -> Groups:
     return frozenset(groups)
 
 
-def looked_up(complete: bool = True, refused: FrozenSet[Tuple[str, str]] = frozenset(), **vpcs: str) -> IsolatingGroups:
+def looked_up(complete: bool = True, refused: Refused = frozenset(), **vpcs: str) -> IsolatingGroups:
     """Known by a look-up: a="1" for group A in vpc-1."""
     known = {f"sg-{name * 8}": frozenset((f"vpc-{number}",)) for name, number in vpcs.items()}
     return IsolatingGroups(FrozenMap(known), complete, True, refused)
