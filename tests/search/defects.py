@@ -133,7 +133,7 @@ DEFECTS: Mapping[str, Defect] = {
         _one("keep", "off,on", "open", LATE),
     ),
     "on has no read at the deadline": _of(
-        on._verify, "tick.reserve_ends if k.possibly_changed else tick.ends", "tick.ends",
+        on._verify, "k, tick.reserve_ends)", "k, tick.ends)",
         _one("keep", "off,on", "fenced", DEADLINE),
     ),
     "an isolation without a reply is not waited for": _of(
