@@ -440,6 +440,7 @@ def test_on_writes_the_open_groups_of_an_interface_that_an_off_isolated_meanwhil
         * no tags
         read
         write e0:ad e1:as e2:a
+        fail: restore: i-0000000000000000a was fenced meanwhile, and that wins
         """,
         off=off_of(world),
     )
@@ -627,6 +628,73 @@ def test_on_without_secg_sets_what_was_open_back_to_the_groups_of_its_first_read
 
 
 BOTH = IsolationSpec((ISO, ISO2), keep_only=True)
+AGAIN = "fail: restore: i-0000000000000000a was fenced meanwhile, and that wins"
+OPEN = "fail: restore: i-0000000000000000a was fenced meanwhile, but"
+E0, E1 = "eni-00000000000000000", "eni-11111111111111111"
+
+
+def overtaken(outcome: str = "", spec: IsolationSpec = KEEP) -> Run:
+    """An on that has restored, with this outcome, and reads another fencer's backup."""
+    run = on_of(fenced(), spec)
+    play(run, f"{RESTORED} | {outcome}\noff: read\noff: write e0:ad e1:as\nread", off=new_off(run))
+    return run
+
+
+@pytest.mark.parametrize(
+    ("why", "then"),
+    [
+        ("a read that failed", f"isolate e0:i e1:i\nread | refused\n{OPEN} {E0}, {E1} may be open"),
+        ("no such instance", "isolate e0:i e1:i\nread | nothing\npause read\n" + AGAIN),
+        ("no such instance, and no time", f"isolate e0:i e1:i\nread | nothing\n* 50 s\n{AGAIN}"),
+        ("no time for a read", f"isolate e0:i e1:i\n* 50 s\n{AGAIN}"),
+        ("no time for a second attempt", f"isolate e0:i e1:i | e1 throttled\n* 50 s\n{OPEN} {E1} may be open"),
+        ("no time for a third", f"isolate e0:i e1:i\nread | stale groups\n* 50 s\n{OPEN} {E0}, {E1} may be open"),
+        ("it went away", f"isolate e0:i e1:i\n* detach e1\nread\n{AGAIN}"),
+        ("an on has brought it back", f"isolate e0:i e1:i\n* no tags\n* groups e0:ad e1:as\nread\n{AGAIN}"),
+        ("an on has deleted the backup", f"isolate e0:i e1:i\n* no tags\nread\nwrite e0:ad e1:as\n{AGAIN}"),
+    ],
+)
+def test_on_that_isolates_again_ends_by_its_latest_read(why, then):
+    play(overtaken(), then)
+
+
+def test_on_isolates_once_more_when_a_restore_without_a_reply_can_arrive_no_more():
+    play(overtaken("e1 lost"), f"isolate e0:i e1:i\nread\nwait isolate e1:i\nread\n{AGAIN}")
+
+
+def test_on_isolates_again_without_a_pause_with_what_ec2_takes_of_several_groups():
+    play(
+        overtaken(spec=BOTH),
+        f"isolate e0:i e1:i | e0 no group, e1 no group\nisolate e0:j e1:j\n* groups e1:i\nread\n{AGAIN}",
+    )
+
+
+def test_on_that_isolates_again_names_the_originals_where_there_is_no_room_for_a_backup():
+    run = overtaken()
+    play(run, "isolate e0:i e1:i\n* no tags")
+    run.world.tags.update({f"user{n}": "" for n in range(50)})
+    play(run, f"read\n{AGAIN}")
+    assert any(ORIGINALS in line for line in run.log)
+
+
+def test_on_without_secg_names_what_it_cannot_isolate_again_though_there_is_no_time_for_a_read():
+    run = on_of(fenced(), IsolationSpec())
+    play(
+        run,
+        f"""
+        * groups e1:as
+        read
+        claim
+        restore e0:ad e1:as
+        off: read
+        off: write e0:ad e1:as
+        read
+        isolate e0:i
+        * 50 s
+        {OPEN} {E1} may be open
+        """,
+        off=new_off(run),
+    )
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ DEFECTS: Mapping[str, Defect] = {
     "isolating again goes on for what is refused and was never opened": Defect(
         (
             (on._overtaken, "for i in k.possibly_changed", "for i in k.interfaces"),
-            (reisolating.reisolate, "(open_now | unproven) - k.refused", "(open_now | unproven)"),
+            (reisolating.reisolate, "open_now - k.refused", "open_now"),
         ),
         _denied("on,off", "keep", "fenced"),
     ),
