@@ -405,6 +405,24 @@ def test_off_does_not_write_its_backup_again_twice_without_a_change_in_between()
     )
 
 
+def test_off_takes_an_edit_from_another_backup_whose_time_is_earlier_than_its_own():
+    """Only that fencer has read it, before this run isolated the interface."""
+    world = World()
+    other = off_of(world, nonce=2, skew=-3)
+    play(
+        off_of(world, nonce=1),
+        f"""{BACKUP}
+        * groups e0:s
+        B: read             | no tags
+        isolate e0:i e1:i
+        B: write e0:s e1:as
+        read
+        write e0:s e1:as
+        """,
+        B=other,
+    )
+
+
 def test_off_keeps_an_interface_in_the_backup_that_one_read_lacks():
     first, second = two()
     play(
