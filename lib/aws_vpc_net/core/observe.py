@@ -65,7 +65,7 @@ def _read(plan: Plan, k: Knowledge, effect: Read, result: Result) -> Knowledge:
     latest = result.instances.get(plan.id) if plan.id in effect.ids else k.latest
     failure = _own_failure(plan, effect, result)
     reads = Reads(k.first or latest, latest, failure, True, result.asked >= k.due)
-    first, k = k.first, replace(k, reads=reads)
+    first, k = k.first, replace(k, reads=reads, backup=replace(k.backup, rewritten=False))
     if latest is None:
         return k
     shown = latest.groups
@@ -75,7 +75,7 @@ def _read(plan: Plan, k: Knowledge, effect: Read, result: Result) -> Knowledge:
     visible = any(wanted <= set(b.originals) and tags.is_visible(b, latest) for b in k.backup.backups)
     numbers = k.backup.numbers.updated({i.id: i.number for i in latest.interfaces})
     missing = bool(k.backup.backups) and not visible
-    backup = replace(k.backup, numbers=numbers, missing=missing, rewritten=False)
+    backup = replace(k.backup, numbers=numbers, missing=missing)
     if first is None:
         backup = replace(backup, first_times=tags.read(latest).times)
     timers = replace(k.timers, rewrite=0.0) if visible else k.timers
