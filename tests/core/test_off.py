@@ -4,16 +4,19 @@ from typing import Tuple
 
 import pytest
 from core.transcript import (
+    APP,
     ISO,
     ISO2,
     KEEP,
     KEEP_UNTRACK,
+    OPEN,
     OWN,
     REMOVE,
     REMOVE_UNTRACK,
     Run,
     World,
     eni,
+    groups,
     off_of,
     on_of,
     parsed,
@@ -22,7 +25,8 @@ from core.transcript import (
 )
 
 from aws_vpc_net import messages
-from aws_vpc_net.core.model import IsolationSpec
+from aws_vpc_net.core.model import FrozenMap, IsolationSpec
+from aws_vpc_net.core.protocol import Fail
 
 ORIGINALS = f"{eni('e0')} had sg-11111111111111111, sg-22222222222222222; {eni('e1')} had sg-11111111111111111, sg-33"
 WITHOUT_BACKUP = IsolationSpec((ISO,), keep_only=True, without_backup=True)
@@ -141,6 +145,21 @@ def test_off_backs_up_what_its_first_read_showed_open():
     play(run, 7 * "pause read\n" + "write e0:i e1:as")
 
 
+def test_off_backs_up_what_it_reads_open_not_what_it_read_first():
+    world = World("e0:i e1:a")
+    play(off_of(world), "read\n* groups e1:d\n" + 8 * "pause read\n" + "write e0:i e1:d")
+
+
+def test_off_backs_up_an_isolated_interface_that_appeared_while_it_doubted():
+    world = World("e0:i")
+    play(off_of(world), "read\n* attach e1:i\n" + 8 * "pause read\n" + "write e0:i e1:i")
+
+
+def test_off_does_not_take_the_untracking_group_of_its_first_read_for_an_original():
+    world = World("e0:o e1:as")
+    play(off_of(world, KEEP_UNTRACK), "read\n* groups e0:i\n" + 8 * "pause read\n" + "write e0:i e1:as")
+
+
 def test_off_does_not_roll_back_again_what_it_cannot_isolate():
     """The roll-back had no reply, and EC2 refuses to isolate once more: another fencer may have isolated it."""
     run = off_of(World())
@@ -171,16 +190,74 @@ def test_off_fails_at_once_after_a_failed_read_and_names_the_originals():
     assert ORIGINALS in run.log[-1]
 
 
-def test_off_fails_when_time_is_over():
+NOT_PROVEN = "fail: deadline: i-0000000000000000a was not proven to be isolated in time:"
+
+
+@pytest.mark.parametrize(
+    ("spec", "then", "why"),
+    [
+        (KEEP, "isolate e0:i e1:i | e1 throttled\n* 50 s\nread", "eni-11111111111111111: throttled; repeat off"),
+        (KEEP, "isolate e0:i e1:i | e1 throttled\n* 50 s\nread | nothing", "eni-11111111111111111: throttled;"),
+        (KEEP, "isolate e0:i e1:i\n* 50 s\nread | nothing", "interfaces: no read showed them;"),
+        (REMOVE, "isolate e0:d e1:s\n* 50 s\nread | nothing", "interfaces: no read showed them;"),
+        (KEEP, "isolate e0:i e1:i\n* groups e1:d\n* 50 s\nread\nwrite e0:ad e1:as", "eni-11111111111111111: reads"),
+        (KEEP, "isolate e0:i e1:i\n* 50 s\nread | no tags\nwrite e0:ad e1:as | refused", "its record: cannot be"),
+        (KEEP, "isolate e0:i e1:i\n* 50 s\nread | no tags\nwrite e0:ad e1:as", "its record: no read shows it;"),
+    ],
+)
+def test_off_fails_when_time_is_over_and_says_why(spec, then, why):
+    play(off_of(World(), spec), f"{BACKUP}\n{then}\n{NOT_PROVEN} {why}")
+
+
+def test_off_says_that_no_read_shows_its_backup():
+    """It was written again less than four seconds before."""
+    run = off_of(World())
+    play(run, f"{BACKUP}\nisolate e0:i e1:i\n* 36 s\nread | no tags\nwrite e0:ad e1:as\npause read | no tags")
+    play(run, f"* 2.5 s\n{NOT_PROVEN} its record: no read shows it;")
+
+
+def left_of(spec: IsolationSpec) -> Run:
+    """What is left of a fenced node never had the group; and an on deletes the backup of what went away."""
+    world = World("e0:ad e1:d")
+    play(off_of(world, spec), "read\nwrite e0:ad e1:d\nread\nisolate e0:d e1:d\nread\nsuccess\n* detach e0")
+    before, run = dict(world.tags), off_of(world, spec)
+    play(run, "read\nwrite e1:d\nread\nisolate e1:d")
+    world.delete(before)
+    play(run, "read")
+    return run
+
+
+def test_off_in_removal_mode_does_not_succeed_where_nothing_was_removed():
+    """``status`` would not say that it is fenced."""
+    play(left_of(REMOVE), f"pause read\n* 50 s\n{NOT_PROVEN} its record: no group of secg was removed from what")
+    play(left_of(IsolationSpec((APP,), without_backup=True)), "success")
+
+
+def test_off_in_removal_mode_with_static_groups_succeeds_without_a_backup():
+    run = off_of(World(), REMOVE, static=STATIC)
+    play(run, "read\nwrite e0:ad e1:as | refused\nisolate e0:d e1:s\nread\nsuccess")
+
+
+def test_off_in_removal_mode_succeeds_where_its_backup_was_lost_and_cannot_be_written_again():
+    run = off_of(World(), REMOVE)
     play(
-        off_of(World()),
+        run,
         f"""{BACKUP}
-        isolate e0:i e1:i   | e1 throttled
-        * 50 s
-        read
-        fail: deadline:
+        isolate e0:d e1:s
+        read                | stale groups
+        write e0:ad e1:as
+        pause read          | stale groups, no tags
+        write e0:ad e1:as   | refused
+        pause read          | no tags
+        success
         """,
     )
+
+
+def test_off_does_not_succeed_on_a_read_without_interfaces():
+    steps = "* detach e0\n* detach e1\nread\npause read\npause read"
+    play(off_of(World()), f"{BACKUP}\nisolate e0:i e1:i\n{steps}")
+    play(off_of(World(), REMOVE), f"{BACKUP}\nisolate e0:d e1:s\n{steps}")
 
 
 def test_off_does_not_succeed_where_the_network_had_no_time_to_settle():
@@ -191,9 +268,16 @@ def test_off_does_not_succeed_where_the_network_had_no_time_to_settle():
         isolate e0:i e1:i
         read
         settle
-        fail: deadline:
+        fail: deadline: i-0000000000000000a was not proven to be isolated in time: the network: settle_time=30 was not
         """,
     )
+
+
+def test_off_says_that_a_change_may_still_open_an_interface():
+    run = off_of(World(), KEEP_UNTRACK)
+    play(run, f"{BACKUP}\n* 38 s\nuntrack e0:o e1:o | e1 lost before\nisolate e0:i e1:i\nread")
+    play(run, "pause untrack e1:o\nisolate e1:i\nread\nsettle\n* 1 s\nwait isolate e1:i")
+    play(run, f"{NOT_PROVEN} eni-11111111111111111: a change to untrack_secg without a reply may still arrive;")
 
 
 def test_off_of_a_terminated_instance_succeeds():
@@ -204,7 +288,7 @@ def test_off_of_a_terminated_instance_succeeds():
 
 def test_off_of_an_instance_that_is_terminated_meanwhile_succeeds():
     run = off_of(World())
-    play(run, f"{BACKUP}\nisolate e0:i e1:i")
+    play(run, f"{BACKUP}\nisolate e0:i e1:i | e1 throttled")
     run.world.state = "terminated"
     play(run, "read\nsuccess")
 
@@ -216,6 +300,39 @@ def test_off_of_a_stopped_instance_is_refused():
     run = off_of(World())
     run.world.state = "stopped"
     play(run, "read\nfail: state:")
+    run = off_of(run.world, ignore_instance_state=True)
+    play(run, "read\nwrite e0:ad e1:as")
+
+
+def test_off_fails_after_a_first_read_that_failed():
+    play(off_of(World()), "read | refused\nfail: modification: not permitted")
+
+
+def test_off_reads_again_in_doubt_though_a_read_does_not_show_the_instance():
+    play(off_of(World("e0:i e1:a")), "read\npause read | nothing\n" + 7 * "pause read\n" + "write e0:i e1:a")
+
+
+@pytest.mark.parametrize(
+    ("why", "interfaces", "more", "words"),
+    [
+        ("without groups", "e0:a e1:", {}, "has no security groups"),
+        ("none", "", {}, "shows no network interface"),
+        ("managed", "e0:a", {"managed": True}, "is managed"),
+        ("unfiltered", "e0:a", {"kind": "trunk"}, "trunk"),
+    ],
+)
+def test_off_of_interfaces_that_cannot_be_isolated_is_refused(why, interfaces, more, words):
+    run = off_of(World(interfaces))
+    run.world.more = more
+    play(run, "read\nfail: state:")
+    action = run.decide(run.plan, run.knowledge, run.tick()).action
+    assert isinstance(action, Fail)
+    assert words in action.text, why
+
+
+def test_off_in_removal_mode_doubts_a_read_of_the_untracking_group_without_a_backup():
+    world = World("e0:o e1:as")
+    play(off_of(world, REMOVE_UNTRACK), "read\npause read\n* groups e0:ad\npause read\nwrite e0:ad e1:as")
 
 
 def test_off_of_an_instance_that_two_reads_do_not_show_is_refused():
@@ -255,11 +372,143 @@ def test_off_without_a_visible_backup_changes_nothing():
     run = off_of(World())
     play(run, "read\n" + 4 * written + "write e0:ad e1:as\n* 4 s\nread | no tags\nfail: tag:")
     assert shown(run.world.groups) == "e0:ad e1:as"
+    assert len(run.knowledge.backup.backups) == 1, "nobody else is there: always the same"
 
 
-def test_off_goes_on_without_a_backup_only_where_that_is_accepted():
-    play(off_of(World()), "read\nwrite e0:ad e1:as | refused\nfail: modification: not permitted")
-    play(off_of(World(), WITHOUT_BACKUP), "read\nwrite e0:ad e1:as | refused\nisolate e0:i e1:i\nread\nsuccess")
+STATIC = FrozenMap({0: groups("s"), 1: groups("d")})
+
+
+@pytest.mark.parametrize(
+    ("why", "world", "steps"),
+    [
+        ("it is refused", {}, "read\nwrite e0:ad e1:as | refused"),
+        ("there is no room", {f"user{n}": "" for n in range(48)}, "read"),
+        ("a read fails", {}, "read\nwrite e0:ad e1:as\nread | refused"),
+        (
+            "no read shows it",
+            {},
+            "read\nwrite e0:ad e1:as | no tags\n* 4 s\nread | no tags\nwrite e0:ad e1:as\n* 20 s\nread | no tags",
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    ("spec", "options"), [(WITHOUT_BACKUP, {}), (KEEP, {"static": STATIC})], ids=["accepted", "static groups"]
+)
+def test_off_goes_on_without_a_backup_only_where_that_is_accepted(why, world, steps, spec, options):
+    """It then neither looks for that backup, nor writes one."""
+    run = off_of(World(tags=world), spec, **options)
+    play(run, f"{steps}\nisolate e0:i e1:i\nread | no tags\nsuccess")
+    assert any("going on without a backup" in line for line in run.log)
+    play(off_of(World(tags=world)), f"{steps}\nfail: ")
+    some = FrozenMap({0: groups("s")})
+    play(off_of(World(tags=world), static=some), f"{steps}\nfail: ")
+
+
+def test_off_without_a_backup_looks_at_this_machine_once_more():
+    run = off_of(World(), WITHOUT_BACKUP, own=OWN)
+    play(run, "read target and own\nwrite e0:ad e1:as | refused\nread own\nisolate e0:i e1:i")
+    run = off_of(World(), WITHOUT_BACKUP, own=OWN)
+    play(run, "read target and own\nwrite e0:ad e1:as | refused")
+    run.world.own_is_fenced = True
+    play(run, "read own\nfail: self-fencing:")
+
+
+def test_off_without_a_backup_writes_none_beside_another_fencer():
+    run = off_of(World(), WITHOUT_BACKUP)
+    play(
+        run,
+        """
+        read
+        write e0:ad e1:as   | refused
+        B: read
+        isolate e0:i e1:i   | e1 throttled
+        B: write e0:ad e1:as
+        read
+        pause isolate e1:i
+        """,
+        B=off_of(run.world, nonce=2, skew=3),
+    )
+
+
+@pytest.mark.parametrize(("spec", "part"), [(KEEP, 1), (WITHOUT_BACKUP, 1 / 2)], ids=["needed", "optional"])
+def test_off_spends_half_of_its_time_on_an_optional_backup(spec, part):
+    """So that there is time to isolate without it; where it is needed there is nothing else to do."""
+    run = off_of(World(), spec)
+    play(run, "read")
+    until = run.tick().share(part)
+    for line in ("write e0:ad e1:as", "read | no tags", "pause read"):
+        assert run.decide(run.plan, run.knowledge, run.tick()).ends == pytest.approx(until)
+        play(run, line)
+
+
+@pytest.mark.parametrize("value", ["x", None])
+def test_off_tells_what_a_policy_may_ask_for_where_it_may_not_write_tags(value):
+    run = off_of(World(tags={"cluster": value} if value else {}))
+    play(run, "read\nwrite e0:ad e1:as | unallowed\nfail: modification")
+    assert run.log == [messages.tag_condition(run.plan.id, value)]
+    run = off_of(World())
+    play(run, "read\nwrite e0:ad e1:as | refused")
+    assert not run.decide(run.plan, run.knowledge, run.tick()).notes
+
+
+def test_off_tells_what_a_policy_may_ask_for_also_where_no_read_shows_the_instance():
+    run = off_of(World("e0:i e1:a"))
+    play(run, "read\n" + 7 * "pause read\n" + "pause read | nothing\nwrite e0:i e1:a | unallowed")
+    step = run.decide(run.plan, run.knowledge, run.tick())
+    assert [note.text for note in step.notes] == [messages.tag_condition(run.plan.id, None)]
+
+
+def test_off_writes_its_backup_again_where_no_read_shows_the_instance():
+    play(off_of(World()), "read\nwrite e0:ad e1:as\nread | nothing\npause read | nothing\n* 4 s\nwrite e0:ad e1:as")
+    play(off_of(World()), "read\nwrite e0:ad e1:as\nread | nothing\npause read\nisolate e0:i e1:i")
+
+
+def test_off_amends_its_backup_only_as_long_as_it_may_be_proven():
+    play(off_of(World()), "read\nwrite e0:ad e1:as\n* 20 s\n* groups e0:s\nread\nfail: tag:")
+
+
+@pytest.mark.parametrize(
+    ("spec", "interfaces", "note"),
+    [
+        (KEEP, "e0:ad e1:as", messages.established_may_survive("i-0000000000000000a", False)),
+        (KEEP_UNTRACK, "e0:i e1:as", messages.not_opened_again("i-0000000000000000a", [eni("e0")])),
+        (KEEP_UNTRACK, "e0:ad e1:as", None),
+    ],
+)
+def test_off_says_what_is_not_untracked(spec, interfaces, note):
+    run = off_of(World(interfaces), spec)
+    doubts = 8 * "pause read\n" if "i" in interfaces else ""
+    play(run, f"read\n{doubts}write {interfaces}\nread")
+    notes = run.decide(run.plan, run.knowledge, run.tick()).notes
+    assert [n.text for n in notes] == ([note] if note else [])
+
+
+def test_off_untracks_nothing_without_a_backup():
+    spec = IsolationSpec((ISO,), keep_only=True, untrack=OPEN, without_backup=True)
+    run = off_of(World(), spec)
+    play(run, "read\nwrite e0:ad e1:as | refused\nisolate e0:i e1:i")
+    assert run.log[-1] == messages.untracking_skipped(run.plan.id)
+
+
+def test_off_untracks_only_what_the_proving_read_shows():
+    play(
+        off_of(World(), KEEP_UNTRACK), "read\nwrite e0:ad e1:as\nread | without e1\nuntrack e0:o\nisolate e0:i e1:i"
+    )
+
+
+def test_off_does_not_write_again_for_one_read_that_is_behind_in_all():
+    """It was written a moment ago, and nothing is to be set yet."""
+    play(
+        off_of(World()),
+        f"""{BACKUP}
+        isolate e0:i e1:i
+        read                | no tags
+        write e0:ad e1:as
+        pause read          | stale groups, no tags
+        pause read
+        success
+        """,
+    )
 
 
 def test_off_amends_the_backup_by_the_read_that_proves_it():
@@ -565,7 +814,9 @@ def test_off_without_room_for_the_backup_changes_nothing():
 
 def test_off_without_room_for_a_new_interface_fails():
     world = World(tags={f"user{n}": "" for n in range(47)})
-    play(off_of(world), f"{BACKUP}\nisolate e0:i e1:i\n* attach e2:a\nread\nfail: tag: i-0000000000000000a has room")
+    run = off_of(world)
+    play(run, f"{BACKUP}\nisolate e0:i e1:i\n* attach e2:a\nread\nfail: tag: i-0000000000000000a has room")
+    assert any("eni-22222222222222222 appeared meanwhile" in line for line in run.log)
 
 
 @pytest.mark.parametrize(("event", "answer"), [("detach e1", ""), ("0 s", "without e1")], ids=["gone", "stale"])
@@ -575,9 +826,87 @@ def test_off_reads_twice_before_it_takes_an_interface_for_gone(event, answer):
     play(run, "success" if event == "detach e1" else "pause isolate e1:i\nread\nsuccess")
 
 
+def test_off_isolates_the_others_while_the_backup_of_a_new_interface_is_not_proven():
+    play(
+        off_of(World()),
+        f"""{BACKUP}
+        isolate e0:i e1:i   | e1 throttled
+        * attach e2:a
+        read
+        write e0:ad e1:as e2:a
+        pause isolate e1:i
+        read
+        pause isolate e2:i
+        read
+        success
+        """,
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "attached", "steps"),
+    [(KEEP_UNTRACK, "e2:a", "pause untrack e2:o\nisolate e2:i"), (KEEP_UNTRACK, "e2:i", "pause isolate e2:i")],
+    ids=["open", "isolated"],
+)
+def test_off_untracks_a_new_interface_unless_it_is_isolated(spec, attached, steps):
+    run = off_of(World(), spec)
+    play(run, f"{BACKUP}\nuntrack e0:o e1:o\nisolate e0:i e1:i\n* attach {attached}\nread")
+    play(run, f"write e0:ad e1:as {attached}\npause read\n{steps}\nread\nsuccess")
+    assert any("eni-22222222222222222 appeared meanwhile" in line for line in run.log)
+
+
+@pytest.mark.parametrize(
+    ("why", "spec", "attached", "more"),
+    [
+        ("no groups", KEEP, "e2:", {}),
+        ("managed", KEEP, "e2:a", {"managed": True}),
+        ("unfiltered", KEEP, "e2:a", {"kind": "trunk"}),
+        ("no group would be left", REMOVE, "e2:a", {}),
+    ],
+)
+def test_off_fails_where_a_new_interface_cannot_be_isolated(why, spec, attached, more):
+    run = off_of(World(), spec)
+    isolated = "e0:i e1:i" if spec is KEEP else "e0:d e1:s"
+    play(run, f"{BACKUP}\nisolate {isolated}\n* attach {attached}")
+    run.world.more = more
+    play(run, "read\nfail: partial: eni-22222222222222222 of i-0000000000000000a appeared meanwhile and cannot")
+    assert any("eni-22222222222222222 appeared meanwhile" in line for line in run.log), why
+
+
+def test_off_without_a_backup_isolates_a_new_interface_at_once():
+    spec = IsolationSpec((ISO,), keep_only=True, untrack=OPEN, without_backup=True)
+    run = off_of(World(), spec)
+    play(run, "read\nwrite e0:ad e1:as | refused\nisolate e0:i e1:i\n* attach e2:a")
+    play(run, "read\nisolate e2:i\nread\nsuccess")
+    assert any("eni-22222222222222222 appeared meanwhile" in line for line in run.log)
+
+
+def test_off_isolates_a_new_interface_whose_backup_was_refused_only_where_that_is_accepted():
+    """And writes its groups with those of the others, once it writes them again."""
+    steps = f"{BACKUP}\nisolate e0:i e1:i\n* attach e2:a\nread\nwrite e0:ad e1:as e2:a | refused"
+    play(off_of(World()), f"{steps}\nfail: modification: not permitted")
+    run = off_of(World(), WITHOUT_BACKUP)
+    other = off_of(run.world, nonce=2, skew=3)
+    play(run, f"{steps}\nB: read\npause isolate e2:i\nB: write e0:ad e1:as e2:a", B=other)
+    play(run, "read\nwrite e0:ad e1:as e2:a")
+    assert messages.without_record(run.plan.id, "not permitted") in run.log
+
+
+def test_off_names_the_originals_where_there_is_no_room_to_write_a_lost_backup():
+    run = off_of(World())
+    play(run, f"{BACKUP}\nisolate e0:i e1:i | e1 throttled\n* no tags")
+    run.world.tags.update({f"user{n}": "" for n in range(50)})
+    play(run, "read\npause read")
+    assert any(ORIGINALS in line for line in run.log)
+
+
 # --- roll-back -------------------------------------------------------------------------------------------------
 
 REFUSED = f"{BACKUP}\nisolate e0:i e1:i | e1 refused"
+LEFT = (
+    "fail: partial: i-0000000000000000a is only partly isolated: eni-11111111111111111: not permitted; "
+    "eni-00000000000000000 not put back:"
+)
 
 
 def test_off_rolls_back_after_a_refusal_and_looks_again():
@@ -590,6 +919,121 @@ def test_off_rolls_back_after_a_refusal_and_looks_again():
         fail: modification: i-0000000000000000a is not isolated
         """,
     )
+
+
+def test_off_says_why_it_did_not_look_whether_it_may_roll_back():
+    play(off_of(World()), f"{REFUSED}\nread | refused\n{LEFT} not permitted; repeat off")
+
+
+def test_off_does_not_roll_back_an_interface_that_is_gone():
+    end = "fail: modification: i-0000000000000000a is not isolated"
+    play(off_of(World()), f"{REFUSED}\n* detach e0\nread\nread\n{end}")
+
+
+def test_off_does_not_roll_back_what_the_proving_read_lacked():
+    """It is not known what groups it had then."""
+    steps = "read\nwrite e0:ad e1:as\nread | without e0\nisolate e0:i e1:i | e1 refused\nread\nread"
+    play(off_of(World()), f"{steps}\n{LEFT} the read that proved the backup lacked an interface")
+
+
+def test_off_without_a_backup_rolls_nothing_back():
+    steps = "read\nwrite e0:ad e1:as | refused\nisolate e0:i e1:i | e1 refused\nread"
+    play(off_of(World(), WITHOUT_BACKUP), f"{steps}\n{LEFT} there is no backup, so another fencer may have fenced it")
+
+
+def test_off_says_that_it_gave_back_the_only_interface_that_it_changed():
+    run = off_of(World("e0:ad"), KEEP_UNTRACK)
+    play(run, "read\nwrite e0:ad\nread\nuntrack e0:o\nisolate e0:i | e0 refused\nroll back e0:ad\nread\nread")
+    end = "is not isolated: eni-00000000000000000: not permitted; what had been changed was put back"
+    play(run, f"fail: modification: i-0000000000000000a {end}")
+
+
+def test_off_fails_where_the_backup_of_what_it_isolated_cannot_be_written_again():
+    run = off_of(World())
+    play(run, f"{REFUSED}\n* no tags\nread\nwrite e0:ad e1:as | refused\n{LEFT} an on came in between")
+    assert any(ORIGINALS in line for line in run.log)
+
+
+def test_off_names_the_originals_where_there_is_no_room_to_write_them_again():
+    run = off_of(World())
+    play(run, f"{REFUSED}\n* no tags")
+    run.world.tags.update({f"user{n}": "" for n in range(50)})
+    play(run, "read\nfail: partial:")
+    assert any("no room" in line or "has room" in line for line in run.log)
+
+
+def test_off_isolates_what_it_untracked_and_reads_so_beside_another_fencer():
+    """An untracking that arrives late."""
+    first, second = two(KEEP_UNTRACK)
+    play(
+        first,
+        f"""{BACKUP}
+        untrack e0:o e1:o   | e0 lost before, e1 refused
+        isolate e0:i
+        B: read
+        B: write e0:ad e1:as
+        * groups e0:o
+        wait read
+        pause isolate e0:i
+        fail: partial:
+        """,
+        B=second,
+    )
+    assert shown(first.world.groups) == "e0:i e1:as"
+
+
+def test_off_leaves_to_another_fencer_what_that_one_untracks():
+    first, second = two(KEEP_UNTRACK)
+    play(
+        first,
+        f"""{BACKUP}
+        untrack e0:o e1:o   | e1 refused
+        B: read
+        B: write e0:ad e1:as
+        B: read
+        B: untrack e0:o e1:o
+        isolate e0:i
+        read
+        {LEFT} another fencer may have fenced it
+        """,
+        B=second,
+    )
+
+
+def test_off_reads_after_a_roll_back_though_that_fails():
+    play(off_of(World()), f"{REFUSED}\nread\nroll back e0:ad\nread | refused\nfail: partial:")
+
+
+def test_off_isolates_again_where_no_read_shows_what_it_rolled_back():
+    play(off_of(World()), f"{REFUSED}\nread\nroll back e0:ad\nread | nothing\nisolate e0:i\nread\nfail: partial:")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "end"),
+    [
+        ("", f"{LEFT} another fencer came meanwhile;"),
+        ("| e0 refused", "fail: partial: i-0000000000000000a is only partly isolated: eni-00000000000000000: not"),
+    ],
+)
+def test_off_says_whether_it_isolated_again_what_it_rolled_back(outcome, end):
+    first, second = two()
+    play(
+        first,
+        f"""{REFUSED}
+        read
+        B: read
+        B: write e0:ad e1:as
+        roll back e0:ad
+        read
+        isolate e0:i        {outcome}
+        read
+        {end}
+        """,
+        B=second,
+    )
+    action = first.decide(first.plan, first.knowledge, first.tick()).action
+    assert isinstance(action, Fail)
+    assert ("and what had been put back was NOT cut again" in action.text) is bool(outcome)
 
 
 def test_off_rolls_back_nothing_where_every_change_was_refused():
@@ -610,12 +1054,12 @@ def test_off_rolls_back_nothing_after_an_unknown_outcome():
 
 def test_off_rolls_back_nothing_beside_another_fencer():
     first, second = two()
-    play(first, f"{REFUSED}\nB: read\nB: write e0:ad e1:as\nread\nfail: partial:", B=second)
+    play(first, f"{REFUSED}\nB: read\nB: write e0:ad e1:as\nread\n{LEFT} another fencer may", B=second)
     assert shown(first.world.groups) == "e0:i e1:as"
 
 
 def test_off_rolls_back_nothing_where_no_read_shows_the_instance():
-    play(off_of(World()), f"{REFUSED}\nread | nothing\nfail: partial:")
+    play(off_of(World()), f"{REFUSED}\nread | nothing\n{LEFT} no read shows it")
 
 
 def test_off_rolls_back_nothing_that_it_did_not_change():
@@ -702,7 +1146,7 @@ def test_off_isolates_nothing_again_behind_a_read_without_tags():
 
 
 def test_off_says_what_a_refused_roll_back_leaves_isolated():
-    play(off_of(World()), f"{REFUSED}\nread\nroll back e0:ad | e0 refused\nread\nfail: partial:")
+    play(off_of(World()), f"{REFUSED}\nread\nroll back e0:ad | e0 refused\nread\n{LEFT} not permitted")
 
 
 # --- untracking ------------------------------------------------------------------------------------------------
@@ -768,6 +1212,59 @@ def test_off_does_not_untrack_in_a_later_round_what_another_fencer_has_isolated(
         """,
         B=second,
     )
+
+
+def test_off_isolates_what_is_not_isolated_yet_before_it_gives_up_untracking():
+    world = World("e0:i e1:as")
+    first, second = off_of(world, KEEP_UNTRACK, nonce=1), off_of(world, KEEP_UNTRACK, nonce=2, skew=3)
+    play(first, "read\n" + 8 * "pause read\n" + "write e0:i e1:as\nread\nuntrack e1:o | e1 throttled")
+    play(
+        first,
+        """
+        B: read
+        B: write e0:i e1:as
+        B: read
+        B: untrack e1:o
+        B: isolate e0:i e1:i
+        isolate e0:i e1:i   | e0 throttled
+        read
+        write e0:i e1:as
+        pause isolate e0:i
+        read
+        fail: modification: i-0000000000000000a is isolated, but no change of eni-11111111111111111
+        """,
+        B=second,
+    )
+
+
+def test_off_isolates_again_what_reads_open_though_it_may_not_be_untracked_any_more():
+    lost = "untrack e1:o | e1 lost before\nisolate e1:i\nread\npause "
+    play(
+        off_of(World("e1:as"), KEEP_UNTRACK),
+        f"""
+        read
+        write e1:as
+        read
+        {lost}{lost}untrack e1:o | e1 lost before
+        isolate e1:i
+        * groups e1:as
+        read
+        pause isolate e1:i
+        """,
+    )
+
+
+def test_off_ends_with_what_it_opened_where_there_is_no_time_to_close_it():
+    run = off_of(World(), KEEP_UNTRACK)
+    play(run, f"{BACKUP}\nuntrack e0:o e1:o\n* 50 s\nread | refused\nfail: modification:")
+    assert messages.left_untracking(run.plan.id, [eni("e0"), eni("e1")], "no time is left") in run.log
+
+
+def test_off_says_why_it_could_not_close_what_it_opened():
+    run = off_of(World(), KEEP_UNTRACK)
+    play(run, f"{BACKUP}\nuntrack e0:o e1:o\nisolate e0:i e1:i | e0 throttled, e1 throttled\n* 50 s")
+    play(run, "read | refused\nfail: modification:")
+    assert messages.left_untracking(run.plan.id, [eni("e0"), eni("e1")], "throttled") in run.log
 
 
 def test_off_untracks_three_times_at_most_and_leaves_nothing_open():
@@ -858,6 +1355,38 @@ def test_off_gives_its_groups_back_where_what_it_opened_cannot_be_isolated():
 # --- several VPCs, groups that are gone ------------------------------------------------------------------------
 
 BOTH = IsolationSpec((ISO, ISO2), keep_only=True)
+
+
+def two_vpcs(interfaces: str = "e0:ad e1:as") -> World:
+    world = World(interfaces)
+    world.vpcs[eni("e1")] = "vpc-2"
+    return world
+
+
+def test_off_looks_up_the_groups_before_it_opens_a_node_that_they_may_not_close():
+    spec = IsolationSpec((ISO, ISO2), keep_only=True, untrack=OPEN)
+    steps = "read\nlook up | i1j1\nwrite e0:ad e1:as\nread\nuntrack e0:o e1:o\nisolate e0:ij e1:ij"
+    play(off_of(World(), spec), steps)
+
+
+def test_off_in_removal_mode_looks_up_nothing():
+    play(off_of(two_vpcs(), REMOVE), "read\nwrite e0:ad e1:as\nread\nisolate e0:d e1:s")
+
+
+def test_off_is_refused_where_no_group_fits_a_vpc():
+    refusal = "fail: validation: no group of secg can be used on eni-11111111111111111 of i-0000000000000000a, in"
+    play(off_of(two_vpcs(), BOTH), f"read\nlook up | i1j1\n{refusal}")
+
+
+def test_off_looks_up_the_groups_of_what_it_read_last():
+    play(
+        off_of(two_vpcs("e0:i e1:a"), BOTH),
+        "read\n* groups e1:d\n" + 8 * "pause read\n" + "look up | i1j2\nwrite e0:i e1:d",
+    )
+    play(
+        off_of(two_vpcs("e0:i e1:a"), BOTH),
+        "read\n" + 7 * "pause read\n" + "pause read | nothing\nlook up | i1j2\nwrite e0:i e1:a",
+    )
 
 
 def test_off_looks_up_which_group_fits_which_vpc():

@@ -58,6 +58,7 @@ OUTCOMES = {
     "throttled": Failure(Outcome.TRANSIENT, Category.MODIFICATION, "throttled", "RequestLimitExceeded"),
     "lost": Failure(Outcome.UNKNOWN, Category.MODIFICATION, "no reply"),
     "gone": Failure(Outcome.GONE, Category.MODIFICATION, "no such interface"),
+    "unallowed": Failure(Outcome.REFUSED, Category.MODIFICATION, "not permitted", "UnauthorizedOperation", True),
 }
 
 
@@ -91,6 +92,7 @@ class World:
         self.past_tags: List[Dict[str, str]] = []
         self.state, self.own_is_fenced, self.now = "running", False, 100.0
         self.vpcs: Dict[str, str] = {}
+        self.more: Dict[str, Any] = {}  # of every interface: managed, kind
 
     def change(self, goals: Mapping[str, Groups]) -> None:
         self.past_groups.append(dict(self.groups))
@@ -111,7 +113,7 @@ class World:
         tags = self.past_tags[-1] if "stale tags" in answer else {} if "no tags" in answer else tags
         some = {i: g for i, g in some.items() if f"without e{i[4]}" not in answer}
         numbers = {i: self.numbers.setdefault(i, len(self.numbers) + 1) for i in self.groups}
-        attached = tuple(Interface(i, numbers[i], g, self.vpcs.get(i, "vpc-1")) for i, g in some.items())
+        attached = tuple(Interface(i, numbers[i], g, self.vpcs.get(i, "vpc-1"), **self.more) for i, g in some.items())
         return Instance(ID, self.state, attached, FrozenMap(tags))
 
     def own(self) -> Instance:

@@ -19,8 +19,14 @@ UNTRACK, FACES, BAD = "agent/test_untrack.py", "agent/test_interfaces.py", "agen
 # Generated mutants that change nothing that anybody could see: key -> why.
 BORDER = "one point in time, the border of a wait for others"
 EQUIVALENT: Dict[str, str] = {
+    "off._choose_groups: replace(k, phase=Phase.LOOK_UP) -> without phase": "the same read leads there once more; the phase names what is waited for",
+    "off._backup: tick.now < k.timers.patience -> tick.now <= k.timers.patience": BORDER,
+    "off._backup: tick.now >= k.timers.patience -> tick.now > k.timers.patience": BORDER,
+    "off._backup: tick.now >= k.timers.rewrite -> tick.now > k.timers.rewrite": BORDER,
+    "off._rolled_back: tick.now >= k.timers.patience -> tick.now > k.timers.patience": BORDER,
+    "off.why_not_rolled_back: set(tags.own(latest.tags, latest.id).items()) <= k.backup.written -> set(tags.own(latest.tags, latest.id).items()) < k.backup.written": "of two backups there is one lastfence: what a read shows is less than both",
     "on._looked_back: tick.now < k.timers.patience -> tick.now <= k.timers.patience": BORDER,
-}
+}  # fmt: skip
 
 
 def _m(rule: str, file: str, function: str, old: str, new: str, *tests: str) -> Row:

@@ -119,7 +119,7 @@ DEFECTS: Mapping[str, Defect] = {
     "isolating again goes on for what is refused and was never opened": Defect(
         (
             (on._overtaken, "for i in k.possibly_changed", "for i in k.interfaces"),
-            (reisolating.reisolate, "open_now - k.refused", "open_now"),
+            (reisolating.reisolate, "open_now - k.refused if", "k.reopened if not k.interfaces[i].accepted and"),
         ),
         _denied("on,off", "keep", "fenced"),
     ),
