@@ -1,5 +1,6 @@
 """What ``off`` does next, one transcript for each behaviour that safety depends on; see transcript.py."""
 
+from dataclasses import replace
 from typing import Tuple
 
 import pytest
@@ -25,8 +26,9 @@ from core.transcript import (
 )
 
 from aws_vpc_net import messages
+from aws_vpc_net.core.isolating import close_after_interrupt, end
 from aws_vpc_net.core.model import FrozenMap, IsolationSpec
-from aws_vpc_net.core.protocol import Fail
+from aws_vpc_net.core.protocol import Change, Fail, LookUpGroups, SetGroups
 
 ORIGINALS = f"{eni('e0')} had sg-11111111111111111, sg-22222222222222222; {eni('e1')} had sg-11111111111111111, sg-33"
 WITHOUT_BACKUP = IsolationSpec((ISO,), keep_only=True, without_backup=True)
@@ -44,8 +46,9 @@ def two(spec: IsolationSpec = KEEP) -> Tuple[Run, Run]:
 
 @pytest.mark.parametrize(("spec", "isolated"), [(KEEP, "e0:i e1:i"), (REMOVE, "e0:d e1:s")], ids=["keep", "remove"])
 def test_off_isolates_only_after_a_read_that_shows_the_backup(spec, isolated):
+    run = off_of(World(), spec)
     play(
-        off_of(World(), spec),
+        run,
         f"""
         read
         write e0:ad e1:as
@@ -56,6 +59,7 @@ def test_off_isolates_only_after_a_read_that_shows_the_backup(spec, isolated):
         success
         """,
     )
+    assert not any("original groups" in line for line in run.log)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +210,10 @@ NOT_PROVEN = "fail: deadline: i-0000000000000000a was not proven to be isolated 
     ],
 )
 def test_off_fails_when_time_is_over_and_says_why(spec, then, why):
-    play(off_of(World(), spec), f"{BACKUP}\n{then}\n{NOT_PROVEN} {why}")
+    run = off_of(World(), spec)
+    play(run, f"{BACKUP}\n{then}\n{NOT_PROVEN} {why}")
+    assert not any("untrack_secg" in line for line in run.log), "nothing was opened"
+    assert any(ORIGINALS in line for line in run.log) is ("nothing" in then or "refused" in then)
 
 
 def test_off_says_that_no_read_shows_its_backup():
@@ -278,6 +285,7 @@ def test_off_says_that_a_change_may_still_open_an_interface():
     play(run, f"{BACKUP}\n* 38 s\nuntrack e0:o e1:o | e1 lost before\nisolate e0:i e1:i\nread")
     play(run, "pause untrack e1:o\nisolate e1:i\nread\nsettle\n* 1 s\nwait isolate e1:i")
     play(run, f"{NOT_PROVEN} eni-11111111111111111: a change to untrack_secg without a reply may still arrive;")
+    assert any(ORIGINALS in line for line in run.log), "no read has shown the backup since the last change"
 
 
 def test_off_of_a_terminated_instance_succeeds():
@@ -402,6 +410,12 @@ def test_off_goes_on_without_a_backup_only_where_that_is_accepted(why, world, st
     play(off_of(World(tags=world)), f"{steps}\nfail: ")
     some = FrozenMap({0: groups("s")})
     play(off_of(World(tags=world), static=some), f"{steps}\nfail: ")
+
+
+def test_off_without_a_backup_has_no_originals_to_name():
+    run = off_of(World(), WITHOUT_BACKUP)
+    play(run, "read\nwrite e0:ad e1:as | refused\nisolate e0:i e1:i\nread | refused\nfail: modification:")
+    assert not any("original groups" in line for line in run.log)
 
 
 def test_off_without_a_backup_looks_at_this_machine_once_more():
@@ -654,22 +668,24 @@ def test_off_does_not_write_its_backup_again_twice_without_a_change_in_between()
     )
 
 
-def test_off_takes_an_edit_from_another_backup_whose_time_is_earlier_than_its_own():
+@pytest.mark.parametrize("answer", ["", "| refused"])
+def test_off_takes_an_edit_from_another_backup_whose_time_is_earlier_than_its_own(answer):
     """Only that fencer has read it, before this run isolated the interface."""
     world = World()
-    other = off_of(world, nonce=2, skew=-3)
+    other, run = off_of(world, nonce=2, skew=-3), off_of(world, nonce=1)
     play(
-        off_of(world, nonce=1),
+        run,
         f"""{BACKUP}
         * groups e0:s
         B: read             | no tags
         isolate e0:i e1:i
         B: write e0:s e1:as
         read
-        write e0:s e1:as
+        write e0:s e1:as    {answer}
         """,
         B=other,
     )
+    assert any(f"{eni('e0')} had sg-33333333333333333" in line for line in run.log) is bool(answer)
 
 
 def test_off_keeps_an_interface_in_the_backup_that_one_read_lacks():
@@ -898,6 +914,7 @@ def test_off_names_the_originals_where_there_is_no_room_to_write_a_lost_backup()
     run.world.tags.update({f"user{n}": "" for n in range(50)})
     play(run, "read\npause read")
     assert any(ORIGINALS in line for line in run.log)
+    play(run, f"* 50 s\n{NOT_PROVEN} eni-11111111111111111: throttled; its record: cannot be written again;")
 
 
 # --- roll-back -------------------------------------------------------------------------------------------------
@@ -960,6 +977,13 @@ def test_off_names_the_originals_where_there_is_no_room_to_write_them_again():
     run.world.tags.update({f"user{n}": "" for n in range(50)})
     play(run, "read\nfail: partial:")
     assert any("no room" in line or "has room" in line for line in run.log)
+
+
+def test_off_writes_with_the_time_that_is_kept_what_stays_isolated():
+    run = off_of(World())
+    play(run, f"{REFUSED}\n* no tags\nread")
+    tick = run.tick()
+    assert run.decide(run.plan, run.knowledge, tick).ends == tick.reserve_ends
 
 
 def test_off_isolates_what_it_untracked_and_reads_so_beside_another_fencer():
@@ -1036,8 +1060,17 @@ def test_off_says_whether_it_isolated_again_what_it_rolled_back(outcome, end):
     assert ("and what had been put back was NOT cut again" in action.text) is bool(outcome)
 
 
+def test_off_says_once_that_there_was_no_time_to_isolate_again_what_it_rolled_back():
+    first, second = two()
+    play(first, f"{REFUSED}\nread\nB: read\nB: write e0:ad e1:as\nroll back e0:ad\nread", B=second)
+    play(first, f"isolate e0:i | e0 throttled\n* 50 s\n{LEFT} another fencer came meanwhile, and what")
+    assert not any("untrack_secg" in line for line in first.log)
+
+
 def test_off_rolls_back_nothing_where_every_change_was_refused():
-    play(off_of(World()), f"{BACKUP}\nisolate e0:i e1:i | e0 refused, e1 refused\nfail: modification:")
+    run = off_of(World())
+    play(run, f"{BACKUP}\nisolate e0:i e1:i | e0 refused, e1 refused\nfail: modification:")
+    assert not any("original groups" in line for line in run.log)
 
 
 def test_off_rolls_back_nothing_after_an_unknown_outcome():
@@ -1334,6 +1367,117 @@ def test_off_closes_what_it_opened_though_its_time_is_over():
         """,
     )
     assert shown(run.world.groups) == "e0:i e1:i"
+
+
+def test_off_closes_at_once_where_a_refusal_ends_it_anyway():
+    """It does not wait until the network has seen it open."""
+    run = off_of(World(), KEEP_UNTRACK, settle_seconds=5)
+    play(run, f"{BACKUP}\nuntrack e0:o e1:o | e1 refused\nisolate e0:i")
+
+
+def test_off_does_not_wait_for_the_network_where_nothing_is_open():
+    run = off_of(World(), settle_seconds=10)
+    play(run, f"{BACKUP}\nisolate e0:i e1:i | e1 throttled\nread\npause isolate e1:i")
+    assert run.world.now - run.begun < 10
+
+
+@pytest.mark.parametrize(("spec", "open_"), [(KEEP, False), (KEEP_UNTRACK, True)], ids=["nothing", "what it opened"])
+def test_off_isolates_what_it_opened_with_the_time_that_is_kept(spec, open_):
+    run = off_of(World(), spec)
+    play(run, f"{BACKUP}\nuntrack e0:o e1:o" if open_ else BACKUP)
+    tick = run.tick()
+    assert run.decide(run.plan, run.knowledge, tick).ends == (tick.reserve_ends if open_ else tick.ends)
+
+
+def test_off_untracks_beside_another_fencer_what_reads_open():
+    first, second = two(KEEP_UNTRACK)
+    play(
+        first,
+        """
+        read
+        write e0:ad e1:as
+        B: read
+        B: write e0:ad e1:as
+        read
+        untrack e0:o e1:o
+        """,
+        B=second,
+    )
+
+
+def test_off_gives_groups_back_before_it_isolates_what_is_throttled():
+    """Otherwise it would stay open to all for as long as that takes."""
+    play(
+        off_of(World(), KEEP_UNTRACK),
+        f"""{BACKUP}
+        untrack e0:o e1:o
+        isolate e0:i e1:i   | e0 throttled, e1 refused
+        roll back e1:as     | e1 throttled
+        pause isolate e0:i
+        roll back e1:as     | e1 throttled
+        pause roll back e1:as
+        read
+        """,
+    )
+
+
+def test_off_gives_groups_back_without_a_pause_at_each_attempt():
+    play(
+        off_of(World(), KEEP_UNTRACK),
+        f"""{BACKUP}
+        untrack e0:o e1:o
+        isolate e0:i e1:i   | e0 throttled
+        pause isolate e0:i  | e0 refused
+        roll back e0:ad
+        """,
+    )
+
+
+def test_off_gives_back_the_original_groups_where_it_was_left_untracking():
+    world = World()
+    play(off_of(world, KEEP_UNTRACK), f"{BACKUP}\nuntrack e0:o e1:o")
+    steps = f"{BACKUP}\nuntrack e0:o e1:o\nisolate e0:i e1:i | e0 refused\nroll back e0:ad"
+    play(off_of(world, KEEP_UNTRACK), steps)
+
+
+def late(outcome: str, **options: float) -> Run:
+    """A failed read, and an untracking that may still arrive, which is closed with this outcome."""
+    run = off_of(World(), KEEP_UNTRACK, **options)
+    play(run, f"{BACKUP}\nuntrack e0:o e1:o | e1 lost before\nisolate e0:i e1:i\nread | refused")
+    play(run, f"wait isolate e1:i {outcome}")
+    return run
+
+
+def test_off_closes_what_may_arrive_late_until_that_is_accepted_or_refused():
+    run = late("")
+    play(run, "fail: modification:")
+    assert any(ORIGINALS in line for line in run.log), "no read has shown the backup since"
+    play(late("| e1 throttled"), "pause isolate e1:i\nfail: modification:")
+    play(late("| e1 refused"), "roll back e1:as\nfail: modification:")
+
+
+def test_off_does_not_wait_for_what_may_arrive_after_its_time():
+    run = off_of(World(), KEEP_UNTRACK, api_seconds=100.0)
+    play(run, f"{BACKUP}\nuntrack e0:o e1:o | e1 lost before\nisolate e0:i e1:i\n* 50 s\nread | refused\nfail: modif")
+
+
+def test_off_that_is_interrupted_closes_what_it_opened_and_changes_nothing_else():
+    run = off_of(World(), KEEP_UNTRACK)
+    play(run, BACKUP)
+    tick = run.tick()
+    step = run.decide(run.plan, run.knowledge, tick)
+    known = close_after_interrupt(run.plan, step.knowledge, step.action, tick)
+    assert end(run.plan, known, tick).action == SetGroups(Change.ISOLATE, FrozenMap(parsed("e0:i e1:i")))
+    over = replace(tick, now=tick.reserve_ends)
+    ended = end(run.plan, known, over)
+    assert isinstance(ended.action, Fail)
+    assert "may be left with untrack_secg" in ended.notes[0].text
+    run = off_of(World(), BOTH)
+    play(run, f"{BACKUP}\nisolate e0:ij e1:ij | e0 no group, e1 no group")
+    step = run.decide(run.plan, run.knowledge, run.tick())
+    assert isinstance(step.action, LookUpGroups)
+    known = close_after_interrupt(run.plan, step.knowledge, step.action, run.tick())
+    assert isinstance(end(run.plan, known, run.tick()).action, Fail)
 
 
 def test_off_gives_its_groups_back_where_what_it_opened_cannot_be_isolated():

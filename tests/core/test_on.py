@@ -633,9 +633,9 @@ OPEN = "fail: restore: i-0000000000000000a was fenced meanwhile, but"
 E0, E1 = "eni-00000000000000000", "eni-11111111111111111"
 
 
-def overtaken(outcome: str = "", spec: IsolationSpec = KEEP) -> Run:
+def overtaken(outcome: str = "", spec: IsolationSpec = KEEP, settle: float = 0.0) -> Run:
     """An on that has restored, with this outcome, and reads another fencer's backup."""
-    run = on_of(fenced(), spec)
+    run = on_of(fenced(), spec, settle_seconds=settle)
     play(run, f"{RESTORED} | {outcome}\noff: read\noff: write e0:ad e1:as\nread", off=new_off(run))
     return run
 
@@ -664,7 +664,7 @@ def test_on_isolates_once_more_when_a_restore_without_a_reply_can_arrive_no_more
 
 def test_on_isolates_again_without_a_pause_with_what_ec2_takes_of_several_groups():
     play(
-        overtaken(spec=BOTH),
+        overtaken(spec=BOTH, settle=5),
         f"isolate e0:i e1:i | e0 no group, e1 no group\nisolate e0:j e1:j\n* groups e1:i\nread\n{AGAIN}",
     )
 
@@ -797,6 +797,12 @@ def test_on_writes_the_backup_again_also_of_an_interface_that_had_none():
     run = on_of(in_progress())
     play(run, f"* attach e2:a\n{DELETED}\n* groups e0:i e1:i e2:i\nread\npause read\npause read")
     play(run, "write e0:ad e1:as e2:a\nfail: ")
+
+
+def test_on_writes_the_groups_of_an_interface_without_a_backup_as_it_reads_them():
+    run = on_of(in_progress())
+    play(run, f"* attach e2:a\n{DELETED}\n* groups e0:i e1:i e2:d\nread\npause read\npause read")
+    play(run, "write e0:ad e1:as e2:d\nfail: ")
 
 
 def test_on_writes_the_backup_again_also_of_what_was_attached_again():
