@@ -50,9 +50,8 @@ def backup_precedes_change(plan: Plan, before: Knowledge, step: Step, tick: Tick
     action = step.action
     if plan.restoring or not isinstance(action, SetGroups) or before.phase not in UNCHANGED:
         return []
-    written, latest = before.backup.latest, before.latest
-    known = len(before.interfaces)
-    if known and written is None and backup_is_optional(plan.spec, plan.static, known):
+    written, latest = step.knowledge.backup.latest, before.latest  # it may go on without one by this very step
+    if written is None and backup_is_optional(plan.spec, plan.static, max(1, len(step.knowledge.interfaces))):
         return []
     if written is None or latest is None or not before.reads.fresh:
         return ["groups change before a read has shown the backup"]
