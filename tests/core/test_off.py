@@ -900,7 +900,9 @@ def test_off_without_a_backup_isolates_a_new_interface_at_once():
 def test_off_isolates_a_new_interface_whose_backup_was_refused_only_where_that_is_accepted():
     """And writes its groups with those of the others, once it writes them again."""
     steps = f"{BACKUP}\nisolate e0:i e1:i\n* attach e2:a\nread\nwrite e0:ad e1:as e2:a | refused"
-    play(off_of(World()), f"{steps}\nfail: modification: not permitted")
+    run = off_of(World())
+    play(run, f"{steps}\nfail: modification: not permitted")
+    assert not any("not alone" in line for line in run.log)
     run = off_of(World(), WITHOUT_BACKUP)
     other = off_of(run.world, nonce=2, skew=3)
     play(run, f"{steps}\nB: read\npause isolate e2:i\nB: write e0:ad e1:as e2:a", B=other)
@@ -915,6 +917,104 @@ def test_off_names_the_originals_where_there_is_no_room_to_write_a_lost_backup()
     play(run, "read\npause read")
     assert any(ORIGINALS in line for line in run.log)
     play(run, f"* 50 s\n{NOT_PROVEN} eni-11111111111111111: throttled; its record: cannot be written again;")
+
+
+# --- what is remembered ------------------------------------------------------------------------------------------
+
+
+def test_off_does_not_take_what_its_first_read_showed_for_news():
+    """An operator has edited the groups since that backup."""
+    world = World()
+    play(off_of(world), BACKUP)
+    world.change(parsed("e0:s"))
+    run = off_of(world)
+    play(run, "read\nwrite e0:s e1:as\nread\nisolate e0:i e1:i\n* groups e1:as\nread\nwrite e0:s e1:as")
+
+
+def test_off_counts_wrong_reads_anew_after_each_change():
+    play(
+        off_of(World()),
+        f"""{BACKUP}
+        isolate e0:i e1:i
+        read                | stale groups
+        write e0:ad e1:as
+        pause read          | stale groups
+        pause isolate e0:i e1:i
+        * groups e0:ad e1:as
+        read
+        write e0:ad e1:as
+        pause read
+        pause isolate e0:i e1:i
+        """,
+    )
+
+
+def test_off_counts_missing_reads_in_a_row():
+    play(
+        off_of(World()),
+        f"""{BACKUP}
+        isolate e0:i e1:i   | e1 throttled
+        read                | without e1
+        pause read
+        pause isolate e1:i  | e1 throttled
+        read                | without e1
+        pause read
+        pause isolate e1:i
+        """,
+    )
+
+
+def test_off_rolls_back_once_an_unknown_outcome_is_known():
+    play(
+        off_of(World()),
+        f"""{BACKUP}
+        isolate e0:i e1:i   | e0 lost, e1 throttled
+        read
+        pause isolate e0:i e1:i | e1 refused
+        read
+        roll back e0:ad
+        """,
+    )
+
+
+def test_off_forgets_a_failure_once_the_change_is_accepted():
+    run = off_of(World())
+    play(run, f"{BACKUP}\nisolate e0:i e1:i | e0 throttled, e1 throttled\nread")
+    play(run, "pause isolate e0:i e1:i | e1 throttled")
+    play(run, f"* 50 s\nread\n{NOT_PROVEN} eni-11111111111111111: throttled; repeat off")
+
+
+def test_off_does_not_succeed_without_a_backup_that_was_written_after_it_was_refused():
+    """A read that lacks it may be behind."""
+    play(
+        off_of(World()),
+        f"""{BACKUP}
+        isolate e0:i e1:i
+        read                | no tags
+        write e0:ad e1:as   | refused
+        pause read          | no tags
+        write e0:ad e1:as
+        pause read          | no tags
+        pause read
+        success
+        """,
+    )
+
+
+def test_off_says_what_it_has_written():
+    first, second = two()
+    play(first, BACKUP)
+    assert first.log == [messages.record_written(first.plan.id, 3, first.knowledge.backup.latest.time)]
+    play(first, "isolate e0:i e1:i\nB: read\nB: write e0:ad e1:as\nread\nwrite e0:ad e1:as", B=second)
+    assert first.log[-1] == messages.claimed(first.plan.id, first.knowledge.backup.latest.time)
+    play(first, "* attach e2:a\npause read\nwrite e0:ad e1:as e2:a")
+    assert first.log[-1] == messages.record_written(first.plan.id, 1, first.knowledge.backup.latest.time)
+
+
+def test_off_without_a_backup_still_knows_the_instance_after_it_has_looked_at_this_machine():
+    run = off_of(World(), WITHOUT_BACKUP, own=OWN)
+    play(run, "read target and own\nwrite e0:ad e1:as | refused\nread own")
+    assert run.knowledge.latest is not None
 
 
 # --- roll-back -------------------------------------------------------------------------------------------------
@@ -1179,7 +1279,9 @@ def test_off_isolates_nothing_again_behind_a_read_without_tags():
 
 
 def test_off_says_what_a_refused_roll_back_leaves_isolated():
-    play(off_of(World()), f"{REFUSED}\nread\nroll back e0:ad | e0 refused\nread\n{LEFT} not permitted")
+    run = off_of(World())
+    play(run, f"{REFUSED}\nread\nroll back e0:ad | e0 refused\nread\n{LEFT} not permitted")
+    assert not any("untrack_secg" in line for line in run.log)
 
 
 # --- untracking ------------------------------------------------------------------------------------------------
@@ -1496,6 +1598,80 @@ def test_off_gives_its_groups_back_where_what_it_opened_cannot_be_isolated():
     )
 
 
+def test_off_says_what_it_could_neither_isolate_nor_give_back():
+    run = off_of(World(), KEEP_UNTRACK)
+    play(run, f"{BACKUP}\nuntrack e0:o e1:o\nisolate e0:i e1:i | e1 refused\nroll back e1:as | e1 refused\nread")
+    assert run.log[-1] == messages.left_untracking(run.plan.id, [eni("e1")], "not permitted")
+
+
+def test_off_does_not_wait_for_the_network_where_no_untracking_was_accepted():
+    run = off_of(World(), KEEP_UNTRACK, settle_seconds=5)
+    play(run, f"{BACKUP}\nuntrack e0:o e1:o | e0 lost, e1 lost\nisolate e0:i e1:i")
+
+
+@pytest.mark.parametrize(
+    ("why", "steps"),
+    [
+        ("an untracking", "isolate e0:i e1:i | e0 refused\nroll back e0:ad"),
+        ("giving groups back", "isolate e0:i e1:i | e1 refused\nroll back e1:as | e1 lost\npause roll back e1:as"),
+    ],
+)
+def test_off_rolls_back_nothing_after_an_unknown_outcome_of(why, steps):
+    lost = "| e0 lost" if why == "an untracking" else ""
+    run = off_of(World(), KEEP_UNTRACK)
+    play(run, f"{BACKUP}\nuntrack e0:o e1:o {lost}\n{steps}")
+    wait = "wait " if lost or "lost" in steps else ""
+    play(run, f"{wait}read\nfail: partial:")
+    action = run.decide(run.plan, run.knowledge, run.tick()).action
+    assert isinstance(action, Fail)
+    assert "the outcome of a change is unknown" in action.text
+
+
+def test_off_names_the_originals_of_what_it_may_have_untracked_where_there_is_no_time():
+    run = off_of(World(), KEEP_UNTRACK)
+    play(run, f"{BACKUP}\nuntrack e0:o e1:o | e0 lost, e1 throttled\n* 50 s\nread | refused\nfail: modification:")
+    assert any(ORIGINALS in line for line in run.log)
+
+
+@pytest.mark.parametrize(
+    ("why", "steps"),
+    [
+        ("twice", "isolate e0:i e1:i | e1 gone\npause isolate e1:i | e1 gone\nread"),
+        ("once", "isolate e0:i e1:i | e1 gone\npause isolate e1:i | e1 throttled\npause isolate e1:i"),
+        ("once, after", "isolate e0:i e1:i | e1 throttled\npause isolate e1:i | e1 gone\npause isolate e1:i"),
+    ],
+)
+def test_off_tries_to_close_until_ec2_has_said_twice_that_it_is_gone(why, steps):
+    play(off_of(World(), KEEP_UNTRACK), f"{BACKUP}\nuntrack e0:o e1:o\n{steps}")
+
+
+def test_off_does_not_give_back_what_it_rolled_back_beside_another_fencer():
+    """It has its groups; that fencer may isolate it."""
+    first, second = two(KEEP_UNTRACK)
+    play(
+        first,
+        f"""{BACKUP}
+        untrack e0:o e1:o   | e1 refused
+        isolate e0:i
+        read
+        B: read
+        B: write e0:ad e1:as
+        roll back e0:ad
+        read
+        isolate e0:i        | e0 refused
+        read
+        fail: partial:
+        """,
+        B=second,
+    )
+
+
+def test_off_gives_groups_back_though_the_latest_read_does_not_show_the_instance():
+    run = off_of(World(), KEEP_UNTRACK)
+    play(run, f"{BACKUP}\n* 38 s\nuntrack e0:o e1:o | e1 lost before\nisolate e0:i e1:i\n* 2 s\nread | nothing")
+    play(run, "wait isolate e1:i | e1 no group\nroll back e1:as\nfail: deadline:")
+
+
 # --- several VPCs, groups that are gone ------------------------------------------------------------------------
 
 BOTH = IsolationSpec((ISO, ISO2), keep_only=True)
@@ -1511,6 +1687,54 @@ def test_off_looks_up_the_groups_before_it_opens_a_node_that_they_may_not_close(
     spec = IsolationSpec((ISO, ISO2), keep_only=True, untrack=OPEN)
     steps = "read\nlook up | i1j1\nwrite e0:ad e1:as\nread\nuntrack e0:o e1:o\nisolate e0:ij e1:ij"
     play(off_of(World(), spec), steps)
+
+
+GONE = "look up | i1"
+DROPPED = [messages.group_dropped(i, ISO2) for i in ("i-0000000000000000a", eni("e0"), eni("e1"))]
+
+
+@pytest.mark.parametrize(
+    ("why", "first", "look_up", "isolated", "dropped"),
+    [
+        ("both are unclear", "e0 no group, e1 no group", GONE, "e0:i e1:i", DROPPED),
+        ("EC2 names it", "e0 no iso2, e1 no iso2", "", "e0:i e1:i", DROPPED[1:]),
+        ("EC2 names it for one", "e0 no iso2, e1 no group", GONE, "e0:i e1:i", DROPPED),
+        ("one is accepted", "e1 no group", GONE, "e1:i", [DROPPED[0], DROPPED[2]]),
+        ("the look-up fails", "e0 no group, e1 no group", "look up | refused", "e0:i e1:i", []),
+        ("the look-up shows nothing", "e0 no group, e1 no group", "look up |", "e0:i e1:i", []),
+    ],
+)
+def test_off_isolates_with_what_is_left_of_several_groups(why, first, look_up, isolated, dropped):
+    run = off_of(World(), BOTH)
+    play(run, f"{BACKUP}\nisolate e0:ij e1:ij | {first}\n{look_up}\nisolate {isolated}")
+    assert sorted(line for line in run.log if "of secg" in line) == sorted(dropped), why
+
+
+def test_off_remembers_which_groups_were_refused():
+    run = off_of(World(), BOTH)
+    play(run, f"{BACKUP}\nisolate e0:ij e1:ij | e0 no group, e1 no group\nlook up | refused")
+    play(run, "isolate e0:i e1:i | e0 no group, e1 no group\nisolate e0:j e1:j | e0 no group, e1 no group\nfail: ")
+
+
+def test_off_looks_up_what_is_unclear_though_an_earlier_attempt_had_another_outcome():
+    throttled = "isolate e0:ij e1:ij | e0 throttled, e1 throttled\nread\npause "
+    run = off_of(World(), BOTH)
+    play(run, f"{BACKUP}\n{throttled}isolate e0:ij e1:ij | e0 no group, e1 no group\n{GONE}\nisolate e0:i e1:i")
+    run = off_of(World(), BOTH)
+    play(run, f"{BACKUP}\n{throttled}isolate e0:ij e1:ij | e0 no iso2, e1 no group\n{GONE}\nisolate e0:i e1:i")
+
+
+def test_off_does_not_count_as_done_what_ec2_has_refused_since():
+    run = off_of(World(), BOTH)
+    play(run, f"{BACKUP}\nisolate e0:ij e1:ij\n* groups e0:ad\nread\nwrite e0:ad e1:as\npause read")
+    play(run, "pause isolate e0:ij | e0 no iso2")
+    assert not run.knowledge.interfaces[eni("e0")].accepted
+
+
+def test_off_looks_up_a_refusal_where_what_it_opened_is_closed_by_then():
+    run = off_of(World("e0:i e1:as"), KEEP_UNTRACK)
+    play(run, "read\n" + 8 * "pause read\n" + "write e0:i e1:as\nread\nuntrack e1:o")
+    play(run, "isolate e0:i e1:i | e0 no group\nlook up | i1")
 
 
 def test_off_in_removal_mode_looks_up_nothing():

@@ -77,6 +77,29 @@ def test_on_sets_an_accepted_interface_again_after_two_wrong_reads():
     )
 
 
+def test_on_counts_wrong_reads_anew_after_each_change():
+    steps = f"{RESTORED}\nread | stale groups\npause read | stale groups\npause restore e0:ad e1:as"
+    play(on_of(fenced()), f"{steps}\n* groups e0:i e1:i\nread\npause read\npause restore e0:ad e1:as")
+
+
+def test_on_counts_wrong_reads_in_a_row():
+    steps = f"{RESTORED} | e1 throttled\nread\npause restore e1:as | e1 throttled"
+    play(on_of(fenced()), f"{steps}\n* groups e0:i\nread\npause restore e1:as\nread\npause restore e0:ad")
+
+
+def test_on_isolates_again_what_it_had_restored_though_a_later_attempt_failed():
+    run = on_of(fenced())
+    play(run, f"{RESTORED}\nread | stale groups\npause read | stale groups")
+    play(run, "pause restore e0:ad e1:as | e0 throttled, e1 throttled")
+    play(run, "off: read\noff: write e0:ad e1:as\nread\nisolate e0:i e1:i", off=new_off(run))
+
+
+def test_on_says_that_it_has_written_the_backup_again():
+    run = on_of(in_progress())
+    play(run, f"{DELETED}\n* groups e0:i e1:i\nread\npause read\npause read\nwrite e0:ad e1:as")
+    assert run.log[-1] == messages.record_written(run.plan.id, 3, run.knowledge.backup.latest.time)
+
+
 def test_on_sets_a_throttled_interface_again_at_once():
     play(on_of(fenced()), f"{RESTORED} | e1 throttled\nread\npause restore e1:as\nread\ndelete\nsuccess")
 

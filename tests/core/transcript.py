@@ -17,6 +17,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from aws_vpc_net.core import off, on
 from aws_vpc_net.core.backup import LASTFENCE
+from aws_vpc_net.core.invariants import violations
 from aws_vpc_net.core.model import FrozenMap, Groups, Instance, Interface, IsolationSpec
 from aws_vpc_net.core.observe import observe
 from aws_vpc_net.core.protocol import (
@@ -55,6 +56,9 @@ EPOCH = 1_700_000_000
 OUTCOMES = {
     "refused": Failure(Outcome.REFUSED, Category.MODIFICATION, "not permitted", "UnauthorizedOperation"),
     "no group": Failure(Outcome.REFUSED, Category.MODIFICATION, "InvalidGroup.NotFound", "InvalidGroup.NotFound"),
+    "no iso2": Failure(
+        Outcome.REFUSED, Category.MODIFICATION, f"InvalidGroup.NotFound: '{ISO2}'", "InvalidGroup.NotFound"
+    ),
     "throttled": Failure(Outcome.TRANSIENT, Category.MODIFICATION, "throttled", "RequestLimitExceeded"),
     "lost": Failure(Outcome.UNKNOWN, Category.MODIFICATION, "no reply"),
     "gone": Failure(Outcome.GONE, Category.MODIFICATION, "no such interface"),
@@ -153,6 +157,7 @@ class Run:
             self._observe(known, effect, self._perform(effect, answer))
             return
         step = self.decide(self.plan, self.knowledge, self.tick())
+        assert not violations(self.plan, self.knowledge, step, self.tick())
         self.log += [note.text for note in step.notes]
         said = self._said(step)
         assert said.startswith(expected) if expected.startswith("fail") else said == expected, f"{said!r}: {line!r}"
