@@ -505,9 +505,7 @@ def test_off_untracks_nothing_without_a_backup():
 
 
 def test_off_untracks_only_what_the_proving_read_shows():
-    play(
-        off_of(World(), KEEP_UNTRACK), "read\nwrite e0:ad e1:as\nread | without e1\nuntrack e0:o\nisolate e0:i e1:i"
-    )
+    play(off_of(World(), KEEP_UNTRACK), "read\nwrite e0:ad e1:as\nread | without e1\nuntrack e0:o\nisolate e0:i e1:i")
 
 
 def test_off_does_not_write_again_for_one_read_that_is_behind_in_all():
