@@ -1,6 +1,7 @@
 """The tag format: what we write can be read, what others wrote too, and nothing in a tag can do harm."""
 
 import json
+from typing import List
 
 import pytest
 from core.tag_samples import ENI, ID, KEEP, OTHER, history, instance, key, value, write
@@ -71,7 +72,8 @@ HOSTILE = [
     '{"n":{"i":"eni-00000000","s":["00000000"],"c":[]},"t":5}',
     *(value(time, ONE) for time in ("1e9", -5, 0, True, [5], 10**11, 10**30, 5.5, float("inf"), None)),
     *(value(5, names) for names in ("00000000", 5, {"00000000": 1}, [None], ["sg-"], ["sg-xyz45678"], [ONE], [])),
-    *(value(5, ONE, index, count) for index, count in ((1, 1), (0, 0), (-1, 1), (0, 10**9), (None, 1))),
+    value(5, [*ONE, "x"]),
+    *(value(5, ONE, index, count) for index, count in ((1, 1), (0, 0), (-1, 1), (0, 10**9), (None, 1), (0, None))),
     *(value(5, ONE, eni=eni) for eni in ("eni-", 7, "eni-00000000\n")),
 ]
 
@@ -136,6 +138,20 @@ def test_read_of_backups_of_other_versions(why, tags):
     assert history_of_tags.at(ENI, 5) == {"sg-00000000"}, why
 
 
+def test_read_takes_no_backup_from_lastfence():
+    assert history({"lastfence": value(5, ONE)}).sets == {}
+
+
+def test_read_joins_chunks_in_keys_that_were_used_again():
+    tags = {key(3, 2, 0): value(5, ["00000000"], 0, 2), key(5, 1, 1): value(5, ["00000001"], 1, 2)}
+    assert history(tags).at(ENI, 5) == {"sg-00000000", "sg-00000001"}
+
+
+def test_read_of_what_a_writer_of_the_same_second_wrote_over_a_longer_one():
+    tags = {key(5, 1, 0): value(5, ["00000000"], 0, 1), key(5, 1, 1): value(5, ["00000001"], 1, 2)}
+    assert history(tags).at(ENI, 5) == {"sg-00000000"}
+
+
 def test_read_joins_chunks_in_any_order():
     tags = {key(5, 1, n): value(5, [f"0000000{n}"], n, 3) for n in (2, 0, 1)}
     assert history(tags).at(ENI, 5) == {"sg-00000000", "sg-00000001", "sg-00000002"}
@@ -164,6 +180,9 @@ def test_own_leaves_out_tags_of_other_instances():
     assert backup.foreign_tags(tags, ID) == {key(5, instance=OTHER): "x"}
 
 
+LAST_WITH_ROOM = backup.MAX_TIMESTAMP - 1_000_001  # for times to grow
+
+
 @pytest.mark.parametrize(
     ("now", "tags", "expected"),
     [
@@ -174,6 +193,9 @@ def test_own_leaves_out_tags_of_other_instances():
         (100.9, {key(700): "rubbish"}, 701),
         (100.9, {key(700, instance=OTHER): "rubbish"}, 100),
         (100.9, {"lastfence": "9" * 30}, 100),
+        (100.9, {key(10**15): "rubbish"}, 100),
+        (100.9, {"lastfence": str(LAST_WITH_ROOM)}, LAST_WITH_ROOM + 1),
+        (100.9, {"lastfence": str(LAST_WITH_ROOM + 1)}, 100),
     ],
 )
 def test_next_time_always_grows(now, tags, expected):
@@ -219,12 +241,38 @@ def test_encode_sorts_and_fills_values():
     assert len(values) == 2
 
 
+def names(count: int, *lengths: int) -> List[str]:
+    """So many names of 17 characters, and others of these lengths."""
+    return [*(f"{n:017x}" for n in range(count)), *("f" * length for length in lengths)]
+
+
+@pytest.mark.parametrize(("length", "parts"), [(9, 1), (10, 2)])
+def test_encode_fills_a_value_to_its_limit(length, parts):
+    """With the longest nonce and numbers of chunks it is 254 characters long."""
+    assert len(backup.encode(ENI, frozenset(f"sg-{n}" for n in names(8, length)), 5)) == parts
+
+
+@pytest.mark.parametrize(("time", "claimed"), [(10**6, True), (10**7, False)])
+def test_claim_leaves_out_what_would_be_longer_than_a_value_may_be(time, claimed):
+    """Another version may have filled it; EC2 would refuse all tags of the call."""
+    written = value(time, names(9)).replace(" ", "")
+    assert len(written) <= backup.VALUE_LIMIT
+    tags = backup.claim(instance({key(5): written, key(6): value(6, ONE)}), 3)
+    assert (key(5) in tags) is claimed
+    assert key(6) in tags
+    assert all(len(v) <= backup.VALUE_LIMIT for v in tags.values())
+
+
+BEFORE = {k.replace("_1_", "_0_"): v for k, v in write(5, 7, "sg-55555555").chunks.items()}
+
+
 @pytest.mark.parametrize(
     ("why", "tags", "expected"),
     [
         ("the very tags", write(5, 0).tags, True),
         ("lastfence was moved", {**write(5, 0).tags, "lastfence": "9"}, True),
         ("the same groups, written by another in that second", write(5, 7 << 8).tags, True),
+        ("beside that of another, of that second", {**BEFORE, **write(5, 0).tags}, True),
         ("other groups under the same keys", write(5, 0, "sg-55555555").tags, False),
         ("no key", {"lastfence": "5"}, False),
     ],
@@ -233,11 +281,29 @@ def test_is_visible_by_what_the_tags_say(why, tags, expected):
     assert backup.is_visible(write(5, 0), instance(dict(tags))) is expected, why
 
 
-def test_an_older_read_of_what_another_on_claimed_shows_no_off():
-    """Its claim was read first; a read that is behind shows what the ``off`` wrote before."""
-    before = instance(dict(write(5, 0).tags))
-    claimed = {**before.tags, **backup.claim(before, 3)}
-    known = backup.TagHistory().with_read(instance(claimed))
-    assert known.has_foreign_writes(before)
-    assert not known.has_foreign_writes(before, claims=False)
-    assert known.has_foreign_writes(instance({**claimed, **write(6, 0).tags}), claims=False)
+OPEN = write(5, 0).tags
+CLAIMED = {**OPEN, **backup.claim(instance(dict(OPEN)), 3)}
+
+
+@pytest.mark.parametrize(
+    ("why", "known", "now", "beside_off", "beside_on"),
+    [
+        ("a claim", OPEN, CLAIMED, True, False),
+        ("what was claimed, in an older read", CLAIMED, OPEN, True, False),
+        ("a claim of a claim", CLAIMED, {**OPEN, **backup.claim(instance(dict(OPEN)), 9)}, True, False),
+        ("the same, written by an off of that second", OPEN, write(5, 7 << 8).tags, True, True),
+        ("other groups, by an off of that second", CLAIMED, write(5, 0, "sg-55555555").tags, True, True),
+        ("an interface that an off added", OPEN, {**OPEN, key(5, 2): value(5, ONE)}, True, True),
+        ("a later off", CLAIMED, {**CLAIMED, **write(6, 0).tags}, True, True),
+        ("an older lastfence", {**write(3, 0).tags, **OPEN}, write(3, 0).tags, False, False),
+    ],
+)
+def test_foreign_writes_of_an_off_or_an_on(why, known, now, beside_off, beside_on):
+    history_of_tags = backup.TagHistory().with_read(instance(dict(known)))
+    assert history_of_tags.has_foreign_writes(instance(dict(now))) is beside_off, why
+    assert history_of_tags.has_foreign_writes(instance(dict(now)), claims=False) is beside_on, why
+
+
+def test_foreign_backups_are_those_that_were_not_written():
+    tags = {**write(3, 0).tags, **write(5, 0).tags}
+    assert backup.foreign_backups(instance(tags), frozenset(write(5, 0).tags.items())).times == {3}

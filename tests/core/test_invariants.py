@@ -1,26 +1,302 @@
-"""The checks of every step: they see what is wrong, cost little, and never end a run."""
+"""The checks of every step: they see what is wrong, and never end a run.
 
-from core.transcript import KEEP, World, groups, off_of, play
+That they are silent where nothing is wrong is checked at every step of every transcript.
+"""
+
+from dataclasses import replace
+from typing import Any, List, Optional
+
+import pytest
+from core.transcript import (
+    ID,
+    ISO,
+    KEEP,
+    KEEP_UNTRACK,
+    OWN,
+    Run,
+    World,
+    eni,
+    groups,
+    off_of,
+    on_of,
+    parsed,
+    play,
+)
 
 from aws_vpc_net.core import invariants
-from aws_vpc_net.core.model import FrozenMap
-from aws_vpc_net.core.protocol import Change, Knowledge, SetGroups, Step, Succeed
+from aws_vpc_net.core.backup import Backup
+from aws_vpc_net.core.model import FrozenMap, IsolationSpec, tags_of
+from aws_vpc_net.core.protocol import (
+    WARNING,
+    Change,
+    DeleteTags,
+    Fail,
+    Failure,
+    Knowledge,
+    Note,
+    Outcome,
+    SetGroups,
+    Step,
+    Succeed,
+    Untracking,
+    WriteTags,
+)
+from aws_vpc_net.errors import Category
 
 GONE = "eni-99999999999999999"
+WITHOUT_BACKUP = IsolationSpec((ISO,), keep_only=True, without_backup=True)
+FAIL = Fail(Category.MODIFICATION, "")
+FAILURE = Failure(Outcome.TRANSIENT, Category.MODIFICATION, "")
+BACKUP = "read\nwrite e0:ad e1:as\nread"
+ISOLATED = f"{BACKUP}\nisolate e0:i e1:i\nread"
 
 
-def test_a_change_without_a_backup_is_seen():
-    run = off_of(World(), KEEP)
-    play(run, "read")
-    step = Step(SetGroups(Change.ISOLATE, FrozenMap({GONE: groups("i")})), run.knowledge)
-    texts = invariants.violations(run.plan, run.knowledge, step, run.tick())
-    assert texts == ["groups change before a read has shown the backup"]
+NAMED = (Note(WARNING, "", FrozenMap(parsed("e0:ad"))),)
 
 
-def test_a_success_without_a_read_is_seen():
-    run = off_of(World(), KEEP)
-    texts = invariants.violations(run.plan, Knowledge(), Step(Succeed(), Knowledge()), run.tick())
-    assert texts == ["off succeeds without a read that shows the instance"]
+def played(transcript: str, spec: IsolationSpec = KEEP, world: Optional[World] = None, **options: Any) -> Run:
+    run = off_of(world or World(), spec, **options)
+    play(run, transcript)
+    return run
+
+
+def told(run: Run, action: Any, before: Optional[Knowledge] = None, after: Optional[Knowledge] = None) -> List[str]:
+    """What is wrong with a run that does this next."""
+    known = before or run.knowledge
+    return invariants.violations(run.plan, known, Step(action, after or known), run.tick())
+
+
+def sets(change: Change, goals: str) -> SetGroups:
+    return SetGroups(change, FrozenMap(parsed(goals)))
+
+
+def reads(k: Knowledge, **changes: Any) -> Knowledge:
+    return replace(k, reads=replace(k.reads, **changes))
+
+
+def backup(k: Knowledge, **changes: Any) -> Knowledge:
+    return replace(k, backup=replace(k.backup, **changes))
+
+
+def reading(k: Knowledge, interfaces: str = "e0:i e1:i", tags: Any = None, state: str = "running") -> Knowledge:
+    """The latest read shows this."""
+    world = World(interfaces)
+    world.state = state
+    return reads(k, latest=replace(world.read(""), tags=FrozenMap(tags_of(k.latest) if tags is None else tags)))
+
+
+def one(k: Knowledge, name: str = "e1", **changes: Any) -> Knowledge:
+    """With this about one interface."""
+    return k.with_progress(eni(name), replace(k.interfaces[eni(name)], **changes))
+
+
+def test_no_group_changes_before_a_read_shows_the_backup():
+    run = played(BACKUP)
+    k, isolate = run.knowledge, sets(Change.ISOLATE, "e0:i e1:i")
+    assert told(run, isolate) == []
+    early = ["groups change before a read has shown the backup"]
+    assert told(played("read"), sets(Change.ISOLATE, "e0:i")) == early
+    assert told(run, isolate, reads(k, latest=None)) == early
+    assert told(run, isolate, reads(k, fresh=False)) == early
+    assert told(run, isolate, reading(k, "e0:ad e1:as", {})) == [
+        "groups change behind a read that does not show the backup"
+    ]
+    wrong = [f"groups change, and the backup does not agree with the proving read: {eni('e0')}"]
+    assert told(run, isolate, reading(k, "e0:s e1:as")) == wrong
+    assert told(run, sets(Change.ISOLATE, "e1:i"), reading(k, "e0:s e1:as")) == []
+    optional = played(BACKUP, WITHOUT_BACKUP)
+    assert told(optional, isolate, reads(optional.knowledge, fresh=False)) == early
+
+
+def test_isolated_groups_are_never_written_as_original_ones_of_what_was_open():
+    def writes(run: Run, interface: str, before: Optional[Knowledge] = None) -> List[str]:
+        some = FrozenMap({interface: groups("i")})
+        return told(run, WriteTags(ID, FrozenMap(), Backup(5, FrozenMap(), some)), before)
+
+    run, wrong = played("read"), "groups that a fencer sets are written as the original ones of"
+    assert writes(run, eni("e0")) == [f"{wrong} {eni('e0')}"]
+    assert writes(run, GONE) == []
+    isolated = played("read", world=World("e0:i e1:i"))
+    assert writes(isolated, eni("e0")) == []
+    assert writes(isolated, eni("e0"), reading(isolated.knowledge, "e0:ad e1:i")) == []
+    tags = played(BACKUP).world.tags
+    assert writes(isolated, eni("e0"), reading(isolated.knowledge, tags=tags)) == [f"{wrong} {eni('e0')}"]
+
+
+@pytest.mark.parametrize(
+    ("why", "change", "text"),
+    [
+        ("nothing", lambda k: k, None),
+        ("no read", lambda k: reads(k, latest=None), "without a read that shows the instance"),
+        ("terminated", lambda k: reads(reading(k, "e0:ad e1:as", state="terminated"), fresh=False), None),
+        ("one is unknown", lambda k: reading(k, "e0:i e1:i e2:i"), f"{eni('e2')} is not proven to be isolated"),
+        ("one was not accepted", lambda k: one(k, outcome=None), f"{eni('e1')} is not proven to be isolated"),
+        (
+            "one was not untracked",
+            lambda k: one(k, untracking=Untracking(needed=True)),
+            f"{eni('e1')} is not proven to be isolated",
+        ),
+        ("one is open", lambda k: reading(k, "e0:i e1:as"), f"{eni('e1')} is not proven to be isolated"),
+        ("no interfaces", lambda k: reading(k, ""), "on a read that failed or shows no interfaces"),
+        ("a failed read", lambda k: reads(k, failure=FAILURE), "on a read that failed or shows no interfaces"),
+        ("an old read", lambda k: reads(k, fresh=False), "on a read that was made too early"),
+        ("an early read", lambda k: reads(k, in_time=False), "on a read that was made too early"),
+    ],
+)
+def test_success_is_proven(why, change, text):
+    run = played(ISOLATED)
+    k = change(run.knowledge)
+    texts = invariants.violations(run.plan, k, Step(Succeed(), k, notes=NAMED), run.tick())
+    assert [t for t in texts if text and text in t] == texts, why
+    assert bool(texts) is bool(text), why
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda k: reading(reads(k, first=reading(k).latest)), "the first read is replaced"),
+        (
+            lambda k: backup(k, history=replace(k.backup.history, tags=frozenset())),
+            "3 tags that were seen or written are forgotten",
+        ),
+        (
+            lambda k: backup(k, history=replace(k.backup.history, times=frozenset())),
+            "times that were seen or written are forgotten",
+        ),
+        (lambda k: replace(k, interfaces=k.interfaces.without([eni("e1")])), "interfaces are forgotten"),
+    ],
+    ids=["first", "tags", "times", "interfaces"],
+)
+def test_knowledge_grows(change, text):
+    run = played(ISOLATED)
+    action = sets(Change.ISOLATE, "e0:i")
+    after = change(run.knowledge)
+    texts = told(run, action, after=after)
+    assert texts == [text]
+
+
+def test_tags_are_deleted_last_and_by_value():
+    other = {f"Original_SG_Backup_{OWN}_5_1_0": "of the machine that the image was made of"}
+    world = World(tags=other)
+    play(off_of(world), f"{ISOLATED}\nsuccess")
+    run = on_of(world)
+    play(run, "read\nrestore e0:ad e1:as\nread")
+    k, delete = run.knowledge, DeleteTags(ID, FrozenMap(world.tags))
+    assert told(run, delete) == []
+    unknown = ["tags are deleted with values that were never seen"]
+    assert told(run, DeleteTags(ID, FrozenMap({"lastfence": "7"}))) == unknown
+    assert told(run, delete, reads(k, first=None)) == unknown
+    early = ["tags are deleted before a read shows the restore"]
+    assert told(run, delete, reads(k, latest=None)) == early
+    assert told(run, delete, reads(k, fresh=False)) == early
+    assert told(run, delete, reading(k, "e0:ad e1:i")) == [f"tags are deleted before {eni('e1')} is restored"]
+    assert told(run, delete, reading(k, "e0:ad")) == []
+    off = played(ISOLATED)
+    assert "off deletes tags" in told(off, DeleteTags(ID, FrozenMap(off.world.tags)))
+
+
+def test_what_was_opened_is_closed_at_the_end():
+    run = played(f"{BACKUP}\nuntrack e0:o e1:o", KEEP_UNTRACK)
+    left = f"the run ends, and has left open {eni('e0')}, {eni('e1')}"
+    assert left in told(run, FAIL)
+    play(run, "* 50 s")
+    assert left not in told(run, FAIL)
+    run = played(f"{BACKUP}\nuntrack e0:o e1:o | e1 lost\nisolate e0:i e1:i\nread", KEEP_UNTRACK)
+    assert told(run, FAIL) == [f"the run ends, and a change may still open {eni('e1')}"]
+
+
+@pytest.mark.parametrize(
+    ("why", "transcript", "change", "text"),
+    [
+        ("nothing changed", BACKUP, lambda k: reads(k, fresh=False), None),
+        ("a read shows it", ISOLATED, lambda k: k, None),
+        ("no read", ISOLATED, lambda k: reads(k, latest=None), "without a read of its backup"),
+        ("a failed read", ISOLATED, lambda k: reads(k, failure=FAILURE), "without a read of its backup"),
+        ("an old read", ISOLATED, lambda k: reads(k, fresh=False), "without a read of its backup"),
+        ("no tags", ISOLATED, lambda k: reading(k, tags={}), f"no read shows a backup of {eni('e0')}, {eni('e1')}"),
+        ("a read shows it, and none is known", ISOLATED, lambda k: backup(k, rewritten=True, backups=()), None),
+        ("accepted since", ISOLATED, lambda k: backup(reading(k, tags={}), rewritten=True), None),
+        (
+            "refused since",
+            ISOLATED,
+            lambda k: backup(reading(k, tags={}), rewritten=True, missing=True),
+            f"no read shows a backup of {eni('e0')}, {eni('e1')}",
+        ),
+        (
+            "accepted since, but for one",
+            ISOLATED,
+            lambda k: backup(
+                k, rewritten=True, backups=(replace(k.backup.latest, originals=FrozenMap(parsed("e0:ad"))),)
+            ),
+            f"the backup that it has written lacks {eni('e1')}",
+        ),
+    ],
+)
+def test_what_was_isolated_is_recorded_or_named_at_the_end(why, transcript, change, text):
+    run = played(transcript)
+    k = change(run.knowledge)
+    texts = told(run, FAIL, k)
+    assert [t for t in texts if text and text in t] == texts, why
+    assert bool(texts) is bool(text), why
+    assert invariants.violations(run.plan, k, Step(FAIL, k, notes=NAMED), run.tick()) == []
+
+
+def test_what_was_isolated_without_a_backup_need_not_be_recorded():
+    run = played("read\nwrite e0:ad e1:as | refused\nisolate e0:i e1:i\nread", WITHOUT_BACKUP)
+    assert told(run, FAIL) == []
+    run = played(ISOLATED, WITHOUT_BACKUP)
+    assert told(run, FAIL, reading(run.knowledge, tags={})) != []
+
+
+def test_a_roll_back_is_alone():
+    run = played(f"{BACKUP}\nisolate e0:i e1:i | e1 refused\nread")
+    k, back = run.knowledge, sets(Change.ROLL_BACK, "e0:ad")
+    assert told(run, back) == []
+    assert told(run, sets(Change.ROLL_BACK, "e0:s")) == [f"{eni('e0')} is rolled back to other groups than it had"]
+    early = ["a roll-back without a read before it"]
+    assert told(run, back, reads(k, latest=None)) == early
+    assert told(run, back, backup(k, backups=())) == early
+    assert told(run, back, reads(k, fresh=False)) == early
+    assert told(run, back, reading(k, "e0:i e1:as", {})) == ["a roll-back beside another backup"]
+    assert told(run, back, one(k, "e0", outcome=Outcome.UNKNOWN)) == [
+        "a roll-back while the outcome of a change is unknown"
+    ]
+
+
+def test_what_was_opened_is_given_back_in_any_case_but_never_to_the_untracking_group():
+    run = played(f"{BACKUP}\nuntrack e0:o e1:o\nisolate e0:i e1:i | e1 refused", KEEP_UNTRACK)
+    k = run.knowledge
+    assert told(run, sets(Change.ROLL_BACK, "e1:as")) == []
+    assert told(run, sets(Change.ROLL_BACK, "e1:o"), one(k, open_groups=groups("o"))) == [
+        f"{eni('e1')} is rolled back to untrack_secg"
+    ]
+    early = ["a roll-back without a read before it"]
+    assert told(run, sets(Change.ROLL_BACK, "e0:ad")) == early
+    assert told(run, sets(Change.ROLL_BACK, "e1:as"), one(k, untracking=Untracking())) == early
+
+
+def test_nothing_is_opened_beside_another_fencer():
+    world = World()
+    play(off_of(world, KEEP_UNTRACK), BACKUP)
+    run = played("read\nwrite e0:ad e1:as\nread", KEEP_UNTRACK, world)
+    k, untrack = run.knowledge, sets(Change.UNTRACK, "e0:o")
+    others = {**k.latest.tags, f"Original_SG_Backup_{ID}_9_1_0": "of another"}
+    assert told(run, untrack, reading(k, "e0:i e1:as")) == []
+    assert told(run, untrack, reading(k, "e0:ad e1:as", others)) == []
+    wrong = [f"{eni('e0')} is opened beside another fencer"]
+    assert told(run, untrack, reading(k, "e0:i e1:as", others)) == wrong
+    assert told(run, untrack, reads(k, latest=None)) == ["groups change before a read has shown the backup"]
+
+
+def test_nothing_is_isolated_with_groups_that_do_not_isolate():
+    wrong = [f"{eni('e0')} is given groups that do not isolate"]
+    run = played(BACKUP, KEEP_UNTRACK)
+    assert told(run, sets(Change.ISOLATE, "e0:o")) == wrong
+    assert told(run, sets(Change.ISOLATE, "e0:ad")) == wrong
+    on = on_of(run.world)
+    play(on, "read\nclaim\nrestore e0:ad e1:as")
+    assert told(on, sets(Change.ISOLATE, "e0:ad")) == wrong
+    assert told(on, sets(Change.ISOLATE, "e0:s")) == [], "what it was, perhaps"
 
 
 def test_a_step_that_makes_no_sense_is_told_and_not_raised():

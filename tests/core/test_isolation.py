@@ -5,7 +5,7 @@ from typing import Dict, FrozenSet, Optional
 import pytest
 
 from aws_vpc_net.core import isolation
-from aws_vpc_net.core.model import BackupHistory, Instance, Interface, IsolationSpec
+from aws_vpc_net.core.model import UNFILTERED, BackupHistory, Instance, Interface, IsolationSpec
 
 APP, DB, SSH, ISO, OPEN = (f"sg-{c * 8}" for c in "abcde")
 E0, E1 = "eni-00000000", "eni-11111111"
@@ -84,6 +84,12 @@ def test_is_off_only_if_the_read_shows_every_interface_isolated(why, spec, lates
     assert isolation.is_off(latest, tags, spec) is expected, why
 
 
+@pytest.mark.parametrize("kind", UNFILTERED)
+def test_is_off_never_where_groups_do_not_filter(kind):
+    node = Interface(E0, 1, fs(ISO), kind=kind)
+    assert not isolation.is_off(Instance("i-00000000", "running", (node,)), NO_BACKUP, KEEP)
+
+
 @pytest.mark.parametrize(
     ("why", "spec", "groups", "sets", "last", "expected"),
     [
@@ -97,6 +103,8 @@ def test_is_off_only_if_the_read_shows_every_interface_isolated(why, spec, lates
         ("isolated groups never outrank real originals", KEEP, fs(ISO), {5: fs(APP), 9: fs(ISO)}, 9, fs(APP)),
         ("nor if they are the latest", KEEP, fs(ISO), {5: fs(APP), 9: fs(ISO)}, None, fs(APP)),
         ("isolated before any fence", KEEP, fs(ISO), {9: fs(ISO)}, 9, fs(ISO)),
+        ("isolated before any fence, lastfence lost", KEEP, fs(ISO), {9: fs(ISO)}, None, fs(ISO)),
+        ("never had it: lastfence beats a newer set", REMOVE, fs(DB), {5: fs(DB), 9: fs(SSH)}, 5, fs(DB)),
         ("removed: the same", REMOVE, fs(DB), {5: fs(APP, DB), 9: fs(DB)}, 9, fs(APP, DB)),
     ],
 )
@@ -138,7 +146,9 @@ def test_backup_groups_are_never_isolated_ones(why, spec, groups, tags, expected
         (REMOVE, fs(APP, DB), fs(), fs(DB)),
         (REMOVE, fs(DB), fs(), fs(DB)),
         (REMOVE, fs(APP), fs(), fs()),
+        (REMOVE, fs(DB, SSH), fs(APP, DB), fs(DB, SSH)),
         (REMOVE, fs(OPEN), fs(APP, DB), fs(DB)),
+        (REMOVE, fs(OPEN), fs(), fs()),
         (REMOVE, fs(OPEN, DB), fs(APP, DB), fs(DB)),
         (IsolationSpec((APP, SSH)), fs(APP, DB, SSH), fs(), fs(DB)),
     ],
@@ -181,6 +191,7 @@ def test_groups_to_restore_are_backups_of_attached_interfaces():
         ("open, other groups in the backup", REMOVE, fs(APP, DB), fs(APP, SSH), {E0: fs(APP, SSH)}),
         ("an on that forgot to invert", IsolationSpec((ISO,)), fs(ISO), fs(APP), {E0: fs(APP)}),
         ("an on without secg", IsolationSpec(), fs(APP), fs(ISO), {E0: fs(ISO)}),
+        ("an on without secg, and nothing was isolated", IsolationSpec(), fs(APP), fs(APP), {E0: fs(APP)}),
     ],
 )
 def test_groups_to_restore_leave_out_a_stale_backup(why, spec, now, backup, expected):
@@ -223,6 +234,12 @@ def test_amend_backup_prefers_what_another_fencer_wrote_later():
     others = history(6, e0={5: fs(APP), 6: fs(DB)})
     assert isolation.amend_backup({E0: fs(APP)}, instance(fs(ISO)), others, KEEP, frozenset((5,))) == {E0: fs(DB)}
     assert isolation.amend_backup({E0: fs(APP)}, instance(fs(ISO)), others, KEEP, frozenset((5, 6))) is None
+
+
+def test_amend_backup_takes_what_another_fencer_added_to_a_backup_that_was_known():
+    """It writes the groups of an interface that appears under the time that its backup has."""
+    others = history(5, e0={5: fs(APP)})
+    assert isolation.amend_backup({E0: fs(ISO)}, instance(fs(ISO)), others, KEEP, frozenset((5,))) == {E0: fs(APP)}
 
 
 def test_valid_backup_of_two_writers_of_one_second_is_the_open_one():

@@ -1,19 +1,23 @@
 """What ``off`` does next, one transcript for each behaviour that safety depends on; see transcript.py."""
 
+from dataclasses import replace
 from typing import Tuple
 
 import pytest
 from core.transcript import (
+    APP,
     ISO,
     ISO2,
     KEEP,
     KEEP_UNTRACK,
+    OPEN,
     OWN,
     REMOVE,
     REMOVE_UNTRACK,
     Run,
     World,
     eni,
+    groups,
     off_of,
     on_of,
     parsed,
@@ -22,7 +26,9 @@ from core.transcript import (
 )
 
 from aws_vpc_net import messages
-from aws_vpc_net.core.model import IsolationSpec
+from aws_vpc_net.core.isolating import close_after_interrupt, end
+from aws_vpc_net.core.model import FrozenMap, IsolationSpec
+from aws_vpc_net.core.protocol import Change, Fail, LookUpGroups, SetGroups
 
 ORIGINALS = f"{eni('e0')} had sg-11111111111111111, sg-22222222222222222; {eni('e1')} had sg-11111111111111111, sg-33"
 WITHOUT_BACKUP = IsolationSpec((ISO,), keep_only=True, without_backup=True)
@@ -40,8 +46,9 @@ def two(spec: IsolationSpec = KEEP) -> Tuple[Run, Run]:
 
 @pytest.mark.parametrize(("spec", "isolated"), [(KEEP, "e0:i e1:i"), (REMOVE, "e0:d e1:s")], ids=["keep", "remove"])
 def test_off_isolates_only_after_a_read_that_shows_the_backup(spec, isolated):
+    run = off_of(World(), spec)
     play(
-        off_of(World(), spec),
+        run,
         f"""
         read
         write e0:ad e1:as
@@ -52,6 +59,7 @@ def test_off_isolates_only_after_a_read_that_shows_the_backup(spec, isolated):
         success
         """,
     )
+    assert not any("original groups" in line for line in run.log)
 
 
 @pytest.mark.parametrize(
@@ -142,6 +150,21 @@ def test_off_backs_up_what_its_first_read_showed_open():
     play(run, 7 * "pause read\n" + "write e0:i e1:as")
 
 
+def test_off_backs_up_what_it_reads_open_not_what_it_read_first():
+    world = World("e0:i e1:a")
+    play(off_of(world), "read\n* groups e1:d\n" + 8 * "pause read\n" + "write e0:i e1:d")
+
+
+def test_off_backs_up_an_isolated_interface_that_appeared_while_it_doubted():
+    world = World("e0:i")
+    play(off_of(world), "read\n* attach e1:i\n" + 8 * "pause read\n" + "write e0:i e1:i")
+
+
+def test_off_does_not_take_the_untracking_group_of_its_first_read_for_an_original():
+    world = World("e0:o e1:as")
+    play(off_of(world, KEEP_UNTRACK), "read\n* groups e0:i\n" + 8 * "pause read\n" + "write e0:i e1:as")
+
+
 def test_off_does_not_roll_back_again_what_it_cannot_isolate():
     """The roll-back had no reply, and EC2 refuses to isolate once more: another fencer may have isolated it."""
     run = off_of(World())
@@ -172,16 +195,77 @@ def test_off_fails_at_once_after_a_failed_read_and_names_the_originals():
     assert ORIGINALS in run.log[-1]
 
 
-def test_off_fails_when_time_is_over():
+NOT_PROVEN = "fail: deadline: i-0000000000000000a was not proven to be isolated in time:"
+
+
+@pytest.mark.parametrize(
+    ("spec", "then", "why"),
+    [
+        (KEEP, "isolate e0:i e1:i | e1 throttled\n* 50 s\nread", "eni-11111111111111111: throttled; repeat off"),
+        (KEEP, "isolate e0:i e1:i | e1 throttled\n* 50 s\nread | nothing", "eni-11111111111111111: throttled;"),
+        (KEEP, "isolate e0:i e1:i\n* 50 s\nread | nothing", "interfaces: no read showed them;"),
+        (REMOVE, "isolate e0:d e1:s\n* 50 s\nread | nothing", "interfaces: no read showed them;"),
+        (KEEP, "isolate e0:i e1:i\n* groups e1:d\n* 50 s\nread\nwrite e0:ad e1:as", "eni-11111111111111111: reads"),
+        (KEEP, "isolate e0:i e1:i\n* 50 s\nread | no tags\nwrite e0:ad e1:as | refused", "its record: cannot be"),
+        (KEEP, "isolate e0:i e1:i\n* 50 s\nread | no tags\nwrite e0:ad e1:as", "its record: no read shows it;"),
+    ],
+)
+def test_off_fails_when_time_is_over_and_says_why(spec, then, why):
+    run = off_of(World(), spec)
+    play(run, f"{BACKUP}\n{then}\n{NOT_PROVEN} {why}")
+    assert not any("untrack_secg" in line for line in run.log), "nothing was opened"
+    assert any(ORIGINALS in line for line in run.log) is ("nothing" in then or "refused" in then)
+
+
+def test_off_says_that_no_read_shows_its_backup():
+    """It was written again less than four seconds before."""
+    run = off_of(World())
+    play(run, f"{BACKUP}\nisolate e0:i e1:i\n* 36 s\nread | no tags\nwrite e0:ad e1:as\npause read | no tags")
+    play(run, f"* 2.5 s\n{NOT_PROVEN} its record: no read shows it;")
+
+
+def left_of(spec: IsolationSpec) -> Run:
+    """What is left of a fenced node never had the group; and an on deletes the backup of what went away."""
+    world = World("e0:ad e1:d")
+    play(off_of(world, spec), "read\nwrite e0:ad e1:d\nread\nisolate e0:d e1:d\nread\nsuccess\n* detach e0")
+    before, run = dict(world.tags), off_of(world, spec)
+    play(run, "read\nwrite e1:d\nread\nisolate e1:d")
+    world.delete(before)
+    play(run, "read")
+    return run
+
+
+def test_off_in_removal_mode_does_not_succeed_where_nothing_was_removed():
+    """``status`` would not say that it is fenced."""
+    play(left_of(REMOVE), f"pause read\n* 50 s\n{NOT_PROVEN} its record: no group of secg was removed from what")
+    play(left_of(IsolationSpec((APP,), without_backup=True)), "success")
+
+
+def test_off_in_removal_mode_with_static_groups_succeeds_without_a_backup():
+    run = off_of(World(), REMOVE, static=STATIC)
+    play(run, "read\nwrite e0:ad e1:as | refused\nisolate e0:d e1:s\nread\nsuccess")
+
+
+def test_off_in_removal_mode_succeeds_where_its_backup_was_lost_and_cannot_be_written_again():
+    run = off_of(World(), REMOVE)
     play(
-        off_of(World()),
+        run,
         f"""{BACKUP}
-        isolate e0:i e1:i   | e1 throttled
-        * 50 s
-        read
-        fail: deadline:
+        isolate e0:d e1:s
+        read                | stale groups
+        write e0:ad e1:as
+        pause read          | stale groups, no tags
+        write e0:ad e1:as   | refused
+        pause read          | no tags
+        success
         """,
     )
+
+
+def test_off_does_not_succeed_on_a_read_without_interfaces():
+    steps = "* detach e0\n* detach e1\nread\npause read\npause read"
+    play(off_of(World()), f"{BACKUP}\nisolate e0:i e1:i\n{steps}")
+    play(off_of(World(), REMOVE), f"{BACKUP}\nisolate e0:d e1:s\n{steps}")
 
 
 def test_off_does_not_succeed_where_the_network_had_no_time_to_settle():
@@ -192,9 +276,17 @@ def test_off_does_not_succeed_where_the_network_had_no_time_to_settle():
         isolate e0:i e1:i
         read
         settle
-        fail: deadline:
+        fail: deadline: i-0000000000000000a was not proven to be isolated in time: the network: settle_time=30 was not
         """,
     )
+
+
+def test_off_says_that_a_change_may_still_open_an_interface():
+    run = off_of(World(), KEEP_UNTRACK)
+    play(run, f"{BACKUP}\n* 38 s\nuntrack e0:o e1:o | e1 lost before\nisolate e0:i e1:i\nread")
+    play(run, "pause untrack e1:o\nisolate e1:i\nread\nsettle\n* 1 s\nwait isolate e1:i")
+    play(run, f"{NOT_PROVEN} eni-11111111111111111: a change to untrack_secg without a reply may still arrive;")
+    assert any(ORIGINALS in line for line in run.log), "no read has shown the backup since the last change"
 
 
 def test_off_of_a_terminated_instance_succeeds():
@@ -205,7 +297,7 @@ def test_off_of_a_terminated_instance_succeeds():
 
 def test_off_of_an_instance_that_is_terminated_meanwhile_succeeds():
     run = off_of(World())
-    play(run, f"{BACKUP}\nisolate e0:i e1:i")
+    play(run, f"{BACKUP}\nisolate e0:i e1:i | e1 throttled")
     run.world.state = "terminated"
     play(run, "read\nsuccess")
 
@@ -217,6 +309,39 @@ def test_off_of_a_stopped_instance_is_refused():
     run = off_of(World())
     run.world.state = "stopped"
     play(run, "read\nfail: state:")
+    run = off_of(run.world, ignore_instance_state=True)
+    play(run, "read\nwrite e0:ad e1:as")
+
+
+def test_off_fails_after_a_first_read_that_failed():
+    play(off_of(World()), "read | refused\nfail: modification: not permitted")
+
+
+def test_off_reads_again_in_doubt_though_a_read_does_not_show_the_instance():
+    play(off_of(World("e0:i e1:a")), "read\npause read | nothing\n" + 7 * "pause read\n" + "write e0:i e1:a")
+
+
+@pytest.mark.parametrize(
+    ("why", "interfaces", "more", "words"),
+    [
+        ("without groups", "e0:a e1:", {}, "has no security groups"),
+        ("none", "", {}, "shows no network interface"),
+        ("managed", "e0:a", {"managed": True}, "is managed"),
+        ("unfiltered", "e0:a", {"kind": "trunk"}, "trunk"),
+    ],
+)
+def test_off_of_interfaces_that_cannot_be_isolated_is_refused(why, interfaces, more, words):
+    run = off_of(World(interfaces))
+    run.world.more = more
+    play(run, "read\nfail: state:")
+    action = run.decide(run.plan, run.knowledge, run.tick()).action
+    assert isinstance(action, Fail)
+    assert words in action.text, why
+
+
+def test_off_in_removal_mode_doubts_a_read_of_the_untracking_group_without_a_backup():
+    world = World("e0:o e1:as")
+    play(off_of(world, REMOVE_UNTRACK), "read\npause read\n* groups e0:ad\npause read\nwrite e0:ad e1:as")
 
 
 def test_off_of_an_instance_that_two_reads_do_not_show_is_refused():
@@ -256,11 +381,147 @@ def test_off_without_a_visible_backup_changes_nothing():
     run = off_of(World())
     play(run, "read\n" + 4 * written + "write e0:ad e1:as\n* 4 s\nread | no tags\nfail: tag:")
     assert shown(run.world.groups) == "e0:ad e1:as"
+    assert len(run.knowledge.backup.backups) == 1, "nobody else is there: always the same"
 
 
-def test_off_goes_on_without_a_backup_only_where_that_is_accepted():
-    play(off_of(World()), "read\nwrite e0:ad e1:as | refused\nfail: modification: not permitted")
-    play(off_of(World(), WITHOUT_BACKUP), "read\nwrite e0:ad e1:as | refused\nisolate e0:i e1:i\nread\nsuccess")
+STATIC = FrozenMap({0: groups("s"), 1: groups("d")})
+
+
+@pytest.mark.parametrize(
+    ("why", "world", "steps"),
+    [
+        ("it is refused", {}, "read\nwrite e0:ad e1:as | refused"),
+        ("there is no room", {f"user{n}": "" for n in range(48)}, "read"),
+        ("a read fails", {}, "read\nwrite e0:ad e1:as\nread | refused"),
+        (
+            "no read shows it",
+            {},
+            "read\nwrite e0:ad e1:as | no tags\n* 4 s\nread | no tags\nwrite e0:ad e1:as\n* 20 s\nread | no tags",
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    ("spec", "options"), [(WITHOUT_BACKUP, {}), (KEEP, {"static": STATIC})], ids=["accepted", "static groups"]
+)
+def test_off_goes_on_without_a_backup_only_where_that_is_accepted(why, world, steps, spec, options):
+    """It then neither looks for that backup, nor writes one."""
+    run = off_of(World(tags=world), spec, **options)
+    play(run, f"{steps}\nisolate e0:i e1:i\nread | no tags\nsuccess")
+    assert any("going on without a backup" in line for line in run.log)
+    play(off_of(World(tags=world)), f"{steps}\nfail: ")
+    some = FrozenMap({0: groups("s")})
+    play(off_of(World(tags=world), static=some), f"{steps}\nfail: ")
+
+
+def test_off_without_a_backup_has_no_originals_to_name():
+    run = off_of(World(), WITHOUT_BACKUP)
+    play(run, "read\nwrite e0:ad e1:as | refused\nisolate e0:i e1:i\nread | refused\nfail: modification:")
+    assert not any("original groups" in line for line in run.log)
+
+
+def test_off_without_a_backup_looks_at_this_machine_once_more():
+    run = off_of(World(), WITHOUT_BACKUP, own=OWN)
+    play(run, "read target and own\nwrite e0:ad e1:as | refused\nread own\nisolate e0:i e1:i")
+    run = off_of(World(), WITHOUT_BACKUP, own=OWN)
+    play(run, "read target and own\nwrite e0:ad e1:as | refused")
+    run.world.own_is_fenced = True
+    play(run, "read own\nfail: self-fencing:")
+
+
+def test_off_without_a_backup_writes_none_beside_another_fencer():
+    run = off_of(World(), WITHOUT_BACKUP)
+    play(
+        run,
+        """
+        read
+        write e0:ad e1:as   | refused
+        B: read
+        isolate e0:i e1:i   | e1 throttled
+        B: write e0:ad e1:as
+        read
+        pause isolate e1:i
+        """,
+        B=off_of(run.world, nonce=2, skew=3),
+    )
+
+
+@pytest.mark.parametrize(("spec", "part"), [(KEEP, 1), (WITHOUT_BACKUP, 1 / 2)], ids=["needed", "optional"])
+def test_off_spends_half_of_its_time_on_an_optional_backup(spec, part):
+    """So that there is time to isolate without it; where it is needed there is nothing else to do."""
+    run = off_of(World(), spec)
+    play(run, "read")
+    until = run.tick().share(part)
+    for line in ("write e0:ad e1:as", "read | no tags", "pause read"):
+        assert run.decide(run.plan, run.knowledge, run.tick()).ends == pytest.approx(until)
+        play(run, line)
+
+
+@pytest.mark.parametrize("value", ["x", None])
+def test_off_tells_what_a_policy_may_ask_for_where_it_may_not_write_tags(value):
+    run = off_of(World(tags={"cluster": value} if value else {}))
+    play(run, "read\nwrite e0:ad e1:as | unallowed\nfail: modification")
+    assert run.log == [messages.tag_condition(run.plan.id, value)]
+    run = off_of(World())
+    play(run, "read\nwrite e0:ad e1:as | refused")
+    assert not run.decide(run.plan, run.knowledge, run.tick()).notes
+
+
+def test_off_tells_what_a_policy_may_ask_for_also_where_no_read_shows_the_instance():
+    run = off_of(World("e0:i e1:a"))
+    play(run, "read\n" + 7 * "pause read\n" + "pause read | nothing\nwrite e0:i e1:a | unallowed")
+    step = run.decide(run.plan, run.knowledge, run.tick())
+    assert [note.text for note in step.notes] == [messages.tag_condition(run.plan.id, None)]
+
+
+def test_off_writes_its_backup_again_where_no_read_shows_the_instance():
+    play(off_of(World()), "read\nwrite e0:ad e1:as\nread | nothing\npause read | nothing\n* 4 s\nwrite e0:ad e1:as")
+    play(off_of(World()), "read\nwrite e0:ad e1:as\nread | nothing\npause read\nisolate e0:i e1:i")
+
+
+def test_off_amends_its_backup_only_as_long_as_it_may_be_proven():
+    play(off_of(World()), "read\nwrite e0:ad e1:as\n* 20 s\n* groups e0:s\nread\nfail: tag:")
+
+
+@pytest.mark.parametrize(
+    ("spec", "interfaces", "note"),
+    [
+        (KEEP, "e0:ad e1:as", messages.established_may_survive("i-0000000000000000a", False)),
+        (KEEP_UNTRACK, "e0:i e1:as", messages.not_opened_again("i-0000000000000000a", [eni("e0")])),
+        (KEEP_UNTRACK, "e0:ad e1:as", None),
+    ],
+)
+def test_off_says_what_is_not_untracked(spec, interfaces, note):
+    run = off_of(World(interfaces), spec)
+    doubts = 8 * "pause read\n" if "i" in interfaces else ""
+    play(run, f"read\n{doubts}write {interfaces}\nread")
+    notes = run.decide(run.plan, run.knowledge, run.tick()).notes
+    assert [n.text for n in notes] == ([note] if note else [])
+
+
+def test_off_untracks_nothing_without_a_backup():
+    spec = IsolationSpec((ISO,), keep_only=True, untrack=OPEN, without_backup=True)
+    run = off_of(World(), spec)
+    play(run, "read\nwrite e0:ad e1:as | refused\nisolate e0:i e1:i")
+    assert run.log[-1] == messages.untracking_skipped(run.plan.id)
+
+
+def test_off_untracks_only_what_the_proving_read_shows():
+    play(off_of(World(), KEEP_UNTRACK), "read\nwrite e0:ad e1:as\nread | without e1\nuntrack e0:o\nisolate e0:i e1:i")
+
+
+def test_off_does_not_write_again_for_one_read_that_is_behind_in_all():
+    """It was written a moment ago, and nothing is to be set yet."""
+    play(
+        off_of(World()),
+        f"""{BACKUP}
+        isolate e0:i e1:i
+        read                | no tags
+        write e0:ad e1:as
+        pause read          | stale groups, no tags
+        pause read
+        success
+        """,
+    )
 
 
 def test_off_amends_the_backup_by_the_read_that_proves_it():
@@ -406,6 +667,26 @@ def test_off_does_not_write_its_backup_again_twice_without_a_change_in_between()
     )
 
 
+@pytest.mark.parametrize("answer", ["", "| refused"])
+def test_off_takes_an_edit_from_another_backup_whose_time_is_earlier_than_its_own(answer):
+    """Only that fencer has read it, before this run isolated the interface."""
+    world = World()
+    other, run = off_of(world, nonce=2, skew=-3), off_of(world, nonce=1)
+    play(
+        run,
+        f"""{BACKUP}
+        * groups e0:s
+        B: read             | no tags
+        isolate e0:i e1:i
+        B: write e0:s e1:as
+        read
+        write e0:s e1:as    {answer}
+        """,
+        B=other,
+    )
+    assert any(f"{eni('e0')} had sg-33333333333333333" in line for line in run.log) is bool(answer)
+
+
 def test_off_keeps_an_interface_in_the_backup_that_one_read_lacks():
     first, second = two()
     play(
@@ -548,7 +829,9 @@ def test_off_without_room_for_the_backup_changes_nothing():
 
 def test_off_without_room_for_a_new_interface_fails():
     world = World(tags={f"user{n}": "" for n in range(47)})
-    play(off_of(world), f"{BACKUP}\nisolate e0:i e1:i\n* attach e2:a\nread\nfail: tag: i-0000000000000000a has room")
+    run = off_of(world)
+    play(run, f"{BACKUP}\nisolate e0:i e1:i\n* attach e2:a\nread\nfail: tag: i-0000000000000000a has room")
+    assert any("eni-22222222222222222 appeared meanwhile" in line for line in run.log)
 
 
 @pytest.mark.parametrize(("event", "answer"), [("detach e1", ""), ("0 s", "without e1")], ids=["gone", "stale"])
@@ -558,9 +841,188 @@ def test_off_reads_twice_before_it_takes_an_interface_for_gone(event, answer):
     play(run, "success" if event == "detach e1" else "pause isolate e1:i\nread\nsuccess")
 
 
+def test_off_isolates_the_others_while_the_backup_of_a_new_interface_is_not_proven():
+    play(
+        off_of(World()),
+        f"""{BACKUP}
+        isolate e0:i e1:i   | e1 throttled
+        * attach e2:a
+        read
+        write e0:ad e1:as e2:a
+        pause isolate e1:i
+        read
+        pause isolate e2:i
+        read
+        success
+        """,
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "attached", "steps"),
+    [(KEEP_UNTRACK, "e2:a", "pause untrack e2:o\nisolate e2:i"), (KEEP_UNTRACK, "e2:i", "pause isolate e2:i")],
+    ids=["open", "isolated"],
+)
+def test_off_untracks_a_new_interface_unless_it_is_isolated(spec, attached, steps):
+    run = off_of(World(), spec)
+    play(run, f"{BACKUP}\nuntrack e0:o e1:o\nisolate e0:i e1:i\n* attach {attached}\nread")
+    play(run, f"write e0:ad e1:as {attached}\npause read\n{steps}\nread\nsuccess")
+    assert any("eni-22222222222222222 appeared meanwhile" in line for line in run.log)
+
+
+@pytest.mark.parametrize(
+    ("why", "spec", "attached", "more"),
+    [
+        ("no groups", KEEP, "e2:", {}),
+        ("managed", KEEP, "e2:a", {"managed": True}),
+        ("unfiltered", KEEP, "e2:a", {"kind": "trunk"}),
+        ("no group would be left", REMOVE, "e2:a", {}),
+    ],
+)
+def test_off_fails_where_a_new_interface_cannot_be_isolated(why, spec, attached, more):
+    run = off_of(World(), spec)
+    isolated = "e0:i e1:i" if spec is KEEP else "e0:d e1:s"
+    play(run, f"{BACKUP}\nisolate {isolated}\n* attach {attached}")
+    run.world.more = more
+    play(run, "read\nfail: partial: eni-22222222222222222 of i-0000000000000000a appeared meanwhile and cannot")
+    assert any("eni-22222222222222222 appeared meanwhile" in line for line in run.log), why
+
+
+def test_off_without_a_backup_isolates_a_new_interface_at_once():
+    spec = IsolationSpec((ISO,), keep_only=True, untrack=OPEN, without_backup=True)
+    run = off_of(World(), spec)
+    play(run, "read\nwrite e0:ad e1:as | refused\nisolate e0:i e1:i\n* attach e2:a")
+    play(run, "read\nisolate e2:i\nread\nsuccess")
+    assert any("eni-22222222222222222 appeared meanwhile" in line for line in run.log)
+
+
+def test_off_isolates_a_new_interface_whose_backup_was_refused_only_where_that_is_accepted():
+    """And writes its groups with those of the others, once it writes them again."""
+    steps = f"{BACKUP}\nisolate e0:i e1:i\n* attach e2:a\nread\nwrite e0:ad e1:as e2:a | refused"
+    run = off_of(World())
+    play(run, f"{steps}\nfail: modification: not permitted")
+    assert not any("not alone" in line for line in run.log)
+    run = off_of(World(), WITHOUT_BACKUP)
+    other = off_of(run.world, nonce=2, skew=3)
+    play(run, f"{steps}\nB: read\npause isolate e2:i\nB: write e0:ad e1:as e2:a", B=other)
+    play(run, "read\nwrite e0:ad e1:as e2:a")
+    assert messages.without_record(run.plan.id, "not permitted") in run.log
+
+
+def test_off_names_the_originals_where_there_is_no_room_to_write_a_lost_backup():
+    run = off_of(World())
+    play(run, f"{BACKUP}\nisolate e0:i e1:i | e1 throttled\n* no tags")
+    run.world.tags.update({f"user{n}": "" for n in range(50)})
+    play(run, "read\npause read")
+    assert any(ORIGINALS in line for line in run.log)
+    play(run, f"* 50 s\n{NOT_PROVEN} eni-11111111111111111: throttled; its record: cannot be written again;")
+
+
+# --- what is remembered ------------------------------------------------------------------------------------------
+
+
+def test_off_does_not_take_what_its_first_read_showed_for_news():
+    """An operator has edited the groups since that backup."""
+    world = World()
+    play(off_of(world), BACKUP)
+    world.change(parsed("e0:s"))
+    run = off_of(world)
+    play(run, "read\nwrite e0:s e1:as\nread\nisolate e0:i e1:i\n* groups e1:as\nread\nwrite e0:s e1:as")
+
+
+def test_off_counts_wrong_reads_anew_after_each_change():
+    play(
+        off_of(World()),
+        f"""{BACKUP}
+        isolate e0:i e1:i
+        read                | stale groups
+        write e0:ad e1:as
+        pause read          | stale groups
+        pause isolate e0:i e1:i
+        * groups e0:ad e1:as
+        read
+        write e0:ad e1:as
+        pause read
+        pause isolate e0:i e1:i
+        """,
+    )
+
+
+def test_off_counts_missing_reads_in_a_row():
+    play(
+        off_of(World()),
+        f"""{BACKUP}
+        isolate e0:i e1:i   | e1 throttled
+        read                | without e1
+        pause read
+        pause isolate e1:i  | e1 throttled
+        read                | without e1
+        pause read
+        pause isolate e1:i
+        """,
+    )
+
+
+def test_off_rolls_back_once_an_unknown_outcome_is_known():
+    play(
+        off_of(World()),
+        f"""{BACKUP}
+        isolate e0:i e1:i   | e0 lost, e1 throttled
+        read
+        pause isolate e0:i e1:i | e1 refused
+        read
+        roll back e0:ad
+        """,
+    )
+
+
+def test_off_forgets_a_failure_once_the_change_is_accepted():
+    run = off_of(World())
+    play(run, f"{BACKUP}\nisolate e0:i e1:i | e0 throttled, e1 throttled\nread")
+    play(run, "pause isolate e0:i e1:i | e1 throttled")
+    play(run, f"* 50 s\nread\n{NOT_PROVEN} eni-11111111111111111: throttled; repeat off")
+
+
+def test_off_does_not_succeed_without_a_backup_that_was_written_after_it_was_refused():
+    """A read that lacks it may be behind."""
+    play(
+        off_of(World()),
+        f"""{BACKUP}
+        isolate e0:i e1:i
+        read                | no tags
+        write e0:ad e1:as   | refused
+        pause read          | no tags
+        write e0:ad e1:as
+        pause read          | no tags
+        pause read
+        success
+        """,
+    )
+
+
+def test_off_says_what_it_has_written():
+    first, second = two()
+    play(first, BACKUP)
+    assert first.log == [messages.record_written(first.plan.id, 3, first.knowledge.backup.latest.time)]
+    play(first, "isolate e0:i e1:i\nB: read\nB: write e0:ad e1:as\nread\nwrite e0:ad e1:as", B=second)
+    assert first.log[-1] == messages.claimed(first.plan.id, first.knowledge.backup.latest.time)
+    play(first, "* attach e2:a\npause read\nwrite e0:ad e1:as e2:a")
+    assert first.log[-1] == messages.record_written(first.plan.id, 1, first.knowledge.backup.latest.time)
+
+
+def test_off_without_a_backup_still_knows_the_instance_after_it_has_looked_at_this_machine():
+    run = off_of(World(), WITHOUT_BACKUP, own=OWN)
+    play(run, "read target and own\nwrite e0:ad e1:as | refused\nread own")
+    assert run.knowledge.latest is not None
+
+
 # --- roll-back -------------------------------------------------------------------------------------------------
 
 REFUSED = f"{BACKUP}\nisolate e0:i e1:i | e1 refused"
+LEFT = (
+    "fail: partial: i-0000000000000000a is only partly isolated: eni-11111111111111111: not permitted; "
+    "eni-00000000000000000 not put back:"
+)
 
 
 def test_off_rolls_back_after_a_refusal_and_looks_again():
@@ -575,8 +1037,139 @@ def test_off_rolls_back_after_a_refusal_and_looks_again():
     )
 
 
+def test_off_says_why_it_did_not_look_whether_it_may_roll_back():
+    play(off_of(World()), f"{REFUSED}\nread | refused\n{LEFT} not permitted; repeat off")
+
+
+def test_off_does_not_roll_back_an_interface_that_is_gone():
+    end = "fail: modification: i-0000000000000000a is not isolated"
+    play(off_of(World()), f"{REFUSED}\n* detach e0\nread\nread\n{end}")
+
+
+def test_off_does_not_roll_back_what_the_proving_read_lacked():
+    """It is not known what groups it had then."""
+    steps = "read\nwrite e0:ad e1:as\nread | without e0\nisolate e0:i e1:i | e1 refused\nread\nread"
+    play(off_of(World()), f"{steps}\n{LEFT} the read that proved the backup lacked an interface")
+
+
+def test_off_without_a_backup_rolls_nothing_back():
+    steps = "read\nwrite e0:ad e1:as | refused\nisolate e0:i e1:i | e1 refused\nread"
+    play(off_of(World(), WITHOUT_BACKUP), f"{steps}\n{LEFT} there is no backup, so another fencer may have fenced it")
+
+
+def test_off_says_that_it_gave_back_the_only_interface_that_it_changed():
+    run = off_of(World("e0:ad"), KEEP_UNTRACK)
+    play(run, "read\nwrite e0:ad\nread\nuntrack e0:o\nisolate e0:i | e0 refused\nroll back e0:ad\nread\nread")
+    end = "is not isolated: eni-00000000000000000: not permitted; what had been changed was put back"
+    play(run, f"fail: modification: i-0000000000000000a {end}")
+
+
+def test_off_fails_where_the_backup_of_what_it_isolated_cannot_be_written_again():
+    run = off_of(World())
+    play(run, f"{REFUSED}\n* no tags\nread\nwrite e0:ad e1:as | refused\n{LEFT} an on came in between")
+    assert any(ORIGINALS in line for line in run.log)
+
+
+def test_off_names_the_originals_where_there_is_no_room_to_write_them_again():
+    run = off_of(World())
+    play(run, f"{REFUSED}\n* no tags")
+    run.world.tags.update({f"user{n}": "" for n in range(50)})
+    play(run, "read\nfail: partial:")
+    assert any("no room" in line or "has room" in line for line in run.log)
+
+
+def test_off_writes_with_the_time_that_is_kept_what_stays_isolated():
+    run = off_of(World())
+    play(run, f"{REFUSED}\n* no tags\nread")
+    tick = run.tick()
+    assert run.decide(run.plan, run.knowledge, tick).ends == tick.reserve_ends
+
+
+def test_off_isolates_what_it_untracked_and_reads_so_beside_another_fencer():
+    """An untracking that arrives late."""
+    first, second = two(KEEP_UNTRACK)
+    play(
+        first,
+        f"""{BACKUP}
+        untrack e0:o e1:o   | e0 lost before, e1 refused
+        isolate e0:i
+        B: read
+        B: write e0:ad e1:as
+        * groups e0:o
+        wait read
+        pause isolate e0:i
+        fail: partial:
+        """,
+        B=second,
+    )
+    assert shown(first.world.groups) == "e0:i e1:as"
+
+
+def test_off_leaves_to_another_fencer_what_that_one_untracks():
+    first, second = two(KEEP_UNTRACK)
+    play(
+        first,
+        f"""{BACKUP}
+        untrack e0:o e1:o   | e1 refused
+        B: read
+        B: write e0:ad e1:as
+        B: read
+        B: untrack e0:o e1:o
+        isolate e0:i
+        read
+        {LEFT} another fencer may have fenced it
+        """,
+        B=second,
+    )
+
+
+def test_off_reads_after_a_roll_back_though_that_fails():
+    play(off_of(World()), f"{REFUSED}\nread\nroll back e0:ad\nread | refused\nfail: partial:")
+
+
+def test_off_isolates_again_where_no_read_shows_what_it_rolled_back():
+    play(off_of(World()), f"{REFUSED}\nread\nroll back e0:ad\nread | nothing\nisolate e0:i\nread\nfail: partial:")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "end"),
+    [
+        ("", f"{LEFT} another fencer came meanwhile;"),
+        ("| e0 refused", "fail: partial: i-0000000000000000a is only partly isolated: eni-00000000000000000: not"),
+    ],
+)
+def test_off_says_whether_it_isolated_again_what_it_rolled_back(outcome, end):
+    first, second = two()
+    play(
+        first,
+        f"""{REFUSED}
+        read
+        B: read
+        B: write e0:ad e1:as
+        roll back e0:ad
+        read
+        isolate e0:i        {outcome}
+        read
+        {end}
+        """,
+        B=second,
+    )
+    action = first.decide(first.plan, first.knowledge, first.tick()).action
+    assert isinstance(action, Fail)
+    assert ("and what had been put back was NOT cut again" in action.text) is bool(outcome)
+
+
+def test_off_says_once_that_there_was_no_time_to_isolate_again_what_it_rolled_back():
+    first, second = two()
+    play(first, f"{REFUSED}\nread\nB: read\nB: write e0:ad e1:as\nroll back e0:ad\nread", B=second)
+    play(first, f"isolate e0:i | e0 throttled\n* 50 s\n{LEFT} another fencer came meanwhile, and what")
+    assert not any("untrack_secg" in line for line in first.log)
+
+
 def test_off_rolls_back_nothing_where_every_change_was_refused():
-    play(off_of(World()), f"{BACKUP}\nisolate e0:i e1:i | e0 refused, e1 refused\nfail: modification:")
+    run = off_of(World())
+    play(run, f"{BACKUP}\nisolate e0:i e1:i | e0 refused, e1 refused\nfail: modification:")
+    assert not any("original groups" in line for line in run.log)
 
 
 def test_off_rolls_back_nothing_after_an_unknown_outcome():
@@ -593,12 +1186,12 @@ def test_off_rolls_back_nothing_after_an_unknown_outcome():
 
 def test_off_rolls_back_nothing_beside_another_fencer():
     first, second = two()
-    play(first, f"{REFUSED}\nB: read\nB: write e0:ad e1:as\nread\nfail: partial:", B=second)
+    play(first, f"{REFUSED}\nB: read\nB: write e0:ad e1:as\nread\n{LEFT} another fencer may", B=second)
     assert shown(first.world.groups) == "e0:i e1:as"
 
 
 def test_off_rolls_back_nothing_where_no_read_shows_the_instance():
-    play(off_of(World()), f"{REFUSED}\nread | nothing\nfail: partial:")
+    play(off_of(World()), f"{REFUSED}\nread | nothing\n{LEFT} no read shows it")
 
 
 def test_off_rolls_back_nothing_that_it_did_not_change():
@@ -685,7 +1278,9 @@ def test_off_isolates_nothing_again_behind_a_read_without_tags():
 
 
 def test_off_says_what_a_refused_roll_back_leaves_isolated():
-    play(off_of(World()), f"{REFUSED}\nread\nroll back e0:ad | e0 refused\nread\nfail: partial:")
+    run = off_of(World())
+    play(run, f"{REFUSED}\nread\nroll back e0:ad | e0 refused\nread\n{LEFT} not permitted")
+    assert not any("untrack_secg" in line for line in run.log)
 
 
 # --- untracking ------------------------------------------------------------------------------------------------
@@ -751,6 +1346,59 @@ def test_off_does_not_untrack_in_a_later_round_what_another_fencer_has_isolated(
         """,
         B=second,
     )
+
+
+def test_off_isolates_what_is_not_isolated_yet_before_it_gives_up_untracking():
+    world = World("e0:i e1:as")
+    first, second = off_of(world, KEEP_UNTRACK, nonce=1), off_of(world, KEEP_UNTRACK, nonce=2, skew=3)
+    play(first, "read\n" + 8 * "pause read\n" + "write e0:i e1:as\nread\nuntrack e1:o | e1 throttled")
+    play(
+        first,
+        """
+        B: read
+        B: write e0:i e1:as
+        B: read
+        B: untrack e1:o
+        B: isolate e0:i e1:i
+        isolate e0:i e1:i   | e0 throttled
+        read
+        write e0:i e1:as
+        pause isolate e0:i
+        read
+        fail: modification: i-0000000000000000a is isolated, but no change of eni-11111111111111111
+        """,
+        B=second,
+    )
+
+
+def test_off_isolates_again_what_reads_open_though_it_may_not_be_untracked_any_more():
+    lost = "untrack e1:o | e1 lost before\nisolate e1:i\nread\npause "
+    play(
+        off_of(World("e1:as"), KEEP_UNTRACK),
+        f"""
+        read
+        write e1:as
+        read
+        {lost}{lost}untrack e1:o | e1 lost before
+        isolate e1:i
+        * groups e1:as
+        read
+        pause isolate e1:i
+        """,
+    )
+
+
+def test_off_ends_with_what_it_opened_where_there_is_no_time_to_close_it():
+    run = off_of(World(), KEEP_UNTRACK)
+    play(run, f"{BACKUP}\nuntrack e0:o e1:o\n* 50 s\nread | refused\nfail: modification:")
+    assert messages.left_untracking(run.plan.id, [eni("e0"), eni("e1")], "no time is left") in run.log
+
+
+def test_off_says_why_it_could_not_close_what_it_opened():
+    run = off_of(World(), KEEP_UNTRACK)
+    play(run, f"{BACKUP}\nuntrack e0:o e1:o\nisolate e0:i e1:i | e0 throttled, e1 throttled\n* 50 s")
+    play(run, "read | refused\nfail: modification:")
+    assert messages.left_untracking(run.plan.id, [eni("e0"), eni("e1")], "throttled") in run.log
 
 
 def test_off_untracks_three_times_at_most_and_leaves_nothing_open():
@@ -822,6 +1470,117 @@ def test_off_closes_what_it_opened_though_its_time_is_over():
     assert shown(run.world.groups) == "e0:i e1:i"
 
 
+def test_off_closes_at_once_where_a_refusal_ends_it_anyway():
+    """It does not wait until the network has seen it open."""
+    run = off_of(World(), KEEP_UNTRACK, settle_seconds=5)
+    play(run, f"{BACKUP}\nuntrack e0:o e1:o | e1 refused\nisolate e0:i")
+
+
+def test_off_does_not_wait_for_the_network_where_nothing_is_open():
+    run = off_of(World(), settle_seconds=10)
+    play(run, f"{BACKUP}\nisolate e0:i e1:i | e1 throttled\nread\npause isolate e1:i")
+    assert run.world.now - run.begun < 10
+
+
+@pytest.mark.parametrize(("spec", "open_"), [(KEEP, False), (KEEP_UNTRACK, True)], ids=["nothing", "what it opened"])
+def test_off_isolates_what_it_opened_with_the_time_that_is_kept(spec, open_):
+    run = off_of(World(), spec)
+    play(run, f"{BACKUP}\nuntrack e0:o e1:o" if open_ else BACKUP)
+    tick = run.tick()
+    assert run.decide(run.plan, run.knowledge, tick).ends == (tick.reserve_ends if open_ else tick.ends)
+
+
+def test_off_untracks_beside_another_fencer_what_reads_open():
+    first, second = two(KEEP_UNTRACK)
+    play(
+        first,
+        """
+        read
+        write e0:ad e1:as
+        B: read
+        B: write e0:ad e1:as
+        read
+        untrack e0:o e1:o
+        """,
+        B=second,
+    )
+
+
+def test_off_gives_groups_back_before_it_isolates_what_is_throttled():
+    """Otherwise it would stay open to all for as long as that takes."""
+    play(
+        off_of(World(), KEEP_UNTRACK),
+        f"""{BACKUP}
+        untrack e0:o e1:o
+        isolate e0:i e1:i   | e0 throttled, e1 refused
+        roll back e1:as     | e1 throttled
+        pause isolate e0:i
+        roll back e1:as     | e1 throttled
+        pause roll back e1:as
+        read
+        """,
+    )
+
+
+def test_off_gives_groups_back_without_a_pause_at_each_attempt():
+    play(
+        off_of(World(), KEEP_UNTRACK),
+        f"""{BACKUP}
+        untrack e0:o e1:o
+        isolate e0:i e1:i   | e0 throttled
+        pause isolate e0:i  | e0 refused
+        roll back e0:ad
+        """,
+    )
+
+
+def test_off_gives_back_the_original_groups_where_it_was_left_untracking():
+    world = World()
+    play(off_of(world, KEEP_UNTRACK), f"{BACKUP}\nuntrack e0:o e1:o")
+    steps = f"{BACKUP}\nuntrack e0:o e1:o\nisolate e0:i e1:i | e0 refused\nroll back e0:ad"
+    play(off_of(world, KEEP_UNTRACK), steps)
+
+
+def late(outcome: str, **options: float) -> Run:
+    """A failed read, and an untracking that may still arrive, which is closed with this outcome."""
+    run = off_of(World(), KEEP_UNTRACK, **options)
+    play(run, f"{BACKUP}\nuntrack e0:o e1:o | e1 lost before\nisolate e0:i e1:i\nread | refused")
+    play(run, f"wait isolate e1:i {outcome}")
+    return run
+
+
+def test_off_closes_what_may_arrive_late_until_that_is_accepted_or_refused():
+    run = late("")
+    play(run, "fail: modification:")
+    assert any(ORIGINALS in line for line in run.log), "no read has shown the backup since"
+    play(late("| e1 throttled"), "pause isolate e1:i\nfail: modification:")
+    play(late("| e1 refused"), "roll back e1:as\nfail: modification:")
+
+
+def test_off_does_not_wait_for_what_may_arrive_after_its_time():
+    run = off_of(World(), KEEP_UNTRACK, api_seconds=100.0)
+    play(run, f"{BACKUP}\nuntrack e0:o e1:o | e1 lost before\nisolate e0:i e1:i\n* 50 s\nread | refused\nfail: modif")
+
+
+def test_off_that_is_interrupted_closes_what_it_opened_and_changes_nothing_else():
+    run = off_of(World(), KEEP_UNTRACK)
+    play(run, BACKUP)
+    tick = run.tick()
+    step = run.decide(run.plan, run.knowledge, tick)
+    known = close_after_interrupt(run.plan, step.knowledge, step.action, tick)
+    assert end(run.plan, known, tick).action == SetGroups(Change.ISOLATE, FrozenMap(parsed("e0:i e1:i")))
+    over = replace(tick, now=tick.reserve_ends)
+    ended = end(run.plan, known, over)
+    assert isinstance(ended.action, Fail)
+    assert "may be left with untrack_secg" in ended.notes[0].text
+    run = off_of(World(), BOTH)
+    play(run, f"{BACKUP}\nisolate e0:ij e1:ij | e0 no group, e1 no group")
+    step = run.decide(run.plan, run.knowledge, run.tick())
+    assert isinstance(step.action, LookUpGroups)
+    known = close_after_interrupt(run.plan, step.knowledge, step.action, run.tick())
+    assert isinstance(end(run.plan, known, run.tick()).action, Fail)
+
+
 def test_off_gives_its_groups_back_where_what_it_opened_cannot_be_isolated():
     run = off_of(World(), KEEP_UNTRACK)
     play(
@@ -838,9 +1597,163 @@ def test_off_gives_its_groups_back_where_what_it_opened_cannot_be_isolated():
     )
 
 
+def test_off_says_what_it_could_neither_isolate_nor_give_back():
+    run = off_of(World(), KEEP_UNTRACK)
+    play(run, f"{BACKUP}\nuntrack e0:o e1:o\nisolate e0:i e1:i | e1 refused\nroll back e1:as | e1 refused\nread")
+    assert run.log[-1] == messages.left_untracking(run.plan.id, [eni("e1")], "not permitted")
+
+
+def test_off_does_not_wait_for_the_network_where_no_untracking_was_accepted():
+    run = off_of(World(), KEEP_UNTRACK, settle_seconds=5)
+    play(run, f"{BACKUP}\nuntrack e0:o e1:o | e0 lost, e1 lost\nisolate e0:i e1:i")
+
+
+@pytest.mark.parametrize(
+    ("why", "steps"),
+    [
+        ("an untracking", "isolate e0:i e1:i | e0 refused\nroll back e0:ad"),
+        ("giving groups back", "isolate e0:i e1:i | e1 refused\nroll back e1:as | e1 lost\npause roll back e1:as"),
+    ],
+)
+def test_off_rolls_back_nothing_after_an_unknown_outcome_of(why, steps):
+    lost = "| e0 lost" if why == "an untracking" else ""
+    run = off_of(World(), KEEP_UNTRACK)
+    play(run, f"{BACKUP}\nuntrack e0:o e1:o {lost}\n{steps}")
+    wait = "wait " if lost or "lost" in steps else ""
+    play(run, f"{wait}read\nfail: partial:")
+    action = run.decide(run.plan, run.knowledge, run.tick()).action
+    assert isinstance(action, Fail)
+    assert "the outcome of a change is unknown" in action.text
+
+
+def test_off_names_the_originals_of_what_it_may_have_untracked_where_there_is_no_time():
+    run = off_of(World(), KEEP_UNTRACK)
+    play(run, f"{BACKUP}\nuntrack e0:o e1:o | e0 lost, e1 throttled\n* 50 s\nread | refused\nfail: modification:")
+    assert any(ORIGINALS in line for line in run.log)
+
+
+@pytest.mark.parametrize(
+    ("why", "steps"),
+    [
+        ("twice", "isolate e0:i e1:i | e1 gone\npause isolate e1:i | e1 gone\nread"),
+        ("once", "isolate e0:i e1:i | e1 gone\npause isolate e1:i | e1 throttled\npause isolate e1:i"),
+        ("once, after", "isolate e0:i e1:i | e1 throttled\npause isolate e1:i | e1 gone\npause isolate e1:i"),
+    ],
+)
+def test_off_tries_to_close_until_ec2_has_said_twice_that_it_is_gone(why, steps):
+    play(off_of(World(), KEEP_UNTRACK), f"{BACKUP}\nuntrack e0:o e1:o\n{steps}")
+
+
+def test_off_does_not_give_back_what_it_rolled_back_beside_another_fencer():
+    """It has its groups; that fencer may isolate it."""
+    first, second = two(KEEP_UNTRACK)
+    play(
+        first,
+        f"""{BACKUP}
+        untrack e0:o e1:o   | e1 refused
+        isolate e0:i
+        read
+        B: read
+        B: write e0:ad e1:as
+        roll back e0:ad
+        read
+        isolate e0:i        | e0 refused
+        read
+        fail: partial:
+        """,
+        B=second,
+    )
+
+
+def test_off_gives_groups_back_though_the_latest_read_does_not_show_the_instance():
+    run = off_of(World(), KEEP_UNTRACK)
+    play(run, f"{BACKUP}\n* 38 s\nuntrack e0:o e1:o | e1 lost before\nisolate e0:i e1:i\n* 2 s\nread | nothing")
+    play(run, "wait isolate e1:i | e1 no group\nroll back e1:as\nfail: deadline:")
+
+
 # --- several VPCs, groups that are gone ------------------------------------------------------------------------
 
 BOTH = IsolationSpec((ISO, ISO2), keep_only=True)
+
+
+def two_vpcs(interfaces: str = "e0:ad e1:as") -> World:
+    world = World(interfaces)
+    world.vpcs[eni("e1")] = "vpc-2"
+    return world
+
+
+def test_off_looks_up_the_groups_before_it_opens_a_node_that_they_may_not_close():
+    spec = IsolationSpec((ISO, ISO2), keep_only=True, untrack=OPEN)
+    steps = "read\nlook up | i1j1\nwrite e0:ad e1:as\nread\nuntrack e0:o e1:o\nisolate e0:ij e1:ij"
+    play(off_of(World(), spec), steps)
+
+
+GONE = "look up | i1"
+DROPPED = [messages.group_dropped(i, ISO2) for i in ("i-0000000000000000a", eni("e0"), eni("e1"))]
+
+
+@pytest.mark.parametrize(
+    ("why", "first", "look_up", "isolated", "dropped"),
+    [
+        ("both are unclear", "e0 no group, e1 no group", GONE, "e0:i e1:i", DROPPED),
+        ("EC2 names it", "e0 no iso2, e1 no iso2", "", "e0:i e1:i", DROPPED[1:]),
+        ("EC2 names it for one", "e0 no iso2, e1 no group", GONE, "e0:i e1:i", DROPPED),
+        ("one is accepted", "e1 no group", GONE, "e1:i", [DROPPED[0], DROPPED[2]]),
+        ("the look-up fails", "e0 no group, e1 no group", "look up | refused", "e0:i e1:i", []),
+        ("the look-up shows nothing", "e0 no group, e1 no group", "look up |", "e0:i e1:i", []),
+    ],
+)
+def test_off_isolates_with_what_is_left_of_several_groups(why, first, look_up, isolated, dropped):
+    run = off_of(World(), BOTH)
+    play(run, f"{BACKUP}\nisolate e0:ij e1:ij | {first}\n{look_up}\nisolate {isolated}")
+    assert sorted(line for line in run.log if "of secg" in line) == sorted(dropped), why
+
+
+def test_off_remembers_which_groups_were_refused():
+    run = off_of(World(), BOTH)
+    play(run, f"{BACKUP}\nisolate e0:ij e1:ij | e0 no group, e1 no group\nlook up | refused")
+    play(run, "isolate e0:i e1:i | e0 no group, e1 no group\nisolate e0:j e1:j | e0 no group, e1 no group\nfail: ")
+
+
+def test_off_looks_up_what_is_unclear_though_an_earlier_attempt_had_another_outcome():
+    throttled = "isolate e0:ij e1:ij | e0 throttled, e1 throttled\nread\npause "
+    run = off_of(World(), BOTH)
+    play(run, f"{BACKUP}\n{throttled}isolate e0:ij e1:ij | e0 no group, e1 no group\n{GONE}\nisolate e0:i e1:i")
+    run = off_of(World(), BOTH)
+    play(run, f"{BACKUP}\n{throttled}isolate e0:ij e1:ij | e0 no iso2, e1 no group\n{GONE}\nisolate e0:i e1:i")
+
+
+def test_off_does_not_count_as_done_what_ec2_has_refused_since():
+    run = off_of(World(), BOTH)
+    play(run, f"{BACKUP}\nisolate e0:ij e1:ij\n* groups e0:ad\nread\nwrite e0:ad e1:as\npause read")
+    play(run, "pause isolate e0:ij | e0 no iso2")
+    assert not run.knowledge.interfaces[eni("e0")].accepted
+
+
+def test_off_looks_up_a_refusal_where_what_it_opened_is_closed_by_then():
+    run = off_of(World("e0:i e1:as"), KEEP_UNTRACK)
+    play(run, "read\n" + 8 * "pause read\n" + "write e0:i e1:as\nread\nuntrack e1:o")
+    play(run, "isolate e0:i e1:i | e0 no group\nlook up | i1")
+
+
+def test_off_in_removal_mode_looks_up_nothing():
+    play(off_of(two_vpcs(), REMOVE), "read\nwrite e0:ad e1:as\nread\nisolate e0:d e1:s")
+
+
+def test_off_is_refused_where_no_group_fits_a_vpc():
+    refusal = "fail: validation: no group of secg can be used on eni-11111111111111111 of i-0000000000000000a, in"
+    play(off_of(two_vpcs(), BOTH), f"read\nlook up | i1j1\n{refusal}")
+
+
+def test_off_looks_up_the_groups_of_what_it_read_last():
+    play(
+        off_of(two_vpcs("e0:i e1:a"), BOTH),
+        "read\n* groups e1:d\n" + 8 * "pause read\n" + "look up | i1j2\nwrite e0:i e1:d",
+    )
+    play(
+        off_of(two_vpcs("e0:i e1:a"), BOTH),
+        "read\n" + 7 * "pause read\n" + "pause read | nothing\nlook up | i1j2\nwrite e0:i e1:a",
+    )
 
 
 def test_off_looks_up_which_group_fits_which_vpc():

@@ -1,11 +1,27 @@
 """What ``on`` does next, one transcript for each behaviour that safety depends on; see transcript.py."""
 
 import pytest
-from core.transcript import KEEP, KEEP_UNTRACK, REMOVE, REMOVE_UNTRACK, Run, World, groups, off_of, on_of, play, shown
+from core.transcript import (
+    ISO,
+    ISO2,
+    KEEP,
+    KEEP_UNTRACK,
+    REMOVE,
+    REMOVE_UNTRACK,
+    Run,
+    World,
+    groups,
+    off_of,
+    on_of,
+    play,
+    shown,
+)
 
+from aws_vpc_net import messages
 from aws_vpc_net.core.isolating import close_after_interrupt, end
 from aws_vpc_net.core.model import FrozenMap, IsolationSpec
 from aws_vpc_net.core.protocol import Change, Fail, Knowledge, Phase, Plan, Progress, SetGroups, Tick
+from aws_vpc_net.core.tag_slots import make_backup
 
 ORIGINALS = "eni-00000000000000000 had sg-11111111111111111, sg-22222222222222222"
 OFF = "read\nwrite e0:ad e1:as\nread"
@@ -24,6 +40,16 @@ def fenced(spec: IsolationSpec = KEEP) -> World:
 def new_off(run: Run, spec: IsolationSpec = KEEP) -> Run:
     """Another fencer, whose clock is ahead."""
     return off_of(run.world, spec, nonce=2, skew=9)
+
+
+DELETED = "read\nclaim\nrestore e0:ad e1:as\nread\ndelete"
+
+
+def in_progress() -> World:
+    """An off was killed after it wrote its backup, or is still in progress."""
+    world = World()
+    play(off_of(world), OFF)
+    return world
 
 
 # --- the order of steps ----------------------------------------------------------------------------------------
@@ -51,6 +77,29 @@ def test_on_sets_an_accepted_interface_again_after_two_wrong_reads():
     )
 
 
+def test_on_counts_wrong_reads_anew_after_each_change():
+    steps = f"{RESTORED}\nread | stale groups\npause read | stale groups\npause restore e0:ad e1:as"
+    play(on_of(fenced()), f"{steps}\n* groups e0:i e1:i\nread\npause read\npause restore e0:ad e1:as")
+
+
+def test_on_counts_wrong_reads_in_a_row():
+    steps = f"{RESTORED} | e1 throttled\nread\npause restore e1:as | e1 throttled"
+    play(on_of(fenced()), f"{steps}\n* groups e0:i\nread\npause restore e1:as\nread\npause restore e0:ad")
+
+
+def test_on_isolates_again_what_it_had_restored_though_a_later_attempt_failed():
+    run = on_of(fenced())
+    play(run, f"{RESTORED}\nread | stale groups\npause read | stale groups")
+    play(run, "pause restore e0:ad e1:as | e0 throttled, e1 throttled")
+    play(run, "off: read\noff: write e0:ad e1:as\nread\nisolate e0:i e1:i", off=new_off(run))
+
+
+def test_on_says_that_it_has_written_the_backup_again():
+    run = on_of(in_progress())
+    play(run, f"{DELETED}\n* groups e0:i e1:i\nread\npause read\npause read\nwrite e0:ad e1:as")
+    assert run.log[-1] == messages.record_written(run.plan.id, 3, run.knowledge.backup.latest.time)
+
+
 def test_on_sets_a_throttled_interface_again_at_once():
     play(on_of(fenced()), f"{RESTORED} | e1 throttled\nread\npause restore e1:as\nread\ndelete\nsuccess")
 
@@ -71,7 +120,7 @@ def test_on_of_an_isolated_node_without_a_backup_fails():
 
 
 def test_on_restores_the_backup_that_only_a_later_read_shows_of_a_finished_off():
-    play(on_of(fenced()), "read | no tags\npause read\nrestore e0:ad e1:as")
+    play(on_of(fenced()), "read | no tags\npause read\nrestore e0:ad e1:as\nread\ndelete\nsuccess")
 
 
 def test_on_does_not_restore_a_backup_that_was_written_after_its_first_read():
@@ -81,6 +130,14 @@ def test_on_does_not_restore_a_backup_that_was_written_after_its_first_read():
     play(run, "read")
     off = off_of(world)
     play(off, "read\n" + 8 * "pause read\n" + "write e0:i e1:as\nread\nisolate e0:i e1:i")
+    play(run, "pause read\nfail: ")
+
+
+def test_on_does_not_restore_beside_an_off_that_began_after_its_first_read():
+    """All was isolated in that read, and it showed no tags. Now there are two backups, one of a finished off."""
+    run = on_of(fenced())
+    play(run, "read | no tags")
+    play(new_off(run), "read\nwrite e0:ad e1:as\nread\nisolate e0:i e1:i\nread\nsuccess")
     play(run, "pause read\nfail: ")
 
 
@@ -166,7 +223,223 @@ def test_on_names_the_groups_of_an_interface_that_is_gone_where_nothing_is_resto
 
 
 def test_on_that_is_to_restore_nothing_asks_nothing():
-    play(on_of(fenced(), ignore_restore=True), "success")
+    run = on_of(fenced(), ignore_restore=True)
+    play(run, "success")
+    assert run.log == [messages.restore_skipped(run.plan.id)]
+
+
+# --- the first read --------------------------------------------------------------------------------------------
+
+
+def test_on_fails_after_a_first_read_that_failed():
+    play(on_of(fenced()), "read | refused\nfail: modification: not permitted")
+
+
+def test_on_reads_once_more_where_the_instance_is_not_shown():
+    play(on_of(fenced()), "read | nothing\nwait read\nrestore e0:ad e1:as")
+    play(on_of(fenced()), "read | nothing\nwait read | nothing\nfail: instance:")
+
+
+def test_on_of_a_terminated_instance_fails():
+    run = on_of(fenced())
+    run.world.state = "terminated"
+    play(run, "read\nfail: instance: i-0000000000000000a is terminated")
+
+
+def test_on_reads_again_for_a_backup_though_a_read_does_not_show_the_instance():
+    play(on_of(fenced()), "read | no tags\npause read | nothing\npause read\nrestore e0:ad e1:as")
+
+
+def test_on_verifies_also_after_a_read_that_does_not_show_the_instance():
+    play(on_of(fenced()), f"{RESTORED}\nread | nothing\npause read\ndelete\nsuccess")
+
+
+# --- static groups ---------------------------------------------------------------------------------------------
+
+
+def static(world: World, spec: IsolationSpec = KEEP, **numbers: str) -> Run:
+    """On with interfaceN-sg: n0="s"."""
+    return on_of(world, spec, static=FrozenMap({int(n[1:]): groups(some) for n, some in numbers.items()}))
+
+
+@pytest.mark.parametrize(
+    ("why", "spec", "numbers", "end"),
+    [
+        ("one is missing", KEEP, {"n0": "s"}, "fail: validation: i-0000000000000000a: interface1-sg missing"),
+        ("one isolates", KEEP, {"n0": "s", "n1": "i"}, "fail: validation: interface1-sg holds groups that read"),
+        ("removal mode: one never had it", REMOVE, {"n0": "a", "n1": "d"}, "restore e0:a e1:d"),
+        ("removal mode: all isolate", REMOVE, {"n0": "s", "n1": "d"}, "fail: validation: interface0-sg holds"),
+    ],
+)
+def test_on_refuses_static_groups_that_do_not_restore(why, spec, numbers, end):
+    play(static(fenced(spec), spec, **numbers), f"read\n{end}")
+
+
+def test_on_with_more_static_groups_than_interfaces_says_so():
+    run = static(fenced(), n0="s", n1="d", n2="d")
+    play(run, "read\nrestore e0:s e1:d")
+    assert run.log == [messages.static_unused(run.plan.id, [2])]
+    run = static(fenced(), n0="s", n1="d")
+    play(run, "read\nrestore e0:s e1:d")
+    assert run.log == []
+
+
+def test_on_with_static_groups_deletes_nothing_where_there_are_no_tags():
+    """To delete no tags is to EC2 to delete all."""
+    play(static(World("e0:i e1:i"), n0="s", n1="d"), "read\nrestore e0:s e1:d\nread\nsuccess")
+
+
+# --- what it says ----------------------------------------------------------------------------------------------
+
+
+def test_on_of_a_node_without_groups_of_secg_warns_that_there_is_no_backup():
+    """Perhaps an off has removed them."""
+    run = on_of(World("e0:d e1:s"), REMOVE)
+    play(run, "read\npause read\npause read\nsuccess")
+    assert run.log == [messages.cut_without_record(run.plan.id), messages.nothing_to_restore(run.plan.id)]
+
+
+@pytest.mark.parametrize("interfaces", ["e0:ad e1:as", ""], ids=["open", "no interfaces"])
+def test_on_of_a_node_that_was_never_fenced_warns_of_nothing(interfaces):
+    run = on_of(World(interfaces), REMOVE)
+    play(run, "read\nsuccess")
+    assert run.log == [messages.nothing_to_restore(run.plan.id)]
+
+
+def test_on_of_a_node_with_one_interface_without_groups_of_secg_warns_of_nothing():
+    run = on_of(World("e0:d e1:as"), REMOVE)
+    play(run, "read\npause read\npause read\nsuccess")
+    assert run.log == [messages.nothing_to_restore(run.plan.id)]
+
+
+def test_on_names_an_interface_without_a_backup():
+    run = on_of(fenced())
+    play(run, "* attach e2:a\nread")
+    step = run.decide(run.plan, run.knowledge, run.tick())
+    assert [note.text for note in step.notes] == [
+        messages.left_without_record(run.plan.id, "eni-22222222222222222", groups("a"))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("why", "older", "lastfence"),
+    [
+        ("the groups that it had, not those that isolate", "ad", "i"),
+        ("if it was isolated by nature, those", "i", "i"),
+        ("those of the latest backup", "s", "ad"),
+    ],
+)
+def test_on_names_the_original_groups_of_an_interface_that_is_gone(why, older, lastfence):
+    world = World()
+    for time, letters in enumerate((older, lastfence), 1):
+        some = {"eni-22222222222222222": groups(letters)}
+        world.write(make_backup(world.read(""), some, time, KEEP, numbers=dict.fromkeys(some, 3)).tags)
+    run = on_of(world)
+    play(run, "read\nread")
+    named = groups(older if lastfence == "i" else lastfence)
+    assert run.log == [messages.detached(run.plan.id, "eni-22222222222222222", named)], why
+
+
+def test_on_does_not_name_an_interface_that_was_restored_and_went_away_since():
+    run = on_of(fenced())
+    play(run, f"{RESTORED}\n* detach e1\nread\ndelete\nsuccess")
+    assert run.log == [messages.tags_deleted(run.plan.id, 3)]
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        ("", "eni-00000000000000000: reads sg-44444444444444444; eni-11111111111111111: throttled"),
+        ("| nothing", "eni-11111111111111111: throttled"),
+        ("| refused", "eni-11111111111111111: throttled; last read: not permitted"),
+    ],
+)
+def test_on_says_why_it_is_not_restored(answer, why):
+    run = on_of(fenced())
+    category = "modification" if "refused" in answer else "deadline"
+    text = f"fail: {category}: i-0000000000000000a was not wholly restored: {why}; the backup is kept"
+    play(run, f"{RESTORED} | e1 throttled\n* groups e0:i\n* 50 s\nread {answer}\n{text}")
+
+
+def test_on_says_that_no_read_showed_what_it_restored():
+    text = "fail: deadline: i-0000000000000000a was not wholly restored: interfaces: no read showed them;"
+    play(on_of(fenced()), f"{RESTORED}\n* 50 s\nread | nothing\n{text}")
+
+
+def test_on_says_that_a_change_may_still_arrive():
+    text = "was not wholly restored: eni-11111111111111111: a change without a reply may still arrive;"
+    play(
+        on_of(fenced()),
+        f"""
+        read
+        * 37 s
+        restore e0:ad e1:as | e1 lost
+        read
+        pause restore e1:as
+        * 2 s
+        read
+        fail: deadline: i-0000000000000000a {text}
+        """,
+    )
+
+
+# --- what it verifies ------------------------------------------------------------------------------------------
+
+
+def test_on_waits_until_a_restore_without_a_reply_can_arrive_no_more():
+    """It would open the node behind an off that comes after this run."""
+    play(on_of(fenced()), f"{RESTORED} | e1 lost\nread\npause restore e1:as\nread\nwait read\ndelete\nsuccess")
+
+
+def test_on_restores_what_reads_restored_and_was_not_accepted():
+    """A read that is behind may show the groups from before the fence."""
+    play(
+        on_of(fenced()),
+        f"{RESTORED} | e1 throttled\n* groups e1:as\nread\npause restore e1:as\nread\ndelete\nsuccess",
+    )
+
+
+def test_on_does_not_try_again_what_was_refused():
+    play(on_of(fenced()), f"{RESTORED} | e0 throttled, e1 refused\nread\npause restore e0:ad\nread\nfail: ")
+
+
+def test_on_restores_what_is_attached_again_also_where_its_first_read_showed_no_tags():
+    play(
+        on_of(fenced()),
+        """
+        read                | no tags
+        * detach e1
+        pause read
+        restore e0:ad
+        * attach e1:i
+        read
+        pause restore e1:as
+        read
+        delete
+        success
+        """,
+    )
+
+
+def test_on_that_restores_nothing_does_not_delete_the_backup_of_what_is_isolated_since():
+    """Both reads may lack what an off wrote of it."""
+    world = fenced()
+    play(on_of(world), "* detach e0\n* detach e1\n* attach e2:a\nread\n* groups e2:i\nread\nfail: backup:")
+    assert world.tags
+
+
+def test_on_that_restores_nothing_opens_nothing_behind_an_off_and_claims_nothing():
+    world = fenced()
+    play(off_of(world), "read\nwrite e0:ad e1:as")
+    play(on_of(world), "* detach e0\n* detach e1\n* attach e2:a\nread\nread\ndelete\nsuccess")
+
+
+def test_on_without_secg_deletes_no_backup_where_it_restores_nothing():
+    """It cannot tell what is isolated."""
+    run = on_of(fenced(), IsolationSpec())
+    play(run, "* detach e0\n* detach e1\n* attach e2:a\nread\nsuccess")
+    assert run.world.tags
+    assert run.log[-1] == messages.nothing_to_restore(run.plan.id)
 
 
 # --- beside an off ---------------------------------------------------------------------------------------------
@@ -190,9 +463,32 @@ def test_on_writes_the_open_groups_of_an_interface_that_an_off_isolated_meanwhil
         * no tags
         read
         write e0:ad e1:as e2:a
+        fail: restore: i-0000000000000000a was fenced meanwhile, and that wins
         """,
         off=off_of(world),
     )
+
+
+def test_on_deletes_no_tag_that_another_on_has_claimed_since():
+    """By value: what it has not known is not its to delete."""
+    world = in_progress()
+    other = on_of(world, nonce=7)
+    play(
+        on_of(world, nonce=8),
+        """
+        read
+        claim
+        restore e0:ad e1:as
+        other: read
+        other: claim
+        read
+        delete
+        """,
+        other=other,
+    )
+    assert world.tags
+    play(other, "restore e0:ad e1:as\nread\ndelete")
+    assert not world.tags
 
 
 def test_on_claims_the_backup_of_an_off_that_may_be_in_progress():
@@ -354,16 +650,122 @@ def test_on_without_secg_sets_what_was_open_back_to_the_groups_of_its_first_read
     )
 
 
+BOTH = IsolationSpec((ISO, ISO2), keep_only=True)
+AGAIN = "fail: restore: i-0000000000000000a was fenced meanwhile, and that wins"
+OPEN = "fail: restore: i-0000000000000000a was fenced meanwhile, but"
+E0, E1 = "eni-00000000000000000", "eni-11111111111111111"
+
+
+def overtaken(outcome: str = "", spec: IsolationSpec = KEEP, settle: float = 0.0) -> Run:
+    """An on that has restored, with this outcome, and reads another fencer's backup."""
+    run = on_of(fenced(), spec, settle_seconds=settle)
+    play(run, f"{RESTORED} | {outcome}\noff: read\noff: write e0:ad e1:as\nread", off=new_off(run))
+    return run
+
+
+@pytest.mark.parametrize(
+    ("why", "then"),
+    [
+        ("a read that failed", f"isolate e0:i e1:i\nread | refused\n{OPEN} {E0}, {E1} may be open"),
+        ("no such instance", "isolate e0:i e1:i\nread | nothing\npause read\n" + AGAIN),
+        ("no such instance, and no time", f"isolate e0:i e1:i\nread | nothing\n* 50 s\n{AGAIN}"),
+        ("no time for a read", f"isolate e0:i e1:i\n* 50 s\n{AGAIN}"),
+        ("no time for a second attempt", f"isolate e0:i e1:i | e1 throttled\n* 50 s\n{OPEN} {E1} may be open"),
+        ("no time for a third", f"isolate e0:i e1:i\nread | stale groups\n* 50 s\n{OPEN} {E0}, {E1} may be open"),
+        ("it went away", f"isolate e0:i e1:i\n* detach e1\nread\n{AGAIN}"),
+        ("an on has brought it back", f"isolate e0:i e1:i\n* no tags\n* groups e0:ad e1:as\nread\n{AGAIN}"),
+        ("an on has deleted the backup", f"isolate e0:i e1:i\n* no tags\nread\nwrite e0:ad e1:as\n{AGAIN}"),
+    ],
+)
+def test_on_that_isolates_again_ends_by_its_latest_read(why, then):
+    play(overtaken(), then)
+
+
+def test_on_isolates_once_more_when_a_restore_without_a_reply_can_arrive_no_more():
+    play(overtaken("e1 lost"), f"isolate e0:i e1:i\nread\nwait isolate e1:i\nread\n{AGAIN}")
+
+
+def test_on_isolates_again_without_a_pause_with_what_ec2_takes_of_several_groups():
+    play(
+        overtaken(spec=BOTH, settle=5),
+        f"isolate e0:i e1:i | e0 no group, e1 no group\nisolate e0:j e1:j\n* groups e1:i\nread\n{AGAIN}",
+    )
+
+
+def test_on_that_isolates_again_names_the_originals_where_there_is_no_room_for_a_backup():
+    run = overtaken()
+    play(run, "isolate e0:i e1:i\n* no tags")
+    run.world.tags.update({f"user{n}": "" for n in range(50)})
+    play(run, f"read\n{AGAIN}")
+    assert any(ORIGINALS in line for line in run.log)
+
+
+def test_on_without_secg_names_what_it_cannot_isolate_again_though_there_is_no_time_for_a_read():
+    run = on_of(fenced(), IsolationSpec())
+    play(
+        run,
+        f"""
+        * groups e1:as
+        read
+        claim
+        restore e0:ad e1:as
+        off: read
+        off: write e0:ad e1:as
+        read
+        isolate e0:i
+        * 50 s
+        {OPEN} {E1} may be open
+        """,
+        off=new_off(run),
+    )
+
+
+@pytest.mark.parametrize(
+    ("why", "spec", "before", "closed"),
+    [
+        ("the groups that isolated it, of several", BOTH, "e0:i e1:j", "e0:i e1:j"),
+        ("those that isolated it, edited since", REMOVE, "e0:dj e1:s", "e0:dj e1:s"),
+        ("of untracked ones what isolates the original ones", REMOVE_UNTRACK, "e0:o e1:s", "e0:d e1:s"),
+    ],
+)
+def test_on_isolates_again_with_the_groups_that_isolate(why, spec, before, closed):
+    run = on_of(fenced(KEEP if spec is BOTH else spec), spec)
+    claims = "claim" if "o" in before else ""
+    play(
+        run,
+        f"""
+        * groups {before}
+        read
+        {claims}
+        restore e0:ad e1:as
+        off: read
+        off: write e0:ad e1:as
+        read
+        isolate {closed}
+        """,
+        off=new_off(run, spec),
+    )
+
+
+def test_on_without_secg_says_that_what_was_open_before_may_be_open():
+    run = on_of(in_progress(), IsolationSpec())
+    play(
+        run,
+        """
+        read
+        claim
+        restore e0:ad e1:as
+        off: read
+        off: write e0:ad e1:as
+        read
+        read
+        fail: restore: i-0000000000000000a was fenced meanwhile, but eni-00000000000000000, eni-11111111111111111 may
+        """,
+        off=new_off(run),
+    )
+
+
 # --- after the deletion ----------------------------------------------------------------------------------------
-
-DELETED = "read\nclaim\nrestore e0:ad e1:as\nread\ndelete"
-
-
-def in_progress() -> World:
-    """An off was killed after it wrote its backup, or is still in progress."""
-    world = World()
-    play(off_of(world), OFF)
-    return world
 
 
 def test_on_does_not_count_a_read_that_still_shows_the_deleted_tags():
@@ -404,6 +806,86 @@ def test_on_names_the_originals_where_the_read_after_the_deletion_fails():
     run = on_of(in_progress())
     play(run, f"{DELETED}\nread | refused\nsuccess")
     assert ORIGINALS in run.log[-1]
+    assert "not permitted" in run.log[-1]
+
+
+def test_on_writes_the_backup_again_also_of_what_was_isolated_when_it_was_read_first():
+    world = fenced()
+    play(off_of(world), "read\nwrite e0:ad e1:as")
+    run = on_of(world)
+    play(run, f"{DELETED}\n* groups e0:i e1:i\nread\npause read\npause read\nwrite e0:ad e1:as\nfail: ")
+
+
+def test_on_writes_the_backup_again_also_of_an_interface_that_had_none():
+    run = on_of(in_progress())
+    play(run, f"* attach e2:a\n{DELETED}\n* groups e0:i e1:i e2:i\nread\npause read\npause read")
+    play(run, "write e0:ad e1:as e2:a\nfail: ")
+
+
+def test_on_writes_the_groups_of_an_interface_without_a_backup_as_it_reads_them():
+    run = on_of(in_progress())
+    play(run, f"* attach e2:a\n{DELETED}\n* groups e0:i e1:i e2:d\nread\npause read\npause read")
+    play(run, "write e0:ad e1:as e2:d\nfail: ")
+
+
+def test_on_writes_the_backup_again_also_of_what_was_attached_again():
+    run = on_of(in_progress())
+    play(
+        run,
+        """
+        * detach e1
+        read
+        claim
+        restore e0:ad
+        * attach e1:i
+        read
+        pause restore e1:as
+        read
+        delete
+        * groups e1:i
+        read
+        pause read
+        pause read
+        write e0:ad e1:as
+        """,
+    )
+
+
+@pytest.mark.parametrize(
+    ("why", "event"),
+    [
+        ("an edit", "groups e0:s"),
+        ("an interface that it did not restore", "attach e2:i"),
+    ],
+)
+def test_on_writes_no_backup_again_of_what_no_off_isolated(why, event):
+    play(on_of(in_progress()), f"{DELETED}\n* {event}\nread\nsuccess")
+
+
+def test_on_writes_no_backup_again_beside_that_of_an_off():
+    run = on_of(in_progress())
+    play(run, DELETED)
+    play(new_off(run), "read\nwrite e0:ad e1:as\nread\nisolate e0:i e1:i\nread\nsuccess")
+    play(run, "read\nsuccess")
+
+
+def test_on_looks_back_also_where_the_deletion_had_no_reply():
+    run = on_of(in_progress())
+    play(run, f"{DELETED} | lost\n* groups e0:i e1:i\nread\npause read\npause read\nwrite e0:ad e1:as\nfail: ")
+
+
+def test_on_names_the_originals_where_there_is_no_room_to_write_the_backup_again():
+    run = on_of(in_progress())
+    play(run, f"{DELETED}\n* groups e0:i e1:i")
+    run.world.tags.update({f"user{n}": "" for n in range(50)})
+    play(run, "read\npause read\npause read\nfail: restore:")
+    assert ORIGINALS in run.log[-1]
+
+
+def test_on_names_the_originals_where_no_read_shows_the_instance_after_the_deletion():
+    run = on_of(in_progress())
+    play(run, f"{DELETED}\nread | nothing\nsuccess")
+    assert run.log[-1] == messages.look_back_failed(run.plan.id, "no read shows it", run.knowledge.backup.originals)
 
 
 def test_on_names_the_originals_where_the_backup_cannot_be_written_again():
@@ -435,6 +917,44 @@ def test_on_starts_a_stopped_instance_after_the_restore():
     run = on_of(fenced(), power=True)
     run.world.state = "stopped"
     play(run, f"{RESTORED}\nread\ndelete\nread\nstart\npause read\nsuccess")
+
+
+def powered(state: str, ignore_restore: bool = False) -> Run:
+    """Restored, if that was asked for, and not started yet."""
+    run = on_of(fenced(), KEEP, power=True, ignore_restore=ignore_restore)
+    play(run, "" if ignore_restore else f"{RESTORED}\nread\ndelete")
+    run.world.state = state
+    play(run, "read")
+    return run
+
+
+def test_on_that_restores_nothing_starts_the_instance():
+    play(powered("stopped", ignore_restore=True), "start\npause read\nsuccess")
+
+
+def test_on_waits_for_an_instance_that_is_still_stopping():
+    run = powered("stopping")
+    play(run, "pause read | nothing\npause read")
+    run.world.state = "stopped"
+    play(run, "pause read\nstart")
+
+
+@pytest.mark.parametrize(("answer", "last"), [("", "; last: it is stopping"), ("| nothing", "")])
+def test_on_does_not_wait_for_ever_for_an_instance_that_is_stopping(answer, last):
+    run = powered("stopping")
+    play(run, f"pause read {answer}\n* 50 s")
+    step = run.decide(run.plan, run.knowledge, run.tick())
+    error = messages.no_answer(f"start {run.plan.id}", 45.0, "it is stopping" if last else None)
+    assert step.action == Fail.of(messages.not_started(run.plan.id, error.category, error.text))
+
+
+@pytest.mark.parametrize("state", ["terminated", "shutting-down"])
+def test_on_says_that_an_instance_cannot_be_started_any_more(state):
+    play(powered(state), "fail: instance: the groups of i-0000000000000000a are back but it was not started")
+
+
+def test_on_says_that_the_start_was_refused():
+    play(powered("stopped"), "start | refused\nfail: modification: the groups of i-0000000000000000a are back but")
 
 
 def test_on_that_is_interrupted_ends_without_setting_groups_that_it_does_not_know():

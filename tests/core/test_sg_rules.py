@@ -25,10 +25,13 @@ def group(inbound=(), outbound=()):
         ({"IpProtocol": "50", **ANY}, "in: all 50 from 0.0.0.0/0"),
         ({"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": "sg-1"}]}, "in: all traffic from sg-1"),
         ({"IpProtocol": "-1", "PrefixListIds": [{"PrefixListId": "pl-1"}]}, "in: all traffic from pl-1"),
+        ({"IpProtocol": "-1", "UserIdGroupPairs": [{"UserId": "1"}]}, "in: all traffic from ?"),
     ],
 )
 def test_str_of_a_rule(permission, words):
     assert [str(r) for r in group([permission])] == [words]
+    outbound = words.replace("in:", "out:").replace("from", "to")
+    assert [str(r) for r in group([], [permission])] == [outbound]
 
 
 def test_read_makes_a_rule_of_each_peer():

@@ -4,12 +4,12 @@ import json
 from typing import Dict
 
 import pytest
-from core.tag_samples import KEEP, history, instance, key, value
+from core.tag_samples import ID, KEEP, history, instance, key, value
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aws_vpc_net.core import backup, isolation, tag_slots
-from aws_vpc_net.core.model import IsolationSpec
+from aws_vpc_net.core.model import Instance, Interface, IsolationSpec
 
 
 def test_keys_hold_time_rank_and_chunk():
@@ -44,6 +44,12 @@ def test_superseded_keys_are_used_again_where_room_is_short():
     }
     written = tag_slots.make_backup(instance(there), {f"eni-{1:017x}": frozenset(("sg-44444444",))}, 4, KEEP)
     assert set(written.tags) == {"lastfence", key(1)}, "the latest originals, of 3, stay"
+
+
+def test_lastfence_is_written_where_it_was_deleted_and_room_is_short():
+    there = {**fill(46), **{key(n): value(n, [f"{n}" * 8]) for n in (1, 2, 3)}}
+    written = tag_slots.make_backup(instance(there), {f"eni-{1:017x}": frozenset(("sg-44444444",))}, 4, KEEP)
+    assert set(written.tags) == {"lastfence", key(1)}
 
 
 def test_no_room_is_an_error():
@@ -81,9 +87,16 @@ def test_repeated_off_keeps_originals_and_room(steps, interfaces, others, keep):
         assert len(restored) == interfaces
 
 
-def test_keys_of_two_writers_differ_where_an_interface_is_isolated():
+LATER = Interface(f"eni-{1:017x}", 1, frozenset(("sg-00000000",)), position=(0, 1))
+
+
+@pytest.mark.parametrize(
+    "fenced",
+    [instance({}, 2, frozenset(KEEP.secg)), Instance(ID, "running", (LATER,))],
+    ids=["isolated", "without its primary interface"],
+)
+def test_keys_of_two_writers_differ_where_one_may_not_see_the_other(fenced):
     """Two fencers may come to the same time; neither may overwrite what the other wrote."""
-    fenced = instance({}, 2, frozenset(KEEP.secg))
     backups = [
         tag_slots.make_backup(fenced, {f"eni-{1:017x}": frozenset(("sg-1111111a",))}, 5, KEEP, nonce)
         for nonce in (1, 2)

@@ -18,6 +18,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from aws_vpc_net.core import off, on
 from aws_vpc_net.core.backup import LASTFENCE
+from aws_vpc_net.core.invariants import violations
 from aws_vpc_net.core.model import FrozenMap, Groups, Instance, Interface, IsolationSpec
 from aws_vpc_net.core.observe import observe
 from aws_vpc_net.core.probing import Answer, Standing
@@ -62,9 +63,13 @@ ANSWERS = {"answers": Answer.ANSWERED, "silent": Answer.SILENT, "no route": Answ
 OUTCOMES = {
     "refused": Failure(Outcome.REFUSED, Category.MODIFICATION, "not permitted", "UnauthorizedOperation"),
     "no group": Failure(Outcome.REFUSED, Category.MODIFICATION, "InvalidGroup.NotFound", "InvalidGroup.NotFound"),
+    "no iso2": Failure(
+        Outcome.REFUSED, Category.MODIFICATION, f"InvalidGroup.NotFound: '{ISO2}'", "InvalidGroup.NotFound"
+    ),
     "throttled": Failure(Outcome.TRANSIENT, Category.MODIFICATION, "throttled", "RequestLimitExceeded"),
     "lost": Failure(Outcome.UNKNOWN, Category.MODIFICATION, "no reply"),
     "gone": Failure(Outcome.GONE, Category.MODIFICATION, "no such interface"),
+    "unallowed": Failure(Outcome.REFUSED, Category.MODIFICATION, "not permitted", "UnauthorizedOperation", True),
 }
 
 
@@ -104,6 +109,7 @@ class World:
         self.state, self.own_is_fenced, self.now = "running", False, 100.0
         self.vpcs: Dict[str, str] = {}
         self.addresses: Dict[str, Tuple[str, ...]] = {}  # in place of one for each
+        self.more: Dict[str, Any] = {}  # of every interface: managed, kind
 
     def change(self, goals: Mapping[str, Groups]) -> None:
         self.past_groups.append(dict(self.groups))
@@ -125,7 +131,14 @@ class World:
         some = {i: g for i, g in some.items() if f"without e{i[4]}" not in answer}
         numbers = {i: self.numbers.setdefault(i, len(self.numbers) + 1) for i in self.groups}
         attached = tuple(
-            Interface(i, numbers[i], g, self.vpcs.get(i, "vpc-1"), addresses=self.addresses.get(i, (address(i),)))
+            Interface(
+                i,
+                numbers[i],
+                g,
+                self.vpcs.get(i, "vpc-1"),
+                addresses=self.addresses.get(i, (address(i),)),
+                **self.more,
+            )
             for i, g in some.items()
         )
         return Instance(ID, self.state, attached, FrozenMap(tags))
@@ -168,6 +181,7 @@ class Run:
             self._observe(known, effect, self._perform(effect, answer))
             return
         step = self.decide(self.plan, self.knowledge, self.tick())
+        assert not violations(self.plan, self.knowledge, step, self.tick())
         self.log += [note.text for note in step.notes]
         said = self._said(step)
         assert said.startswith(expected) if expected.startswith("fail") else said == expected, f"{said!r}: {line!r}"
@@ -257,15 +271,18 @@ def _said(action: Any) -> str:
 
 def off_of(world: World, spec: IsolationSpec = KEEP, **options: Any) -> Run:
     """An off that begins now."""
-    more = {key: options.pop(key) for key in ("nonce", "skew") if key in options}
-    plane = {key: options.pop(key) for key in ("settle_seconds", "probe") if key in options}
-    return Run(world, off.decide, Plan(ID, spec, data_plane=DataPlane(**plane), **options), **more)
+    return _run(world, off.decide, spec, options)
 
 
 def on_of(world: World, spec: IsolationSpec = KEEP, **options: Any) -> Run:
     """An on that begins now."""
+    return _run(world, on.decide, spec, {**options, "restoring": True})
+
+
+def _run(world: World, decide: Any, spec: IsolationSpec, options: Dict[str, Any]) -> Run:
     more = {key: options.pop(key) for key in ("nonce", "skew") if key in options}
-    return Run(world, on.decide, Plan(ID, spec, restoring=True, **options), **more)
+    plane = {key: options.pop(key) for key in ("settle_seconds", "probe") if key in options}
+    return Run(world, decide, Plan(ID, spec, data_plane=DataPlane(**plane), **options), **more)
 
 
 def play(run: Run, transcript: str, **others: Run) -> None:

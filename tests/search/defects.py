@@ -126,7 +126,7 @@ DEFECTS: Mapping[str, Defect] = {
     "isolating again goes on for what is refused and was never opened": Defect(
         (
             (on._overtaken, "for i in k.possibly_changed", "for i in k.interfaces"),
-            (reisolating.reisolate, "(open_now | unproven) - k.refused", "(open_now | unproven)"),
+            (reisolating.reisolate, "open_now - k.refused if", "k.reopened if not k.interfaces[i].accepted and"),
         ),
         _denied("on,off", "keep", "fenced"),
     ),
@@ -139,7 +139,7 @@ DEFECTS: Mapping[str, Defect] = {
         observe._groups, "settled=settled", "settled=settled, arrived=0.0", _one("keep", "off,on", "open", LATE),
     ),
     "on has no read at the deadline": _of(
-        on._verify, "tick.reserve_ends if k.possibly_changed else tick.ends", "tick.ends",
+        on._verify, "k, tick.reserve_ends)", "k, tick.ends)",
         _one("keep", "off,on", "fenced", DEADLINE),
     ),
     "an isolation without a reply is not waited for": _of(

@@ -321,7 +321,7 @@ def _of_changes(plan: Plan, k: Knowledge) -> Texts:
         changed = k.possibly_changed or any(p.untracking.attempts for p in progress)
         yield "changed", "something was changed" if changed else "nothing was changed"
         return
-    wrong = max((p.wrong_reads for p in progress), default=0)
+    wrong = max((p.wrong_reads for p in progress if p.accepted), default=0)
     if plan.restoring:
         texts = (
             "no accepted change reads otherwise",
@@ -341,7 +341,7 @@ def _of_changes(plan: Plan, k: Knowledge) -> Texts:
     texts = ("nothing is open again", "something is open again", "something is open again, twice in a row")
     yield "twice", texts[wrong]
     written = k.backup.latest
-    under = any(p.wrong_reads and written and p.under == written.time for p in progress)
+    under = any(p.wrong_reads and p.accepted and written and p.under == written.time for p in progress)
     yield "under", "it was isolated under the latest backup" if under else "it was isolated under an earlier backup"
     blocked = k.backup.failure is not None
     yield "blocked", "the backup cannot be written again" if blocked else "the backup can be written"

@@ -93,25 +93,27 @@ def decode(key: str, value: str) -> Optional[Chunk]:
         return None
     if not isinstance(names, list) or not isinstance(part, dict):
         return None
-    matches = [_GROUP.fullmatch(n) if isinstance(n, str) else None for n in names]
     index, count, time = _number(part.get("i")), _number(part.get("t")), _time(data.get("t"))
-    if index is None or count is None or time is None or not 0 <= index < count <= MAX_CHUNKS:
+    if index is None or count is None or time is None or not 0 <= index < count:
         return None
-    if any(m is None for m in matches):
-        return None
-    groups = frozenset("sg-" + m.group(1) for m in matches if m)
-    return Chunk(key, interface, groups, index, count, time)
+    groups = set()
+    for name in names:
+        match = _GROUP.fullmatch(name) if isinstance(name, str) else None
+        if match is None:
+            return None
+        groups.add("sg-" + match.group(1))
+    return Chunk(key, interface, frozenset(groups), index, count, time)
 
 
 def _complete(chunks: Iterable[Chunk]) -> Optional[Groups]:
-    """The groups of a whole set; None if a chunk is missing, two disagree, or it names no group."""
+    """The groups of a whole set, perhaps none; None if a chunk is missing, or two disagree."""
     by_index: Dict[int, Chunk] = {}
     for chunk in chunks:
         if by_index.setdefault(chunk.index, chunk).groups != chunk.groups:
             return None
     if len(by_index) != next(iter(by_index.values())).count:
         return None
-    return frozenset().union(*(c.groups for c in by_index.values())) or None
+    return frozenset().union(*(c.groups for c in by_index.values()))
 
 
 def _assemble(chunks: List[Chunk]) -> List[Groups]:
@@ -182,7 +184,7 @@ def _value(interface: str, names: List[str], index: int, count: int, time: int, 
 
 
 def _names(groups: Groups) -> List[str]:
-    return sorted(g[3:] if g.startswith("sg-") else g for g in groups)
+    return sorted(g[len("sg-") :] for g in groups)
 
 
 def encode(interface: str, groups: Groups, time: int, nonce: int = 0) -> List[str]:
@@ -234,7 +236,7 @@ class TagHistory:
 
     def with_write(self, tags: Mapping[str, str]) -> TagHistory:
         """With what we wrote."""
-        decoded = [decode(k, v) for k, v in tags.items() if k != LASTFENCE]
+        decoded = [decode(k, v) for k, v in tags.items()]
         return TagHistory(self.tags | frozenset(tags.items()), self.times | {c.time for c in decoded if c})
 
     def has_foreign_writes(self, instance: Instance, *, claims: bool = True) -> bool:
@@ -253,8 +255,7 @@ class TagHistory:
 
     def _is_claimed(self, key: str, value: str) -> bool:
         """Is a claim known that was made of this tag?"""
-        content = decode(key, value)
-        return content is not None and any(k == key and is_claim(v) and decode(k, v) == content for k, v in self.tags)
+        return decode(key, value) in {decode(k, v) for k, v in self.tags if is_claim(v)} - {None}
 
 
 def foreign_backups(instance: Instance, written: FrozenSet[Tuple[str, str]]) -> BackupHistory:

@@ -58,8 +58,8 @@ class IsolatingGroups:
         named = goal & named_groups(code, text)
         refused = named or (goal if len(goal) == 1 else NONE)
         known = replace(self, refused=self.refused | {(vpc, g) for g in refused})
-        smaller = (goal - refused if refused else NONE) or known._fitting(spec, vpc)
-        if code == TOO_MANY and smaller >= goal:
+        smaller = known._fitting(spec, vpc)
+        if code == TOO_MANY:
             smaller = frozenset(sorted(smaller)[:QUOTA])
         if smaller >= goal or len(goal) == 1:  # nothing tells which: one by one
             smaller = frozenset(sorted(smaller)[:1])

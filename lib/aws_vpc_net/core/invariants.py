@@ -11,7 +11,7 @@ from typing import Callable, Dict, FrozenSet, List, Mapping
 from . import backup as tags
 from .isolating import rollback_groups
 from .isolation import is_untracking, latest_unfenced, matches_isolation, set_by_fencer
-from .model import NONE, Groups, Instance
+from .model import NONE, Groups, Instance, tags_of
 from .off import backup_is_optional
 from .probing import SILENT_ATTEMPTS, Answer, Standing
 from .protocol import (
@@ -51,9 +51,8 @@ def backup_precedes_change(plan: Plan, before: Knowledge, step: Step, tick: Tick
     action = step.action
     if plan.restoring or not isinstance(action, SetGroups) or before.phase not in UNCHANGED:
         return []
-    written, latest = before.backup.latest, before.latest
-    known = len(before.interfaces)
-    if known and written is None and backup_is_optional(plan.spec, plan.static, known):
+    written, latest = step.knowledge.backup.latest, before.latest  # it may go on without one by this very step
+    if written is None and backup_is_optional(plan.spec, plan.static, max(1, len(step.knowledge.interfaces))):
         return []
     if written is None or latest is None or not before.reads.fresh:
         return ["groups change before a read has shown the backup"]
@@ -146,14 +145,14 @@ def knowledge_grows(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Te
     """What was seen or written is never forgotten, and the truly first read stays the first."""
     after = step.knowledge
     texts = []
-    if before.first is not None and after.first != before.first and not plan.restoring:
+    if after.first != before.first and not plan.restoring:
         texts.append("the first read is replaced")
     forgotten = before.backup.history.tags - after.backup.history.tags
     if forgotten and after.backup.latest is not None:
         texts.append(f"{len(forgotten)} tags that were seen or written are forgotten")
     if not before.backup.history.times <= after.backup.history.times and after.backup.latest is not None:
         texts.append("times that were seen or written are forgotten")
-    if set(before.interfaces) - set(after.interfaces) and before.first is not None and not plan.restoring:
+    if set(before.interfaces) - set(after.interfaces):
         texts.append("interfaces are forgotten")
     return texts
 
@@ -167,7 +166,7 @@ def tags_are_deleted_last(plan: Plan, before: Knowledge, step: Step, tick: Tick)
     if not plan.restoring:
         texts.append("off deletes tags")
     latest = before.latest
-    seen = set(before.backup.history.tags) | set(before.first.tags.items() if before.first else ())
+    seen = set(before.backup.history.tags) | set(tags_of(before.first).items())
     if not set(action.tags.items()) <= seen:
         texts.append("tags are deleted with values that were never seen")
     if latest is None or not before.reads.fresh:
@@ -193,7 +192,7 @@ def what_was_isolated_is_recorded(plan: Plan, before: Knowledge, step: Step, tic
     """At its exit a run that has isolated something has a backup of it, which a read has shown or EC2 has accepted
     since, or names the original groups in the log."""
     k = step.knowledge
-    changed = {i for i in k.possibly_changed if set_by_fencer(k.interfaces[i].goal or NONE, plan.spec)}
+    changed = set(k.possibly_changed)
     if backup_is_optional(plan.spec, plan.static, len(k.interfaces)):
         changed &= set(k.backup.latest.originals if k.backup.latest else ())
     if plan.restoring or not isinstance(step.action, (Succeed, Fail)) or not changed:
@@ -208,7 +207,7 @@ def what_was_isolated_is_recorded(plan: Plan, before: Knowledge, step: Step, tic
     if k.latest is None or k.failure is not None or not k.reads.fresh:
         return ["the run ends without a read of its backup, and does not name the original groups"]
     shown = recorded(k.latest, plan)
-    lost = [i for i in sorted(changed) if i in k.backup.originals and i not in shown]
+    lost = sorted(changed - shown)
     return [f"the run ends, and no read shows a backup of {', '.join(lost)}"] if lost else []
 
 
@@ -250,7 +249,7 @@ def never_opened_beside_another(plan: Plan, before: Knowledge, step: Step, tick:
     if not isinstance(action, SetGroups) or action.change is not Change.UNTRACK or before.latest is None:
         return []
     others = set(tags.own(before.latest.tags, plan.id).items()) - before.backup.written
-    others -= set(before.first.tags.items()) if before.first else set()
+    others -= set(tags_of(before.first).items())
     wrong = [i for i in action.goals if matches_isolation(before.latest.groups.get(i, NONE), plan.spec)]
     return [f"{', '.join(wrong)} is opened beside another fencer"] if wrong and others else []
 
@@ -258,9 +257,9 @@ def never_opened_beside_another(plan: Plan, before: Knowledge, step: Step, tick:
 def untracked_is_no_goal(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
     """Nothing is isolated with groups that do not isolate."""
     action = step.action
-    if not isinstance(action, SetGroups) or action.change is not Change.ISOLATE or not plan.spec.secg:
+    if not isinstance(action, SetGroups) or action.change is not Change.ISOLATE:
         return []
-    wrong = [i for i, g in action.goals.items() if is_untracking(g, plan.spec) or not matches_isolation(g, plan.spec)]
+    wrong = [i for i, g in action.goals.items() if not matches_isolation(g, plan.spec)]
     wrong = [i for i in wrong if not plan.restoring or action.goals[i] == before.interfaces[i].open_groups]
     return [f"{', '.join(wrong)} is given groups that do not isolate"] if wrong else []
 

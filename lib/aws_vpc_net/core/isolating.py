@@ -57,11 +57,11 @@ def start_round(k: Knowledge, interfaces: Iterable[str]) -> Knowledge:
 def next_change(plan: Plan, k: Knowledge, tick: Tick) -> Optional[Step]:
     """The next change of the round, then of what is still open; None where nothing is left to change."""
     closing = k.phase in (Phase.END, Phase.REISOLATE)
-    untrack = [] if closing else [i for i in sorted(k.round) if may_untrack(plan, k, i)]
+    untrack = [i for i in sorted(k.round) if may_untrack(plan, k, i)]
     if untrack:
         return _untrack(plan, k, untrack, tick)
     todo = sorted(k.round - k.refused)
-    if any(_needs_look_up(plan, k, i) for i in todo) and not k.opened:
+    if any(_needs_look_up(plan, k, i) for i in todo):
         return Step(LookUpGroups(plan.spec.secg), k, tick.share(1 / 4))
     if todo:
         goals = FrozenMap({i: k.interfaces[i].goal for i in todo})
@@ -75,7 +75,7 @@ def next_change(plan: Plan, k: Knowledge, tick: Tick) -> Optional[Step]:
     if given_back:
         goals = FrozenMap({i: rollback_groups(plan, k, i) for i in given_back})
         return Step(SetGroups(Change.ROLL_BACK, goals), k, tick.reserve_ends)
-    return _close(plan, replace(k, round=frozenset()), tick)
+    return _close(plan, k, tick)
 
 
 def _untrack(plan: Plan, k: Knowledge, interfaces: Iterable[str], tick: Tick) -> Step:
@@ -102,21 +102,21 @@ def may_untrack(plan: Plan, k: Knowledge, interface: str) -> bool:
 
 def reads_isolated(plan: Plan, k: Knowledge, interface: str) -> bool:
     """Does the latest read show it with groups that isolate?"""
-    groups = k.latest.groups.get(interface, NONE) if k.latest else NONE
-    return matches_isolation(groups, plan.spec)
+    assert k.latest is not None
+    return matches_isolation(k.latest.groups.get(interface, NONE), plan.spec)
 
 
 def is_shared(k: Knowledge) -> bool:
     """Does the latest read show tags of our format that neither the first read showed nor this run wrote?"""
-    if k.latest is None or k.first is None:
-        return True
+    assert k.latest is not None
+    assert k.first is not None
     others = set(tags.own(k.latest.tags, k.latest.id).items()) - k.backup.written - set(k.first.tags.items())
     return bool(others)
 
 
 def _needs_look_up(plan: Plan, k: Knowledge, interface: str) -> bool:
     p = k.interfaces[interface]
-    if p.failure is None or p.outcome is not None:
+    if p.failure is None:
         return False
     return k.groups.needs_look_up(plan.spec, p.goal, p.failure.code, p.failure.text)
 
@@ -126,9 +126,7 @@ def _close(plan: Plan, k: Knowledge, tick: Tick) -> Optional[Step]:
     if not k.opened:
         return None
     todo = sorted(k.opened - k.refused)
-    ways = {i: replace(k.interfaces[i].untracking, tried=True) for i in k.opened}
-    progress = {i: replace(k.interfaces[i], untracking=way) for i, way in ways.items()}
-    k = replace(k, round=k.opened, interfaces=k.interfaces.updated(progress))
+    k = replace(k, round=k.opened)
     if todo:
         goals = FrozenMap({i: k.interfaces[i].goal for i in todo})
         return Step(SetGroups(Change.ISOLATE, goals), k, tick.reserve_ends, backoff=True)
@@ -174,12 +172,12 @@ def end(plan: Plan, k: Knowledge, tick: Tick, ending: Optional[Fail] = None) -> 
         k, notes = give_up_closing(plan, k)
     k = replace(k, phase=Phase.END, ending=k.ending or ending, round=k.round & k.opened)
     step = next_change(plan, k, tick)
-    if step is not None and not tick.reserve_expired:
+    if step is not None:
         return step
     # An interrupted "on" does not know what isolates: nothing of its is set again, nor waited for.
     late = sorted(i for i in k.late(tick.now) if k.interfaces[i].goal)
     if late and not tick.reserve_expired:  # once more, when nothing can arrive any more
-        ways = {i: replace(k.interfaces[i].untracking, opened=True, tried=True, late_until=0.0) for i in late}
+        ways = {i: replace(k.interfaces[i].untracking, opened=True) for i in late}
         progress = {i: replace(k.interfaces[i], untracking=way) for i, way in ways.items()}
         waiting = replace(k, round=frozenset(late), interfaces=k.interfaces.updated(progress))
         goals = FrozenMap({i: k.interfaces[i].goal for i in late})
@@ -215,14 +213,15 @@ def write_backup_again(plan: Plan, k: Knowledge, tick: Tick, ends: Optional[Poin
     originals = FrozenMap(amended or b.originals)
     time = max(max(b.history.times, default=0) + 1, tags.next_time(tick.unix_time, k.latest))
     backup = make_backup(k.latest, originals, time, plan.spec, tick.nonce, b.numbers)
-    known = replace(b, originals=originals, history=b.history.with_read(k.latest), answered=True, rewritten=True)
+    known = replace(b, originals=originals, history=b.history.with_read(k.latest), answered=True)
     effect = WriteTags(plan.id, backup.tags, backup)
     return Step(effect, replace(k, backup=known), tick.ends if ends is None else ends)
 
 
 def unfenced_groups(plan: Plan, k: Knowledge, interface: str, latest: Groups) -> Groups:
     """The original groups of an interface without a backup: as it reads, or as it was before a fencer set these."""
-    first = k.first.groups.get(interface, latest) if k.first else latest
+    assert k.first is not None
+    first = k.first.groups.get(interface, latest)
     return first if set_by_fencer(latest, plan.spec) else latest
 
 
@@ -230,5 +229,5 @@ def without_room(plan: Plan, k: Knowledge, error: NoRoom) -> Tuple[Knowledge, No
     """There is no room to write it again."""
     told = messages.no_room(plan.id, error.needed, error.free)
     failure = Failure(Outcome.REFUSED, told.category, told.text)
-    known = replace(k.backup, failure=failure, rewritten=True, answered=True)
+    known = replace(k.backup, failure=failure, rewritten=True)
     return replace(k, backup=known), not_rewritten(plan, k, failure)

@@ -26,7 +26,7 @@ def matches_isolation(groups: Groups, spec: IsolationSpec) -> bool:
 
 def is_untracking(groups: Groups, spec: IsolationSpec) -> bool:
     """Was the interface left with exactly the group that untracks connections?"""
-    return spec.untrack is not None and groups == {spec.untrack}
+    return groups == {spec.untrack}
 
 
 def set_by_fencer(groups: Groups, spec: IsolationSpec) -> bool:
@@ -95,8 +95,7 @@ def _all_isolated(instance: Instance, history: BackupHistory, spec: IsolationSpe
 
 def fencer_is_fenced(instance: Instance, history: BackupHistory, spec: IsolationSpec) -> bool:
     """Has this machine, the one that runs the agent, been fenced itself? Then it must not fence others."""
-    fenced = instance.terminated or _all_isolated(instance, history, spec)
-    return has_backup(instance, history, spec) and fenced
+    return has_backup(instance, history, spec) and _all_isolated(instance, history, spec)
 
 
 # --- off -------------------------------------------------------------------------------------------------------
@@ -168,7 +167,7 @@ def target_groups(groups: Groups, spec: IsolationSpec, originals: Groups = NONE)
     """
     if spec.keep_only:
         return spec.named
-    base = originals if is_untracking(groups, spec) and originals else groups
+    base = originals if is_untracking(groups, spec) else groups
     return base - spec.forbidden_groups
 
 

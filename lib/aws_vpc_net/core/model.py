@@ -94,7 +94,7 @@ class Instance:
     @property
     def lacks_primary(self) -> bool:
         """Is the primary interface, which cannot be detached, not shown? Then the read is behind, and ranks shift."""
-        return bool(self.interfaces) and all(i.position != (0, 0) for i in self.interfaces)
+        return all(i.position != (0, 0) for i in self.interfaces)
 
     @property
     def groups(self) -> Dict[str, Groups]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Dict, List, Optional, Tuple
+from typing import List, Optional, Tuple
 
 from .. import messages
 from ..errors import Category
 from . import backup as tags
 from .group_choice import IsolatingGroups
 from .isolation import fencer_is_fenced, matches_isolation
-from .model import FrozenMap, Groups, Instance, Interface
+from .model import FrozenMap, Groups
 from .probing import Answer
 from .protocol import (
     INFO,
@@ -74,11 +74,11 @@ def _read(plan: Plan, k: Knowledge, effect: Read, result: Result) -> Knowledge:
         assert isinstance(result, Failure)
         return replace(k, reads=replace(k.reads, failure=result, fresh=True))
     latest = result.instances.get(plan.id) if plan.id in effect.ids else k.latest
-    failure = _own_failure(plan, effect, result)
+    failure = _own_failure(plan, result)
     own_fenced = failure is not None if plan.own in effect.ids else k.reads.own_fenced
     failure = None if k.phase is Phase.VERIFY else failure  # it has isolated the other by now
     reads = Reads(k.first or latest, latest, failure, True, own_fenced=own_fenced)
-    first, k = k.first, replace(k, reads=reads)
+    first, k = k.first, replace(k, reads=reads, backup=replace(k.backup, rewritten=False))
     in_time = result.asked >= k.due and not k.probe.unfinished(latest)
     k = replace(k, reads=replace(reads, in_time=in_time))
     if k.probe.addresses:  # it may be open again: by a change that arrives late, soon, or by another's
@@ -93,26 +93,26 @@ def _read(plan: Plan, k: Knowledge, effect: Read, result: Result) -> Knowledge:
     visible = any(wanted <= set(b.originals) and tags.is_visible(b, latest) for b in k.backup.backups)
     numbers = k.backup.numbers.updated({i.id: i.number for i in latest.interfaces})
     missing = bool(k.backup.backups) and not visible
-    backup = replace(k.backup, numbers=numbers, missing=missing, rewritten=False)
+    backup = replace(k.backup, numbers=numbers, missing=missing)
     if first is None:
         backup = replace(backup, first_times=tags.read(latest).times)
     timers = replace(k.timers, rewrite=0.0) if visible else k.timers
     return replace(k, interfaces=FrozenMap(progress), backup=backup, timers=timers)
 
 
-def _own_failure(plan: Plan, effect: Read, result: Instances) -> Optional[Failure]:
+def _own_failure(plan: Plan, result: Instances) -> Optional[Failure]:
     """The refusal to fence others, where this machine is fenced. One of another account is not shown."""
-    own = result.instances.get(plan.own) if plan.own and plan.own in effect.ids else None
-    if own is None or plan.restoring or not fencer_is_fenced(own, tags.read(own), plan.spec):
+    own = next((instance for i, instance in result.instances.items() if i == plan.own), None)
+    if own is None or not fencer_is_fenced(own, tags.read(own), plan.spec):
         return None
     return Failure(Outcome.REFUSED, Category.SELF_FENCING, messages.fenced_fencer(own.id).text)
 
 
 def _progress_after_read(plan: Plan, p: Progress, groups: Optional[Groups]) -> Progress:
     if groups is None:
-        return replace(p, wrong_reads=0, missing_reads=min(2, p.missing_reads + 1))
+        return replace(p, missing_reads=min(2, p.missing_reads + 1))
     right = groups == p.open_groups if plan.restoring else matches_isolation(groups, plan.spec)
-    wrong = min(2, p.wrong_reads + 1) if p.accepted and not right else 0
+    wrong = 0 if right else min(2, p.wrong_reads + 1)
     return replace(p, wrong_reads=wrong, missing_reads=0)
 
 
@@ -146,7 +146,7 @@ def _untracked(
     way = replace(p.untracking, tried=True)
     if failure is None:
         way = replace(way, needed=False, attempts=way.attempts + 1)
-        return k.with_progress(interface, replace(_changed(p), failure=None, untracking=way)), ()
+        return k.with_progress(interface, replace(_changed(p), untracking=way)), ()
     if failure.outcome is Outcome.UNKNOWN:
         way = replace(way, attempts=way.attempts + 1, late_until=now + plan.api_seconds)
         p = replace(p, possibly_changed=True, outcome_unknown=True)
@@ -186,7 +186,7 @@ def _closed(p: Progress) -> Progress:
 
 def _refused(plan: Plan, k: Knowledge, interface: str, failure: Failure) -> Tuple[Knowledge, Notes]:
     """EC2 refused groups that isolate: perhaps it takes some of them."""
-    p = replace(k.interfaces[interface], outcome=None, failure=failure)
+    p = replace(k.interfaces[interface], failure=failure)
     unclear = k.groups.needs_look_up(plan.spec, p.goal, failure.code, failure.text)
     if unclear and not k.opened:  # a look-up takes time
         return k.with_progress(interface, p), ()
@@ -203,16 +203,14 @@ def _smaller(plan: Plan, k: Knowledge, interface: str, failure: Failure) -> Tupl
         progress = replace(p, goal=goal, outcome=None, failure=None)  # the refusal was of the earlier goal
         return replace(k, groups=groups).with_progress(interface, progress), notes
     # What is on untrack_secg is given its earlier groups; what was rolled back has them, and another may isolate it.
-    if not (p.untracking.opened and p.untracking.attempts) or k.phase is Phase.REISOLATE:
-        k, p = replace(k, round=k.round - {interface}), _closed(p)
+    if not p.untracking.attempts or k.phase is Phase.REISOLATE:
+        p = _closed(p)
     return k.with_progress(interface, replace(p, outcome=Outcome.REFUSED, failure=failure)), ()
 
 
 def _vpc(k: Knowledge, interface: str) -> str:
-    shown: Dict[str, Interface] = {}
-    for instance in (k.first, k.latest):
-        shown.update({i.id: i for i in instance.interfaces} if isinstance(instance, Instance) else {})
-    return shown[interface].vpc if interface in shown else ""
+    reads = [instance for instance in (k.first, k.latest) if instance is not None]
+    return {i.id: i.vpc for instance in reads for i in instance.interfaces}.get(interface, "")
 
 
 def _rolled_back(
@@ -246,7 +244,7 @@ def _restored(
         unknown = failure.outcome is Outcome.UNKNOWN
         p = replace(p, outcome=failure.outcome, possibly_changed=p.possibly_changed or unknown)
         p = _may_arrive(p, now + plan.api_seconds) if unknown else p
-    return replace(k, round=k.round - {interface}).with_progress(interface, p), ()
+    return k.with_progress(interface, p), ()
 
 
 # --- attempts to connect ---------------------------------------------------------------------------------------
@@ -273,10 +271,9 @@ def _answers(plan: Plan, k: Knowledge, effect: CheckAnswers, result: Result) -> 
 
 
 def _written(plan: Plan, k: Knowledge, effect: WriteTags, result: Result, now: Point) -> Tuple[Knowledge, Notes]:
-    b = replace(k.backup, rewritten=True)
+    # Known whatever came of it: should they be read, nobody else has written them.
+    b = replace(k.backup, rewritten=True, history=k.backup.history.with_write(effect.tags))
     failure = result if isinstance(result, Failure) else None
-    if failure is None or failure.outcome is Outcome.UNKNOWN:  # or it may have been written
-        b = replace(b, history=b.history.with_write(effect.tags))
     if effect.backup is None:
         return replace(k, backup=b), ()
     if failure is not None:
@@ -311,7 +308,7 @@ def _looked_up(plan: Plan, k: Knowledge, effect: LookUpGroups, result: Result) -
     k = replace(k, groups=groups)
     for interface in sorted(k.round):
         p = k.interfaces[interface]
-        if p.failure and p.outcome is None:
+        if p.failure:
             k, more = _smaller(plan, k, interface, p.failure)
             notes += more
     return k, notes

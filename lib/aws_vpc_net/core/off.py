@@ -51,7 +51,7 @@ from .isolation import (
     matches_isolation,
     set_by_fencer,
 )
-from .model import NONE, FrozenMap, Groups, Instance, Interface, IsolationSpec
+from .model import NONE, FrozenMap, Groups, Instance, Interface, IsolationSpec, tags_of
 from .observe import LATE_SECONDS
 from .protocol import (
     INFO,
@@ -91,7 +91,7 @@ ROLLED_BACK_SECONDS = 2.0  # how long a read without any tags is repeated after 
 def decide(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     """The next step of ``off``; pure."""
     notes: Notes = ()
-    if k.opened and tick.reserve_expired:
+    if tick.reserve_expired:
         k, notes = give_up_closing(plan, k)
     step = _PHASES[k.phase](plan, k, tick)
     return replace(step, notes=(*notes, *step.notes))
@@ -131,7 +131,7 @@ def _refuse_or_go_on(plan: Plan, k: Knowledge, target: Instance, tick: Tick) -> 
         patience = tick.now + min(DOUBT_SECONDS, (tick.ends - tick.now) / 4)
         k = replace(k, phase=Phase.DOUBT, timers=replace(k.timers, patience=patience))
         return Step(Read((plan.id,)), k, tick.ends, backoff=True)
-    if unsure and k.phase is Phase.DOUBT and tick.now < k.timers.patience:
+    if unsure and tick.now < k.timers.patience:
         return Step(Read((plan.id,)), k, tick.ends, backoff=True)
     if not has_groups_to_remove(target, plan.spec) and not has_backup(target, history, plan.spec):
         return _refuse(k, messages.nothing_to_remove(plan.id))
@@ -164,7 +164,8 @@ def _choose_groups(plan: Plan, k: Knowledge, target: Instance, tick: Tick) -> St
         return Step(LookUpGroups(spec.secg), replace(k, phase=Phase.LOOK_UP), tick.share(1 / 4))
     originals = backup_groups(target, tags.read(target), spec)
     # Another fencer may have isolated it since the first read, and an ``on`` have deleted that backup.
-    before = k.first.groups if k.first else {}
+    assert k.first is not None
+    before = k.first.groups
     seen = {i: before[i] for i, g in originals.items() if set_by_fencer(g, spec) and i in before}
     originals.update({i: g for i, g in seen.items() if not set_by_fencer(g, spec)})
     goals = {i.id: k.groups.of(spec, i, originals[i.id]) for i in target.interfaces}
@@ -174,7 +175,7 @@ def _choose_groups(plan: Plan, k: Knowledge, target: Instance, tick: Tick) -> St
         if not goals[interface.id]:
             return _refuse(k, messages.nothing_left(target.id, interface.id, interface.groups))
     progress = FrozenMap({i: Progress(goal=g) for i, g in goals.items()})
-    k = replace(k, interfaces=progress, backup=replace(k.backup, originals=FrozenMap(originals)))
+    k = replace(k, interfaces=progress)
     return connect_before(plan, k, target, tick) or _write_first_backup(plan, k, target, originals, tick)
 
 
@@ -197,9 +198,8 @@ def _write_first_backup(
     if k.phase is not Phase.BACKUP:  # in all, not longer than half of the time
         k = replace(k, phase=Phase.BACKUP, timers=replace(k.timers, patience=tick.share(1 / 2)))
     time = tags.next_time(tick.unix_time, target)
-    attached = {i: g for i, g in originals.items() if i in k.backup.numbers}
     try:
-        backup = make_backup(target, attached, time, plan.spec, tick.nonce, k.backup.numbers)
+        backup = make_backup(target, originals, time, plan.spec, tick.nonce, k.backup.numbers)
     except NoRoom as error:
         refusal = messages.no_room(plan.id, error.needed, error.free)
         return _go_on_without(plan, k, tick, refusal.text) if optional else _refuse(k, refusal)
@@ -216,8 +216,7 @@ def _backup(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     if failure is not None:
         notes: Notes = ()
         if k.backup.failure is not None and k.backup.failure.unallowed:
-            value = k.latest.tags.get("cluster") if k.latest else None
-            notes = (Note(WARNING, messages.tag_condition(plan.id, value)),)
+            notes = (Note(WARNING, messages.tag_condition(plan.id, tags_of(k.latest).get("cluster"))),)
         step = _go_on_without(plan, k, tick, failure.text) if optional else _fail(k, failure.category, failure.text)
         return replace(step, notes=(*notes, *step.notes))
     ends = k.timers.patience if optional else tick.ends
@@ -232,10 +231,10 @@ def _backup(plan: Plan, k: Knowledge, tick: Tick) -> Step:
             return _begin(plan, k, latest, tick)
         if tick.now < k.timers.patience:
             return _write_first_backup(plan, k, latest, amended, tick)
-    if tick.now >= k.timers.patience or tick.expired:
+    if tick.now >= k.timers.patience:
         unverified = messages.record_unverified(plan.id, "no group was changed")
         return _go_on_without(plan, k, tick, unverified.text) if optional else _refuse(k, unverified)
-    if k.backup.missing and tick.now >= k.timers.rewrite:  # an "on" may have deleted it, or reads are behind
+    if tick.now >= k.timers.rewrite:  # an "on" may have deleted it, or reads are behind
         if latest is not None and is_shared(k):  # or another fencer's backup stands in its keys
             return _write_first_backup(plan, k, latest, k.backup.originals, tick)
         return Step(WriteTags(plan.id, written.tags, written), k, ends)
@@ -284,19 +283,12 @@ def _begin(plan: Plan, k: Knowledge, proving: Instance, tick: Tick) -> Step:
         i: replace(p, open_groups=shown.get(i, NONE), untracking=Untracking(needed=i in to_untrack))
         for i, p in k.interfaces.items()
     }
-    backup = replace(k.backup, history=_known(k), rewritten=False)
-    timers = replace(k.timers, rewrite=0.0)
-    k = replace(k, interfaces=FrozenMap(progress), backup=backup, timers=timers)
+    assert k.first is not None
+    # What the first read showed, and what this run wrote. All else is answered by writing once more.
+    backup = replace(k.backup, history=k.backup.history.with_read(k.first))
+    k = replace(k, interfaces=FrozenMap(progress), backup=backup)
     step = _change(plan, start_round(k, progress), tick)
     return replace(step, notes=(*notes, *step.notes))
-
-
-def _known(k: Knowledge) -> tags.TagHistory:
-    """What the first read showed, and what this run wrote. All else is answered by writing once more."""
-    known = tags.TagHistory().with_read(k.first) if k.first else tags.TagHistory()
-    for backup in k.backup.backups:
-        known = known.with_write(backup.tags)
-    return known
 
 
 # --- isolating, and the proof ----------------------------------------------------------------------------------
@@ -321,7 +313,7 @@ def _verify(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     if latest is not None and latest.terminated:
         return Step(Succeed(), k, notes=(Note(INFO, messages.already_terminated(plan.id)),))
     if latest is not None:
-        step = _backup_again(plan, k, tick) or _adopt(plan, k, latest, tick) or _retry(plan, k, latest, tick)
+        step = _backup_again(plan, k, latest, tick) or _adopt(plan, k, latest, tick) or _retry(plan, k, latest, tick)
         if step is not None:
             return step
         if _is_proven(plan, k, latest):
@@ -372,7 +364,7 @@ def _is_reopened(p: Progress) -> bool:
     return p.accepted and not p.untracking.needed
 
 
-def _backup_again(plan: Plan, k: Knowledge, tick: Tick) -> Optional[Step]:
+def _backup_again(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Optional[Step]:
     """Write the backup again where it has to be, once for each read; None if it has not.
 
     If reads lack it: an ``on`` that came in between has deleted it, or they are merely behind. It is written again at
@@ -385,8 +377,7 @@ def _backup_again(plan: Plan, k: Knowledge, tick: Tick) -> Optional[Step]:
     If an interface was opened again: whoever opened it, an ``on``, has read the backup under which it was isolated,
     and is about to delete it.
     """
-    latest, current = k.latest, k.backup.latest
-    if latest is None or current is None or k.backup.rewritten:
+    if k.backup.latest is None or k.backup.rewritten:
         return None
     foreign = not k.backup.answered and k.backup.history.has_foreign_writes(latest)
     lacking = k.backup.missing and tick.now >= k.timers.rewrite
@@ -402,9 +393,9 @@ def _backup_again(plan: Plan, k: Knowledge, tick: Tick) -> Optional[Step]:
 
 def _must_precede(plan: Plan, k: Knowledge, latest: Instance) -> bool:
     """Must a newer backup be there before the next change of groups?"""
-    current = k.backup.latest
+    current = [b.time for b in k.backup.backups[-1:]]
     open_now = [k.interfaces[i] for i in _open_now(plan, k, latest)]
-    reopened_under_it = any(_is_reopened(p) and current and p.under == current.time for p in open_now)
+    reopened_under_it = any(_is_reopened(p) and p.under in current for p in open_now)
     return reopened_under_it or (k.backup.missing and any(not _is_reopened(p) or p.wrong_reads > 1 for p in open_now))
 
 
@@ -418,7 +409,7 @@ def _retry(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Optional[S
     spent = [i for i in open_now if _cannot_untrack(plan, k, i)]
     if spent and len(spent) == len(open_now):
         return end(plan, k, tick, Fail.of(messages.not_untracked(plan.id, spent)))
-    if k.backup.failure is not None and _must_precede(plan, k, latest):
+    if _must_precede(plan, k, latest):
         return None
     progress = k.interfaces
     todo = [i for i in open_now if not _is_reopened(progress[i]) or progress[i].wrong_reads > 1]
@@ -429,7 +420,7 @@ def _retry(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Optional[S
         if not backup_is_optional(plan.spec, plan.static, len(k.interfaces)):
             return end(plan, k, tick, Fail(k.backup.failure.category, k.backup.failure.text))
         notes = (Note(WARNING, messages.without_record(plan.id, k.backup.failure.text)),)
-    elif unproven:
+    else:
         todo = [i for i in todo if i not in unproven]
     if not todo or tick.expired:
         return None
@@ -440,17 +431,16 @@ def _retry(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Optional[S
 def _cannot_untrack(plan: Plan, k: Knowledge, interface: str) -> bool:
     """Is it isolated, but could not be untracked as often as it may be tried?"""
     p = k.interfaces[interface]
-    if not (p.untracking.needed and p.accepted and reads_isolated(plan, k, interface)):
+    if not (p.accepted and reads_isolated(plan, k, interface)):
         return False
     return p.untracking.attempts >= UNTRACK_ATTEMPTS or is_shared(k)
 
 
 def _has_visible_backup(k: Knowledge, latest: Instance, interface: str) -> bool:
     """Are its original groups in a backup that a read has shown? Of one that appeared meanwhile, this read must."""
-    p, current = k.interfaces[interface], k.backup.latest
-    if p.outcome is not None or p.untracking.attempts or current is None:
+    if k.interfaces[interface].outcome is not None:
         return True
-    return interface in current.originals and tags.is_visible(current, latest)
+    return any(interface in b.originals and tags.is_visible(b, latest) for b in k.backup.backups[-1:])
 
 
 def _adopt(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Optional[Step]:
@@ -459,7 +449,7 @@ def _adopt(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Optional[S
     if not new:
         return None
     note = Note(WARNING, messages.appeared(plan.id, (i.id for i in new)))
-    seen = replace(latest, tags={**(k.first.tags if k.first else {}), **latest.tags})  # this read may lack tags
+    seen = replace(latest, tags={**tags_of(k.first), **latest.tags})  # this read may lack tags
     groups = backup_groups(seen, tags.read(seen), plan.spec)
     originals = {i.id: groups[i.id] for i in new}
     current = k.backup.latest
@@ -480,7 +470,7 @@ def _adopt(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Optional[S
     except NoRoom as error:
         told = messages.no_room(plan.id, error.needed, error.free)
         failure = Failure(Outcome.REFUSED, told.category, told.text)
-        step = _verify(plan, replace(k, backup=replace(k.backup, failure=failure, rewritten=True)), tick)
+        step = _verify(plan, replace(k, backup=replace(k.backup, failure=failure)), tick)
         return replace(step, notes=(note, *step.notes))
     both = tags.Backup(current.time, current.tags.updated(added.chunks), current.originals.updated(originals))
     return Step(WriteTags(plan.id, FrozenMap(added.chunks), both), k, tick.ends, notes=(note,))
@@ -506,7 +496,7 @@ def _reads_off(plan: Plan, k: Knowledge, latest: Instance) -> bool:
 
 
 def _nothing_removed(plan: Plan, k: Knowledge, latest: Instance) -> bool:
-    exempt = plan.spec.keep_only or plan.spec.without_backup or k.backup.latest is None or k.backup.missing
+    exempt = plan.spec.without_backup or k.backup.latest is None or k.backup.missing
     return not exempt and not has_backup(latest, tags.read(latest), plan.spec)
 
 
@@ -515,11 +505,10 @@ def _why(plan: Plan, k: Knowledge) -> Dict[str, str]:
     groups = k.latest.groups if k.latest else {}
     open_now = _open_now(plan, k, k.latest) if k.latest else []
     why = {i: f"reads {', '.join(sorted(groups[i]))}" for i in open_now}
-    failures = {i: p.failure for i, p in k.interfaces.items() if p.failure and not p.accepted}
-    why.update({i: f.text for i, f in failures.items() if i in why or not open_now})
-    if k.backup.missing:
+    why.update({i: p.failure.text for i, p in k.interfaces.items() if p.failure})
+    if k.backup.missing or k.backup.rewritten:
         why["its record"] = "cannot be written again" if k.backup.failure else "no read shows it"
-    if k.latest is not None and _nothing_removed(plan, k, k.latest):
+    elif k.latest is not None and _nothing_removed(plan, k, k.latest):
         why["its record"] = "no group of secg was removed from what is left of it"
     return why
 
@@ -528,8 +517,12 @@ def _why(plan: Plan, k: Knowledge) -> Dict[str, str]:
 
 
 def _refusals(k: Knowledge) -> Dict[str, FenceError]:
-    failures = {i: k.interfaces[i].failure for i in sorted(k.refused)}
-    return {i: FenceError(f.category, f.text) for i, f in failures.items() if f is not None}
+    refusals = {}
+    for i in sorted(k.refused):
+        failure = k.interfaces[i].failure
+        assert failure is not None
+        refusals[i] = FenceError(failure.category, failure.text)
+    return refusals
 
 
 def _give_up(plan: Plan, k: Knowledge, tick: Tick) -> Step:
@@ -539,7 +532,7 @@ def _give_up(plan: Plan, k: Knowledge, tick: Tick) -> Step:
         category = next(iter(refusals.values())).category
         return end(plan, k, tick, Fail.of(messages.refused_all(plan.id, refusals, category)))
     until = max((p.untracking.late_until for p in k.interfaces.values()), default=0.0)
-    k = replace(k, phase=Phase.GIVE_UP, round=frozenset())
+    k = replace(k, phase=Phase.GIVE_UP)
     return Step(Read((plan.id,)), k, tick.reserve_ends, not_before=until)
 
 
@@ -584,18 +577,21 @@ def why_not_rolled_back(plan: Plan, k: Knowledge) -> Optional[str]:
 def _secure(plan: Plan, k: Knowledge, tick: Tick, reason: str) -> Step:
     """What stays isolated must not be without a backup, which an ``on`` may have deleted; and what this run left open
     to everybody is isolated in any case, or gets back the groups that it had if EC2 refused that."""
-    if k.backup.missing and not k.backup.rewritten and k.latest is not None:
+    latest = k.latest
+    if latest is None:
+        return _left(plan, k, tick, reason)
+    if k.backup.missing and not k.backup.rewritten:
         try:
             return write_backup_again(plan, k, tick, tick.reserve_ends)
         except NoRoom as error:
             k, notes = without_room(plan, k, error)
             step = _secure(plan, k, tick, reason)
             return replace(step, notes=(*notes, *step.notes))
-    groups = k.latest.groups if k.latest else {}
+    groups = latest.groups
     left = {
-        i: replace(p, untracking=replace(p.untracking, opened=True, tried=True))
+        i: replace(p, untracking=replace(p.untracking, opened=True))
         for i, p in k.interfaces.items()
-        if p.untracking.attempts and is_untracking(groups.get(i, frozenset()), plan.spec)
+        if p.untracking.attempts and is_untracking(groups.get(i, NONE), plan.spec)
     }
     return _left(plan, replace(k, interfaces=k.interfaces.updated(left)), tick, reason)
 
@@ -606,16 +602,16 @@ def _rolled_back(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     Another fencer may have come between the last read and the change: then what was opened is isolated again. But not
     behind a read without any tag: an ``on`` has brought it back, or the read is behind.
     """
-    backup = k.backup.latest
     if not k.reads.fresh:
         return Step(Read((plan.id,)), k, tick.reserve_ends)
     if k.failure is not None:
         return _left(plan, k, tick, k.failure.text)
-    latest = k.latest
-    if latest is not None and backup is not None and tags.is_sole_writer(latest, backup):
+    latest, backup = k.latest, k.backup.latest
+    assert backup is not None
+    if latest is not None and tags.is_sole_writer(latest, backup):
         return _rolled_back_alone(plan, k, tick, latest)
     if latest is not None and not tags.own(latest.tags, latest.id):
-        if tick.now >= k.timers.patience or tick.reserve_expired:
+        if tick.now >= k.timers.patience:
             return _rolled_back_alone(plan, k, tick, latest)
         return Step(Read((plan.id,)), k, tick.reserve_ends, backoff=True)
     return start_reisolating(plan, k, tick, k.reopened)
@@ -626,10 +622,11 @@ def _rolled_back_alone(plan: Plan, k: Knowledge, tick: Tick, latest: Instance) -
     left = [i for i in left if k.interfaces[i].open_groups != k.interfaces[i].goal]
     if left:
         return _left(plan, k, tick, "the read that proved the backup lacked an interface")
-    failures = [k.interfaces[i].failure for i in sorted(k.reopened & k.possibly_changed)]
-    texts = [f.text for f in failures if f is not None]
-    if texts:
-        return _left(plan, k, tick, texts[0])
+    unchanged = sorted(k.reopened & k.possibly_changed)
+    if unchanged:
+        failure = k.interfaces[unchanged[0]].failure
+        assert failure is not None
+        return _left(plan, k, tick, failure.text)
     refusals = _refusals(k)
     category = next(iter(refusals.values())).category
     return end(plan, k, tick, Fail.of(messages.refused_put_back(plan.id, refusals, category)))

@@ -13,7 +13,7 @@ deleted. Where that is possible, its tags are claimed first: rewritten in place 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Callable, Dict, FrozenSet, List, Mapping, Tuple
+from typing import Callable, Dict, FrozenSet, Iterable, List, Mapping, Optional, Tuple
 
 from .. import messages
 from ..errors import Category, FenceError
@@ -23,6 +23,7 @@ from .isolation import (
     groups_to_restore,
     is_finished_fence,
     is_isolated,
+    latest_unfenced,
     matches_isolation,
     set_by_fencer,
 )
@@ -127,7 +128,7 @@ def _recorded(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Step:
             return Step(Read((plan.id,)), k, tick.ends, backoff=True)
         if tick.now < k.timers.patience:
             return Step(Read((plan.id,)), k, tick.ends, backoff=True)
-    if k.phase is Phase.DOUBT and k.backup.history.has_foreign_writes(latest):
+    if k.backup.history.has_foreign_writes(latest):  # it is not the truly first read
         assert k.first is not None
         if not is_finished_fence(k.first, history, spec):
             return _refuse(k, messages.backup_appeared(plan.id))
@@ -148,9 +149,9 @@ def _warnings(plan: Plan, latest: Instance, goals: Mapping[str, Groups]) -> Note
         if goals and i.id not in goals
     ]
     for gone in sorted(set(history.sets) - {i.id for i in latest.interfaces}):
-        groups = history.at(gone, history.lastfence) or history.latest(gone)
-        if groups:
-            notes.append(Note(WARNING, messages.detached(plan.id, gone, groups), FrozenMap({gone: groups})))
+        groups = latest_unfenced(gone, history, plan.spec) or history.latest(gone)
+        assert groups is not None
+        notes.append(Note(WARNING, messages.detached(plan.id, gone, groups), FrozenMap({gone: groups})))
     return tuple(notes)
 
 
@@ -200,7 +201,8 @@ def _claimed(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     return _restore(plan, k, tick, k.interfaces)
 
 
-def _restore(plan: Plan, k: Knowledge, tick: Tick, interfaces: Mapping[str, object]) -> Step:
+def _restore(plan: Plan, k: Knowledge, tick: Tick, interfaces: Iterable[str]) -> Step:
+    """Restore these; only read, if there are none."""
     goals = FrozenMap({i: k.interfaces[i].open_groups for i in interfaces})
     k = replace(k, phase=Phase.VERIFY)
     if not goals:
@@ -214,11 +216,12 @@ def _verify(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     What was opened is looked at with the time that is kept for it: an ``off`` may have succeeded meanwhile.
     """
     if not k.reads.fresh:
-        return Step(Read((plan.id,)), k, tick.reserve_ends if k.possibly_changed else tick.ends)
+        return Step(Read((plan.id,)), k, tick.reserve_ends)
     if k.failure is not None:
-        why = {**_why(k), "last read": k.failure.text}
+        why = {**_why(k, None), "last read": k.failure.text}
         return _fail(k, messages.not_restored(plan.id, why, k.failure.category))
     latest = k.latest
+    todo: List[str] = []
     if latest is not None:
         if k.backup.history.has_foreign_writes(latest, claims=False):
             return _overtaken(plan, k, latest, tick)
@@ -230,19 +233,16 @@ def _verify(plan: Plan, k: Knowledge, tick: Tick) -> Step:
         if done and not tick.expired:  # what may still arrive must not open it behind an "off"
             return Step(Read((plan.id,)), k, tick.ends, not_before=k.due)
         todo = _to_retry(k, wrong, new)
-        if todo and not tick.expired:
-            return replace(_restore(plan, k, tick, dict.fromkeys(todo)), backoff=True)
     if tick.expired:
         late = dict.fromkeys(k.late(tick.now), "a change without a reply may still arrive")
-        why = _why(k) or late or {"interfaces": "no read showed them"}
+        why = _why(k, latest) or late or {"interfaces": "no read showed them"}
         return _fail(k, messages.not_restored(plan.id, why, Category.DEADLINE))
-    return Step(Read((plan.id,)), k, tick.ends, backoff=True)
+    return replace(_restore(plan, k, tick, todo), backoff=True)
 
 
 def _attached_again(plan: Plan, k: Knowledge, latest: Instance) -> Tuple[Knowledge, List[str]]:
     """Interfaces that were attached again meanwhile, and are in the backup that was read first."""
-    if plan.static or k.first is None:
-        return k, []
+    assert k.first is not None
     goals = groups_to_restore(latest, tags.read(k.first), plan.spec)
     new = {i: Progress(open_groups=g) for i, g in goals.items() if i not in k.interfaces}
     originals = k.backup.originals.updated({i: goals[i] for i in new})
@@ -266,21 +266,18 @@ def _to_retry(k: Knowledge, wrong: List[str], new: List[str]) -> List[str]:
     return sorted({*new, *failed, *twice})
 
 
-def _why(k: Knowledge) -> Dict[str, str]:
-    latest = k.latest if k.reads.fresh and k.failure is None else None
-    groups = latest.groups if latest else {}
-    wrong = _wrong(k, latest) if latest else []
-    failures = {i: p.failure.text for i, p in k.interfaces.items() if p.failure}
-    return {**{i: f"reads {', '.join(sorted(groups[i]))}" for i in wrong}, **failures}
+def _why(k: Knowledge, latest: Optional[Instance]) -> Dict[str, str]:
+    """What is known to be in the way, by this read and the latest attempts."""
+    wrong = {i: f"reads {', '.join(sorted(latest.groups[i]))}" for i in _wrong(k, latest)} if latest else {}
+    return {**wrong, **{i: p.failure.text for i, p in k.interfaces.items() if p.failure}}
 
 
 def _restored(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Step:
     """All that can be restored is. The tags are deleted if that is all that has a backup."""
     if k.refused:
-        failures = {i: k.interfaces[i].failure for i in sorted(k.refused)}
-        texts = {i: f.text for i, f in failures.items() if f is not None}
-        category = next(f.category for f in failures.values() if f is not None)
-        return _fail(k, messages.not_restored(plan.id, texts, category))
+        failure = k.interfaces[min(k.refused)].failure
+        assert failure is not None
+        return _fail(k, messages.not_restored(plan.id, _why(k, None), failure.category))
     if not k.interfaces and looks_fenced(plan, latest):  # the first read was stale: nothing may be forgotten
         return _fail(k, messages.no_record(plan.id))
     assert k.first is not None
@@ -289,7 +286,7 @@ def _restored(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Step:
     k = replace(k, phase=Phase.DELETE)
     if not doomed:
         return _power(plan, k, tick)
-    gone = {i: p.open_groups for i, p in k.interfaces.items() if p.missing_reads and not p.accepted}
+    gone = {i: p.open_groups for i, p in k.interfaces.items() if not p.accepted}
     notes = tuple(Note(WARNING, messages.detached(plan.id, i, g), FrozenMap({i: g})) for i, g in gone.items())
     # What may fail must not take the time of what follows.
     ends = tick.now + (tick.reserve_ends - tick.now) / 2
@@ -331,10 +328,8 @@ def _looked_back(plan: Plan, k: Knowledge, tick: Tick) -> Step:
         return Step(Read((plan.id,)), k, tick.reserve_ends, backoff=True)
     if not lost:
         return _power(plan, k, tick)
-    kept = groups_to_restore(k.latest, tags.read(k.latest), plan.spec)
     groups = {i: unfenced_groups(plan, k, i, g) for i, g in k.latest.groups.items()}
-    originals = {i: kept.get(i) or k.backup.originals.get(i) or g for i, g in groups.items()}
-    k = replace(k, backup=replace(k.backup, originals=k.backup.originals.updated(originals)))
+    k = replace(k, backup=replace(k.backup, originals=FrozenMap({**groups, **k.backup.originals})))
     try:
         return write_backup_again(plan, k, tick, tick.reserve_ends)
     except NoRoom as error:
@@ -364,8 +359,8 @@ def _overtaken(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Step:
 def _closing_groups(plan: Plan, k: Knowledge, interface: str, latest: Instance) -> Groups:
     """The groups that close what was opened: those that isolated it when it was read first, if they did; none for
     an interface of which nobody can tell what closes it."""
-    shown: Dict[str, Interface] = {i.id: i for i in latest.interfaces}
-    shown.update({i.id: i for i in k.first.interfaces} if k.first else {})
+    assert k.first is not None
+    shown = {i.id: i for i in (*latest.interfaces, *k.first.interfaces)}
     opened = k.interfaces[interface].open_groups
     before = shown.get(interface, Interface(interface, 0, NONE))
     if matches_isolation(before.groups, plan.spec):

@@ -340,7 +340,8 @@ class Progress:
         under: ``lastfence`` of the backup under which isolating it was accepted.
         possibly_changed: some attempt took effect, or may have, and was not undone.
         outcome_unknown: some attempt may have taken effect, and none was accepted since.
-        wrong_reads: in how many of the latest reads in a row it had other groups than were accepted; at most 2.
+        wrong_reads: in how many of the latest reads in a row that show it, since the latest attempt, it had other
+            groups than it should; at most 2.
         missing_reads: in how many of the latest reads in a row it was not shown; at most 2.
     """
 

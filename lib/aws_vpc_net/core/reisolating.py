@@ -18,14 +18,14 @@ Ending = Callable[[FrozenSet[str]], Fail]  # by what could not be isolated again
 def start_reisolating(plan: Plan, k: Knowledge, tick: Tick, interfaces: Iterable[str]) -> Step:
     """The latest read shows another fencer: isolate these again, which this run opened."""
     reopened = frozenset(interfaces)
-    untried = {i: replace(k.interfaces[i], outcome=None, failure=None) for i in reopened}
+    untried = {i: replace(k.interfaces[i], outcome=None) for i in reopened}
     k = replace(k, phase=Phase.REISOLATE, reopened=reopened, interfaces=k.interfaces.updated(untried))
     todo = frozenset(i for i in reopened if k.interfaces[i].goal)  # of others nobody can tell what closes them
     return _isolate(k, tick, todo) if todo else Step(Read((plan.id,)), k, tick.reserve_ends)
 
 
 def _isolate(k: Knowledge, tick: Tick, interfaces: FrozenSet[str]) -> Step:
-    ways = {i: replace(k.interfaces[i].untracking, opened=True, tried=True) for i in interfaces}
+    ways = {i: replace(k.interfaces[i].untracking, opened=True) for i in interfaces}
     progress = {i: replace(k.interfaces[i], untracking=way) for i, way in ways.items()}
     goals = FrozenMap({i: k.interfaces[i].goal for i in interfaces})
     k = replace(k, round=interfaces, interfaces=k.interfaces.updated(progress))
@@ -36,9 +36,8 @@ def reisolate(plan: Plan, k: Knowledge, tick: Tick, ending: Ending) -> Step:
     """Go on until a read shows all of them isolated; then fail, as another fencer has precedence."""
     if tick.reserve_expired:
         return _fail(plan, k, ending(_open_now(plan, k)))
-    if k.round or k.opened or not k.reads.fresh:
-        step = next_change(plan, k, tick)
-        return step or Step(Read((plan.id,)), replace(k, round=frozenset()), tick.reserve_ends)
+    if not k.reads.fresh:
+        return next_change(plan, k, tick) or Step(Read((plan.id,)), k, tick.reserve_ends)
     if k.failure is not None:
         return _fail(plan, k, ending(k.reopened))
     if k.latest is None:
@@ -46,8 +45,7 @@ def reisolate(plan: Plan, k: Knowledge, tick: Tick, ending: Ending) -> Step:
     if not tags.own(k.latest.tags, k.latest.id):
         return _without_tags(plan, k, k.latest, tick, ending)
     open_now = _open_now(plan, k)
-    unproven = frozenset(i for i in k.reopened if i in k.latest.groups and not k.interfaces[i].accepted)
-    todo = frozenset(i for i in (open_now | unproven) - k.refused if k.interfaces[i].goal)
+    todo = frozenset(i for i in open_now - k.refused if k.interfaces[i].goal)
     if todo:
         return replace(_isolate(k, tick, todo), backoff=True)
     late = k.late(tick.now) & k.reopened - k.refused

@@ -17,7 +17,6 @@ class NoRoom(Exception):
     """The backup does not fit beside the instance's other tags."""
 
     def __init__(self, needed: int, free: int) -> None:
-        super().__init__(f"{needed} new tags needed, room for {free}")
         self.needed = needed
         self.free = free
 
@@ -83,9 +82,9 @@ def _fit(tags: Dict[str, str], instance: Instance, spec: IsolationSpec) -> Dict[
     movable = [k for k in new if k != LASTFENCE]
     reuse = min(len(movable), len(old), max(0, len(new) - max(0, free - RESERVED_TAGS)))
     renamed = dict(zip(reversed(movable), old[:reuse]))
-    if len(new) - reuse > free:
-        left = {k: tags[k] for k in movable if k not in renamed}
-        renamed.update(_overwrite_identical(left, instance, len(new) - reuse - free, frozenset(renamed.values())))
+    short = max(0, len(new) - reuse - free)
+    values = {k: tags[k] for k in movable}  # those that are renamed come last
+    renamed.update(_overwrite_identical(values, instance, short, frozenset(renamed.values())))
     missing = len(new) - len(renamed)
     if missing > free:
         raise NoRoom(missing, free)
@@ -101,7 +100,8 @@ def _overwrite_identical(
     """
 
     def content(chunk: Optional[Chunk]) -> object:
-        return chunk and (chunk.interface, chunk.groups, chunk.index, chunk.count)
+        assert chunk is not None
+        return (chunk.interface, chunk.groups, chunk.index, chunk.count)
 
     there = {content(c): c.key for c in backup.chunks_of(instance.tags, instance.id) if c.key not in given}
     same = ((new, there.get(content(backup.decode(new, value)))) for new, value in values.items())
