@@ -27,8 +27,6 @@ EQUIVALENT: Dict[str, str] = {
     "off._rolled_back: tick.now >= k.timers.patience -> tick.now > k.timers.patience": BORDER,
     "off.why_not_rolled_back: set(tags.own(latest.tags, latest.id).items()) <= k.backup.written -> set(tags.own(latest.tags, latest.id).items()) < k.backup.written": "of two backups there is one lastfence: what a read shows is less than both",
     "protocol.Tick.expired: self.now >= self.ends -> self.now > self.ends": BORDER,
-    "protocol.Tick.reserve_expired: self.now >= self.reserve_ends -> self.now > self.reserve_ends": BORDER,
-    "protocol.Knowledge.late: p.untracking.late_until > now -> p.untracking.late_until >= now": BORDER,
     "model.FrozenMap.__hash__: self._hash is None -> True": "the same, computed again",
     "model.FrozenMap.__eq__: isinstance(other, FrozenMap) -> False": "the same, by way of the other's comparison",
     "model.Instance.__post_init__: isinstance(self.tags, FrozenMap) -> False": "a copy that is equal",
