@@ -262,7 +262,7 @@ class Target:
     def _room(self, instance: Instance) -> CheckResult:
         about = f"tags of {self.plug}"
         try:
-            time = backup.next_time(0, instance)
+            time = backup.next_time(1, instance)
             needed = tag_slots.make_backup(instance, self.originals, time, self.spec)
         except tag_slots.NoRoom as error:
             static = self.context.settings.static

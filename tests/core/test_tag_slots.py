@@ -149,3 +149,10 @@ def test_no_key_is_used_for_two_interfaces(is_reversed):
     written = tag_slots.make_backup(instance(there, 3, some), originals, 7, KEEP)
     restored = backup.read(instance({**there, **written.tags}, 3, some))
     assert {i: restored.at(i, 7) for i in originals} == originals
+
+
+def test_room_is_counted_for_an_interface_that_no_backup_can_name():
+    """The preflight counts before it knows what ``off`` would refuse, as secondary interfaces are."""
+    secondary = Interface("sni-1", 1, frozenset(("sg-44444444",)))
+    written = tag_slots.make_backup(Instance(ID, "running", (secondary,)), {"sni-1": secondary.groups}, 4, KEEP)
+    assert len(written.tags) == 2

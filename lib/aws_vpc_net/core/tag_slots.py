@@ -100,8 +100,7 @@ def _overwrite_identical(
     """
 
     def content(chunk: Optional[Chunk]) -> object:
-        assert chunk is not None
-        return (chunk.interface, chunk.groups, chunk.index, chunk.count)
+        return chunk and (chunk.interface, chunk.groups, chunk.index, chunk.count)
 
     there = {content(c): c.key for c in backup.chunks_of(instance.tags, instance.id) if c.key not in given}
     same = ((new, there.get(content(backup.decode(new, value)))) for new, value in values.items())
