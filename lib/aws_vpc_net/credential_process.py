@@ -1,7 +1,7 @@
-"""A program that tells credentials (``credential_process`` of a profile), run so that it cannot harm the agent.
+"""Runs the program of ``credential_process`` in a profile, isolated from the agent.
 
-It has no stdin to wait for, nobody reads what it says on stderr, which may be its key, and it ends with the agent:
-it stays in the agent's process group, which Pacemaker kills, and ``end_all`` ends it at the agent's own exits.
+The program has no stdin, and its stderr is discarded, because it may contain a key. It ends with the agent: it stays
+in the process group of the agent, which Pacemaker kills, and ``end_all`` ends it when the agent exits.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Callable, Dict, List, Set, Tuple
 
 from . import logs
 
-OUTPUT_LIMIT = 65536  # bytes; credentials are far fewer
+OUTPUT_LIMIT = 65536  # bytes; credentials are much shorter
 ROUNDS = 10  # looks for processes that were started while others were ended
 
 _PR_SET_CHILD_SUBREAPER = 36
@@ -27,14 +27,14 @@ _others: Set[int] = set()  # children of this process that no unfinished program
 
 
 class ProcessError(Exception):
-    """The program tells no credentials; ``str()`` says why, in words of ours."""
+    """The program returned no credentials; ``str()`` is the reason."""
 
 
 def runner(note: Callable[[str], None]) -> Callable[..., Program]:
-    """What the SDK is to use in place of ``subprocess.Popen``.
+    """The replacement for ``subprocess.Popen`` in the SDK.
 
     Args:
-        note: is told what is waited for.
+        note: called with the name of the program before it runs.
     """
 
     def run(command: List[str], **_pipes: Any) -> Program:
@@ -47,7 +47,7 @@ def runner(note: Callable[[str], None]) -> Callable[..., Program]:
 
 
 class Program:
-    """As much of ``subprocess.Popen`` as the SDK uses."""
+    """The part of ``subprocess.Popen`` that the SDK uses."""
 
     def __init__(self, name: str, command: List[str]) -> None:
         self.returncode = 0
@@ -64,15 +64,15 @@ class Program:
         _unfinished.append(self._process)
 
     def communicate(self) -> Tuple[bytes, bytes]:
-        """What it says on stdout, which is credentials.
+        """Its stdout, which contains credentials.
 
         Raises:
-            ProcessError: it is not.
+            ProcessError: it does not.
         """
         assert self._process.stdout is not None
         text = self._process.stdout.read(OUTPUT_LIMIT + 1)
         if len(text) > OUTPUT_LIMIT:
-            raise ProcessError(f"{self._name} says more than credentials are long")
+            raise ProcessError(f"{self._name} prints more than credentials can be")
         code = self._process.wait()
         if _ending.is_set():  # the agent has killed it, and ends: nobody is to hear that it failed
             threading.Event().wait()
@@ -91,7 +91,7 @@ class Program:
 
 
 def _adopt_orphans() -> None:
-    """Let what a program leaves behind become a child of the agent, so that ``end_all`` finds it."""
+    """Make orphaned processes children of the agent, so that ``end_all`` finds them."""
     with suppress(Exception):  # not this C library, or no such function: then only its own children are found
         import ctypes
 
@@ -99,7 +99,7 @@ def _adopt_orphans() -> None:
 
 
 def end_all() -> None:
-    """Kill every program that has not finished, and all that it started. What one left on purpose stays."""
+    """Kill every unfinished program and its descendants. Daemons of a finished program keep running."""
     if not _unfinished:
         return
     _ending.set()
@@ -118,7 +118,7 @@ def end_all() -> None:
 
 
 def _children() -> Dict[int, List[int]]:
-    """The children of each process, by /proc; zombies too. Only ``stat`` is read, which hangs on no process."""
+    """The children of each process, from /proc, including zombies. Only ``stat`` is read, because it never blocks."""
     children: Dict[int, List[int]] = {}
     for name in os.listdir("/proc") if os.path.isdir("/proc") else ():
         if name.isdigit():
@@ -130,7 +130,7 @@ def _children() -> Dict[int, List[int]]:
 
 
 def _descendants(ancestor: int) -> Set[int]:
-    """The processes below one, but those that were there before a program was started."""
+    """The descendants of a process, without those that existed before a program was started."""
     children = _children()
     found: Set[int] = set()
     todo = [ancestor]

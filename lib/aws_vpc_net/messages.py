@@ -1,7 +1,7 @@
-"""Every message that an operator can see, in one place and worded alike.
+"""Every message that an operator can see, in one place and in one form.
 
-Form: what failed, on which object: why; what to do. Words that make Pacemaker read a result differently
-("timed out" and the like) are kept out of all of them, the SDK's own included, by ``logs.sanitize``.
+Form: what failed, on which object: why; what to do. Some words ("timed out" and the like) change how Pacemaker reads
+a result. ``logs.sanitize`` removes them from every message, including the texts of the SDK.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .ec2 import CallContext
 
 HELP = "see --help"
-SECRET_SIZE = 30  # characters; no good value of an option of fixed format is so long
+SECRET_SIZE = 30  # characters; a valid value of an option with a fixed format is shorter
 
 
 def _list(names: Iterable[str]) -> str:
@@ -29,27 +29,29 @@ def _few(names: Iterable[str], most: int = 8) -> str:
 
 
 def _causes(why: Mapping[str, Union[str, FenceError]]) -> str:
+    """Each object with its cause, sorted. A cause that names its object is not prefixed with the name again."""
     texts = {what: reason if isinstance(reason, str) else reason.text for what, reason in why.items()}
-    return "; ".join(f"{what}: {texts[what]}" for what in sorted(texts))
+    named = {what: re.search(rf"{re.escape(what)}(?![\w.]|:\w)", text) for what, text in texts.items()}
+    return "; ".join(text if named[what] else f"{what}: {text}" for what, text in sorted(texts.items()))
 
 
 def _short(text: str, most: int = 80) -> str:
-    """What an operator typed, safe to show: printable, short, and without what may be a secret in the wrong place."""
+    """Text from an operator, safe to show: printable, short, and without values that may be secrets."""
     from .logs import hide
 
-    shown = hide("".join(c if c.isprintable() else "?" for c in text))  # before a cut can hide that it is one
+    shown = hide("".join(c if c.isprintable() else "?" for c in text))  # first: it does not find half a secret
     return shown if len(shown) <= most else f"{shown[:most]}… ({len(shown)} characters)"
 
 
 def _fixed(value: str) -> str:
-    """A malformed value of an option of fixed format: a long one may be a secret, however broken or encoded."""
+    """A malformed value of an option with a fixed format. A long value may be a secret, so it is not shown."""
     return _short(value) if len(value) < SECRET_SIZE else f"({len(value)} characters, not shown)"
 
 
 def _words(text: str, most: int = 400) -> str:
-    """What EC2 says, in one line and short, without the encoded message, which only a call to STS can read.
+    """A text of EC2 in one short line, without the encoded message, which only STS can decode.
 
-    Cut in the middle: the reason is at the end.
+    A long text is shortened in the middle, because the reason is at the end.
     """
     said = re.split(r"\s*Encoded authorization failure message:", text)[0]
     said = " ".join("".join(c if c.isprintable() else " " for c in said).split())
@@ -64,7 +66,7 @@ def _invalid(text: str) -> FenceError:
 
 
 def _option(name: str) -> str:
-    """The option's name without a word that Pacemaker would misread, nor one that no option has."""
+    """The option's name without the word that Pacemaker would misread."""
     return re.sub("timeout$", "…", name)
 
 
@@ -73,138 +75,145 @@ def bad_boolean(name: str, value: str) -> FenceError:
 
 
 def bad_seconds(name: str, value: str, least: int, most: int) -> FenceError:
-    what = name
-    if name.endswith("timeout"):
-        of = " of one call" if name.startswith("api") else ""
-        what = f"the seconds{of} ({_option(name).replace('-', '_')})"
-    return _invalid(f"{what}={_fixed(value)}: not a whole number of seconds from {least} to {most}")
+    what = _option(name)
+    return _invalid(f"{what}={_fixed(value)} is not a whole number of seconds from {least} to {most}")
 
 
 def bad_port(name: str, value: str, most: int) -> FenceError:
-    return _invalid(f"{name}={_fixed(value)}: not a TCP port, a whole number from 1 to {most}")
+    return _invalid(f"{name}={_fixed(value)} is not a TCP port; write a whole number from 1 to {most}")
 
 
 def settle_too_long(settle: float, deadline: float, untracks: bool) -> FenceError:
-    twice = ", twice with untrack_secg," if untracks else ""
+    twice = " (counted twice with untrack_secg)" if untracks else ""
     return _invalid(
-        f"settle_time={settle:g}{twice} does not fit into deadline={deadline:g}; lower it, or raise deadline"
+        f"settle_time={settle:g}{twice} does not fit into deadline={deadline:g}; lower settle_time or raise deadline"
     )
 
 
 def bad_count(name: str, value: str) -> FenceError:
-    return _invalid(f"{name}={_fixed(value)}: not a whole number of 0 or more")
+    return _invalid(f"{name}={_fixed(value)} is not a whole number (0 or more)")
 
 
 def bad_verbosity(value: str) -> str:
-    return f"verbose_level={_fixed(value)} is ignored: not a whole number of 0 or more"
+    return f"verbose_level={_fixed(value)} is ignored: it is not a whole number (0 or more)"
 
 
 def bad_text(name: str) -> FenceError:
-    return _invalid(f"{name}: the value is too long or holds control characters; check the configuration")
+    return _invalid(f"the value of {name} is too long or contains control characters; correct it")
 
 
 def bad_input(name: str) -> FenceError:
-    return _invalid(f"{name} cannot be read: not UTF-8 text, or longer than an agent's options ever are")
+    return _invalid(f"cannot read {name}: it is not UTF-8 text or is too long; check what passes the options")
 
 
 def empty_list(name: str) -> FenceError:
-    return _invalid(f"{name} is empty; name at least one, separated by commas")
+    return _invalid(f"{name} is empty; write one or more values, separated by commas")
 
 
 def empty_elements(name: str) -> str:
-    return f"{name} has empty elements; they are ignored"
+    return f"{name} has empty elements, which are ignored; remove the extra commas"
 
 
 def empty_separator(name: str) -> FenceError:
-    return _invalid(f"{name} is empty; give one character, or leave it out for ','")
+    return _invalid(f"{name} is empty; write one character, or omit the option to use ','")
 
 
 def malformed_group(name: str, group: str) -> FenceError:
-    return _invalid(f"{name}: {_fixed(group)} is not a security group ID; it looks like sg-0123456789abcdef0")
+    return _invalid(f"{name}: {_fixed(group)} is not a security group ID; write an ID such as sg-0123456789abcdef0")
 
 
 def malformed_instance(plug: str) -> FenceError:
-    return _invalid(f"plug {_fixed(plug)} is not an instance ID; it looks like i-0123456789abcdef0")
+    return _invalid(f"plug {_fixed(plug)} is not an instance ID; write an ID such as i-0123456789abcdef0")
 
 
 def too_many_groups(name: str, count: int, most: int) -> FenceError:
-    return _invalid(f"{name} has {count} groups; EC2 allows an interface {most} at most")
+    return _invalid(f"{name} has {count} groups; EC2 allows at most {most} for each interface")
 
 
 def several_untrack() -> FenceError:
-    return _invalid("untrack_secg names several groups; give the one that allows everything")
+    return _invalid("untrack_secg has several groups; set only the one that allows all traffic")
 
 
 def untrack_in_secg(group: str) -> FenceError:
     return _invalid(
-        f"untrack_secg {group} is one of secg too; a group cannot both isolate and let everything through"
+        f"untrack_secg {group} is also in secg; use two groups: one allows all traffic, the other isolates"
     )
 
 
 def no_plug(action: str) -> FenceError:
-    return _invalid(f"{action} needs plug, the instance ID; {HELP}")
+    return _invalid(f"the action {action} requires plug, the instance ID; {HELP}")
 
 
 def no_secg(action: str) -> FenceError:
     return _invalid(
-        f"{action} needs secg, the security groups to remove (or, with invert-sg-removal, to keep); {HELP}"
+        f"the action {action} requires secg, the security groups to remove (or to keep, with invert-sg-removal); "
+        f"{HELP}"
     )
 
 
 def half_key_pair(missing: str) -> FenceError:
     return _invalid(
-        f"{missing} is missing; give both access-key and secret-key, or neither for the SDK's own sources"
+        f"{missing} is missing; set both access-key and secret-key, or neither to use the credentials of the SDK"
     )
 
 
 def keys_swapped() -> FenceError:
     return _invalid(
-        "access-key looks like a secret access key, or secret-key like an access key ID (neither is shown); an ID of "
-        "AWS is 16 or more capital letters and digits, as AKIAIOSFODNN7EXAMPLE: are the two swapped?"
+        "access-key looks like a secret access key, or secret-key looks like an access key ID (values not shown); "
+        "check whether they are swapped: an access key ID has 16 or more capital letters and digits, such as "
+        "AKIAIOSFODNN7EXAMPLE"
     )
 
 
 def bad_access_key() -> FenceError:
-    return _invalid("access-key holds blanks or other than ASCII characters, or is too long (it is not shown)")
+    return _invalid(
+        "access-key contains blanks or non-ASCII characters, or is too long (value not shown); correct it"
+    )
 
 
 def bad_filter(part: str) -> FenceError:
-    return _invalid(f"filter {_short(part)} is not key=value[,value]; separate several with ';'")
+    return _invalid(f"filter {_short(part)} is not of the form key=value[,value]; separate several filters with ';'")
 
 
 def bad_endpoint() -> FenceError:
-    return _invalid("endpoint_url is not an http(s)://host[:port][/path] without user, query or fragment")
+    return _invalid(
+        "endpoint_url is not of the form http(s)://host[:port][/path], without user, query or fragment "
+        "(value not shown); correct it"
+    )
 
 
 def bad_proxy() -> FenceError:
     return _invalid(
-        "proxy is not an http(s)://host:port, with user:password@ before the host where it asks for them; "
-        "ASCII only, and percent-encoded what means something in a URL"
+        "proxy is not of the form http(s)://[user:password@]host:port (value not shown); "
+        "use ASCII only, and percent-encode special characters"
     )
 
 
 def profile_and_keys() -> FenceError:
-    return _invalid("profile and access-key are both set, two sources of credentials; leave one out")
+    return _invalid(
+        "profile and access-key are both set; remove one, because only one source of credentials can be used"
+    )
 
 
 def unknown_action(action: str, known: Iterable[str]) -> FenceError:
-    return _invalid(f"action {_fixed(action)} is unknown; one of {', '.join(known)}")
+    return _invalid(f"action {_fixed(action)} is unknown; use one of {', '.join(known)}")
 
 
 def unused_arguments() -> FenceError:
-    """Without them: one may be a secret that was put in the wrong place."""
-    return _invalid(f"unused arguments; an option takes its value as --flag=true or --flag=false; {HELP}")
+    """The arguments are not shown: one may be a secret in the wrong place."""
+    return _invalid(f"unexpected arguments; write the value of a flag as --flag=true or --flag=false; {HELP}")
 
 
 def unknown_option(line: int, guess: Optional[str]) -> str:
-    """Without what stands there: it may be a secret that was put in the wrong place."""
-    return f"Ignoring unknown option in line {line} of the input" + (f"; is {_option(guess)} meant?" if guess else "")
+    """The line is not shown: it may hold a secret in the wrong place."""
+    hint = f"; did you mean {_option(guess)}?" if guess else ""
+    return f"Ignoring unknown option in line {line} of the input{hint}"
 
 
 def unknown_argument(reason: str, guess: Optional[str]) -> FenceError:
-    """Likewise."""
-    meant = f", is {_option(guess)} meant?" if guess else ""
-    return _invalid(f"an option of the command line is {reason}{meant}; {HELP}")
+    """The argument is not shown: it may be a secret in the wrong place."""
+    hint = f"did you mean {_option(guess)}? " if guess else ""
+    return _invalid(f"an option on the command line is {reason}; {hint}{HELP}")
 
 
 def library_refused(text: str) -> FenceError:
@@ -212,15 +221,15 @@ def library_refused(text: str) -> FenceError:
 
 
 def debug_file(path: str, reason: str) -> FenceError:
-    return _invalid(f"cannot write {_short(path)}: {reason}; check its folder")
+    return _invalid(f"cannot write the debug file {_short(path)}: {reason}; check its folder")
 
 
 def no_debug_file(path: str, reason: str) -> str:
-    return f"no debug file: cannot write {_short(path)}: {reason}"
+    return f"cannot write the debug file {_short(path)}: {reason}; continuing without it"
 
 
 def debug_file_warning(path: str, reason: str) -> str:
-    return f"no SDK debug log: cannot write {path}: {reason}"
+    return f"cannot write the SDK debug log {path}: {reason}; continuing without it"
 
 
 def metrics_not_updated(path: str, reason: str) -> str:
@@ -228,15 +237,15 @@ def metrics_not_updated(path: str, reason: str) -> str:
 
 
 def metrics_not_collected(path: str) -> str:
-    return f"metrics_file {_short(path)} does not end with .prom: node_exporter will not read it"
+    return f"metrics_file {_short(path)} does not end with .prom, so node_exporter does not read it; rename it"
 
 
 def metrics_dropped(path: str, count: int) -> str:
-    return f"metrics_file {_short(path)} had {count} lines that make no sense; they are gone"
+    return f"metrics_file {_short(path)} had {count} invalid lines, which were removed"
 
 
 def options_valid() -> str:
-    return "Success: the options are valid; EC2 was not asked, for want of a plug"
+    return "Success: the options are valid; nothing was checked in EC2, because plug is not set"
 
 
 # --- the SDK and the API ---------------------------------------------------------------------------------------
@@ -247,12 +256,12 @@ def no_boto3(reason: str) -> FenceError:
 
 
 def broken_boto3(reason: str) -> FenceError:
-    text = f"boto3 does not work: {reason}; install python3-boto3 and python3-botocore anew, of the same release"
+    text = f"boto3 does not work: {reason}; reinstall python3-boto3 and python3-botocore of the same release"
     return FenceError(Category.VALIDATION, text)
 
 
 def broken_sdk(purpose: CallContext, call: str, code: str, reason: str) -> ApiError:
-    hint = "install python3-boto3 and python3-botocore anew"
+    hint = "reinstall python3-boto3 and python3-botocore"
     text = f"cannot {purpose.what}: {call}: boto3 does not work: {reason}; {hint}"
     return ApiError(purpose.category, text, call=call, code=code, outcome_unknown=True)
 
@@ -265,7 +274,7 @@ def no_fencing_library(reason: str) -> FenceError:
 def no_region() -> FenceError:
     return FenceError(
         Category.REGION,
-        "no region: neither option, environment, configuration nor IMDS names one; set region",
+        "no region in the options, the environment, the AWS configuration or the instance metadata; set region",
     )
 
 
@@ -274,7 +283,7 @@ def malformed_region(region: str) -> FenceError:
 
 
 def zone_as_region(zone: str, region: str) -> FenceError:
-    return FenceError(Category.REGION, f"{_short(zone)} is a zone and not a region; set region={region}")
+    return FenceError(Category.REGION, f"{_short(zone)} is an availability zone, not a region; set region={region}")
 
 
 def bad_region(reason: str) -> FenceError:
@@ -283,7 +292,7 @@ def bad_region(reason: str) -> FenceError:
 
 def bad_sdk_configuration(reason: str) -> FenceError:
     return FenceError(
-        Category.AUTHENTICATION, f"the AWS SDK refuses its configuration: {reason}; check ~/.aws and AWS_*"
+        Category.AUTHENTICATION, f"the AWS SDK rejects its configuration: {reason}; check ~/.aws and AWS_*"
     )
 
 
@@ -301,12 +310,12 @@ def sdk_error(
 
 
 def sdk_too_old(purpose: CallContext, operation: str) -> ApiError:
-    text = f"cannot {purpose.what}: this boto3 does not know {operation}"
+    text = f"cannot {purpose.what}: this boto3 does not support {operation}; update boto3"
     return ApiError(purpose.category, text, call=operation, code="UnknownOperation")
 
 
 def untrusted(purpose: CallContext, call: str, code: str, text: str) -> ApiError:
-    hint = "check AWS_CA_BUNDLE, ca_bundle of ~/.aws/config and endpoint_url"
+    hint = "check AWS_CA_BUNDLE, ca_bundle in ~/.aws/config, and endpoint_url"
     return ApiError(purpose.category, f"cannot {purpose.what}: {call}: {text}; {hint}", call=call, code=code)
 
 
@@ -331,7 +340,7 @@ def broken_connection(purpose: CallContext, call: str, code: str, text: str) -> 
 
 
 def foreign_reply(purpose: CallContext, call: str, status: int, text: str, *, transient: bool) -> ApiError:
-    hint = "check proxy, its user and its password" if status == 407 else "check proxy and endpoint_url"
+    hint = "check the user and password in proxy" if status == 407 else "check proxy and endpoint_url"
     outcome = "" if call.startswith("Describe") else "; the outcome is unknown"
     reason = f"cannot {purpose.what}: {call}: {text}{outcome}; {hint}"
     return ApiError(
@@ -340,7 +349,8 @@ def foreign_reply(purpose: CallContext, call: str, status: int, text: str, *, tr
 
 
 def no_sts(purpose: CallContext, call: str, text: str, *, transient: bool) -> ApiError:
-    reason = f"cannot {purpose.what}: no credentials: {call}: {text}; check the way to STS, and the profile's region"
+    hint = "check the network path to STS, and the region of the profile"
+    reason = f"cannot {purpose.what}: no credentials: {call}: {text}; {hint}"
     return ApiError(Category.AUTHENTICATION, reason, call=call, code="ForeignReply", transient=transient)
 
 
@@ -364,19 +374,19 @@ def not_permitted(purpose: CallContext, call: str, code: str, text: str) -> ApiE
 def denied(purpose: CallContext, call: str, code: str, text: str) -> ApiError:
     said = _words(text)
     policy = re.search(r"explicit deny in an? ([\w -]+?(?:policy|boundary))", said, re.I)
-    hint = f"change the {policy[1] if policy else 'policy'} that denies it: no other policy makes up for that"
+    hint = f"change the {policy[1] if policy else 'policy'} that denies it: no other policy can override it"
     reason = f"cannot {purpose.what}: not permitted ({code}): {said}; {hint}"
     return ApiError(Category.PERMISSION, reason, call=call, code=code)
 
 
 def not_authenticated(purpose: CallContext, call: str, code: str, text: str) -> ApiError:
-    hint = "check the credentials and this machine's clock, and that the account has the region enabled"
+    hint = "check the credentials, this machine's clock, and whether the region is enabled in the account"
     reason = f"cannot {purpose.what}: {call}: {code}: {_words(text)}; {hint}"
     return ApiError(Category.AUTHENTICATION, reason, call=call, code=code)
 
 
 def not_owned(purpose: CallContext, call: str, code: str, text: str) -> ApiError:
-    hint = "an AWS service or another account owns it, and only they can change it: use another fence method"
+    hint = "an AWS service or another account owns it, and only the owner can change it; use another fence method"
     return ApiError(
         purpose.category, f"cannot {purpose.what}: {call}: {code}: {_words(text)}; {hint}", call=call, code=code
     )
@@ -401,7 +411,7 @@ def credentials_stumble(purpose: CallContext, source: str, text: str) -> ApiErro
 
 
 def credentials_incomplete(purpose: CallContext, source: str, text: str) -> ApiError:
-    reason = f"cannot {purpose.what}: no credentials: {source} gives incomplete ones: {text} is missing"
+    reason = f"cannot {purpose.what}: no credentials: the reply of {source} is incomplete: {text} is missing"
     return ApiError(Category.AUTHENTICATION, reason, call="credentials", code="CredentialsIncomplete")
 
 
@@ -422,28 +432,29 @@ def credentials_expired(purpose: CallContext, source: str) -> ApiError:
 
 
 def program_failed(purpose: CallContext, text: str) -> ApiError:
-    reason = f"cannot {purpose.what}: no credentials: {text}; run it by hand, as the user that runs the agent"
+    reason = f"cannot {purpose.what}: no credentials: {text}; run it manually as the user that runs the agent"
     return ApiError(Category.AUTHENTICATION, reason, call="credentials", code="CredentialProcess")
 
 
 def silent_source(source: str) -> str:
-    return f"{source} has not answered"
+    return f"{source} did not answer"
 
 
 def no_metadata(text: str, source: str, reason: str) -> str:
-    return f"{text}; {source} has none: {reason}"
+    return f"{text}; {source} has no credentials: {reason}"
 
 
 def mfa_not_supported(purpose: CallContext, call: str, code: str) -> ApiError:
     text = (
-        f"cannot {purpose.what}: the credentials need input, as an MFA code, and there is nobody to ask; use a role"
+        f"cannot {purpose.what}: the credentials require input, such as an MFA code, which an agent cannot get; "
+        "use a role"
     )
     return ApiError(Category.AUTHENTICATION, text, call=call, code=code)
 
 
 def proxy_refuses(purpose: CallContext, call: str, code: str, text: str) -> ApiError:
-    hint = "check proxy, its user and its password" if text.startswith("407") else "check where proxy leads to"
-    reason = f"cannot {purpose.what}: {call}: the proxy refuses: {text}; {hint}"
+    hint = "check the user and password in proxy" if text.startswith("407") else "check which hosts it allows"
+    reason = f"cannot {purpose.what}: {call}: the proxy refused the connection: {text}; {hint}"
     return ApiError(purpose.category, reason, call=call, code=code)
 
 
@@ -460,13 +471,13 @@ def no_answer(what: str, seconds: float, last: Optional[str]) -> FenceError:
     reason = f" (last: {last})" if last else ""
     return FenceError(
         Category.DEADLINE,
-        f"gave up after {seconds:g} s: {what}{reason}; check the way to the API, then repeat",
+        f"gave up after {seconds:g} s: {what}{reason}; check the network path to the API, then repeat",
     )
 
 
 def too_many_pages(what: str, pages: int) -> FenceError:
     return FenceError(
-        Category.RETRIEVAL, f"cannot {what}: EC2 has more than {pages} pages of them; narrow the list by filter"
+        Category.RETRIEVAL, f"cannot {what}: EC2 has more than {pages} pages; set filter to shorten the list"
     )
 
 
@@ -474,7 +485,9 @@ def too_many_pages(what: str, pages: int) -> FenceError:
 
 
 def unknown_instance(plug: str) -> FenceError:
-    return FenceError(Category.INSTANCE, f"no instance {plug} here; check plug, region and credentials")
+    return FenceError(
+        Category.INSTANCE, f"no instance {plug} in this region and account; check plug, region and credentials"
+    )
 
 
 def no_such_name(plug: str) -> FenceError:
@@ -487,18 +500,21 @@ def no_such_name(plug: str) -> FenceError:
 
 def ambiguous_name(plug: str, matched: Iterable[str]) -> FenceError:
     return FenceError(
-        Category.INSTANCE, f"{_short(plug)} matches several instances: {_list(matched)}; use an ID, or a filter"
+        Category.INSTANCE,
+        f"{_short(plug)} matches several instances: {_list(matched)}; use an instance ID, or set filter",
     )
 
 
 def terminated(plug: str) -> FenceError:
-    return FenceError(Category.INSTANCE, f"{plug} is terminated: there is nothing to bring back")
+    return FenceError(
+        Category.INSTANCE, f"{plug} is terminated and cannot be restored; replace it in the cluster configuration"
+    )
 
 
 def not_running(plug: str, state: str) -> FenceError:
     return FenceError(
         Category.STATE,
-        f"{plug} is not running but {state}; set ignore_instance_state to isolate it all the same",
+        f"{plug} is not running but {state}; set ignore_instance_state to isolate it anyway",
     )
 
 
@@ -511,12 +527,12 @@ def self_fencing(plug: str) -> FenceError:
 def fenced_fencer(own: str) -> FenceError:
     return FenceError(
         Category.SELF_FENCING,
-        f"this machine, {own}, is fenced itself and must not fence others; unfence it first",
+        f"this machine, {own}, is fenced and must not fence other nodes; unfence it first",
     )
 
 
 def unknown_self() -> str:
-    return "cannot tell which instance this machine is: no check for self-fencing and mutual fencing"
+    return "cannot determine which instance this machine is; self-fencing and mutual fencing are not checked"
 
 
 # --- what off refuses ------------------------------------------------------------------------------------------
@@ -529,65 +545,65 @@ def no_interfaces(plug: str) -> FenceError:
 def managed_interface(plug: str, interface: str) -> FenceError:
     return FenceError(
         Category.STATE,
-        f"{interface} of {plug} is managed by AWS, which refuses changes; use another fence method",
+        f"{interface} of {plug} is managed by AWS and cannot be changed; use another fence method",
     )
 
 
 def unfiltered_interface(plug: str, interface: str, kind: str) -> FenceError:
     return FenceError(
         Category.STATE,
-        f"{interface} of {plug} is of type {kind}: its security groups do not filter all that passes through it, "
-        "such as branch interfaces of containers; use another fence method",
+        f"{interface} of {plug} is of type {kind}: its security groups do not filter all of its traffic, such as "
+        "that of containers on branch interfaces; use another fence method",
     )
 
 
 def interface_without_groups(plug: str, interface: str) -> FenceError:
     return FenceError(
-        Category.STATE, f"{interface} of {plug} has no security groups to change; use another fence method"
+        Category.STATE,
+        f"{interface} of {plug} has no security groups, so it cannot be isolated; use another fence method",
     )
 
 
 def nothing_left(plug: str, interface: str, groups: Iterable[str]) -> FenceError:
     return FenceError(
         Category.VALIDATION,
-        f"{interface} of {plug} would be left without a group by removing {_list(groups)}; "
-        "add a group that isolates, or use invert-sg-removal",
+        f"{interface} of {plug} would have no group left without {_list(groups)}; "
+        "add a group that isolates to the interface, or set invert-sg-removal",
     )
 
 
 def nothing_to_remove(plug: str) -> FenceError:
     return FenceError(
         Category.VALIDATION,
-        f"{plug} has nothing to remove: check secg and invert_sg_removal; nothing was changed",
+        f"{plug} has nothing to remove: no interface has a group of secg; nothing was changed; check secg and "
+        "invert_sg_removal",
     )
 
 
-# --- the record ------------------------------------------------------------------------------------------------
+# --- the backup ------------------------------------------------------------------------------------------------
 
 
 def no_room(plug: str, needed: int, free: int) -> FenceError:
     return FenceError(
         Category.TAG,
-        f"{plug} has room for {free} more tags, the backup needs {needed}; delete tags of your own",
+        f"the backup of {plug} needs {needed} tags, but EC2 allows only {free} more; delete unneeded tags",
     )
 
 
 def record_unverified(plug: str, outcome: str) -> FenceError:
-    return FenceError(
-        Category.TAG, f"the backup tags of {plug} were not proven to be there, no read shows them; {outcome}"
-    )
+    return FenceError(Category.TAG, f"the backup of {plug} could not be verified: no read shows its tags; {outcome}")
 
 
 def without_record(plug: str, reason: str) -> str:
-    return f"{plug}: going on without a backup: {reason}"
+    return f"{plug}: continuing without a backup: {reason}"
 
 
 def record_written(plug: str, tags: int, time: int) -> str:
-    return f"{plug}: {tags} tags written, lastfence={time}"
+    return f"{plug}: backup written to {tags} tags, lastfence={time}"
 
 
 def claimed(plug: str, time: int) -> str:
-    return f"{plug}: not alone at work; record written again, lastfence={time}"
+    return f"{plug}: concurrent fencing detected; backup rewritten, lastfence={time}"
 
 
 # --- isolating -------------------------------------------------------------------------------------------------
@@ -595,7 +611,7 @@ def claimed(plug: str, time: int) -> str:
 
 def established_may_survive(plug: str, poweroff: bool) -> str:
     until = " until it has stopped" if poweroff else ""
-    return f"{plug}: established connections may survive the change of groups{until}; see the manual"
+    return f"{plug}: established connections may survive the change of groups{until}; set untrack_secg to end them"
 
 
 def groups_set(interface: str, groups: Iterable[str]) -> str:
@@ -603,24 +619,24 @@ def groups_set(interface: str, groups: Iterable[str]) -> str:
 
 
 def group_dropped(interface: str, group: str) -> str:
-    return f"{interface}: {group} of secg does not exist, or not for its VPC, and is left out"
+    return f"{interface}: {group} of secg does not exist or belongs to another VPC; it is ignored; correct secg"
 
 
 def no_group_in_vpc(plug: str, interface: str, vpc: str, groups: Iterable[str]) -> FenceError:
     return FenceError(
         Category.VALIDATION,
-        f"no group of secg can be used on {interface} of {plug}, in {vpc}: not {_list(groups)}; add one",
+        f"no group of secg ({_list(groups)}) can be used on {interface} of {plug}; add a group of {vpc}",
     )
 
 
 def untracking_skipped(plug: str) -> str:
-    return f"{plug}: connections are not untracked without a backup in place; established ones may survive"
+    return f"{plug}: untrack_secg is not used, because there is no backup; established connections may survive"
 
 
 def not_untracked(plug: str, interfaces: Iterable[str]) -> FenceError:
     return FenceError(
         Category.MODIFICATION,
-        f"{plug} is isolated, but no change of {_list(interfaces)} to untrack_secg was accepted: established "
+        f"{plug} is isolated, but EC2 accepted no change of {_list(interfaces)} to untrack_secg: established "
         "connections may survive; run on, then off",
     )
 
@@ -628,60 +644,60 @@ def not_untracked(plug: str, interfaces: Iterable[str]) -> FenceError:
 def possibly_tracked(plug: str, addresses: Iterable[str], settle: float) -> FenceError:
     return FenceError(
         Category.MODIFICATION,
-        f"{plug} is isolated, but {_list(addresses)} still answered settle_time={settle:g} after that: the network "
-        "may never have applied untrack_secg, and established connections may survive; raise settle_time, or let a "
-        "program listen at probe_port",
+        f"{plug} is isolated, but {_list(addresses)} still answered {settle:g} s (settle_time) later: the network "
+        "may not have applied untrack_secg, and established connections may survive; raise settle_time, or let a "
+        "program listen at probe_port, then run on and off",
     )
 
 
 def not_opened_again(plug: str, interfaces: Iterable[str]) -> str:
-    return f"{plug}: {_list(interfaces)} isolated already: not opened again to untrack connections"
+    return f"{plug}: {_list(interfaces)} already isolated; untrack_secg is not set again"
 
 
 def appeared(plug: str, interfaces: Iterable[str]) -> str:
-    return f"{plug}: {_list(interfaces)} appeared meanwhile; recorded and isolated too"
+    return f"{plug}: {_list(interfaces)} appeared during off; backed up and isolated too"
 
 
 def not_isolated(plug: str, why: Mapping[str, str]) -> FenceError:
-    return FenceError(Category.DEADLINE, f"{plug} was not proven to be isolated in time: {_causes(why)}; repeat off")
+    return FenceError(Category.DEADLINE, f"cannot verify in time that {plug} is isolated: {_causes(why)}; repeat off")
 
 
 def unproven(plug: str, error: FenceError, why: Mapping[str, str]) -> FenceError:
-    before = f"; before that: {_causes(why)}" if why else ""
+    before = f"; earlier: {_causes(why)}" if why else ""
     return FenceError(
         error.category,
-        f"{plug} was not proven to be isolated, and what was cut is left so: {error.text}{before}; repeat off",
+        f"cannot verify that {plug} is isolated: {error.text}{before}; isolated interfaces stay isolated; repeat off",
     )
 
 
 def observable(plug: str, addresses: Iterable[str], tried: Iterable[str]) -> str:
     known = list(addresses)
-    found = f"before isolation {_few(known)} answer" if known else "before isolation no address answers"
-    return f"{plug}: {found} at probe_port, of {len(list(tried))}"
+    names = f": {_few(known)}" if known else ""
+    return f"{plug}: {len(known)} of {len(list(tried))} addresses answer at probe_port before isolation{names}"
 
 
 def cannot_probe(plug: str, addresses: Iterable[str]) -> str:
     return (
-        f"{plug}: it cannot be tried whether {_few(addresses)} answers at probe_port, and settle_time is waited for "
-        "instead; check the routes and the firewall of this machine"
+        f"{plug}: cannot probe {_few(addresses)} at probe_port, so off waits for settle_time; "
+        "check the routes and the firewall of this machine"
     )
 
 
 def cannot_take_in(plug: str, interface: str) -> FenceError:
     return FenceError(
         Category.PARTIAL,
-        f"{interface} of {plug} appeared meanwhile and cannot be isolated: managed, a trunk, or it would have no "
-        "group left; the others are left isolated: repeat off",
+        f"{interface} of {plug} appeared during off and cannot be isolated: it is managed or a trunk, or would have "
+        "no group left; the other interfaces stay isolated; detach it, then repeat off",
     )
 
 
 def left_untracking(plug: str, interfaces: Iterable[str], reason: str) -> str:
-    return f"{plug}: {_list(interfaces)} may be left with untrack_secg, open to all: {reason}; run off now"
+    return f"{plug}: {_list(interfaces)} may still have untrack_secg, which allows all traffic: {reason}; run off now"
 
 
 def originals(plug: str, groups: Mapping[str, FrozenSet[str]]) -> str:
-    """What an operator may have to set by hand."""
-    return f"{plug}: no read has shown the backup since; original groups: {_had(groups)}"
+    """Groups that an operator may have to set manually."""
+    return f"{plug}: no later read shows the backup; save the original groups: {_had(groups)}"
 
 
 def _had(groups: Mapping[str, FrozenSet[str]]) -> str:
@@ -690,16 +706,19 @@ def _had(groups: Mapping[str, FrozenSet[str]]) -> str:
 
 def claim_failed(plug: str, reason: str, originals: Mapping[str, FrozenSet[str]]) -> str:
     groups = _had(originals)
-    return f"{plug}: not alone at work, and the record was not written again: {reason}; original groups: {groups}"
+    return (
+        f"{plug}: concurrent fencing detected, but the backup was not rewritten: {reason}; "
+        f"save the original groups: {groups}"
+    )
 
 
 def refused_put_back(plug: str, why: Mapping[str, FenceError], category: Category) -> FenceError:
-    return FenceError(category, f"{plug} is not isolated: {_causes(why)}; what had been changed was put back")
+    return FenceError(category, f"{plug} is not isolated: {_causes(why)}; the changes were rolled back")
 
 
 def refused_left(plug: str, why: Mapping[str, FenceError], cut: Iterable[str], reason: str) -> FenceError:
     names = _list(cut)
-    left = f"{names} not put back: " if names else ""
+    left = f"{names} not rolled back: " if names else ""
     return FenceError(
         Category.PARTIAL,
         f"{plug} is only partly isolated: {_causes(why)}; {left}{reason}; repeat off",
@@ -715,7 +734,7 @@ def stop_failed(plug: str, reason: str) -> str:
 
 
 def graceful_stop(plug: str, reason: str) -> str:
-    return f"{plug}: skip_os_shutdown is not supported, so it is stopped without it: {reason}"
+    return f"{plug}: cannot stop it with skip_os_shutdown, so the stop waits for the operating system: {reason}"
 
 
 def stopping(plug: str) -> str:
@@ -726,11 +745,11 @@ def already_terminated(plug: str) -> str:
     return f"{plug} is terminated, so it is off"
 
 
-# --- bringing back ---------------------------------------------------------------------------------------------
+# --- restoring ------------------------------------------------------------------------------------------------
 
 
 def restore_skipped(plug: str) -> str:
-    return f"{plug}: unfence-ignore-restore is set: nothing is restored"
+    return f"{plug}: unfence-ignore-restore is set; nothing is restored"
 
 
 def starting(plug: str) -> str:
@@ -738,54 +757,59 @@ def starting(plug: str) -> str:
 
 
 def not_started(plug: str, category: Category, reason: str) -> FenceError:
-    return FenceError(category, f"the groups of {plug} are back but it was not started: {reason}; repeat on")
+    return FenceError(category, f"the groups of {plug} are restored, but it was not started: {reason}; repeat on")
 
 
 def nothing_to_restore(plug: str) -> str:
-    return f"{plug}: no interface is isolated and there is no backup: nothing to restore"
+    return f"{plug}: no interface is isolated and there is no backup; nothing to restore"
 
 
 def no_record(plug: str) -> FenceError:
     return FenceError(
         Category.BACKUP,
-        f"{plug} is isolated and its tags hold no valid backup; nothing was changed: "
-        "give every interface its groups with interfaceN-sg, or set them by hand",
+        f"{plug} is isolated and its tags hold no valid backup; nothing was changed; "
+        "set interfaceN-sg for every interface, or set the groups in EC2",
     )
 
 
 def left_without_record(plug: str, interface: str, groups: Iterable[str]) -> str:
-    return f"{plug}: {interface} has no backup and is left with {_list(groups)}"
+    return f"{plug}: {interface} has no backup and keeps {_list(groups)}; check its groups"
 
 
 def detached(plug: str, interface: str, groups: Iterable[str]) -> str:
-    return f"{plug}: {interface} of the backup is not attached any more; its groups were {_list(groups)}"
+    return f"{plug}: {interface} of the backup is no longer attached; its original groups are {_list(groups)}"
 
 
 def static_gap(plug: str, missing: Iterable[int], numbering: Mapping[int, str]) -> FenceError:
     names = _list(f"interface{n}-sg" for n in missing)
     shown = ", ".join(f"{n}={i}" for n, i in sorted(numbering.items()))
-    return FenceError(Category.VALIDATION, f"{plug}: {names} missing; every interface needs one: {shown}")
+    return FenceError(
+        Category.VALIDATION, f"{plug}: {names} missing; set it for every interface or for none: {shown}"
+    )
 
 
 def static_isolates(option: str) -> FenceError:
-    return FenceError(Category.VALIDATION, f"{option} holds groups that read as isolated under secg; check both")
+    return FenceError(
+        Category.VALIDATION, f"the groups of {option} count as isolated under secg; correct one of them"
+    )
 
 
 def static_unused(plug: str, numbers: Iterable[int]) -> str:
-    return f"{plug}: no such interface for {_list(f'interface{n}-sg' for n in numbers)}"
+    return f"{plug}: no interface for {_list(f'interface{n}-sg' for n in numbers)}; remove it"
 
 
 def overtaken(plug: str) -> FenceError:
     return FenceError(
         Category.RESTORE,
-        f"{plug} was fenced meanwhile, and that wins: what had been opened is isolated again; repeat on to return it",
+        f"{plug} was fenced concurrently; off takes precedence: the restored interfaces are isolated again; "
+        "repeat on to restore it",
     )
 
 
 def overtaken_open(plug: str, interfaces: Iterable[str]) -> FenceError:
     return FenceError(
         Category.RESTORE,
-        f"{plug} was fenced meanwhile, but {_list(interfaces)} may be open: NOT isolated again; run off now",
+        f"{plug} was fenced concurrently, but {_list(interfaces)} may be open: NOT isolated again; run off now",
     )
 
 
@@ -793,31 +817,34 @@ def backup_appeared(plug: str) -> FenceError:
     return FenceError(
         Category.RESTORE,
         f"{plug}: a backup appeared after the first read: the instance is being fenced concurrently, and off takes "
-        "precedence; nothing was changed: repeat on",
+        "precedence; nothing was changed; repeat on",
     )
 
 
 def cut_without_record(plug: str) -> str:
-    return f"{plug}: its interfaces have none of the groups of secg, but there is no backup: nothing to restore"
+    return (
+        f"{plug}: its interfaces have none of the groups of secg, but there is no backup; nothing to restore; "
+        "check its groups"
+    )
 
 
 def not_restored(plug: str, why: Mapping[str, str], category: Category) -> FenceError:
-    return FenceError(category, f"{plug} was not wholly restored: {_causes(why)}; the backup is kept: repeat on")
+    return FenceError(category, f"{plug} was not completely restored: {_causes(why)}; the backup is kept; repeat on")
 
 
 def cleanup_failed(plug: str, reason: str) -> str:
-    return f"{plug}: its backup tags were not deleted, which harms nothing: {reason}"
+    return f"{plug} is restored, but its backup tags were not deleted: {reason}; repeat on"
 
 
 def look_back_failed(plug: str, reason: str, originals: Mapping[str, FrozenSet[str]]) -> str:
     return (
-        f"{plug} is restored, but whether an off came in between was not checked: {reason}; "
-        f"original groups: {_had(originals)}"
+        f"{plug} is restored, but a concurrent off could not be excluded: {reason}; "
+        f"check its status; save the original groups: {_had(originals)}"
     )
 
 
 def tags_deleted(plug: str, count: int) -> str:
-    return f"{plug}: {count} tags deleted"
+    return f"{plug}: backup deleted, {count} tags"
 
 
 # --- monitor ---------------------------------------------------------------------------------------------------
@@ -826,19 +853,19 @@ def tags_deleted(plug: str, count: int) -> str:
 def groups_missing(groups: FrozenSet[str]) -> FenceError:
     return FenceError(
         Category.VALIDATION,
-        f"no such security group: {_list(groups)}; check secg and region: fencing would fail",
+        f"no such security group: {_list(groups)}; fencing would fail; check secg, untrack_secg and region",
     )
 
 
 def groups_unchecked(reason: str) -> str:
-    return f"whether the groups of secg exist was not checked: {reason}"
+    return f"cannot check whether the groups of secg exist: {reason}"
 
 
 def monitor_without_secg() -> str:
-    return "secg is not set: off and status will be refused"
+    return "secg is not set, so off and status will fail; set secg"
 
 
-# --- preflight: what follows "level about: " in a line ---------------------------------------------------------
+# --- preflight: the text after "level about: " in a line ---------------------------------------------------------
 
 
 def preflight_failed(plug: str, failed: Iterable[str]) -> FenceError:
@@ -847,7 +874,7 @@ def preflight_failed(plug: str, failed: Iterable[str]) -> FenceError:
 
 
 def preflight_passed(count: int, warnings: int) -> str:
-    return f"Success: {count} checks, none failed, {warnings} with a warning; nothing was changed"
+    return f"Success: {count} checks, none failed, {warnings} with warnings; nothing was changed"
 
 
 def depends_on(what: str) -> str:
@@ -857,7 +884,8 @@ def depends_on(what: str) -> str:
 def dry_run_ignored(purpose: CallContext) -> FenceError:
     return FenceError(
         purpose.category,
-        f"a dry run to {purpose.what} was not answered as one: it may have been done; check endpoint_url",
+        f"the reply to a dry run is not that of a dry run: EC2 may have executed it ({purpose.what}); "
+        "check endpoint_url",
     )
 
 
@@ -872,11 +900,11 @@ def identity(account: Optional[str], region: str, own: Optional[str]) -> str:
 
 
 def not_asked_for_self() -> str:
-    return "skip_race_check is set: no check for self-fencing and mutual fencing"
+    return "skip_race_check is set; self-fencing and mutual fencing are not checked"
 
 
 def preflight_of_self() -> str:
-    return "this is the machine to be fenced: off is refused here, so run this on another node too"
+    return "this machine is the instance to fence, so off is refused here; run the check on another node too"
 
 
 def without_poweroff() -> str:
@@ -884,7 +912,7 @@ def without_poweroff() -> str:
 
 
 def skip_unknown(sdk: str) -> str:
-    return f"{sdk} does not know it: the stop waits for the operating system; update boto3"
+    return f"{sdk} does not support it, so the stop waits for the operating system; update boto3"
 
 
 def no_such_group(options: Iterable[str]) -> str:
@@ -896,36 +924,36 @@ def group_found(name: str, vpc: str, options: Iterable[str]) -> str:
 
 
 def groups_fit() -> str:
-    return "all can be used on its interfaces"
+    return "all groups can be used on its interfaces"
 
 
 def group_of_no_vpc(group: str) -> str:
-    return f"{group} of secg is of another VPC than all interfaces, and is left out; remove it from secg"
+    return f"{group} of secg belongs to a VPC of no interface and is ignored; remove it from secg"
 
 
 def group_of_other_vpc(option: str, group: str, vpc: str) -> str:
-    return f"{group} of {option} cannot be used in {vpc}; name one of that VPC, or associate it"
+    return f"{group} of {option} cannot be used in {vpc}; use a group of that VPC, or associate it with the VPC"
 
 
 def lets_nothing_through() -> str:
-    return "no rules, so nothing is let through"
+    return "no rules, so it allows no traffic"
 
 
 def lets_through(found: Iterable[str], interfaces: Iterable[str]) -> str:
     on = _list(interfaces)
-    return f"still lets through {'; '.join(found)}" + (f" (on {on})" if on else "")
+    return f"still allows {'; '.join(found)}" + (f" (on {on})" if on else "")
 
 
 def no_isolation() -> str:
-    return "that is no isolation: delete these rules (EC2 gives new groups one for all traffic out)"
+    return "this does not isolate: delete these rules (EC2 adds a rule for all outbound traffic to new groups)"
 
 
 def delete_rules() -> str:
-    return "delete rules that storage or peers can be reached by"
+    return "delete rules that allow traffic to storage or peers"
 
 
 def remains() -> str:
-    return "it stays when secg is removed: nothing in it may reach storage or peers"
+    return "it stays when secg is removed, so it must not allow traffic to storage or peers"
 
 
 def answers(address: str) -> str:
@@ -981,11 +1009,11 @@ def admits_nothing(addresses: Iterable[str]) -> str:
 
 
 def gone_for_good() -> str:
-    return "terminated: it is off for good; put its successor into the configuration"
+    return "terminated, and cannot be restored; replace it in the cluster configuration"
 
 
 def is_fenced_now(state: str) -> str:
-    return f"{state}, and isolated at this moment; run on, then check again"
+    return f"{state}, and isolated now; run on, then check again"
 
 
 def _tracked_for(seconds: Optional[int]) -> str:
@@ -1010,7 +1038,7 @@ def room(needed: int, free: int) -> str:
 
 
 def would_remove(found: Mapping[str, FrozenSet[str]]) -> str:
-    return "would take " + "; ".join(f"{_list(g)} from {i}" for i, g in sorted(found.items()))
+    return "would remove " + "; ".join(f"{_list(g)} from {i}" for i, g in sorted(found.items()))
 
 
 def would_survive(poweroff: bool, idle: Mapping[str, Optional[int]]) -> str:
@@ -1019,18 +1047,18 @@ def would_survive(poweroff: bool, idle: Mapping[str, Optional[int]]) -> str:
     else:
         longest = None if None in idle.values() or not idle else max(s for s in idle.values() if s is not None)
         until = f"they are idle for {_tracked_for(longest)}"
-    return f"those that EC2 tracks survive off until {until}; set untrack_secg to cut them"
+    return f"those that EC2 tracks survive off until {until}; set untrack_secg to end them"
 
 
 def efa_interface(kind: str) -> str:
     return (
-        f"of type {kind}: its traffic bypasses the operating system, and AWS does not say whether what is under way "
-        "over it ends when its groups change; if storage is reached that way, use another fence method"
+        f"of type {kind}: its traffic bypasses the operating system, and AWS does not document whether traffic in "
+        "progress ends when its groups change; if storage is reached through it, use another fence method"
     )
 
 
 def unknown_interface_type(kind: str) -> str:
-    return f"of type {kind}, which is not known here: make sure that security groups filter all of its traffic"
+    return f"of type {kind}, which this agent does not know; make sure that security groups filter all of its traffic"
 
 
 def on_outpost() -> str:
@@ -1042,12 +1070,11 @@ def on_outpost() -> str:
 
 def tag_condition(plug: str, value: Optional[str]) -> str:
     has = "has no tag cluster" if value is None else f"has the tag cluster={_short(value)}"
-    asks = "where the policy asks for tags of the instance, as that of doc/setup.md does"
-    return f"{plug} {has}; check it first {asks}"
+    return f"{plug} {has}; if the IAM policy depends on tags of the instance, as in doc/setup.md, check it first"
 
 
 def can_be_stopped() -> str:
-    return "no stop protection"
+    return "stop protection is off"
 
 
 def stop_protected() -> str:
@@ -1058,22 +1085,24 @@ def stop_protected() -> str:
 
 
 def protection_unchecked(reason: str) -> str:
-    return f"whether stop protection is on was not checked: {reason}"
+    return f"cannot check whether stop protection is on: {reason}"
 
 
 def instance_store() -> str:
-    return "its root is an instance store: EC2 cannot stop it; leave onfence_poweroff out, or use another method"
+    return (
+        "its root volume is an instance store, so EC2 cannot stop it; unset onfence_poweroff, or use another method"
+    )
 
 
 def spot_instance() -> str:
-    return "a Spot instance: EC2 stops only those of a persistent request"
+    return "a Spot instance: EC2 can stop it only if its request is persistent"
 
 
 def would_be_cut(group: str, ipv6: bool) -> str:
     families = "IPv4 and IPv6" if ipv6 else "IPv4; no interface has IPv6"
     return (
-        f"cut through {group}, which allows everything ({families}); but EC2 always tracks ICMP, and what goes "
-        "through load balancers (NLB), NAT gateways, PrivateLink, Network Firewall and the like"
+        f"ended with {group}, which allows all traffic ({families}); but EC2 always tracks ICMP and traffic "
+        "through load balancers (NLB), NAT gateways, PrivateLink, Network Firewall and similar services"
     )
 
 
@@ -1086,19 +1115,19 @@ def internal(error: str) -> str:
 
 
 def no_resources(reason: str) -> str:
-    return f"out of memory or of threads: {reason}; raise this machine's limits (ulimit -v, pids), then repeat"
+    return f"out of memory or threads: {reason}; raise the limits of this machine (ulimit -v, pids), then repeat"
 
 
 def stdout_failed(reason: str) -> str:
-    return f"the answer could not be written to stdout: {reason}; check where stdout leads to"
+    return f"cannot write the answer to stdout: {reason}; check the disk or program behind stdout"
 
 
 def stuck(action: str, seconds: float) -> str:
     return (
-        f"deadline error: {action} did not end in {seconds:g} s and was ended; "
-        "check this machine and the way to the API, then repeat"
+        f"deadline error: {action} did not finish within {seconds:g} s and was terminated; "
+        "check this machine and the network path to the API, then repeat"
     )
 
 
 def interrupted() -> str:
-    return "interrupted; what was begun is completed by repeating off, or undone by on"
+    return "interrupted; repeat off to complete it, or run on to undo it"

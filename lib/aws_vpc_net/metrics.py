@@ -107,7 +107,7 @@ class Run:
 def update(path: str, run: Run, seconds: float) -> Optional[str]:
     """Add an operation to the file, within so many seconds; a warning, if that was not done. Raises nothing."""
     if seconds <= 0:
-        return messages.metrics_not_updated(path, "no time is left")
+        return messages.metrics_not_updated(path, "no time left")
     done, result = call_with_timeout(lambda: _update(path, run), min(seconds, WHOLE_SECONDS))
     if not done:
         return messages.metrics_not_updated(path, "its file system is too slow")

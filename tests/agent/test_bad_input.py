@@ -29,9 +29,9 @@ def expire(ec2: Ec2Server) -> None:
 
 ROWS = [
     # plug
-    Row("no plug", {"plug": None}, "validation", "off needs plug"),
-    Row("no plug on on", {"plug": None, "action": "on"}, "validation", "on needs plug"),
-    Row("no plug on status", {"plug": None, "action": "status"}, "validation", "status needs plug"),
+    Row("no plug", {"plug": None}, "validation", "off requires plug"),
+    Row("no plug on on", {"plug": None, "action": "on"}, "validation", "on requires plug"),
+    Row("no plug on status", {"plug": None, "action": "status"}, "validation", "status requires plug"),
     Row("empty plug", {"plug": ""}, "validation", "plug is empty"),
     Row("plug of commas", {"plug": " , ,"}, "validation", "plug is empty"),
     Row("short ID", {"plug": "i-123"}, "validation", "i-123 is not an instance ID"),
@@ -42,12 +42,12 @@ ROWS = [
     Row("unknown name", {"plug": "node7"}, "instance", "node7; check plug, filter and region"),
     Row("unknown name with signs", {"plug": "nöde/7 x"}, "instance", "nöde/7 x; check plug"),
     Row("one of two malformed", {"plug": "{node1},i-zz,i-1"}, "validation", "i-1 is not an instance ID"),
-    Row("long plug", {"plug": LONG}, "validation", "plug: the value is too long"),
-    Row("control character in plug", {"plug": "node\x071"}, "validation", "plug: the value"),
+    Row("long plug", {"plug": LONG}, "validation", "plug is too long"),
+    Row("control character in plug", {"plug": "node\x071"}, "validation", "plug is too long or contains"),
     # secg
-    Row("no secg", {"secg": None}, "validation", "off needs secg"),
-    Row("no secg on status", {"secg": None, "action": "status"}, "validation", "status needs secg"),
-    Row("no secg on validate-all", {"secg": None, "action": "validate-all"}, "validation", "needs secg"),
+    Row("no secg", {"secg": None}, "validation", "off requires secg"),
+    Row("no secg on status", {"secg": None, "action": "status"}, "validation", "status requires secg"),
+    Row("no secg on validate-all", {"secg": None, "action": "validate-all"}, "validation", "requires secg"),
     Row("empty secg", {"secg": ""}, "validation", "secg is empty"),
     Row("secg of commas", {"secg": " ,,"}, "validation", "secg is empty"),
     Row("a name as group", {"secg": "isolation"}, "validation", "isolation is not a security group ID"),
@@ -58,17 +58,15 @@ ROWS = [
     Row("mistyped group to keep", {"secg": BAD}, "modification", f"The security group '{BAD}' does not exist"),
     Row("mistyped group to remove", {"secg": BAD, "invert_sg_removal": None}, "validation", "nothing to remove"),
     Row("forgotten invert", {"invert_sg_removal": None}, "validation", "check secg and invert_sg_removal"),
-    Row(
-        "removal leaves nothing", {"secg": "{app},{ssh}", "invert_sg_removal": None}, "validation", "without a group"
-    ),
+    Row("removal leaves nothing", {"secg": "{app},{ssh}", "invert_sg_removal": None}, "validation", "no group left"),
     Row("group of another VPC", {"secg": "{foreign}"}, "modification", "belong to different networks"),
     Row("more than 16 groups", {"secg": ",".join(f"sg-{n:017x}" for n in range(17))}, "validation", "17 groups"),
-    Row("long secg", {"secg": LONG}, "validation", "secg: the value is too long"),
-    Row("control character in secg", {"secg": "{isolation}\x1b[31m"}, "validation", "secg: the value"),
+    Row("long secg", {"secg": LONG}, "validation", "secg is too long"),
+    Row("control character in secg", {"secg": "{isolation}\x1b[31m"}, "validation", "secg is too long or contains"),
     Row("non-ASCII group", {"secg": "sg-0123456789abcdefé"}, "validation", "is not a security group ID"),
     # untrack_secg
-    Row("untracking group within secg", {"untrack_secg": "{isolation}"}, "validation", "cannot both isolate"),
-    Row("two untracking groups", {"untrack_secg": "{app},{open}"}, "validation", "names several groups"),
+    Row("untracking group within secg", {"untrack_secg": "{isolation}"}, "validation", "is also in secg"),
+    Row("two untracking groups", {"untrack_secg": "{app},{open}"}, "validation", "has several groups"),
     Row("malformed untracking group", {"untrack_secg": "open"}, "validation", "open is not a security group ID"),
     # booleans and numbers
     Row("unreadable invert", {"invert_sg_removal": "ture"}, "validation", "invert_sg_removal=ture"),
@@ -84,10 +82,10 @@ ROWS = [
     Row("huge deadline", {"deadline": "9" * 30}, "validation", "not a whole number of seconds"),
     Row("deadline with a fraction", {"deadline": "4.5"}, "validation", "deadline=4.5"),
     Row("deadline in other digits", {"deadline": "٤٥"}, "validation", "not a whole number of seconds"),
-    Row("API limit of zero", {"api_timeout": "0"}, "validation", "the seconds of one call (api_…)=0"),
+    Row("API limit of zero", {"api_timeout": "0"}, "validation", "api-…=0 is not a whole number of seconds"),
     Row("delay in words", {"delay": "a while"}, "validation", "delay=a while"),
     Row("negative wait", {"power_wait": "-3"}, "validation", "power-wait=-3"),
-    Row("library limit in words", {"login_timeout": "x"}, "validation", "the seconds (login_…)=x"),
+    Row("library limit in words", {"login_timeout": "x"}, "validation", "login-…=x is not"),
     Row("retries in words", {"retry_on": "x"}, "validation", "retry-on=x"),
     # credentials and connection
     Row("half of a key pair", {"secret_key": None}, "validation", "secret-key is missing"),
@@ -101,7 +99,7 @@ ROWS = [
     Row("no region", {"region": None}, "region", "set region"),
     Row("endpoint of another kind", {"endpoint_url": "ftp://x"}, "validation", "endpoint_url is not"),
     Row("endpoint with a password", {"endpoint_url": "http://u:p@127.0.0.1"}, "validation", "endpoint_url is not"),
-    Row("nobody at the endpoint", {"endpoint_url": "http://127.0.0.1:9"}, "deadline", "check the way to the API"),
+    Row("nobody at the endpoint", {"endpoint_url": "http://127.0.0.1:9"}, "deadline", "check the network path"),
     Row("no TLS at the endpoint", {"endpoint_url": "https://127.0.0.1:{port}"}, "retrieval", "SSL"),
     # what the instance is
     Row("stopped", {}, "state", "is not running but stopped; set ignore_instance_state", state("stopped")),
@@ -109,10 +107,10 @@ ROWS = [
     Row("pending", {}, "state", "is not running but pending", state("pending")),
     Row("terminated on on", {"action": "on"}, "instance", "is terminated", state("terminated")),
     # the rest
-    Row("unknown action", {"action": "explode"}, "validation", "action explode is unknown; one of on, off"),
+    Row("unknown action", {"action": "explode"}, "validation", "action explode is unknown; use one of on, off"),
     Row("empty plug separator", {"plug_separator": ""}, "validation", "plug-separator is empty"),
     Row("empty separator", {"separator": "", "action": "list"}, "validation", "separator is empty"),
-    Row("filter without a value", {"filter": "tag:x"}, "validation", "filter tag:x is not key=value"),
+    Row("filter without a value", {"filter": "tag:x"}, "validation", "filter tag:x is not of the form key=value"),
     Row("empty filter values", {"filter": "tag:x=, ,"}, "validation", "filter"),
     Row("unknown filter", {"filter": "bogus=1", "action": "list"}, "retrieval", "InvalidParameterValue"),
     Row("static gap", {"action": "on", "interface1_sg": "{app}"}, "validation", "interface0-sg missing"),
@@ -124,15 +122,15 @@ ROWS = [
         "static groups that isolate",
         {"action": "on", "interface0_sg": "{isolation}", "interface1_sg": "{app}"},
         "validation",
-        "interface0-sg holds groups that read as isolated",
+        "the groups of interface0-sg count as isolated",
     ),
     Row(
         "debug file nowhere",
         {"action": "validate-all", "debug_file": "/nowhere/x"},
         "validation",
-        "cannot write /nowhere/x",
+        "cannot write the debug file /nowhere/x",
     ),
-    Row("debug file is a folder", {"action": "validate-all", "debug_file": "/"}, "validation", "cannot write /"),
+    Row("debug file is a folder", {"action": "validate-all", "debug_file": "/"}, "validation", "the debug file /"),
 ]
 
 

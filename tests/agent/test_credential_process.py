@@ -1,4 +1,4 @@
-"""credential_process: a program that hangs, asks, fails or talks; none outlives the agent or tells its key."""
+"""credential_process: a program that hangs, prompts, fails or prints; it ends with the agent, and shows no key."""
 
 import json
 import os
@@ -85,7 +85,7 @@ def test_none_outlives_the_deadline(agent, node, keep, program, tmp_path, kind, 
     path = program(text)
     result = agent.pacemaker("off", node, deadline=3, **keep)
     assert result.last.startswith("ERROR: deadline error: gave up after 3 s: set up the AWS SDK and its credentials")
-    assert f"credential_process {path} has not answered" in result.last
+    assert f"credential_process {path} did not answer" in result.last
     assert result.seconds < 5
     assert len(noted(tmp_path)) == count
     are_gone(tmp_path)
@@ -114,7 +114,7 @@ def test_none_outlives_the_watchdog(agent, node, keep, program, tmp_path):
     agent.env["PYTHONPATH"] = str(tmp_path / "site")
     result = agent.pacemaker("off", node, deadline=3, **keep)
     assert result.code == 1
-    assert "did not end in 3" in result.last
+    assert "did not finish within 3" in result.last
     are_gone(tmp_path)
 
 
@@ -148,7 +148,7 @@ def test_one_that_reads_stdin_is_not_waited_for(agent, ec2, node, keep, program,
 
 
 def everything(agent, syslog, tmp_path, keep, node):
-    """All that a run says anywhere."""
+    """All outputs of a run."""
     log, debug = tmp_path / "boto3.log", tmp_path / "debug"
     agent.env["FENCE_AWS_VPC_NET_BOTO3_LOG"] = str(log)
     given = {**keep, "boto3_debug": "1", "debug_file": debug, "verbose_level": 3}
@@ -168,7 +168,7 @@ def test_what_it_says_on_stderr_is_nowhere(agent, ec2, node, keep, program, sysl
     assert result.code == code, result.err
     assert [s for s in (key.secret_key, key.secret_key[::-1], key.session_token) if s in text] == []
     if code:
-        assert f"no credentials: credential_process {path} failed with exit code 1; run it by hand" in result.last
+        assert f"no credentials: credential_process {path} failed with exit code 1; run it manually" in result.last
 
 
 SECRET = '"SecretAccessKey": "a-secret-key-on-stdout"'
@@ -177,7 +177,7 @@ BAD = {
     "no version": (f"echo '{{{SECRET}}}'", "does not print credentials of Version 1"),
     "a list": ("echo '[1]'", "does not print credentials of Version 1"),
     "incomplete": (f"echo '{{\"Version\": 1, {SECRET}}}'", "custom-process"),
-    "endless": ("yes a-secret-key-on-stdout", "says more than credentials are long"),
+    "endless": ("yes a-secret-key-on-stdout", "prints more than credentials can be"),
     "killed": ("kill -9 $$", "failed with signal 9"),
     "silent": ("true", "does not print JSON"),
 }

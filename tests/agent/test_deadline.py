@@ -170,7 +170,7 @@ def test_metadata_that_nobody_tells(agents, ec2, keep, node, pits):
         gave_up(result, word="authentication error" if why == "keys" else "error")
     assert groups(ec2, node) == before
     assert identity.code == 0, identity
-    assert any("cannot tell which instance this machine is" in line for line in identity.lines)
+    assert any("cannot determine which instance this machine is" in line for line in identity.lines)
     assert identity.seconds < 20
     assert is_cut(ec2, other, keep)
 
@@ -251,7 +251,7 @@ def test_time_is_kept_to_put_back_after_a_late_refusal(agents, ec2, keep):
     found = agents.results()
     assert all(rule.fired for rule in stalls)
     gave_up(found[good], 11, "permission error")
-    assert "put back" in found[good].last
+    assert "rolled back" in found[good].last
     assert groups(ec2, good) == before[good]["interfaces"]
     for node, name in ((no_read, "node2"), (no_change, "node3")):
         gave_up(found[node], 11, "partial error")

@@ -4,7 +4,7 @@ import pytest
 from ec2.faults import Error
 
 # How EC2's sentence ends, and what helps.
-DENIED = "change the {} that denies it: no other policy makes up for that"
+DENIED = "change the {} that denies it: no other policy can override it"
 REASONS = [
     ("with an explicit deny in a service control policy", DENIED.format("service control policy")),
     ("with an explicit deny in a resource control policy", DENIED.format("resource control policy")),
@@ -80,7 +80,7 @@ def test_changes_that_are_denied_for_one_interface_are_rolled_back_with_the_reas
     assert result.code == 1
     assert result.last.startswith("ERROR: permission error: ")
     proves_a_refusal(result.last, "ModifyNetworkInterfaceAttribute", reason, advice)
-    assert "put back" in result.last
+    assert "rolled back" in result.last
     assert ec2.snapshot()[node]["interfaces"] == before[node]["interfaces"]
 
 
@@ -180,7 +180,7 @@ def test_a_zone_is_not_a_region(agent, ec2, keep, source, zone):
     result = agent.command("off", ec2.world.nodes["node1"], **keep)
     assert result.code == 1
     assert result.last == (
-        f"ERROR: region error: {ec2.region}{zone} is a zone and not a region; set region={ec2.region}"
+        f"ERROR: region error: {ec2.region}{zone} is an availability zone, not a region; set region={ec2.region}"
     )
     assert ec2.calls == []
 
@@ -188,7 +188,7 @@ def test_a_zone_is_not_a_region(agent, ec2, keep, source, zone):
 def test_a_zone_is_told_without_asking_anybody(agent, ec2, keep):
     result = agent.command("validate-all", **{**keep, "region": ec2.region + "a"})
     assert result.code == 1
-    assert "is a zone and not a region" in result.last
+    assert "is an availability zone, not a region" in result.last
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_a_zone_is_told_without_asking_anybody(agent, ec2, keep):
 def test_regions_of_all_partitions_and_of_other_clouds_are_taken_as_they_are(agent, ec2, keep, region):
     result = agent.command("status", ec2.world.nodes["node1"], **{**keep, "region": region})
     assert {call.region for call in ec2.calls} == {region}
-    assert "is a zone" not in result.last
+    assert "is an availability zone" not in result.last
 
 
 def test_a_region_that_ec2_does_not_know_is_a_region_error(agent, ec2, keep):

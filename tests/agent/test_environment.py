@@ -28,7 +28,7 @@ def test_an_action_that_needs_no_plug_looks_up_no_name(agent, ec2, keep, plug):
 def test_a_secret_in_the_wrong_place_of_the_command_line_is_not_shown(agent, node, keep):
     result = agent.raw(*agent.arguments("status", node, **keep), "-a", "AKIA", "-s", "=", SECRET)
     assert result.code == 1
-    assert "unused arguments" in result.last
+    assert "unexpected arguments" in result.last
     assert SECRET not in result.err + result.out
 
 
@@ -56,13 +56,13 @@ NO_TEXT = os.fsdecode(b"\xff\xfe123")
     ids=lambda variable: f"{variable[0]}={variable[1]!a}",
 )
 def test_a_broken_environment_is_no_internal_error(agent, ec2, node, keep, variable):
-    """It is used, and breaks the SDK: one line says where to look, and EC2 is not asked."""
+    """The SDK fails because of it: one line states what to check, and EC2 gets no request."""
     del agent.options["access_key"], agent.options["secret_key"]
     agent.env.update({"AWS_ACCESS_KEY_ID": ec2.key.access_key, "AWS_SECRET_ACCESS_KEY": ec2.key.secret_key})
     agent.env.update([variable])
     result = agent.command("status", node, **keep)
     assert (result.code, result.out, len(result.lines)) == (1, "", 1)
-    assert result.last.startswith("ERROR: authentication error: the AWS SDK refuses its configuration: ")
+    assert result.last.startswith("ERROR: authentication error: the AWS SDK rejects its configuration: ")
     assert result.last.endswith("; check ~/.aws and AWS_*")
     assert ec2.calls == []
 
@@ -245,7 +245,7 @@ def test_a_delay_that_never_ends_is_ended(agent, ec2, node, keep, tmp_path):
     with_site(agent, tmp_path, sitecustomize=HANGING_DELAY)
     result = agent.command("off", node, **keep, delay=2, deadline=3)
     assert result.code == 1
-    assert "did not end" in result.last
+    assert "did not finish within" in result.last
     assert result.seconds < 7.5
     assert ec2.calls == []
 

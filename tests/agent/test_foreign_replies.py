@@ -97,7 +97,7 @@ def test_it_is_told_what_came_and_where_to_look(agent, ec2, keep):
     ec2.rules.add("DescribeInstances", Page(b"<title>" + b"A\n long " * 99 + b"</title>", 407))
     result = agent.command("status", node, **keep)
     assert "HTTP 407 Proxy Authentication Required: the reply is not EC2's (text/html, 'A long A long" in result.last
-    assert result.last.endswith("; check proxy, its user and its password")
+    assert result.last.endswith("; check the user and password in proxy")
     assert len(result.last) < 400
 
 
@@ -172,7 +172,7 @@ def test_tags_that_a_page_deleted_are_not_said_to_be_deleted(agent, ec2, keep, p
     rule = ec2.rules.add("DeleteTags", NOT_EC2[page], times=None)
     result = agent.command("on", node, verbose=True, deadline=4, **keep)
     assert result.code == 0
-    assert not any("tags deleted" in line for line in result.lines)
+    assert not any("backup deleted" in line for line in result.lines)
     (line,) = [line for line in result.lines if "its backup tags were not deleted" in line]
     assert f"DeleteTags: HTTP {NOT_EC2[page].status}" in line
     assert "the outcome is unknown" in line

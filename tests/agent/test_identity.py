@@ -38,7 +38,7 @@ def test_an_imds_that_does_not_tell_is_a_warning(agent, ec2, keep, imds, mode, s
     imds.mode = mode
     result = agent.command("off", ec2.world.nodes["node1"], **keep)
     assert result.code == 0, result.err
-    assert any("cannot tell which instance this machine is" in line for line in result.lines)
+    assert any("cannot determine which instance this machine is" in line for line in result.lines)
     assert result.seconds < seconds
 
 

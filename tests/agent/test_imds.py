@@ -45,7 +45,7 @@ def test_off_waits_for_credentials_while_imds_stumbles(agent, ec2, node, keep, i
     result = agent.pacemaker("off", node, **keep)
     assert result.code == 0, result.err
     assert is_cut(ec2, node, keep)
-    assert "cannot tell which instance" not in result.err
+    assert "cannot determine which instance" not in result.err
 
 
 @pytest.mark.parametrize("path", ["api/token", "security-credentials/", "/fence", "instance-id"])

@@ -138,7 +138,7 @@ def test_a_vpc_without_a_group_is_refused_before_the_first_change(agent, ec2, tw
     before = ec2.snapshot()
     result = agent.command("off", two_vpcs[0], **keep)
     assert result.code == 1
-    assert "no group of secg can be used on" in result.last
+    assert "can be used on" in result.last
     assert ec2.snapshot() == before
 
 
@@ -171,7 +171,7 @@ def test_a_secondary_interface_is_never_isolated_whatever_the_sdk_knows(agent, e
     before = ec2.snapshot()
     result = agent.command("off", node, **keep)
     assert result.code == 1
-    assert "has no security groups to change" in result.last
+    assert "has no security groups" in result.last
     assert ec2.snapshot() == before
     assert agent.command("on", node, **keep).code == 0
 
@@ -212,7 +212,7 @@ def test_sixty_interfaces_have_no_room_and_the_message_counts(agent, ec2, keep):
     before = ec2.snapshot()
     result = agent.command("off", node, **keep)
     assert result.code == 1
-    assert "has room for 49 more tags, the backup needs 61" in result.last
+    assert "needs 61 tags, but EC2 allows only 49 more" in result.last
     assert ec2.snapshot() == before
     result = agent.command("off", node, ignore_tag_write_failure=True, **keep)
     assert result.code == 0, result.err
@@ -256,7 +256,7 @@ def test_the_only_interface_with_the_group_goes_away_after_the_fence(agent, ec2,
     agent.is_on(node)
     result = agent.command("off", ec2.world.nodes["node1"], **remove)
     assert result.code == 1
-    assert "is fenced itself" in result.last
+    assert "is fenced and must not fence" in result.last
 
 
 def test_the_only_interface_with_the_group_and_its_backup_go_away(agent, ec2, remove):
@@ -291,7 +291,7 @@ def test_an_interface_that_the_proof_of_the_record_lacked_is_not_put_back_blindl
     result = agent.command("off", node, **keep)
     assert result.code == 1
     assert "internal error" not in result.err
-    assert "lacked an interface" in result.last
+    assert "did not show an interface" in result.last
     ec2.rules.clear()
     assert agent.command("on", node, **keep).code == 0
     assert groups(ec2, node) == {first: [app], second: [db]}
@@ -324,7 +324,7 @@ def test_a_trunk_that_appears_during_off_fails_it(agent, ec2, keep):
     result = agent.command("off", node, **keep)
     assert result.code == 1
     assert "partial error: " in result.last
-    assert "cannot be isolated: managed, a trunk" in result.last
+    assert "cannot be isolated: it is managed or a trunk" in result.last
 
 
 def test_a_fenced_node_with_a_trunk_is_not_off_and_comes_back(agent, ec2, keep):
@@ -334,7 +334,7 @@ def test_a_fenced_node_with_a_trunk_is_not_off_and_comes_back(agent, ec2, keep):
     ec2.edit.interface_type(ec2.world.interfaces["node1"][1], "trunk")
     assert agent.command("status", node, **keep).code == 0
     agent.is_on(node)
-    assert "is fenced itself" in agent.command("off", ec2.world.nodes["node2"], **keep).last
+    assert "is fenced and must not fence" in agent.command("off", ec2.world.nodes["node2"], **keep).last
     agent.is_on(ec2.world.nodes["node3"])
     assert agent.command("on", node, **keep).code == 0
     assert ec2.snapshot() == before

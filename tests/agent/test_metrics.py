@@ -242,7 +242,7 @@ def test_lines_that_make_no_sense_cost_only_themselves(agent, ec2, keep, path, n
     with path.open("ab") as file:
         file.write(b'fence_aws_vpc_net_tags_written_total{x="\xff\n\0\0nonsense\n' + b"x" * 100000)
     (warning,) = fences(agent, ec2, node, keep)
-    assert "had 3 lines that make no sense" in warning
+    assert "had 3 invalid lines" in warning
     assert values(path)["operations_total", "monitor", "ok"] == 1
     assert values(path)["operations_total", "off", "ok"] == 1
 

@@ -81,7 +81,7 @@ def test_tags_that_are_accepted_but_never_seen_isolate_nothing(agent, ec2, keep)
     result = agent.command("off", node, deadline=4, **keep)
     assert result.code == 1
     assert "tag error" in result.last
-    assert "were not proven to be there" in result.last
+    assert "could not be verified" in result.last
     assert groups(ec2, node) == before
     assert result.seconds < 6
 
@@ -97,7 +97,7 @@ def test_ignoring_tag_failures_isolates_all_the_same(agent, ec2, mode, how):
         ec2.rules.add("CreateTags", Throttle(), times=None)
     result = agent.command("off", node, ignore_tag_write_failure=True, deadline=8, **mode)
     assert result.code == 0, result.err
-    assert any("going on without a backup" in line for line in result.lines)
+    assert any("continuing without a backup" in line for line in result.lines)
     assert is_cut(ec2, node, mode)
     assert agent.command("status", node, ignore_tag_write_failure=True, **mode).code == 2
 
@@ -109,7 +109,7 @@ def test_static_groups_for_every_interface_do_without_tags_too(agent, ec2, keep)
     assert agent.command("off", node, interface0_sg=app, **keep).code == 1, "one of two"
     result = agent.command("off", node, interface0_sg=app, interface1_sg=app, **keep)
     assert result.code == 0
-    assert any("going on without a backup" in line for line in result.lines)
+    assert any("continuing without a backup" in line for line in result.lines)
 
 
 def test_partial_without_a_record_is_left_and_named(agent, ec2, mode):
@@ -121,7 +121,7 @@ def test_partial_without_a_record_is_left_and_named(agent, ec2, mode):
     result = agent.command("off", node, ignore_tag_write_failure=True, **mode)
     assert result.code == 1
     assert "partial error" in result.last
-    assert f"{first} not put back" in result.last
+    assert f"{first} not rolled back" in result.last
     assert f"set the groups of {second}" in result.last
     assert groups(ec2, node)[first] != before[first]
     assert groups(ec2, node)[second] == before[second]
@@ -152,7 +152,7 @@ def test_a_refused_interface_fails_it_and_the_other_is_put_back(agent, ec2, mode
     assert "AuthFailure: You do not have permission to access the specified resource" in result.last
     assert "an AWS service or another account owns it" in result.last
     assert "credentials" not in result.last
-    assert "put back" in result.last
+    assert "rolled back" in result.last
     assert groups(ec2, node) == before
     assert agent.command("status", node, **mode).code == 0
     ec2.edit.requester_managed(second, False)
@@ -198,7 +198,7 @@ def test_nothing_is_put_back_after_another_fencer(agent, ec2, keep):
     result = agent.command("off", node, **keep)
     assert result.code == 1
     assert "partial error" in result.last
-    assert "another fencer" in result.last
+    assert "a concurrent fencer" in result.last
     assert groups(ec2, node)[first] == [ec2.world.isolation]
     changes = ec2.calls_of("ModifyNetworkInterfaceAttribute")
     assert {tuple(c.listing("SecurityGroupId")) for c in changes} == {(ec2.world.isolation,)}, "not even for a moment"
@@ -247,7 +247,7 @@ def test_groups_that_never_read_right_are_no_success(agent, ec2, keep):
     result = agent.command("off", node, deadline=4, **keep)
     assert result.code == 1
     assert "deadline error" in result.last
-    assert "not proven to be isolated" in result.last
+    assert "cannot verify in time" in result.last
 
 
 def test_an_interface_that_appears_meanwhile_is_recorded_and_isolated(agent, ec2, mode):
@@ -258,8 +258,8 @@ def test_an_interface_that_appears_meanwhile_is_recorded_and_isolated(agent, ec2
     )
     result = agent.command("off", node, verbose=True, **mode)
     assert result.code == 0, result.err
-    assert any("appeared meanwhile" in line for line in result.lines)
-    assert not any("not alone at work" in line for line in result.lines)
+    assert any("appeared during off" in line for line in result.lines)
+    assert not any("concurrent fencing detected" in line for line in result.lines)
     assert len(groups(ec2, node)) == 3
     assert is_cut(ec2, node, mode)
     new = (set(groups(ec2, node)) - set(ec2.world.interfaces["node1"])).pop()
@@ -405,7 +405,7 @@ def test_a_refused_second_fencer_does_not_undo_a_success(agent, ec2, keep):
     go_on.set()
     _, err = running[0].communicate(timeout=30)
     assert result.code == 0, result.err
-    assert any("not alone at work" in line for line in result.lines)
+    assert any("concurrent fencing detected" in line for line in result.lines)
     assert running[0].returncode == 1
-    assert "another fencer may have fenced it" in err
+    assert "a concurrent fencer may have fenced it" in err
     assert is_cut(ec2, node, keep)

@@ -47,7 +47,7 @@ def test_a_good_configuration_passes_every_check_and_changes_nothing(agent, ec2,
     assert {level for level, _, _ in lines(result)} == {"ok"}
     assert result.out.splitlines()[-1].startswith("Success: ")
     permissions = {about.split(":")[1] for _, about, _ in lines(result) if about.startswith("permission ")}
-    assert ("ok", f"stop of {node}", "no stop protection") in lines(result)
+    assert ("ok", f"stop of {node}", "stop protection is off") in lines(result)
     wanted = {"CreateTags", "DeleteTags", "ModifyNetworkInterfaceAttribute", "StopInstances", "StartInstances"}
     assert permissions == wanted == {c.action for c in ec2.writes()}
     assert harmless(ec2)
@@ -152,7 +152,7 @@ def no_groups_to_see(ec2, node, eni, options):
     [
         (broken_secg, "group sg-0123456789abcdef0: does not exist .* check secg"),
         (broken_untrack, "group sg-0123456789abcdef0: does not exist .* check untrack_secg"),
-        (foreign_secg, "groups for eni-.*: no group of secg can be used on"),
+        (foreign_secg, "groups for eni-.*: no group of secg .* can be used on"),
         (foreign_untrack, "groups for eni-.* of untrack_secg cannot be used in vpc-"),
         (stopped, "instance i-.* is not running but stopped; set ignore_instance_state"),
         (terminated, "instance i-.*: terminated"),
@@ -160,14 +160,14 @@ def no_groups_to_see(ec2, node, eni, options):
         (trunk, "interface eni-.* is of type trunk: its security groups do not filter"),
         (evs, "interface eni-.* is of type evs: its security groups do not filter"),
         (secondary, "interface sni-.* has no security groups"),
-        (no_room, "tags of i-.* room for 1 more tags, the backup needs 3"),
-        (open_isolation, "isolation by sg-.*: still lets through out: all traffic to 0.0.0.0/0 .* no isolation"),
+        (no_room, "tags of i-.* needs 3 tags, but EC2 allows only 1 more"),
+        (open_isolation, "isolation by sg-.*: still allows out: all traffic to 0.0.0.0/0 .* does not isolate"),
         (untrack_out_only, "established connections .* does not allow in: all traffic from 0.0.0.0/0"),
         (untrack_not_ipv6, "established connections .* in: all traffic from ::/0; out: all traffic to ::/0"),
         (a_static_gap, "groups for i-.* interface0-sg missing"),
-        (static_isolates, "groups for i-.*: interface0-sg holds groups that read as isolated"),
+        (static_isolates, "groups for i-.*: the groups of interface0-sg count as isolated"),
         (nothing_to_remove, "removal on i-.* has nothing to remove"),
-        (nothing_left, "removal on i-.* would be left without a group"),
+        (nothing_left, "removal on i-.* would have no group left"),
         (a_refused_interface, "permission ec2:Modify.* cannot set the groups of eni-.*; allow ec2:Modify"),
         (a_refused_group, "permission ec2:Modify.* cannot set the groups of eni-.*; allow ec2:Modify"),
         (no_groups_to_see, "groups: .* allow ec2:DescribeSecurityGroups"),
@@ -238,10 +238,10 @@ def test_it_says_which_machine_and_whether_it_may_fence(agent, ec2, node, keep):
     assert identity(other)[0] == "warn"
     assert agent.command("off", other, skip_race_check=True, **keep).code == 0
     level, text = identity(node)
-    assert (level, "is fenced itself" in text) == ("FAIL", True)
+    assert (level, "is fenced and must not fence" in text) == ("FAIL", True)
     agent.is_on(None)
     level, text = identity(node)
-    assert (level, "cannot tell which instance" in text) == ("warn", True)
+    assert (level, "cannot determine which instance" in text) == ("warn", True)
 
 
 @pytest.mark.parametrize("sdk", ["BOTO3_OLDEST", "BOTO3_NEWEST"])
@@ -252,7 +252,7 @@ def test_in_several_vpcs_each_interface_is_checked_with_the_groups_of_its_own(ag
     node, isolation = ec2.edit.add_instance("two", groups), ec2.edit.add_group("isolation2", other["vpc"])
     result = agent.command("validate-all", node, secg=f"{ec2.world.isolation},{isolation}", invert_sg_removal=True)
     assert result.code == 0, result.out
-    told = [text for level, _, text in lines(result) if "does not know" in text]
+    told = [text for level, _, text in lines(result) if "does not support" in text]
     assert len(told) == (sdk == "BOTO3_OLDEST")
     goals = [c.listing("SecurityGroupId") for c in ec2.calls_of("ModifyNetworkInterfaceAttribute")]
     assert [ec2.world.isolation] in goals
@@ -275,7 +275,7 @@ def test_a_fenced_node_is_told_as_such_and_fails_nothing(agent, ec2, node, mode)
     before = ec2.snapshot()
     result = agent.command("validate-all", node, **options)
     assert result.code == 0, result.out
-    assert any("isolated at this moment" in text for _, about, text in lines(result) if about == f"instance {node}")
+    assert any("isolated now" in text for _, about, text in lines(result) if about == f"instance {node}")
     assert ec2.snapshot() == before
     assert agent.command("on", node, **options).code == 0
 
@@ -313,7 +313,7 @@ def test_a_name_that_cannot_be_looked_up_is_no_success(agent, ec2, keep):
     [
         ("efa", "of type efa: its traffic bypasses the operating system"),
         ("efa-only", "of type efa-only: its traffic bypasses the operating system"),
-        ("warp", "of type warp, which is not known here"),
+        ("warp", "of type warp, which this agent does not know"),
     ],
 )
 def test_a_kind_of_interface_that_groups_may_not_filter_is_a_warning(agent, ec2, node, eni, keep, kind, text):
@@ -368,7 +368,7 @@ def test_stop_protection_fails_where_the_instance_is_to_be_stopped(agent, ec2, n
     assert "may not be stopped" in off.err
     ec2.edit.stop_protection(node, False)
     result = agent.command("validate-all", node, **WHOLE, **keep)
-    assert ("ok", f"stop of {node}", "no stop protection") in lines(result)
+    assert ("ok", f"stop of {node}", "stop protection is off") in lines(result)
 
 
 def test_stop_protection_that_cannot_be_looked_up_is_a_warning(agent, ec2, node, keep):
@@ -376,14 +376,14 @@ def test_stop_protection_that_cannot_be_looked_up_is_a_warning(agent, ec2, node,
     result = agent.command("validate-all", node, **WHOLE, **keep)
     assert result.code == 0
     (text,) = [t for level, about, t in lines(result) if (level, about) == ("warn", f"stop of {node}")]
-    assert "was not checked" in text
+    assert "cannot check" in text
     assert "allow ec2:DescribeInstanceAttribute" in text
 
 
 @pytest.mark.parametrize(
     ("shown", "code", "text"),
     [
-        ({"root": "instance-store"}, 1, "its root is an instance store"),
+        ({"root": "instance-store"}, 1, "its root volume is an instance store"),
         ({"lifecycle": "spot"}, 0, "a Spot instance"),
     ],
 )
@@ -434,7 +434,7 @@ def test_a_dry_run_that_is_carried_out_is_no_pass(agent, ec2, node, keep):
     ec2.rules.add("DeleteTags", Garbage(body))
     result = agent.command("validate-all", node, **keep)
     assert result.code == 1
-    assert failed(result)[0].startswith("permission ec2:DeleteTags: a dry run")
+    assert failed(result)[0].startswith("permission ec2:DeleteTags: the reply to a dry run")
 
 
 @pytest.mark.parametrize("lacking", ["credentials", "boto3", "instance"])
@@ -675,7 +675,7 @@ def test_probe_port_of_this_machine_is_not_tried(agent, ec2, probing, ports):
     ports[0].accept()
     other = ec2.world.nodes["node3"]
     ((level, text),) = probed(agent.command("validate-all", other, **probing))
-    assert (level, text.startswith("this is the machine to be fenced")) == ("warn", True)
+    assert (level, text.startswith("this machine is the instance to fence")) == ("warn", True)
     assert not ports[0].has_next()
 
 

@@ -305,7 +305,7 @@ def test_no_room_for_the_record_of_a_new_interface_is_a_tag_error(agent, ec2, no
     result = agent.command("off", node, **keep)
     assert result.code == 1
     assert result.last.startswith("ERROR: tag error")
-    assert "room for 0 more tags" in result.last
+    assert "EC2 allows only 0 more" in result.last
     now = groups(ec2, node)
     assert now.pop(new[0]) == app, "never changed without a record"
     assert set(map(tuple, now.values())) == {(ec2.world.isolation,)}
@@ -321,7 +321,7 @@ def test_ignoring_tag_failures_isolates_a_new_interface_too(agent, ec2, node, mo
         ec2.rules.add("CreateTags", Error("TagPolicyViolation"), nth=2)
     result = agent.command("off", node, ignore_tag_write_failure=True, **mode)
     succeeds(result)
-    assert any("going on without a backup" in line for line in result.lines)
+    assert any("continuing without a backup" in line for line in result.lines)
     assert len(groups(ec2, node)) == 3
     assert is_cut(ec2, node, mode)
 
@@ -339,7 +339,7 @@ def test_an_off_that_wins_is_isolated_again_through_throttling(agent, ec2, node,
     succeeds(off[0])
     assert throttle.fired == 2
     assert result.code == 1
-    assert "was fenced meanwhile, and that wins" in result.last
+    assert "was fenced concurrently; off takes precedence" in result.last
     assert is_cut(ec2, node, keep)
     restores(agent, ec2, node, keep, before)
 
@@ -351,7 +351,7 @@ def test_an_off_wins_over_an_on_that_does_not_know_secg(agent, ec2, node, keep):
     result = agent.command("on", node)
     succeeds(off[0])
     assert result.code == 1
-    assert "was fenced meanwhile, and that wins" in result.last
+    assert "was fenced concurrently; off takes precedence" in result.last
     assert is_cut(ec2, node, keep)
     restores(agent, ec2, node, {}, before)
 
@@ -384,7 +384,7 @@ def test_an_off_that_wrote_the_same_keys_and_time_wins(agent, ec2, node, keep):
     once(ec2, CHANGE, twin)
     result = agent.command("on", node, **keep)
     assert result.code == 1
-    assert "was fenced meanwhile, and that wins" in result.last
+    assert "was fenced concurrently; off takes precedence" in result.last
     assert is_cut(ec2, node, keep)
 
 
@@ -410,7 +410,7 @@ def test_a_detached_interface_of_an_older_record_is_a_warning_with_its_groups(ag
     succeeds(agent.command("off", node, **keep))
     result = agent.command("on", node, **keep)
     succeeds(result)
-    assert f"{second} of the backup is not attached any more" in result.last
+    assert f"{second} of the backup is no longer attached" in result.last
     assert all(group in result.last for group in before[second])
 
 
@@ -458,7 +458,7 @@ def test_an_on_that_is_overtaken_isolates_by_the_groups_that_fit(agent, ec2, nod
     result = agent.command("on", node, **options)
     succeeds(off[0])
     assert result.code == 1
-    assert "was fenced meanwhile, and that wins" in result.last
+    assert "was fenced concurrently; off takes precedence" in result.last
     assert result.seconds < 20, "not only at the deadline"
     assert is_cut(ec2, node, options)
     restores(agent, ec2, node, options, before)

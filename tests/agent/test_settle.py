@@ -103,7 +103,7 @@ def test_one_that_can_never_be_over_in_time_is_refused(agent, ec2, node, keep, s
 def test_it_is_a_whole_number_of_seconds(agent, ec2, node, keep, value):
     result = agent.command("off", node, **{**keep, "settle_time": value})
     assert result.code == 1
-    assert f"settle-time={value}: not a whole number of seconds" in result.last
+    assert f"settle-time={value} is not a whole number of seconds" in result.last
     assert ec2.calls == []
 
 
@@ -137,7 +137,7 @@ def test_several_plugs_stay_on_the_untracking_group_together(agent, ec2, keep):
 
 @pytest.mark.parametrize("action", ["CreateTags", "ModifyNetworkInterfaceAttribute"])
 def test_of_several_plugs_one_that_fails_keeps_no_other_open(agent, ec2, keep, action):
-    """The first is on the untracking group when the second is refused; it is isolated all the same, and told of."""
+    """The first is on the untracking group when the second is refused; it is still isolated and reported."""
     first, second = ec2.world.nodes["node1"], ec2.world.nodes["node2"]
     interfaces = ec2.world.interfaces["node2"]
     concerned = {second, *interfaces}

@@ -51,7 +51,7 @@ def test_what_is_isolated_is_never_opened_again(agent, ec2, node, options):
     start = len(ec2.calls)
     result = agent.command("off", node, verbose=True, **options)
     assert result.code == 0
-    assert any("not opened again" in line for line in result.lines)
+    assert any("untrack_secg is not set again" in line for line in result.lines)
     assert [g for _, some in sets(ec2, start) for g in some if g == ec2.world.open] == []
 
 
@@ -82,7 +82,7 @@ def test_no_record_no_opening(agent, ec2, node, options):
     ec2.key.deny("ec2:CreateTags")
     result = agent.command("off", node, ignore_tag_write_failure=True, **options)
     assert result.code == 0
-    assert any("not untracked without a backup" in line for line in result.lines)
+    assert any("untrack_secg is not used, because there is no backup" in line for line in result.lines)
     assert [g for _, some in sets(ec2) for g in some if g == ec2.world.open] == []
 
 
@@ -201,7 +201,7 @@ def test_throttled_until_nothing_is_left_of_the_time_it_says_what_is_open(agent,
     ec2.rules.add(CHANGE, Throttle(), when=second_round(ec2), times=None)
     result = agent.command("off", node, deadline=4, **options)
     assert result.code == 1
-    assert any("may be left with untrack_secg, open to all" in line for line in result.lines)
+    assert any("may still have untrack_secg" in line for line in result.lines)
     ec2.rules.clear()
     assert agent.command("off", node, **options).code == 0
     assert is_cut(ec2, node, options)
@@ -351,7 +351,7 @@ def test_untracking_that_never_answers_fails_soon_and_says_so(agent, ec2, node, 
     ec2.rules.add(CHANGE, LoseReply(), when=opening(ec2, first), times=None)
     result = agent.command("off", node, api_timeout=1, **options)
     assert result.code == 1
-    assert f"no change of {first} to untrack_secg was accepted" in result.last
+    assert f"EC2 accepted no change of {first} to untrack_secg" in result.last
     assert result.seconds < 20
     assert is_cut(ec2, node, options)
 

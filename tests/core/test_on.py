@@ -107,7 +107,7 @@ def test_on_sets_a_throttled_interface_again_at_once():
 def test_on_keeps_all_tags_where_one_interface_is_refused():
     run = on_of(fenced())
     tags = dict(run.world.tags)
-    play(run, f"{RESTORED} | e1 refused\nread\nfail: modification: i-0000000000000000a was not wholly restored")
+    play(run, f"{RESTORED} | e1 refused\nread\nfail: modification: i-0000000000000000a was not completely restored")
     assert run.world.tags == tags
 
 
@@ -211,7 +211,7 @@ def test_on_restores_an_interface_that_is_attached_again_meanwhile():
 def test_on_names_the_groups_of_an_interface_that_is_gone():
     run = on_of(fenced())
     play(run, "* detach e1\nread\nrestore e0:ad\nread\ndelete\nsuccess")
-    assert any("eni-11111111111111111 of the backup is not attached any more" in line for line in run.log)
+    assert any("eni-11111111111111111 of the backup is no longer attached" in line for line in run.log)
 
 
 def test_on_names_the_groups_of_an_interface_that_is_gone_where_nothing_is_restored():
@@ -219,7 +219,7 @@ def test_on_names_the_groups_of_an_interface_that_is_gone_where_nothing_is_resto
     run = on_of(fenced())
     play(run, "* detach e0\n* detach e1\n* attach e2:a\nread\nread\ndelete\nsuccess")
     for name in ("eni-00000000000000000", "eni-11111111111111111"):
-        assert any(f"{name} of the backup is not attached any more" in line for line in run.log)
+        assert any(f"{name} of the backup is no longer attached" in line for line in run.log)
 
 
 def test_on_that_is_to_restore_nothing_asks_nothing():
@@ -266,9 +266,9 @@ def static(world: World, spec: IsolationSpec = KEEP, **numbers: str) -> Run:
     ("why", "spec", "numbers", "end"),
     [
         ("one is missing", KEEP, {"n0": "s"}, "fail: validation: i-0000000000000000a: interface1-sg missing"),
-        ("one isolates", KEEP, {"n0": "s", "n1": "i"}, "fail: validation: interface1-sg holds groups that read"),
+        ("one isolates", KEEP, {"n0": "s", "n1": "i"}, "fail: validation: the groups of interface1-sg count"),
         ("removal mode: one never had it", REMOVE, {"n0": "a", "n1": "d"}, "restore e0:a e1:d"),
-        ("removal mode: all isolate", REMOVE, {"n0": "s", "n1": "d"}, "fail: validation: interface0-sg holds"),
+        ("removal mode: all isolate", REMOVE, {"n0": "s", "n1": "d"}, "fail: validation: the groups of"),
     ],
 )
 def test_on_refuses_static_groups_that_do_not_restore(why, spec, numbers, end):
@@ -357,17 +357,17 @@ def test_on_does_not_name_an_interface_that_was_restored_and_went_away_since():
 def test_on_says_why_it_is_not_restored(answer, why):
     run = on_of(fenced())
     category = "modification" if "refused" in answer else "deadline"
-    text = f"fail: {category}: i-0000000000000000a was not wholly restored: {why}; the backup is kept"
+    text = f"fail: {category}: i-0000000000000000a was not completely restored: {why}; the backup is kept"
     play(run, f"{RESTORED} | e1 throttled\n* groups e0:i\n* 50 s\nread {answer}\n{text}")
 
 
 def test_on_says_that_no_read_showed_what_it_restored():
-    text = "fail: deadline: i-0000000000000000a was not wholly restored: interfaces: no read showed them;"
+    text = "fail: deadline: i-0000000000000000a was not completely restored: interfaces: no read showed them;"
     play(on_of(fenced()), f"{RESTORED}\n* 50 s\nread | nothing\n{text}")
 
 
 def test_on_says_that_a_change_may_still_arrive():
-    text = "was not wholly restored: eni-11111111111111111: a change without a reply may still arrive;"
+    text = "was not completely restored: eni-11111111111111111: a change without a reply may still arrive;"
     play(
         on_of(fenced()),
         f"""
@@ -463,7 +463,7 @@ def test_on_writes_the_open_groups_of_an_interface_that_an_off_isolated_meanwhil
         * no tags
         read
         write e0:ad e1:as e2:a
-        fail: restore: i-0000000000000000a was fenced meanwhile, and that wins
+        fail: restore: i-0000000000000000a was fenced concurrently; off takes precedence
         """,
         off=off_of(world),
     )
@@ -511,7 +511,7 @@ def test_on_claims_the_backup_of_an_off_that_may_be_in_progress():
         pause read
         isolate e0:i e1:i
         read
-        fail: restore: i-0000000000000000a was fenced meanwhile
+        fail: restore: i-0000000000000000a was fenced concurrently
         """,
         off=off,
     )
@@ -530,7 +530,7 @@ def test_on_isolates_again_what_it_opened_where_an_off_came_in_between():
         isolate e0:i e1:i   | e1 throttled
         pause isolate e1:i
         read
-        fail: restore: i-0000000000000000a was fenced meanwhile, and that wins
+        fail: restore: i-0000000000000000a was fenced concurrently; off takes precedence
         """,
         off=new_off(run),
     )
@@ -548,7 +548,7 @@ def test_on_isolates_again_until_a_read_shows_it():
         read                | stale groups
         pause isolate e0:i e1:i
         read
-        fail: restore: i-0000000000000000a was fenced meanwhile, and that wins
+        fail: restore: i-0000000000000000a was fenced concurrently; off takes precedence
         """,
         off=new_off(run),
     )
@@ -565,7 +565,7 @@ def test_on_does_not_isolate_what_it_never_opened():
         read
         isolate e0:i
         read
-        fail: restore: i-0000000000000000a was fenced meanwhile, and that wins
+        fail: restore: i-0000000000000000a was fenced concurrently; off takes precedence
         """,
         off=new_off(run),
     )
@@ -581,7 +581,7 @@ def test_on_names_an_interface_that_cannot_be_isolated_again():
         read
         isolate e0:i e1:i   | e1 refused
         read
-        fail: restore: i-0000000000000000a was fenced meanwhile, but eni-11111111111111111 may be open
+        fail: restore: i-0000000000000000a was fenced concurrently, but eni-11111111111111111 may be open
         """,
         off=new_off(run),
     )
@@ -603,7 +603,7 @@ def test_on_without_secg_isolates_again_to_the_groups_of_its_first_read():
         read                | stale groups
         pause isolate e0:i e1:i
         read
-        fail: restore: i-0000000000000000a was fenced meanwhile, and that wins
+        fail: restore: i-0000000000000000a was fenced concurrently; off takes precedence
         """,
         off=new_off(run),
     )
@@ -651,8 +651,8 @@ def test_on_without_secg_sets_what_was_open_back_to_the_groups_of_its_first_read
 
 
 BOTH = IsolationSpec((ISO, ISO2), keep_only=True)
-AGAIN = "fail: restore: i-0000000000000000a was fenced meanwhile, and that wins"
-OPEN = "fail: restore: i-0000000000000000a was fenced meanwhile, but"
+AGAIN = "fail: restore: i-0000000000000000a was fenced concurrently; off takes precedence"
+OPEN = "fail: restore: i-0000000000000000a was fenced concurrently, but"
 E0, E1 = "eni-00000000000000000", "eni-11111111111111111"
 
 
@@ -759,7 +759,7 @@ def test_on_without_secg_says_that_what_was_open_before_may_be_open():
         off: write e0:ad e1:as
         read
         read
-        fail: restore: i-0000000000000000a was fenced meanwhile, but eni-00000000000000000, eni-11111111111111111 may
+        fail: restore: i-0000000000000000a was fenced concurrently, but eni-00000000000000000, eni-11111111111111111
         """,
         off=new_off(run),
     )
@@ -783,7 +783,7 @@ def test_on_writes_the_backup_again_where_an_off_isolated_meanwhile(stale):
         pause read
         pause read
         write e0:ad e1:as
-        fail: restore: i-0000000000000000a was fenced meanwhile
+        fail: restore: i-0000000000000000a was fenced concurrently
         """,
     )
 
@@ -950,11 +950,11 @@ def test_on_does_not_wait_for_ever_for_an_instance_that_is_stopping(answer, last
 
 @pytest.mark.parametrize("state", ["terminated", "shutting-down"])
 def test_on_says_that_an_instance_cannot_be_started_any_more(state):
-    play(powered(state), "fail: instance: the groups of i-0000000000000000a are back but it was not started")
+    play(powered(state), "fail: instance: the groups of i-0000000000000000a are restored, but it was not")
 
 
 def test_on_says_that_the_start_was_refused():
-    play(powered("stopped"), "start | refused\nfail: modification: the groups of i-0000000000000000a are back but")
+    play(powered("stopped"), "start | refused\nfail: modification: the groups of i-0000000000000000a are restored")
 
 
 def test_on_that_is_interrupted_ends_without_setting_groups_that_it_does_not_know():

@@ -627,7 +627,7 @@ def _backup_then(k: Knowledge) -> str:
 
 
 def _reason(action: Fail) -> str:
-    text = action.text.replace("; repeat off", "").rpartition("; ")[2].rpartition("put back: ")[2]
+    text = action.text.replace("; repeat off", "").rpartition("; ")[2].rpartition("rolled back: ")[2]
     return "the error of the latest call" if text in {f.text for f in FAILURES.values() if f} else text
 
 
@@ -672,7 +672,7 @@ class Without(Search):
         violation = next(iter(self.violations.values()))
         lines = self.transcript(violation).replace(ID, "the node").splitlines()
         lines[1] = lines[1].replace("VIOLATION ", "").split(":")[0]
-        return "\n".join(_merged([line.split("; before that")[0].rstrip() for line in lines]))
+        return "\n".join(_merged([line.split("; earlier: ")[0].rstrip() for line in lines]))
 
 
 def _merged(lines: List[str]) -> List[str]:

@@ -404,6 +404,16 @@ def test_a_message_is_described_as_it_is_said(name):
     assert re.fullmatch(pattern, shown), shown
 
 
+def test_messages_that_the_runbook_names_exist():
+    """Pieces of messages in the first column of the tables by symptom."""
+    sections = [chapter(DOC / "runbook.md", title) for title in ("off is refused", "Node stays UNCLEAN")]
+    cells = [line.split("|")[1] for section in sections for line in section.splitlines() if line.startswith("| ")]
+    pieces = [piece for cell in cells for piece in re.findall("`([^`_]+)`", cell)]
+    assert len(pieces) > 8
+    messages = [str(said(function)) for function in CATALOGUE.values()]
+    assert [piece for piece in pieces if not any(piece in message for message in messages)] == []
+
+
 def test_every_category_is_described():
     assert {said(f).category.value for f in CATALOGUE.values() if isinstance(said(f), FenceError)} <= {
         name.strip() for row in table(DOC / "troubleshooting.md") if len(row) == 2 for name in row[0].split(",")

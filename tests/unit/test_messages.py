@@ -137,6 +137,13 @@ def test_an_error_begins_with_its_category_and_names_its_object(name):
     assert all(n in error.text for n in names)
 
 
+def test_a_cause_names_its_object_once():
+    refused = messages.refused_all("i-1", {"eni-2": SECOND, "eni-20": SECOND}, Category.PERMISSION).text
+    assert refused == f"i-1 is not isolated: {SECOND.text}; eni-20: {SECOND.text}; no group was changed"
+    unverified = messages.not_isolated("i-1", {"10.0.0.1": "it still answers", "eni-2": "reads sg-1"}).text
+    assert "10.0.0.1: it still answers; eni-2: reads sg-1" in unverified
+
+
 def test_every_category_has_a_message():
     found = {said(f).category for f in CATALOGUE.values() if "Error" in str(inspect.signature(f).return_annotation)}
     fixed = re.findall(r"Category\.([A-Z_]+)", (LIB / "messages.py").read_text(encoding="utf-8"))

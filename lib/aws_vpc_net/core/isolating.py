@@ -149,7 +149,7 @@ def give_up_closing(plan: Plan, k: Knowledge) -> Tuple[Knowledge, Notes]:
     k = replace(k, round=frozenset(), interfaces=k.interfaces.updated(progress))
     if k.phase is Phase.REISOLATE or not opened:
         return k, ()  # the last line says it
-    why = failures[0] if failures else "no time is left"
+    why = failures[0] if failures else "no time left"
     return k, (Note(WARNING, messages.left_untracking(plan.id, opened, why)),)
 
 

@@ -507,9 +507,9 @@ def _why(plan: Plan, k: Knowledge) -> Dict[str, str]:
     why = {i: f"reads {', '.join(sorted(groups[i]))}" for i in open_now}
     why.update({i: p.failure.text for i, p in k.interfaces.items() if p.failure})
     if k.backup.missing or k.backup.rewritten:
-        why["its record"] = "cannot be written again" if k.backup.failure else "no read shows it"
+        why["its backup"] = "cannot be rewritten" if k.backup.failure else "no read shows it"
     elif k.latest is not None and _nothing_removed(plan, k, k.latest):
-        why["its record"] = "no group of secg was removed from what is left of it"
+        why["its backup"] = "the attached interfaces had no group of secg"
     return why
 
 
@@ -564,14 +564,14 @@ def why_not_rolled_back(plan: Plan, k: Knowledge) -> Optional[str]:
     if any(p.outcome_unknown for p in k.interfaces.values()):
         return "the outcome of a change is unknown"
     if latest is None or backup is None:
-        return "no read shows it" if latest is None else "there is no backup, so another fencer may have fenced it"
+        return "no read shows it" if latest is None else "there is no backup, so a concurrent fencer is not excluded"
     if tags.is_sole_writer(latest, backup):
         return None
     if not tags.own(latest.tags, latest.id):
-        return "an on came in between"
+        return "an on ran concurrently"
     if set(tags.own(latest.tags, latest.id).items()) <= k.backup.written:
-        return "an earlier backup of this run stands beside the latest, so another fencer may have seen it"
-    return "another fencer may have fenced it, as another backup stands beside ours"
+        return "an earlier backup of this run is in the tags too, and a concurrent fencer may have read it"
+    return "a concurrent fencer may have fenced it, because the tags hold another backup"
 
 
 def _secure(plan: Plan, k: Knowledge, tick: Tick, reason: str) -> Step:
@@ -621,7 +621,7 @@ def _rolled_back_alone(plan: Plan, k: Knowledge, tick: Tick, latest: Instance) -
     left = sorted(i for i in k.possibly_changed if i in latest.groups and i not in k.reopened)
     left = [i for i in left if k.interfaces[i].open_groups != k.interfaces[i].goal]
     if left:
-        return _left(plan, k, tick, "the read that proved the backup lacked an interface")
+        return _left(plan, k, tick, "the read that verified the backup did not show an interface")
     unchanged = sorted(k.reopened & k.possibly_changed)
     if unchanged:
         failure = k.interfaces[unchanged[0]].failure
@@ -634,8 +634,8 @@ def _rolled_back_alone(plan: Plan, k: Knowledge, tick: Tick, latest: Instance) -
 
 def _reisolate(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     def ending(left: FrozenSet[str]) -> Fail:
-        reason = "another fencer came meanwhile"
-        reason += ", and what had been put back was NOT cut again" if left else ""
+        reason = "a concurrent fencer was detected"
+        reason += ", and the restored interfaces were NOT isolated again" if left else ""
         return Fail.of(messages.refused_left(plan.id, _refusals(k), k.reopened, reason))
 
     return reisolate(plan, k, tick, ending)

@@ -70,9 +70,9 @@ def why_not_quiet(k: Knowledge) -> Dict[str, str]:
         if known.answer is Answer.ANSWERED:
             why[address] = "it still answers at probe_port"
         elif known.standing is Standing.ALIVE:
-            why[address] = "a connection to probe_port from before is still alive"
+            why[address] = "an earlier connection to probe_port is still alive"
         else:
-            why[address] = "there was no time to see it silent twice"
+            why[address] = "there was no time to probe it twice"
     return why
 
 
