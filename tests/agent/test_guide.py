@@ -1,6 +1,6 @@
-"""The operators' pages, followed to the letter, on the emulator, with the real AWS CLI; and the manual page.
+"""The pages for operators, executed on the emulator with the real AWS CLI; and the manual page.
 
-What needs AWS itself is given to the AWS CLI too, which checks commands, options and queries and calls nobody.
+Commands that need AWS itself are parsed by the AWS CLI, which checks options and queries without a call.
 """
 
 import os
@@ -169,7 +169,7 @@ def test_the_demo_can_be_drawn_as_an_image(tmp_path):
 
 
 def test_a_node_is_stopped_while_its_groups_come_back(shell, ec2, fence):
-    """What the runbook says, in its order: what a node had buffered must be gone before it can deliver it."""
+    """In the order of the runbook: the node must lose its buffered data before it can deliver it."""
     node = ec2.world.nodes["node1"]
     chapter = text(DOC / "runbook.md").split("\n## Return to service\n")[1].split("\n## ")[0]
     fence()
@@ -197,10 +197,9 @@ def set_back(ec2, node: str) -> bool:
 
 # --- the manual page -------------------------------------------------------------------------------------------
 
-SECTIONS = (
-    "NAME|DESCRIPTION|PARAMETERS|ACTIONS|STDIN PARAMETERS|WHAT THE ACTIONS DO|EXIT STATUS|TIME|TAGS|FILES|"
-    "ENVIRONMENT|EXAMPLES|NOTES|SEE ALSO"
-).split("|")
+SECTIONS = ("NAME|DESCRIPTION|OPTIONS|ACTIONS|EXIT STATUS|TIME|TAGS|FILES|ENVIRONMENT|EXAMPLES|NOTES|SEE ALSO").split(
+    "|"
+)
 
 
 @pytest.fixture
@@ -210,11 +209,26 @@ def manual() -> str:
     return page.read_text(encoding="utf-8")
 
 
-def test_the_manual_page_has_every_section_and_option(manual):
+def test_the_manual_page_has_every_section_and_every_option_once(manual):
+    """The name on stdin is the long form with underscores, as the page says; interfaceN_sg are one paragraph."""
     assert re.findall(r"^\.SH (.+)$", manual, re.MULTILINE) == SECTIONS
-    for option in ElementTree.parse(TOP / "tests" / "metadata" / "fence_aws_vpc_net.xml").iter("parameter"):
-        if not option.get("deprecated"):
-            assert f".B {option.get('name')}\n" in manual
+    options = manual.split(".SH OPTIONS")[1].split(".SH ACTIONS")[0].replace("\\-", "-")
+    shown = re.findall(r"^\.B .*--([\w-]+)(?:=\S+)?$", options, re.MULTILINE)
+    recorded = ElementTree.parse(TOP / "tests" / "metadata" / "fence_aws_vpc_net.xml").iter("parameter")
+    names = [str(option.get("name")) for option in recorded if not option.get("deprecated")]
+    assert sorted(name.replace("-", "_") for name in shown) == sorted(
+        name for name in names if not name.startswith("interface") or name == "interface15_sg"
+    )
+    assert "--interface0-sg=[sg,...] to --interface15-sg=[sg,...]" in options
+
+
+def test_the_manual_page_describes_every_action(manual):
+    section = manual.split(".SH ACTIONS")[1].split(".SH ")[0].replace("\\-", "-")
+    described = {
+        name for line in re.findall(r"^\.TP\n\.B (.+)$", section, re.M) for name in re.split(r"\\fR, \\fB", line)
+    }
+    recorded = ElementTree.parse(TOP / "tests" / "metadata" / "fence_aws_vpc_net.xml").iter("action")
+    assert described == {action.get("name") for action in recorded}
 
 
 def test_the_manual_page_shows_the_commands_of_the_readme(manual):
@@ -222,14 +236,15 @@ def test_the_manual_page_shows_the_commands_of_the_readme(manual):
     assert next(b.text for b in blocks(path("README.md")) if b.mark == "cluster") in plain
     shown = re.findall(r"^fence_aws_vpc_net -o (\S+) -n", plain, re.MULTILINE)
     assert shown == ["validate-all", "status", "on"]
+    assert plain.count("--untrack-secg=sg-0123456789abcdef1") == len(shown)
 
 
 def test_nothing_in_the_texts_is_a_request_of_roff(manual):
     """The texts of the metadata go into the page as they are."""
-    body = manual.split(".SH PARAMETERS")[1].split('.\\" What the metadata')[0]
+    body = manual.split(".SH DESCRIPTION")[1].split('.\\" What the metadata')[0]
     lines = [line for line in body.splitlines() if line[:1] in (".", "'")]
-    assert {line.split(" ")[0] for line in lines} <= {".TP", ".B", ".SH", "."}
-    assert "\\" not in re.sub(r"\\f[BP]", "", body)
+    assert {line.split(" ")[0] for line in lines} <= {".TP", ".B", ".I", ".SH", ".SS"}
+    assert "\\" not in re.sub(r"\\-|\\\(aq", "", body)
 
 
 # --- recovery by hand ------------------------------------------------------------------------------------------
@@ -237,7 +252,7 @@ def test_nothing_in_the_texts_is_a_request_of_roff(manual):
 
 @pytest.fixture
 def fenced(agent, ec2, shell, keep) -> str:
-    """node1, isolated, with the tags that the page shows, and no others of ours."""
+    """node1, isolated, with only the backup tags that the page shows."""
     node = ec2.world.nodes["node1"]
     assert agent.command("off", node, **keep).code == 0
     client = boto3.client("ec2", **ec2.client_kwargs())
