@@ -1,4 +1,4 @@
-"""The story that ./tests/demo --cluster tells: a real cluster loses a node, fences it, and gets it back."""
+"""The story of ./tests/demo --cluster: a real cluster loses a node, fences it, and gets it back."""
 
 import os
 import re
@@ -14,31 +14,35 @@ if TYPE_CHECKING:
     from cluster.bed import Bed
 
 LOOK = 0.1  # seconds between looks
-QUIET = 0.4  # seconds without a byte, after which a writer is told to have ended
+QUIET = 0.4  # seconds without a byte, after which the last one is reported
 LIMIT = 60  # seconds for each step
 CALLS = {
-    "CreateTags": "writes the record",
-    "DeleteTags": "deletes the record",
+    "CreateTags": "writes the backup",
+    "DeleteTags": "deletes the backup",
     "ModifyNetworkInterfaceAttribute": "sets groups",
 }
 LOGGED = (
-    (r"Node (\S+) state is now lost", "pacemaker-fenced misses {0}"),
-    (r"Requesting peer fencing \((\w+)\) targeting (\S+)", "'{0}' of {1} is asked for"),
+    (r"Node (\S+) state is now lost", "pacemaker-fenced reports {0} as lost"),
+    (r"Requesting peer fencing \((\w+)\) targeting (\S+)", "'{0}' of {1} is requested"),
     (
         r"Requesting that (\S+) perform '(\w+)' action targeting (\S+)",
         "{0} runs fence_aws_vpc_net for it",
     ),
     (r"Operation '(\w+)' \[\d+\] targeting (\S+) using (\S+) returned 0", "{2}: '{0}' of {1} succeeded"),
-    (r"Node (\S+) state is now member", "pacemaker-fenced sees {0} again"),
+    (r"Node (\S+) state is now member", "pacemaker-fenced reports {0} as a member"),
 )
 
 
 class Timeline:
-    """Events of the network, of EC2 and of Pacemaker, as they come, with the seconds since a cause."""
+    """Events of the network, of EC2 and of Pacemaker, in order, with the seconds since the first.
 
-    def __init__(self, bed: "Bed", victim: str) -> None:
+    ``arrived`` is what the last byte of the victim at the storage host means.
+    """
+
+    def __init__(self, bed: "Bed", victim: str, arrived: str) -> None:
         self.bed = bed
         self.victim = victim
+        self.arrived = arrived
         self.witness = bed.others(victim)[0]
         self.seen_calls = len(bed.ec2.calls)
         self.seen_effects = len(bed.plane.effects)
@@ -55,7 +59,7 @@ class Timeline:
         terminal.say(f"{seconds:6.1f} s  {terminal.paint(text, colour) if colour else text}")
 
     def until(self, done: Callable[[], object]) -> None:
-        """Tells what happens until something has."""
+        """Print the events until a condition holds."""
         end = time.monotonic() + LIMIT
         while True:
             answer = done()
@@ -82,7 +86,7 @@ class Timeline:
         effects = self.bed.plane.effects[self.seen_effects :]
         self.seen_effects += len(effects)
         for effect in effects:
-            what = "lets everything through" if effect.untracked else "obeys its new groups"
+            what = "allows all traffic" if effect.untracked else "applies its new groups"
             self.tell(f"Network: {effect.interface} {what}", effect.at, "dim")
 
     def _logs(self) -> None:
@@ -100,11 +104,11 @@ class Timeline:
     def _storage(self) -> None:
         last = max((w.at for w in self.bed.storage.writes[-1000:] if w.node == self.victim), default=0.0)
         if self.began < last < time.monotonic() - QUIET:
-            self.tell(f"Storage: the last byte of {self.victim} has arrived", last, "yellow")
+            self.tell(f"Storage: {self.arrived}", last, "yellow")
 
 
 def status(bed: "Bed", begin: str = "Cluster name") -> None:
-    """pcs status, without what says nothing here."""
+    """The part of pcs status that matters here."""
     terminal.command(["pcs status"])
     name = next(n for n in bed.names if bed.nodes[n].running)
     text = bed.nodes[name].command("pcs", "status", "--full")
@@ -114,10 +118,10 @@ def status(bed: "Bed", begin: str = "Cluster name") -> None:
 
 
 def fenced(bed: "Bed") -> str:
-    """The link of the node that writes is cut; others fence it; the writer goes on elsewhere."""
+    """The writing node loses its cluster link; others fence it; the writer continues on another node."""
     victim = bed.writer_on()
-    terminal.heading(f"2. The link of {victim} is cut, on which the nodes see each other; its storage traffic is not")
-    line = Timeline(bed, victim)
+    terminal.heading(f"2. {victim} loses its link to the other nodes; its link to the storage host stays up")
+    line = Timeline(bed, victim, f"the last byte of {victim} has arrived")
     bed.fabric.set_link(victim, 0, False)
     line.tell(f"eth0 of {victim} is down", colour="yellow")
     line.until(lambda: [name for name in bed.storage.active() if name != victim])
@@ -133,8 +137,8 @@ def fenced(bed: "Bed") -> str:
 
 
 def nowhere(bed: "Bed", victim: str) -> None:
-    """The link is mended; the groups keep the node out."""
-    terminal.heading(f"3. The link of {victim} is mended; it still runs, and its packets go nowhere")
+    """The link is up again; the groups still isolate the node."""
+    terminal.heading(f"3. The link of {victim} is up again; {victim} still runs, and its packets are dropped")
     addresses = bed.nodes[victim].machine.addresses
     bed.fabric.set_link(victim, 0, True)
     before = bed.storage.bytes_of(victim)
@@ -143,7 +147,7 @@ def nowhere(bed: "Bed", victim: str) -> None:
     time.sleep(seconds)
     lost = sum(bed.plane.dropped(a) for a in addresses) - sum(dropped)
     terminal.say(f"in {seconds:g} s: {lost} packets of {victim} dropped, 0 bytes at the storage host")
-    must(lost > 0, f"{victim} sends nothing, which proves nothing")
+    must(lost > 0, f"{victim} sends nothing, so this shows nothing")
     must(bed.storage.bytes_of(victim) == before, f"bytes of {victim} arrived")
     status(bed, "Node List")
 
@@ -151,9 +155,12 @@ def nowhere(bed: "Bed", victim: str) -> None:
 def back(bed: "Bed", victim: str) -> None:
     """Restarted, unfenced, rejoined."""
     terminal.heading(f"4. {victim} is restarted and unfenced")
-    line = Timeline(bed, victim)
+    terminal.say("A restart loses what the kernel had buffered for the storage. A node that is unfenced without one")
+    terminal.say("delivers it: old data, after another node has written. In this cluster a node shares the kernel of")
+    terminal.say("this machine, so such data can arrive here despite the restart. It is no write of a second node.")
+    line = Timeline(bed, victim, f"data that {victim} had buffered before the fencing has arrived")
     bed.restart(victim)
-    line.tell(f"{victim} was restarted; it is still cut off")
+    line.tell(f"{victim} was restarted; it is still isolated")
     terminal.command([f"stonith_admin --unfence {victim}"])
     bed.unfence(victim)
     line.tell("stonith_admin: done")
@@ -165,13 +172,15 @@ def back(bed: "Bed", victim: str) -> None:
 
 
 def tell() -> None:
-    """The whole story."""
+    """All steps."""
     from cluster.bed import Bed
 
     began = time.monotonic()
-    terminal.say("Real corosync and Pacemaker in network namespaces; EC2 is the emulator of tests/ec2; its groups", 0)
-    terminal.say("are nftables rules on the nodes' links. doc/dev/testing.md says what that shows, and what not.", 0)
-    terminal.heading("1. Three nodes; the fence device, and a resource that writes to a storage host all the time")
+    terminal.say(
+        "Real corosync and Pacemaker in network namespaces. EC2 is the emulator of tests/ec2, and its groups", 0
+    )
+    terminal.say("are nftables rules on the links of the nodes. The limits of this are in doc/dev/testing.md.", 0)
+    terminal.heading("1. Three nodes, the fence device, and a resource that writes to a storage host continuously")
     with Bed(settle_time=None) as bed:
         terminal.say(f"up {time.monotonic() - began:.1f} s after the start; {bed.writer_on()} writes")
         status(bed)
@@ -179,7 +188,7 @@ def tell() -> None:
         nowhere(bed, victim)
         back(bed, victim)
     terminal.say()
-    text = f"All steps did what they should, in {time.monotonic() - began:.1f} s; nothing is left of the cluster."
+    text = f"All steps succeeded, in {time.monotonic() - began:.1f} s; the cluster is removed."
     terminal.say(terminal.paint(text, "green"), 0)
 
 

@@ -52,7 +52,7 @@ class Stage:
             "secg": self.ec2.world.isolation,
             "invert-sg-removal": "1",
             "endpoint_url": self.ec2.endpoint,
-            "settle_time": "1",  # the emulator has no network that follows later
+            "settle_time": "1",  # the emulator has no network
         }
 
     # The agent
@@ -113,7 +113,7 @@ class Stage:
         tags = self.state(node)["tags"]
         return {k: v for k, v in tags.items() if k == "lastfence" or k.startswith("Original_SG_Backup_")}
 
-    def record(self, node: str) -> Record:
+    def backup(self, node: str) -> Record:
         """The groups that its backup tags hold for each interface."""
         return dict(_decoded(v) for k, v in self.tags(node).items() if k != "lastfence")
 

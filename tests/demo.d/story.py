@@ -1,4 +1,4 @@
-"""The story that ./tests/demo tells. Each step is checked against what the emulator holds, not against words."""
+"""The story of ./tests/demo. Each step is checked against the state of the emulator, not against texts."""
 
 import os
 import signal
@@ -15,18 +15,18 @@ NODE, OTHER = "node1", "node2"
 
 
 def healthy(stage: Stage) -> None:
-    """Interfaces have their own groups, and there are no tags of ours."""
+    """The interfaces have their own groups, and the instance has no tags of the agent."""
     stage.show(NODE)
     stage.command("status", NODE, code=0)
     must(not stage.tags(NODE), f"{NODE} has tags of the agent before anything happened")
 
 
 def fenced(stage: Stage) -> None:
-    """Only the isolation group is left, and the tags hold the groups that were there."""
+    """Only the isolation group is left, and the tags hold the original groups."""
     before = stage.state(NODE)["interfaces"]
     said = stage.command("off", NODE, 0, f"--untrack-secg={stage.ec2.world.open}")
-    terminal.say("Through the group that allows everything: no warning that established connections may survive", 4)
-    must("established connections" not in said, "it warns of established connections")
+    terminal.say("With untrack_secg: no warning that established connections may survive", 4)
+    must("established connections" not in said, "off warns of established connections")
     stage.show(NODE)
     _must_be_isolated(stage, NODE, before)
     stage.command("status", NODE, code=2)
@@ -41,18 +41,18 @@ def refused(stage: Stage) -> None:
 
 
 def back(stage: Stage) -> None:
-    """The groups on record are back, then the record goes."""
-    wanted = stage.record(NODE)
+    """The groups of the backup are restored, then the backup is deleted."""
+    wanted = stage.backup(NODE)
     stage.command("on", NODE, code=0)
     stage.show(NODE)
     state = stage.state(NODE)
-    must(bool(wanted) and state["interfaces"] == wanted, "the interfaces do not have the groups on record")
+    must(bool(wanted) and state["interfaces"] == wanted, "the interfaces do not have the groups of the backup")
     must(not stage.tags(NODE), "tags of the agent are left")
     stage.command("status", NODE, code=0)
 
 
 def by_stdin(stage: Stage) -> None:
-    """Options on stdin; reboot means off until on."""
+    """Options on stdin; reboot is the same as off."""
     before = stage.state(OTHER)["interfaces"]
     stage.pacemaker("reboot", OTHER, code=0)
     stage.show(OTHER)
@@ -62,15 +62,15 @@ def by_stdin(stage: Stage) -> None:
 def _must_be_isolated(stage: Stage, node: str, before: Dict[str, Any]) -> None:
     now = stage.state(node)["interfaces"]
     must(now == {i: [stage.ec2.world.isolation] for i in before}, "an interface is not isolated")
-    must(stage.record(node) == before, "the tags do not hold the groups that were there")
+    must(stage.backup(node) == before, "the tags do not hold the original groups")
 
 
 STORY: Tuple[Tuple[str, Callable[[Stage], None]], ...] = (
     ("1. A healthy node", healthy),
-    ("2. off: the original groups go into tags, then through untrack_secg to the group without rules", fenced),
-    (f"3. off of the machine that the agent runs on ({HERE}) is refused", refused),
-    ("4. on: the groups on record come back, then the tags go", back),
-    ("5. Pacemaker's way: options on stdin; reboot means off, until on", by_stdin),
+    ("2. off: saves the original groups in tags, then sets untrack_secg, then the group without rules", fenced),
+    (f"3. off of {HERE}, the machine that runs the agent, is refused", refused),
+    ("4. on: restores the groups of the backup, then deletes the tags", back),
+    ("5. As Pacemaker runs it: options on stdin; reboot is the same as off", by_stdin),
 )
 
 
@@ -91,7 +91,7 @@ def tell(stage: Stage) -> int:
 
 
 def main() -> int:
-    """Set the stage, tell the story, clear away."""
+    """Start the emulator, run the steps, clean up."""
     started = time.monotonic()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -102,7 +102,7 @@ def main() -> int:
             code = tell(Stage(ec2, Path(folder), os.environ["AGENT"]))
         if code == 0:
             terminal.say()
-            text = f"All {len(STORY)} steps did what they should, in {time.monotonic() - started:.1f} s."
+            text = f"All {len(STORY)} steps succeeded, in {time.monotonic() - started:.1f} s."
             terminal.say(terminal.paint(text, "green"), 0)
         return code
     except KeyboardInterrupt:
