@@ -1,8 +1,8 @@
 #!@PYTHON@ -tt
-"""fence_aws_vpc_net: cut an EC2 instance off by the security groups of its network interfaces.
+"""fence_aws_vpc_net: isolate an EC2 instance by the security groups of its network interfaces.
 
-The main controller: options in, one operation, an exit code out. What the operation does stands in aws_vpc_net.
-Exit codes are the library's: 0 done, 1 failed, 2 status OFF.
+This file reads the options, runs one operation of aws_vpc_net, and exits. The exit codes are those of the fencing
+library: 0 success, 1 failure, 2 status OFF.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import os
 import sys
 import warnings
 
-SPARE = 10 << 20  # bytes, which are not touched; a thread needs most of them
-_spare: Any = None  # memory to end with
+SPARE = 10 << 20  # bytes; never used, and released for the last message
+_spare: Any = None  # memory that is released for the last message
 
 
 def _end(kind: Any, error: Any, _trace: Any) -> NoReturn:
-    """In one line what nothing else catches, such as memory that does not suffice to load what the agent needs."""
+    """Report an uncaught error in one line, such as a lack of memory during the imports."""
     global _spare  # noqa: PLW0603
     _spare = None
     line = b"ERROR: the agent ran out of memory\n"
     try:
         from _signal import alarm  # type: ignore[import-not-found]
 
-        alarm(2)  # if nobody reads the line
+        alarm(2)  # ends the process if the line cannot be written
         line = f"ERROR: the agent cannot run: {kind.__name__}: {error}\n".encode(errors="backslashreplace")
     finally:
         try:
@@ -39,16 +39,16 @@ def _end(kind: Any, error: Any, _trace: Any) -> NoReturn:
 sys.excepthook = _end
 _spare = bytes(SPARE)
 
-# Whatever the environment says of warnings: they neither end the agent nor reach stderr. They are kept for the log.
+# Warnings neither end the agent nor reach stderr, whatever PYTHONWARNINGS says. They are collected for the log.
 _warned: List[Tuple[Any, ...]] = []
 warnings.resetwarnings()
 warnings.showwarning = lambda *what: _warned.append(what)
 sys.unraisablehook = lambda _what: None
 
-# Behind what PYTHONPATH names, and the distribution's boto3 before one that is kept for fence agents only.
+# After the folders of PYTHONPATH. The boto3 of the distribution comes before one for fence agents only.
 sys.path.extend(p for p in ("@AWSVPCNETDIR@", "@FENCEAGENTSLIBDIR@", "@BOTO3DIR@") if p)
 
-for descriptor in (0, 1, 2):  # one that is closed would be given to the next file or connection
+for descriptor in (0, 1, 2):  # a closed one would be reused by the next file or connection
     try:
         os.fstat(descriptor)
     except OSError:
@@ -63,26 +63,26 @@ try:
 except ImportError as error:
     sys.exit(f"ERROR: the agent is not installed completely: {error}")
 
-threading.excepthook = lambda _what: None  # until there is a log
+threading.excepthook = lambda _what: None  # until the log is set up
 
-WATCHDOG_SECONDS = 1.0  # after the deadline; the operation itself ends before it
-ALARM_SECONDS = 0.8  # after the watchdog, which may not get to work
-ANSWER_SECONDS = 0.5  # for an answer on stdout that the exit code gives too
-EXIT_SECONDS = 4.0  # after which the kernel ends it, should all that bounds the end have failed
+WATCHDOG_SECONDS = 1.0  # after the deadline; the operation itself ends earlier
+ALARM_SECONDS = 0.8  # after the watchdog, in case its thread does not run
+ANSWER_SECONDS = 0.5  # for writing an answer that the exit code contains too
+EXIT_SECONDS = 4.0  # after which the kernel ends the process, if every other limit has failed
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_told_by_code = False  # is the exit code the whole result, whatever becomes of stdout?
+_told_by_code = False  # is the exit code the whole result, whether or not stdout can be written?
 
 _timers: List[threading.Timer] = []
 _interruptible = signal.getsignal(signal.SIGINT) is signal.default_int_handler
 if _interruptible:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback, until main can say it in a line
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback, until main can report the interrupt in one line
 
 
 def watch(action: str, seconds: float) -> None:
-    """End the process if something that cannot be interrupted holds it so long; replaces an earlier watch.
+    """End the process after this time, even in a call that cannot be interrupted. Replaces an earlier watch.
 
-    Being killed is safe at any point; staying is not.
+    Ending it is safe at any point. Staying is not.
     """
 
     def expire() -> None:
@@ -96,17 +96,17 @@ def watch(action: str, seconds: float) -> None:
     timer = threading.Timer(seconds + WATCHDOG_SECONDS - (time.monotonic() - STARTED), expire)
     timer.daemon = True
     limit = max(0.1, timer.interval)
-    signal.setitimer(signal.ITIMER_REAL, limit + ALARM_SECONDS)  # without a word
+    signal.setitimer(signal.ITIMER_REAL, limit + ALARM_SECONDS)  # silently
     try:
         timer.start()
-    except outputs.NO_THREAD:  # then the kernel ends it
+    except outputs.NO_THREAD:  # then the kernel ends the process
         signal.setitimer(signal.ITIMER_REAL, limit)
         return
     _timers.append(timer)
 
 
 def end_programs() -> None:
-    """End a program that was to tell credentials and has not; it must not outlive the agent."""
+    """End a credential_process that has not finished. It must not outlive the agent."""
     module = sys.modules.get("aws_vpc_net.credential_process")
     try:
         if module is not None:
@@ -116,40 +116,40 @@ def end_programs() -> None:
 
 
 def interrupt(_number: int, _frame: Any) -> None:
-    """Ctrl-C, or a signal to end: what was opened is closed first. A second one changes nothing: it is under way."""
+    """End after Ctrl-C or a signal: open interfaces are isolated first. A second signal has no effect."""
     ignore_signals()
     raise KeyboardInterrupt
 
 
 def ignore_signals() -> None:
-    """From now on no signal changes what comes of it."""
+    """From now on no signal changes the result."""
     for number in ENDING:
         if number == signal.SIGINT or signal.getsignal(number) is interrupt:
             signal.signal(number, signal.SIG_IGN)
 
 
 def unwatch() -> None:
-    """End the watch: what comes next may take its time."""
+    """End the watch: the next steps are not limited in time."""
     signal.setitimer(signal.ITIMER_REAL, 0)
     while _timers:
         _timers.pop().cancel()
 
 
 def no_resources(error: BaseException) -> bool:
-    """Is it for want of memory, or of a thread? Python and the loader of libraries have several words for that."""
+    """Is the cause a lack of memory or of threads? Python and the library loader word it in several ways."""
     words = ("new thread", "map segment", "allocate", "without setting an exception", "without exception set")
     return isinstance(error, MemoryError) or any(word in str(error) for word in words)
 
 
 def end(text: str) -> NoReturn:
-    """Exit with this line, before there is a log."""
+    """Exit with this line, before the log is set up."""
     global _spare  # noqa: PLW0603
     _spare = None
     outputs.say_last(f"ERROR: {text}")
     os._exit(1)
 
 
-watch("loading the modules", inputs.QUERY_DEADLINE)  # those that follow may be on a disk that hangs
+watch("loading the modules", inputs.QUERY_DEADLINE)  # the modules may be on a disk that hangs
 
 import io
 import logging
@@ -165,7 +165,7 @@ try:
         run_delay,
         show_docs,
     )
-except Exception as error:  # noqa: BLE001 - whatever is wrong with it
+except Exception as error:  # noqa: BLE001 - any defect of the library
     reason = f"{type(error).__name__}: {error}"
     end(messages.no_resources(reason) if no_resources(error) else str(messages.no_fencing_library(reason)))
 
@@ -173,12 +173,12 @@ try:
     from aws_vpc_net.errors import FenceError
     from aws_vpc_net.logs import LoggingManager, proxy_secrets, register_secrets, sanitize, sdk_log, show_warnings
     from aws_vpc_net.options import LIBRARY_OPTIONS, LONGDESC, OPTIONS, PORT, SHORTDESC, VENDOR
-except ImportError as error:  # with an older release's modules beside it, say
+except ImportError as error:  # for example, modules of an older release are installed
     end(f"the agent is not installed completely: {error}")
 
-logging.lastResort = logging.NullHandler()  # before the log is set up, nobody writes to stderr past it
+logging.lastResort = logging.NullHandler()  # no library writes to stderr before the log is set up
 
-# All else is imported by what uses it: start-up is most of the time of a run, and metadata needs little of it.
+# Other modules are imported where they are used: start-up is most of the time of a run, and metadata needs few.
 if TYPE_CHECKING:
     from aws_vpc_net.context import Context
     from aws_vpc_net.ec2 import Stats
@@ -190,7 +190,7 @@ SECRET_VARIABLES = (
     *("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"),
     "AWS_CONTAINER_AUTHORIZATION_TOKEN",
 )
-NO_OPTIONS = ("agent", "no_password")  # the library's own, without a meaning for whoever runs an agent
+NO_OPTIONS = ("agent", "no_password")  # of the library, without a meaning for operators
 REFUSED = "the fencing library refused the options"
 
 log = logging.getLogger("fence_aws_vpc_net")
@@ -200,7 +200,7 @@ log = logging.getLogger("fence_aws_vpc_net")
 
 
 def define_new_opts() -> List[str]:
-    """Add the agent's options to the library's, under its conventions; returns the names of all that it takes."""
+    """Add the options of the agent to those of the library. Returns the names of all accepted options."""
     all_opt["port"].update(help=f"{'-n, --plug=[id]':<30} {PORT}", shortdesc=PORT)
     for order, option in enumerate(OPTIONS, 2):
         short = f"-{option.getopt[0]}, " if option.getopt not in ("", ":") else ""
@@ -220,7 +220,7 @@ def define_new_opts() -> List[str]:
 
 
 def _long_options(names: List[str]) -> Dict[str, bool]:
-    """Long option -> is it a boolean; with the library's own that every agent takes."""
+    """Long option -> is it a boolean; including the options of every fence agent."""
     general = [
         "quiet",
         "verbose",
@@ -238,10 +238,10 @@ def _long_options(names: List[str]) -> Dict[str, bool]:
 
 
 def read_input(names: List[str], logs: LoggingManager) -> Dict[str, Any]:
-    """The options from the command line, or from stdin as Pacemaker gives them, by the library.
+    """Let the library read the options from the command line, or from stdin as Pacemaker passes them.
 
     Raises:
-        FenceError: a boolean that cannot be read, input that is no text, or what the library refuses.
+        FenceError: an invalid boolean, input that is not text, or an option that the library refuses.
     """
     options = _long_options(names)
     booleans = [name for name, is_boolean in options.items() if is_boolean]
@@ -263,15 +263,15 @@ def read_input(names: List[str], logs: LoggingManager) -> Dict[str, Any]:
     if not given and logs.take("Parse error: Ignoring unknown option"):
         known = [*names, *NO_OPTIONS, *(all_opt[n].get("longopt", n) for n in names)]
         for line, guess in inputs.unknown_lines(text, known):
-            logging.warning(messages.unknown_option(line, guess))  # as the library does: held back at first
+            logging.warning(messages.unknown_option(line, guess))  # buffered until the log is set up
     if str(values.get("--action")).lower() == "validate-all" and values.get("--plug") == inputs.placeholder(text):
         values.pop("--plug", None)
     return values
 
 
 def read_stdin(most: int) -> bytes:
-    """What stdin holds. Whoever writes it may be slow: the time that it takes does not count."""
-    global STARTED  # noqa: PLW0603 - the one moment from which all time is counted
+    """The content of stdin. A slow writer is allowed: the time for reading does not count."""
+    global STARTED  # noqa: PLW0603 - the start of all time limits
     unwatch()
     began = time.monotonic()
     data = sys.stdin.buffer.read(most) if sys.stdin else b""
@@ -280,12 +280,12 @@ def read_stdin(most: int) -> bytes:
 
 
 def check_options(names: List[str], options: Dict[str, Any], chosen: Settings) -> Dict[str, Any]:
-    """The library's own checks and defaults, after ours, so that they have nothing left to refuse."""
+    """Apply the checks and defaults of the library. It refuses nothing, because the agent has checked before."""
     given = {k: v for k, v in options.items() if k != "--debug-file"}
     given["--action"] = chosen.action
     if inputs.verbosity(given.get("--verbose-level", 0)) is None:
         given["--verbose-level"] = "1" if "--verbose" in given else "0"
-    given["--plug-separator"] = ","  # the only one that every library knows; instance IDs hold none
+    given["--plug-separator"] = ","  # every library version supports it; instance IDs contain no comma
     given["--plug"] = ",".join(chosen.plugs)
     checked: Dict[str, Any] = check_input(names, given, other_conditions=True)
     if not chosen.plugs:
@@ -297,7 +297,7 @@ def check_options(names: List[str], options: Dict[str, Any], chosen: Settings) -
 
 
 class Watchdog:
-    """When the process must be gone: seconds from its start. The library's wait after each plug does not count."""
+    """The time limit of the process, in seconds from its start, without the library's wait after each plug."""
 
     def __init__(self, action: str, seconds: float, wait: float) -> None:
         self.action, self.seconds, self.wait = action, seconds + wait, wait
@@ -305,7 +305,7 @@ class Watchdog:
         watch(action, self.seconds)
 
     def next_plug(self, context: Context) -> None:
-        """The library has waited after the plug before this one, if there was one."""
+        """Extend the limit by the wait of the library after the previous plug."""
         if self._begun:
             self.seconds += self.wait
             context.ec2.next_plug(self.wait)
@@ -314,10 +314,11 @@ class Watchdog:
 
 
 class FenceAWSVPCNet:
-    """What the library calls. It asks for the status before it acts; only ``status`` itself hears a pure answer.
+    """The callbacks of the library, which asks for the status before each action.
 
-    For ``off`` and ``on`` it is told the opposite of what is wanted, so that it never takes its short cut: reads
-    may be stale, and what was interrupted has to be completed. For ``off`` that is also the moment to refuse.
+    For ``off`` and ``on`` the status callback returns the opposite of the wanted state, so that the library never
+    skips the action: reads may be stale, and an interrupted action must be completed. For ``off`` the callback also
+    checks the reasons to refuse. Only ``status`` gets the real status.
     """
 
     def __init__(self, context: Context, watchdog: Watchdog) -> None:
@@ -325,7 +326,7 @@ class FenceAWSVPCNet:
         self._watchdog = watchdog
         self._plugs = list(context.settings.plugs)
         self._runs: Dict[str, Runner] = {}
-        self._errors: Dict[str, Optional[FenceError]] = {}  # once all have settled
+        self._errors: Dict[str, Optional[FenceError]] = {}  # known after all have settled
         self._off: Dict[str, bool] = {}
 
     def get_power_status(self, _connection: Any, options: Dict[str, Any]) -> str:
@@ -357,9 +358,9 @@ class FenceAWSVPCNet:
         return True
 
     def _fence(self, plug: str) -> None:
-        """Isolate all, at the first plug, and let them settle together; then tell what came of this one.
+        """At the first plug, isolate all and let them settle together; then return or raise the result of this one.
 
-        After the last one, or the first that fails, stop those that are isolated.
+        After the last one, or the first that failed, stop the isolated instances.
         """
         from aws_vpc_net import runner
 
@@ -379,7 +380,7 @@ class FenceAWSVPCNet:
             actions.power_off(self.context, running)
 
     def get_nodes_list(self, _connection: Any, options: Dict[str, Any]) -> Dict[str, Tuple[str, str]]:
-        """For list and list-status; under monitor the check that fencing would work, and no list."""
+        """The list of instances; for monitor, an empty list after the check that fencing would work."""
         from aws_vpc_net import queries
 
         if options.get("--original-action") == "monitor":
@@ -412,7 +413,7 @@ def _summary(chosen: Settings, stats: Stats, result: str) -> str:
 
 
 def _tell_metrics(chosen: Settings, stats: Stats, result: str, ends: float, names: Iterable[str] = ()) -> None:
-    """Update the metrics; before the watchdog expires, which would make a success a failure."""
+    """Update the metrics before the watchdog expires, which would turn a success into a failure."""
     path = chosen.reporting.metrics_file
     if not path:
         return
@@ -429,7 +430,7 @@ def _tell_metrics(chosen: Settings, stats: Stats, result: str, ends: float, name
 
 
 def _tell_refused(options: Dict[str, Any]) -> None:
-    """A run whose options are refused is one that failed; the metrics tell of it if its metrics_file can be read."""
+    """Count a run with refused options as a failure, if its metrics_file can be read from the options."""
     from aws_vpc_net import settings
 
     refused = settings.of_refused(options)
@@ -443,7 +444,7 @@ def _tell_refused(options: Dict[str, Any]) -> None:
 
 
 def _delay(options: Dict[str, Any], chosen: Settings) -> float:
-    """Wait as long as ``delay`` asks for, by the library; the seconds that it took."""
+    """Let the library wait for ``delay``; returns the seconds that it took."""
     watch(chosen.action, chosen.seconds + int(options["--delay"]))
     began = time.monotonic()
     run_delay(options)
@@ -455,7 +456,7 @@ def _operate(options: Dict[str, Any], chosen: Settings) -> int:
     from aws_vpc_net.deadline import Deadline
     from aws_vpc_net.ec2 import Stats
 
-    if chosen.reporting.metrics_file:  # now: nothing that is loaded later may spoil a success
+    if chosen.reporting.metrics_file:  # now: a failed import must not spoil a later success
         from aws_vpc_net import metrics  # noqa: F401
     stats = Stats()
     names: Dict[str, str] = {}
@@ -478,7 +479,7 @@ def _operate(options: Dict[str, Any], chosen: Settings) -> int:
             context = replace(context, settings=chosen)
             options["--plug"] = ",".join(chosen.plugs)
         code = _preflight(context, names) if chosen.preflight else FenceAWSVPCNet(context, watchdog).run(options)
-        ignore_signals()  # it is decided
+        ignore_signals()  # the result is decided
         result = {0: "ok", 2: "off"}.get(code, "failed")
         return code
     finally:
@@ -487,7 +488,7 @@ def _operate(options: Dict[str, Any], chosen: Settings) -> int:
 
 
 def _preflight(context: Context, names: Dict[str, str]) -> int:
-    """Every check, a line each, on stdout."""
+    """Print one line per check to stdout."""
     from aws_vpc_net import preflight
     from aws_vpc_net.target_checks import WARN
 
@@ -503,7 +504,7 @@ def _preflight(context: Context, names: Dict[str, str]) -> int:
 
 
 def _settings(logs: LoggingManager, options: Dict[str, Any]) -> Settings:
-    """Ours of the options, and the logging that they ask for."""
+    """The settings of the options; registers their secrets."""
     from aws_vpc_net import settings
 
     if logs.take("Unused arguments"):
@@ -529,7 +530,7 @@ def _configure_logging(logs: LoggingManager, options: Dict[str, Any], chosen: Se
         logs.configure(_verbosity(options), quiet, path)
     except OSError as error:
         reason = error.strerror or str(error)
-        if chosen.action == "validate-all":  # where mistakes are looked for; all else goes on without the file
+        if chosen.action == "validate-all":  # it checks the configuration; other actions continue without the file
             raise messages.debug_file(str(path), reason) from error
         log.warning(messages.no_debug_file(str(path), reason))
     show_warnings(_warned)
@@ -587,25 +588,25 @@ def _run(logs: LoggingManager) -> int:
 
 
 def main() -> int:
-    """Run the agent; the exit code. Every failure ends in one line that an operator can act on."""
+    """Run the agent; returns the exit code. Every failure is reported in one line that an operator can act on."""
     logs = LoggingManager(SyslogLibHandler())
     register_secrets(*proxy_secrets(os.environ))
     try:
         if _interruptible:
             signal.signal(signal.SIGINT, interrupt)
         if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")  # a name that it cannot show ends no list
+            sys.stdout.reconfigure(errors="backslashreplace")  # a name that it cannot encode does not end a list
         return _run(logs)
     except FenceError as error:
         text = str(error)
-    except SystemExit as error:  # the library's way to refuse, or to end after documentation
+    except SystemExit as error:  # the library refuses an option, or ends after documentation
         if error.code in (0, None):
             return 0
         errors = [e for e in logs.take_errors() if not e.startswith("Please use")]
         text = str(messages.library_refused(errors[0] if errors else REFUSED))
     except KeyboardInterrupt:
         text = messages.interrupted()
-    except BrokenPipeError:  # of stdout, where nothing else is written by the library
+    except BrokenPipeError:  # of stdout, to which only the library writes
         return 1
     except Exception as error:  # noqa: BLE001 - a bug must not end in a traceback, nor in another exit code
         text = _unexpected(error)
@@ -617,7 +618,7 @@ def main() -> int:
 
 
 def _unexpected(error: Exception) -> str:
-    """The words for an error that is not ours."""
+    """The message for an unexpected error."""
     reason = f"{type(error).__name__}: {error}"
     if no_resources(error):
         return messages.no_resources(reason)
@@ -628,11 +629,11 @@ def _unexpected(error: Exception) -> str:
 
 
 def exit_now(code: int) -> NoReturn:
-    """Exit, without waiting for threads that hang in an abandoned call, nor for readers that are not there."""
+    """Exit without waiting for threads in an abandoned call, or for readers of the output."""
     try:
         ignore_signals()
         if _told_by_code and isinstance(sys.stdout, io.StringIO):
-            unwatch()  # a success is none the less one where nobody reads; all that follows has its own limits
+            unwatch()  # a success stays one if nobody reads the answer; the rest has its own time limits
             signal.setitimer(signal.ITIMER_REAL, EXIT_SECONDS)
             writer = outputs.write_answer(sys.__stdout__, sys.stdout.getvalue())
             outputs.BackgroundHandler.drain()
@@ -647,11 +648,11 @@ def exit_now(code: int) -> NoReturn:
 
 
 def _flushed(code: int) -> int:
-    """The exit code, which is 1 where the answer is on stdout and cannot be written."""
+    """The exit code, which is 1 if the answer is on stdout and cannot be written."""
     try:
         sys.stdout.flush()
     except (OSError, AttributeError) as error:  # closed, or never open
-        if not isinstance(error, BrokenPipeError):  # as with "| head": whoever closed it needs no word
+        if not isinstance(error, BrokenPipeError):  # as with "| head": the reader closed it
             log.error(messages.stdout_failed(str(error)))
         return code or 1
     return code

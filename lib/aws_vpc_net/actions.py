@@ -1,4 +1,4 @@
-"""off and on of the agent: what is asked of each instance, and in which order several of them are served."""
+"""The actions off and on: the plan of each instance, and the order for several instances."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .runner import Runner, run_all
 
 log = logging.getLogger(__name__)
 
-# What EC2 or the SDK answers where SkipOsShutdown is not supported.
+# The errors of EC2 or the SDK if SkipOsShutdown is not supported.
 NO_SKIP = ("ParamValidationError", "OperationNotPermitted", "UnsupportedOperation", "UnknownParameter")
 
 
 def prepare_off(context: Context, plugs: Sequence[str]) -> List[Runner]:
-    """Read all targets and this machine in one call, and refuse what must be refused before anything changes.
+    """Read all targets and this machine in one call, and refuse before the first change.
 
     Raises:
         FenceError: the refusal.
@@ -66,10 +66,10 @@ def _plan(context: Context, plug: str, own: Optional[str], *, restoring: bool = 
 
 
 def restore(context: Context, plug: str) -> None:
-    """Bring one instance back; returning means that it is back.
+    """Restore one instance; returns if it is restored.
 
     Raises:
-        FenceError: it is not, or that was not proven; the backup is kept.
+        FenceError: it is not restored, or that was not verified; the backup is kept.
     """
     for error in run_all([Runner(context, _plan(context, plug, None, restoring=True), on.decide)]):
         if error is not None:
@@ -77,7 +77,7 @@ def restore(context: Context, plug: str) -> None:
 
 
 def power_off(context: Context, plugs: Sequence[str]) -> None:
-    """Stop all that are isolated: at once, and not for long. A failure is a warning: isolation is proven."""
+    """Stop all isolated instances concurrently, with a short time limit. A failure is only a warning."""
     context.ec2.limit(context.deadline.now() + RESERVE_SECONDS)
     run_concurrently([partial(_stop, context, plug) for plug in plugs])
 

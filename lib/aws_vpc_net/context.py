@@ -1,4 +1,4 @@
-"""What every action works with: the settings, the operations, the deadline, the counters."""
+"""The context of every action: settings, operations, deadline, counters."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class Context:
 
     @property
     def spec(self) -> IsolationSpec:
-        """What isolated means."""
+        """When an interface counts as isolated."""
         return self.settings.spec
 
     @property
     def stats(self) -> Stats:
-        """What was done so far."""
+        """The counters of this run."""
         return self.ec2.stats
 
     @property
     def deadline(self) -> Deadline:
-        """When all must have ended."""
+        """The deadline of the operation."""
         return self.ec2.deadline
 
 

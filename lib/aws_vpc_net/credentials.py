@@ -1,7 +1,7 @@
-"""Where the SDK's credentials come from: whom it asks for them, in which way, and who is asked right now.
+"""The sources of credentials of the SDK, and which one it is using.
 
-The SDK asks STS, SSO, the metadata service or a program in the middle of a call to EC2, and its errors do not say
-which of them failed. So each thread that makes a call notes whom the SDK has turned to last.
+During a call to EC2, the SDK may get credentials from STS, SSO, the metadata service or a program, and its errors do
+not name the source that failed. So each thread that makes a call notes the last source.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .ec2 import CallContext
 
 _EC2 = "before-send.ec2."
-# What the SDK says when the credentials service of a container fails for the moment.
+# The text of the SDK if the credentials service of a container is unavailable.
 _CONTAINER_STUMBLES = re.compile(
     r"(non 200 response \(?(429|5\d\d)\)? from|error when attempting to retrieve) (ECS|container) metadata"
 )
@@ -31,7 +31,7 @@ _thread = threading.local()
 
 
 def noted(work: Callable[[], Any], asked: List[str]) -> Callable[[], Any]:
-    """The same work, which notes in ``asked`` whom the SDK turns to for credentials; "" is EC2 itself."""
+    """The same work, which notes in ``asked`` the sources that the SDK uses for credentials; "" is EC2 itself."""
 
     def run() -> Any:
         _thread.asked = asked
@@ -41,14 +41,14 @@ def noted(work: Callable[[], Any], asked: List[str]) -> Callable[[], Any]:
 
 
 def load(core: Any, purpose: CallContext) -> bool:
-    """Let the SDK look for credentials; can it renew them? Those of a role are fetched with the first call.
+    """Let the SDK load credentials; returns whether it can renew them. Those of a role come with the first call.
 
     Raises:
-        ApiError: transient, if they cannot be had for the moment; final, if a program does not tell them.
+        ApiError: transient, if a source is unavailable; permanent, if a program returns none.
     """
     try:
         found = core.get_credentials()
-    except Exception as error:  # of whatever kind; those that are not known here go on
+    except Exception as error:  # of any kind; other errors are raised again
         ours = error_of(error, purpose, _asked()[-1:])
         if ours:
             raise ours from error
@@ -58,10 +58,10 @@ def load(core: Any, purpose: CallContext) -> bool:
 
 
 def error_of(error: BaseException, purpose: CallContext, asked: List[str]) -> Optional[ApiError]:
-    """Our error for one that is about credentials, and not one that the SDK words well; else None.
+    """The ApiError for an SDK error about credentials that needs another text; otherwise None.
 
     Args:
-        asked: whom the SDK turned to; the last one has failed.
+        asked: the sources that the SDK used; the last one failed.
     """
     source = (asked[-1] if asked else "") or "their source"
     if _CONTAINER_STUMBLES.search(str(error)):

@@ -1,4 +1,4 @@
-"""Would EC2 permit a change? Each call is made with DryRun: EC2 checks the permission, and changes nothing."""
+"""Checks whether EC2 permits a change, with DryRun: EC2 checks the permission, and changes nothing."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from .core.model import Groups
 from .ec2 import CallContext, Ec2
 from .errors import ApiError, Category, FenceError
 
-WOULD_PASS = "DryRunOperation"  # EC2's error code for a dry run that is permitted
+WOULD_PASS = "DryRunOperation"  # the error code of EC2 for a permitted dry run
 
 Check = Tuple[str, Callable[[], Optional[FenceError]]]
 """(the API action, what asks for it: None if it is permitted, else why not)"""
 
 
 class DryRun:
-    """Checks of permissions, to be run in any order, or at once."""
+    """Checks of permissions, to be run in any order or concurrently."""
 
     def __init__(self, ec2: Ec2) -> None:
         self._ec2 = ec2
 
     def tags(self, instance: str, tags: Mapping[str, str]) -> List[Check]:
-        """Write a record, and delete it."""
+        """Write a backup, and delete it."""
         given = [{"Key": k, "Value": v} for k, v in tags.items()]
         write = CallContext(f"write the backup tags of {instance}", Category.TAG)
         delete = CallContext(f"delete the backup tags of {instance}", Category.TAG)

@@ -1,8 +1,8 @@
-"""One door to EC2: every call is bounded in time, retried while that helps, counted, and its errors are ours.
+"""All calls to EC2: limited in time, retried after transient errors, counted, and with the errors of this agent.
 
-The SDK makes one attempt at a call (its own retries know no deadline). Each attempt runs in a thread of its own
-and is abandoned when its time is over, since neither a name look-up nor a reply that trickles in byte by byte
-obeys the SDK's limits. Whoever abandons a change treats its outcome as unknown.
+The SDK makes one attempt per call, because its own retries have no deadline. Each attempt runs in its own thread and
+is abandoned when its time is over, because neither name resolution nor a reply that arrives byte by byte obeys the
+limits of the SDK. The outcome of an abandoned change is unknown.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .settings import Settings, region_of
 log = logging.getLogger(__name__)
 
 NO_SUCH_INSTANCE = "InvalidInstanceID.NotFound"
-# The SDK's errors that say that it has no credentials; not every version has them all.
+# The errors of the SDK for missing credentials; not every version has all of them.
 NO_CREDENTIALS = (
     "NoCredentialsError PartialCredentialsError CredentialRetrievalError MetadataRetrievalError SSOError LoginError "
     "TokenRetrievalError NoAuthTokenError RefreshWithMFAUnsupportedError InvalidConfigError ConfigNotFound "
@@ -69,7 +69,7 @@ class Stats:
 
 @dataclass(frozen=True)
 class CallContext:
-    """What a call is for: its words in an error, and the error's category if EC2's code tells no better one."""
+    """The purpose of a call: its text in an error, and the category if the code of EC2 implies no other."""
 
     what: str
     category: Category
@@ -79,11 +79,11 @@ SETUP = CallContext("set up the AWS SDK and its credentials", Category.AUTHENTIC
 
 
 class Connection(NamedTuple):
-    """What one set-up of the SDK gives.
+    """The result of setting up the SDK.
 
     Attributes:
-        client: the SDK's for EC2.
-        renewable: may its credentials, once they have expired, be asked for anew?
+        client: the EC2 client of the SDK.
+        renewable: can the SDK renew expired credentials?
     """
 
     client: Any
@@ -92,12 +92,12 @@ class Connection(NamedTuple):
 
 
 class Ec2:
-    """EC2 as boto3 reaches it.
+    """EC2, through boto3.
 
     Attributes:
-        deadline: no attempt starts after it, none is waited for beyond it. While something changes it is earlier
-            than the operation's own, so that time is left to put back, to isolate again, or to stop the instance.
-        insist: calls are made also where no thread can be started for them.
+        deadline: no attempt starts or continues after it. During changes it is earlier than that of the operation,
+            to reserve time for a rollback, a re-isolation, or a stop of the instance.
+        insist: make calls also if no thread can be started for them.
     """
 
     def __init__(self, settings: Settings, deadline: Deadline, stats: Stats) -> None:
@@ -108,7 +108,7 @@ class Ec2:
         self._settings = settings
         self._connection: Optional[Connection] = None
         self._renewing = threading.Lock()
-        self._hanging = ""  # the source of credentials that an abandoned attempt has asked
+        self._hanging = ""  # the source of credentials of an abandoned attempt
         self._attempt_seconds = 2 * settings.timing.api_seconds + 1  # to connect, to reply, and a little
 
     def next_plug(self, waited: float) -> None:
@@ -123,18 +123,18 @@ class Ec2:
         return self._whole.ends - reserve, self._whole.ends
 
     def limit(self, ends: float) -> None:
-        """From now on no call goes on after this point in time."""
+        """From now on no call continues after this time."""
         self.deadline = self._whole.at(ends)
 
     def call(self, operation: str, purpose: CallContext, *, retry: bool = True, **params: Any) -> Dict[str, Any]:
-        """Call an API action, e.g. ``describe_instances``, until it answers or fails for good.
+        """Call an API action, e.g. ``describe_instances``, until it succeeds or fails permanently.
 
         Args:
-            retry: False leaves transient errors to the caller, who reads the world before trying again.
+            retry: False leaves transient errors to the caller, which reads before it tries again.
 
         Raises:
-            ApiError: it failed for good; or transient, if ``retry`` is off.
-            FenceError: of category deadline: nothing but transient errors until then.
+            ApiError: a permanent error; or a transient one, if ``retry`` is off.
+            FenceError: of category deadline: only transient errors until then.
         """
         if operation not in self._connect().client.meta.method_to_api_mapping:
             raise messages.sdk_too_old(purpose, operation)
@@ -205,7 +205,7 @@ class Ec2:
         error: Optional[ApiError] = None
         source = asked[-1] if asked else ""
         if not done:
-            source = source if asked else self._hanging  # EC2 was not asked: it waits for the one before
+            source = source if asked else self._hanging  # no call to EC2: it waits for the previous one
             self._hanging = source
             error = messages.slow_credentials(purpose, source, limit) if source else None
             error = error or messages.slow_call(purpose, name, limit)
@@ -237,7 +237,7 @@ class Ec2:
         api_error = self._error(
             error, CallContext(f"{purpose.what}: no credentials", Category.AUTHENTICATION), source
         )
-        api_error.outcome_unknown = False  # EC2 was not asked
+        api_error.outcome_unknown = False  # no call to EC2
         return api_error
 
     def _error(self, error: BaseException, purpose: CallContext, call: str) -> ApiError:
@@ -250,16 +250,16 @@ class Ec2:
         if isinstance(error, replies.ForeignReply) and error.operation != call:
             return messages.no_sts(purpose, error.operation, str(error), transient=error.transient)
         code = type(error).__name__
-        if isinstance(error, EOFError):  # an MFA code is asked for, and nobody is there
+        if isinstance(error, EOFError):  # an MFA prompt, which nobody can answer
             return messages.mfa_not_supported(purpose, call, code)
         if isinstance(error, tuple(getattr(sdk, name) for name in NO_CREDENTIALS if hasattr(sdk, name))):
             return messages.sdk_error(Category.AUTHENTICATION, purpose, call, code, str(error))
         return ec2_errors.from_sdk(error, purpose, call)
 
     def _connect(self) -> Connection:
-        """The connection, built at the first call, which callers make alone: this is not safe from several threads.
+        """The connection, set up at the first call, which must not run concurrently with others.
 
-        The SDK looks for credentials meanwhile, which may ask IMDS or run a program: bounded like a call.
+        The set-up loads credentials, which may use IMDS or run a program. It is limited in time like a call.
         """
         if self._connection is None:
             self._connection = self._build()
@@ -274,7 +274,7 @@ class Ec2:
                 self._connection = current = current._replace(renewable=False)  # once
                 try:
                     connection = self._build()
-                except FenceError as error:  # that those of before have expired says more
+                except FenceError as error:  # the expiry of the earlier ones is more specific
                     log.debug("there are no others: %s", error.text)
                 else:
                     if connection.renewable:  # or there are none now
@@ -318,15 +318,15 @@ def _credentials_error(response: Dict[str, Any], purpose: CallContext, call: str
 
 
 def _hide_token(request: Any, **_more: Any) -> None:
-    """A session token that goes out with a request does not come back in a log."""
+    """Register the session token of a request as a secret."""
     token = request.headers.get("X-Amz-Security-Token")
     logs.register_secrets(token.decode() if isinstance(token, bytes) else token)
 
 
 def _client(settings: Settings) -> Connection:
-    """A boto3 client with one attempt a call, bounded in time, and what belongs to it.
+    """A boto3 client with one attempt per call and time limits, and its session data.
 
-    What it is made of stays to the end. Garbage is not collected meanwhile, nor looked for in it later: that would
+    Its objects live until the end, so garbage collection is disabled during the set-up and skips them later: it would
     take a tenth of the time of a run.
 
     Raises:
@@ -375,8 +375,8 @@ def _import_sdk() -> None:
     Raises:
         FenceError: of category validation: it cannot be.
     """
-    # Older SDKs import pyOpenSSL where it is installed, and use Python's own TLS all the same. That takes a tenth of
-    # the time of a run, and fails where it does not fit the cryptography beside it.
+    # Older SDKs import pyOpenSSL if it is installed, and still use the TLS of Python. The import takes a tenth of the
+    # time of a run, and fails with an incompatible version of cryptography.
     sys.modules.setdefault("urllib3.contrib.pyopenssl", None)  # type: ignore[arg-type]
     try:
         import boto3.session  # noqa: F401
@@ -386,7 +386,7 @@ def _import_sdk() -> None:
         import botocore.session
     except (MemoryError, SystemError):
         raise
-    except (Exception, SystemExit) as error:  # whatever is wrong with it: a module may raise anything when imported
+    except (Exception, SystemExit) as error:  # any error: a module may raise anything when imported
         raise messages.no_boto3(ec2_errors.reason(error)) from error
     botocore.httpsession.SSLContext = _Context
 
@@ -430,7 +430,7 @@ def _set_up(settings: Settings, config: Any) -> Connection:
     core = botocore.session.get_session()
     # For the SDK's own clients too, which ask STS or SSO for credentials.
     core.set_default_client_config(config)
-    if settings.action.startswith("list"):  # nobody looks at dates, and to parse them takes 40 % of a long list
+    if settings.action.startswith("list"):  # dates are not used, and parsing them takes 40 % of a long list
         core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
     parsers = replies.Parsers(core.get_component("response_parser_factory"))
     core.register_component("response_parser_factory", parsers)

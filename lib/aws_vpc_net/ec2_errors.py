@@ -1,7 +1,7 @@
-"""The SDK's errors, told in ours: what EC2's error codes mean, and what the SDK says of itself.
+"""Translates the errors of the SDK: the meaning of EC2's error codes, and the errors of the SDK itself.
 
-Two things matter of a failed call. Is it worth another try (``transient``)? And may it have taken effect all the same
-(``outcome_unknown``)? Whoever changed something must not take it for undone because of an error of the second kind.
+Two properties of a failed call matter: is it worth a retry (``transient``), and may it still have taken effect
+(``outcome_unknown``)? A change with an unknown outcome must not be regarded as undone.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ AUTHENTICATION = frozenset(
     "MissingAuthenticationToken OptInRequired PendingVerification RequestExpired SignatureDoesNotMatch "
     "UnrecognizedClientException".split()
 )
-EXPLICIT_DENY = re.compile(r"\bexplicit deny\b", re.I)  # which is not mended by what another policy allows
+EXPLICIT_DENY = re.compile(r"\bexplicit deny\b", re.I)  # which no other policy can override
 # An AuthFailure of these words is not about credentials: the caller is known, the object is not the account's own.
 NOT_OWNED = re.compile(r"do not have permission to access|not authorized for|restricted resource", re.I)
 WRONG_REGION = re.compile(r"scoped to a valid region", re.I)
@@ -41,7 +41,7 @@ TRANSIENT = frozenset(
     "RequestTimeoutException ServiceUnavailable ServiceUnavailableException TransactionInProgressException "
     "Unavailable".split()
 )
-# What an SSL error says when trying again cannot help.
+# Texts of SSL errors for which a retry does not help.
 UNTRUSTED = (
     "certificate verify failed",
     "doesn't match",
@@ -80,12 +80,12 @@ def from_sdk(error: BaseException, purpose: CallContext, call: str) -> ApiError:
     if isinstance(error, (sdk.BotoCoreError, OSError)):
         return messages.sdk_error(purpose.category, purpose, call, code, str(error), outcome_unknown=True)
     if isinstance(error, (Exception, SystemExit)) and not isinstance(error, NOT_THE_SDK):
-        return messages.broken_sdk(purpose, call, code, reason(error))  # the SDK's own; nothing of ours runs there
+        return messages.broken_sdk(purpose, call, code, reason(error))  # of the SDK; no code of the agent runs there
     raise error
 
 
 def reason(error: BaseException) -> str:
-    """What is wrong with the SDK; the kind of the error too, where its text alone would tell little."""
+    """The defect of the SDK; with the class of the error, if its text alone is not clear."""
     return str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
 
 
@@ -120,7 +120,7 @@ def is_transient(code: str, status: int) -> bool:
 
 
 def _unknown_host(error: BaseException) -> bool:
-    """Does the name server say that there is no such host? (That it does not answer passes.)"""
+    """Does the host not exist, by the name server? (A name server without an answer is a transient error.)"""
     visited: List[BaseException] = []
     cause: Optional[BaseException] = error
     while cause is not None and cause not in visited:

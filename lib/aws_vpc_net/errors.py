@@ -1,6 +1,6 @@
-"""What can go wrong: one error class, one category for each kind of trouble.
+"""The errors: one class, and a category for each kind of cause.
 
-A category tells an operator where to look; the text says what failed, on which object, why, and what to do.
+The category shows an operator where to look. The text states what failed, on which object, why, and what to do.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class ApiError(FenceError):
 
     Attributes:
         call: name of the API action, e.g. ``CreateTags``.
-        code: EC2's error code, or the SDK's class of error.
-        transient: worth another try (throttled, 5xx, broken or slow connection).
-        outcome_unknown: the call may have taken effect all the same.
-        denied_by_own_policy: refused as the caller's own policy does not allow it, or for no reason that is given.
+        code: the error code of EC2, or the error class of the SDK.
+        transient: worth a retry (throttled, 5xx, broken or slow connection).
+        outcome_unknown: the call may still have taken effect.
+        denied_by_own_policy: refused because the policy of the caller does not allow it, or without a stated reason.
     """
 
     denied_by_own_policy = False

@@ -26,10 +26,10 @@ _REGION = re.compile(r"[a-z]{2,}(?:-[a-z]+)+-[0-9]+")
 
 
 def own_instance(service: Callable[[], Imds]) -> Optional[str]:
-    """The instance ID of the machine that the agent runs on; None if it cannot be told.
+    """The instance ID of this machine; None if it is unknown.
 
     Args:
-        service: gives the metadata service, whose settings are known only once the SDK is loaded.
+        service: returns the metadata service, whose settings are known only after the SDK is loaded.
 
     Raises:
         FenceError: the SDK cannot be loaded.
@@ -43,16 +43,16 @@ def own_instance(service: Callable[[], Imds]) -> Optional[str]:
         return imds.ask("instance-id", _reader(_INSTANCE), patience=SILENT_SECONDS, stumbles=STUMBLES_SECONDS)
 
     done, answer = call_with_timeout(ask, WHOLE_SECONDS)
-    if isinstance(answer, Exception):  # whatever it is: unknown is an answer
+    if isinstance(answer, Exception):  # any error: the machine is then unknown
         log.debug("no instance ID from the instance metadata service: %r", answer)
     return answer if done and isinstance(answer, str) else None
 
 
 def region(imds: Imds) -> Optional[str]:
-    """The region of the machine that the agent runs on; None if it cannot be told.
+    """The region of this machine; None if it is unknown.
 
     Raises:
-        Stumbles: for the moment.
+        Stumbles: the service is unavailable for now.
     """
     try:
         return imds.ask("placement/region", _reader(_REGION), patience=PATIENCE_SECONDS)

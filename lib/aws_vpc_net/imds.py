@@ -1,8 +1,8 @@
-"""The instance metadata service, asked in one way for everything: instance ID, region and the role's credentials.
+"""The client of the instance metadata service: for the instance ID, the region and the credentials of the role.
 
-The SDK asks for the credentials through this module too, so that one set of settings, which are the SDK's own, holds
-for all three. No proxy is ever used. What passes (throttling, 5xx, a broken connection) is told from what is final
-(no such service, no role), since the first is worth waiting for and the second must be told soon.
+The SDK gets its credentials through this module too, so that one set of settings, those of the SDK, applies to all
+three. No proxy is ever used. Transient errors (throttling, 5xx, a broken connection) are worth waiting for; permanent
+ones (no such service, no role) are reported soon.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ _ROLE_NAME = re.compile(r"[\w+=,.@-]+")
 
 T = TypeVar("T")
 
-_living: Set[str] = set()  # endpoints that have answered, if only with an error; a client may be built anew
+_living: Set[str] = set()  # endpoints that have answered, also with an error; the client may be created again
 
 
 class ImdsError(Exception):
-    """The metadata service does not tell, and asking again does not help; ``str()`` says why."""
+    """A permanent error of the metadata service; ``str()`` is the reason."""
 
 
 class Silent(ImdsError):
@@ -56,11 +56,11 @@ class Stumbles(ImdsError):
 
 @dataclass(frozen=True)
 class ImdsSettings:
-    """How the SDK is set to ask.
+    """The settings of the SDK for the service.
 
     Attributes:
-        problem: why there is nobody to ask; empty if there is.
-        v1: may it be asked without a token, where it gives none?
+        problem: why the service cannot be used; empty if it can.
+        v1: are requests without a token allowed, if the service has no tokens?
     """
 
     endpoint: str
@@ -73,7 +73,7 @@ class ImdsSettings:
 def settings_of(core: Any) -> ImdsSettings:
     """The settings in environment and configuration file that a botocore session goes by.
 
-    Older SDKs do not know all of them; they hold all the same.
+    They apply also with older SDKs that lack some of them.
     """
     scoped = core.get_scoped_config()
 
@@ -116,11 +116,11 @@ def _is_address(endpoint: str) -> bool:
 
 
 class Imds:
-    """The instance metadata service (IMDSv2; version 1 where the service knows no other).
+    """The instance metadata service (IMDSv2; version 1 if the service supports no other).
 
     Attributes:
-        settings: how to ask.
-        problem: why it gave no credentials, if it was asked for them.
+        settings: of the requests.
+        problem: why a request for credentials failed.
     """
 
     def __init__(self, settings: ImdsSettings) -> None:
@@ -149,15 +149,15 @@ class Imds:
             os.environ["no_proxy"] = ",".join(dict.fromkeys(name for name in names if name))
 
     def ask(self, path: str, read: Callable[[str], T], *, patience: float, stumbles: float = 0.0) -> T:
-        """What the service says at a path below ``meta-data``.
+        """The reply of the service for a path below ``meta-data``.
 
         Args:
-            read: turns the text into what is wanted; a ValueError if it makes no sense.
-            patience: seconds for which a service that is silent is asked again.
-            stumbles: seconds for which one that stumbles is asked again.
+            read: converts the text; a ValueError if it is invalid.
+            patience: seconds of retries if the service does not answer.
+            stumbles: seconds of retries after transient errors.
 
         Raises:
-            ImdsError: it does not tell.
+            ImdsError: the request failed permanently.
         """
         if self.settings.problem:
             raise ImdsError(self.settings.problem)
@@ -176,7 +176,7 @@ class Imds:
         raise AssertionError("backoff never ends")
 
     def role_credentials(self) -> Dict[str, str]:
-        """What the SDK calls for the credentials of the instance's role; empty if it has none.
+        """The credentials of the role of the instance, for the SDK; empty if it has none.
 
         Raises:
             Stumbles: for the moment.
@@ -285,7 +285,7 @@ class _NoReply(Silent):
 
 
 class Fetcher:
-    """Stands where the SDK's own way to the metadata service does, and asks ours."""
+    """Replaces the metadata client of the SDK by that of this module."""
 
     def __init__(self, imds: Imds, note: Callable[[], None]) -> None:
         self._imds = imds

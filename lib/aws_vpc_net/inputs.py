@@ -53,8 +53,8 @@ def check_stdin(text: str, booleans: Iterable[str]) -> None:
 def placeholder(text: str) -> Optional[str]:
     """The plug that Pacemaker passes to validate a device (``stonith_admin --validate``, pcs's agent validation).
 
-    It has no target then, and passes a made-up one, ``node1``, as the plug and as ``nodename``. Nobody else passes
-    ``nodename`` with ``validate-all``.
+    It then has no target, and passes an invented one, ``node1``, as the plug and as ``nodename``. No other caller
+    passes ``nodename`` with ``validate-all``.
     """
     lines = [line.strip().partition("=") for line in text.split("\n")]
     return next((value for name, _, value in lines if name == "nodename"), None)
@@ -93,7 +93,7 @@ def closest(name: str, known: Iterable[str]) -> Optional[str]:
 
 
 def refusal(text: str, options: Iterable[str]) -> FenceError:
-    """The library's words for what it refuses, without an argument that is no option of ours: it may be a secret."""
+    """The error of the library, without an argument that is not an option of this agent: it may be a secret."""
     match = re.fullmatch(
         r"Parse error: option (.*?) (not recognized|not a unique prefix|requires argument|must not have an argument)",
         text,

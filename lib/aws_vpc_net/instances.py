@@ -121,9 +121,9 @@ class InstanceOperations:
     def named(self, name: str, filters: Sequence[Tuple[str, Tuple[str, ...]]]) -> List[str]:
         """IDs of the instances that have this Name tag, private DNS name or primary private IP.
 
-        An exact match comes first. Only without one, those that differ in case, or in what ``list`` replaces:
-        Pacemaker knows the names from ``list`` and compares without case. Terminated instances do not count while
-        there is another one; where there is none, one of them stands for all, as it is off for good.
+        An exact match takes precedence. Otherwise, names match that differ in case, or in characters that ``list``
+        replaces: Pacemaker knows the names from ``list`` and ignores case. Terminated instances are ignored if
+        there is another one; otherwise one of them represents all, because it stays off.
         """
         purpose = CallContext(f"look up instance {name}", Category.RETRIEVAL)
         given = [{"Name": k, "Values": list(v)} for k, v in filters]
@@ -144,12 +144,12 @@ class InstanceOperations:
         return terminated[:1]
 
     def stop(self, instance: str, **more: bool) -> None:
-        """Stop it at once, as if its power were cut; ``SkipOsShutdown=True`` does not even wait for the guest."""
+        """Force a stop; ``SkipOsShutdown=True`` does not wait for the operating system."""
         purpose = CallContext(f"stop instance {instance}", Category.INSTANCE)
         self._ec2.call("stop_instances", purpose, InstanceIds=[instance], Force=True, **more)
 
     def stop_protected(self, instance: str) -> bool:
-        """Does EC2 refuse to stop it, whoever asks (``disableApiStop``)? A dry run does not tell."""
+        """Is stop protection (``disableApiStop``) on? A dry run does not show it."""
         purpose = CallContext(f"look up the stop protection of {instance}", Category.RETRIEVAL)
         asked = "disableApiStop"  # older SDKs do not know it, and pass it on
         reply = self._ec2.call("describe_instance_attribute", purpose, InstanceId=instance, Attribute=asked)

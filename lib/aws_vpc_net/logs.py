@@ -26,7 +26,7 @@ _READ_BY_PACEMAKER = (
     (r"(?i)time(?=out)", "time-"),
     (r"(?i)\bun(supported|recogni[sz]ed) action\b", "unknown action"),
 )
-# A name that tells a secret (header, parameter, XML element, JSON key, option).
+# A name before a secret (header, parameter, XML element, JSON key, option).
 _NAMES = (
     r"(?:x-)?(?:amz|aws)[-_](?:ec2[-_]metadata[-_]token|security[-_]token|signature|sso[-_]bearer[-_]token)"
     r"|signature|samlassertion|clientsecret|passwd|password|passphrase"
@@ -163,8 +163,8 @@ class _SanitizingFormatter(logging.Formatter):
 class LoggingManager:
     """Owns the root logger's handlers.
 
-    The ``fencing`` library adds handlers of its own on two occasions, so lines would appear twice, and some before
-    it has any. So all is held back until ``configure``, and then said once.
+    The ``fencing`` library adds its own handlers in two places, so lines would appear twice, and some before there
+    is a handler. So all messages are buffered until ``configure``, and then logged once.
     """
 
     def __init__(self, syslog: logging.Handler) -> None:
@@ -180,25 +180,25 @@ class LoggingManager:
         return False
 
     def take_errors(self) -> List[str]:
-        """The errors held back so far, which are then not said: the caller words them."""
+        """Remove the buffered errors, and return them: the caller reports them."""
         errors = [r for r in self._held if r.levelno >= logging.ERROR]
         self._held = [r for r in self._held if r.levelno < logging.ERROR]
         return [r.getMessage().strip() for r in errors]
 
     def take(self, start: str) -> int:
-        """How many of the messages held back so far begin so; they are then not said."""
+        """Remove the buffered messages that begin like this; returns their number."""
         kept = [r for r in self._held if not r.getMessage().strip().startswith(start)]
         taken, self._held = len(self._held) - len(kept), kept
         return taken
 
     def configure(self, verbose: int = 0, quiet: bool = False, debug_file: Optional[str] = None) -> None:
-        """Put the final handlers in place of whatever is there, and say what was held back.
+        """Install the final handlers in place of all others, and log the buffered messages.
 
         Args:
             verbose: stderr shows 0 warnings and errors, 1 also every step and the summary, 2 everything.
 
         Raises:
-            OSError: the debug file cannot be written. All else is in place then.
+            OSError: the debug file cannot be written. The other handlers are installed.
         """
         self._root.removeFilter(self._hold)
         self._root.handlers[:] = []
@@ -254,7 +254,7 @@ def _again(descriptor: int) -> logging.Handler:
 
 
 def _demote_libraries() -> None:
-    """What other libraries than ``fencing`` say goes to the log at DEBUG, whatever they think of it."""
+    """Messages of libraries other than ``fencing`` are logged at DEBUG, whatever their level."""
     made = logging.getLogRecordFactory()
 
     def make(*given: Any, **more: Any) -> logging.LogRecord:
@@ -269,9 +269,9 @@ def _demote_libraries() -> None:
 
 
 def show_warnings(earlier: List[Tuple[Any, ...]]) -> None:
-    """From now on what Python would write on stderr itself goes to the log, at DEBUG; first what came earlier.
+    """From now on, messages that Python writes to stderr itself are logged at DEBUG, after the earlier ones.
 
-    That is warnings, and exceptions that nobody can catch: in a thread, in a finalizer.
+    These are warnings, and exceptions that cannot be caught: in a thread, in a finalizer.
     """
     log = logging.getLogger("python")
 

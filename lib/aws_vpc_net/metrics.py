@@ -1,9 +1,9 @@
-"""What operations did, as a file for the textfile collector of Prometheus' node_exporter.
+"""Metrics of operations, as a file for the textfile collector of node_exporter (Prometheus).
 
-Counters add up over runs: each run reads the file, adds what it did, and replaces it, under a lock. Nothing here may
-disturb fencing: the file is small, the waits are short, and whatever goes wrong is a warning. A file that is not ours
-is left alone. It is not synced to the disk: what a crash can cost is counts, and a sync can take seconds.
-Alerts look at timestamps: a counter that appears with 1 shows no increase, and what happened once is not seen.
+Counters add up over runs: each run reads the file, adds its counts, and replaces it, under a lock. Metrics must not
+disturb fencing: the file is small, the waits are short, and every error is a warning. A file of another program is
+not changed. The file is not synced to disk: a crash costs only counts, and a sync can take seconds. Alerts use
+timestamps, because a counter that first appears with 1 shows no increase.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ WHOLE_SECONDS = 1.5
 REASONS = {errno.ELOOP: "it or its lock is a symbolic link", errno.EAGAIN: "another run holds its lock"}
 LARGEST = 1 << 18  # bytes of a file that is read
 MOST_CODES = 100  # kinds of API errors; the others are counted together
-MOST_NODES = 50  # nodes that were fenced or brought back; those of the longest ago are dropped
+MOST_NODES = 50  # nodes that were fenced or restored; the oldest are dropped
 MOST_VALUE = 1e15
 
 ACTIONS = ("off", "on", "status", "monitor", "list", "list-status")
@@ -92,7 +92,7 @@ _LINE = re.compile(rf"{PREFIX}([a-z_]+)(?:\{{({_LABEL}(?:,{_LABEL})*)\}})? (\S{{
 
 @dataclass(frozen=True)
 class Run:
-    """What is told of an operation."""
+    """The data of one operation."""
 
     action: str
     result: str
@@ -157,7 +157,7 @@ def _read(path: str) -> str:
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is not one of ours.
+        ValueError: another program wrote it.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -175,14 +175,14 @@ def _read(path: str) -> str:
 
 
 def _replace(path: str, temporary: str, text: str) -> None:
-    """In one step, so that nobody reads a part. A left-over of a run that was killed is overwritten."""
+    """Replace the file atomically. A temporary file of a killed run is overwritten."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(temporary)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     descriptor = os.open(temporary, flags, 0o644)
     try:
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            os.fchmod(descriptor, 0o644)  # node_exporter is another user, whatever the umask
+            os.fchmod(descriptor, 0o644)  # node_exporter is another user; the umask does not matter
             file.write(text)
         os.rename(temporary, path)
     except OSError:
@@ -206,7 +206,7 @@ def _labels(name: str, family: Family) -> Labels:
 
 
 def parse(text: str) -> Tuple[Samples, int]:
-    """The samples of a file of ours, and the number of lines that are none."""
+    """The samples of the file, and the number of invalid lines."""
     samples: Samples = {}
     dropped = 0
     for line in text.splitlines():
@@ -321,10 +321,10 @@ def _may_be_told(plug: str) -> bool:
 
 
 def _nodes(samples: Samples, run: Run, now: float) -> None:
-    """When each node was fenced or brought back: alerts name it by that.
+    """When each node was fenced or restored, so that alerts can name it.
 
-    A plug that was not resolved may be any text. A lookup that failed is known by the name only: where the name is
-    found later, that is told of the name too. Nodes come and go, so the oldest make room.
+    A plug that was not resolved may be any text. A failed lookup is counted under the name; if the name is found
+    later, the result is counted under the name too. The oldest nodes are dropped.
     """
     for plug in run.plugs:
         samples[NODE_TIME, (run.action, plug if _may_be_told(plug) else "other", run.result)] = now

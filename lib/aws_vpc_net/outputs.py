@@ -1,7 +1,7 @@
-"""What is written for people never holds an operation up: stderr, stdout, syslog and log files.
+"""Output to stderr, stdout, syslog and log files that never blocks an operation.
 
-A pipe that nobody reads is full in the end, and a disk can hang: whoever writes to them then waits without end. So a
-thread of its own writes to each, and is not waited for long when the process exits.
+A pipe without a reader fills up, and a disk can hang; a write to them then blocks forever. So one thread writes to
+each, and the process waits for it only briefly at its exit.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, ClassVar, List, Optional, TextIO
 
-STILL_SECONDS = 0.5  # how long nothing may be written before the process exits all the same
+STILL_SECONDS = 0.5  # the wait without progress after which the process exits
 MOST_SECONDS = 1.0  # for all that is written at exit, however slow the readers are
 OPEN_SECONDS = 1.0
 PIECE = select.PIPE_BUF  # a pipe that is writable takes so many bytes at once
@@ -36,7 +36,7 @@ class StreamWriter(logging.StreamHandler):  # type: ignore[type-arg]
 
 
 class BackgroundHandler(logging.Handler):
-    """Hands records to a handler in a thread of its own: one that hangs holds nothing up."""
+    """Passes log records to a handler in its own thread, so that a hanging handler blocks nothing."""
 
     _all: ClassVar[List[BackgroundHandler]] = []
 
@@ -49,7 +49,7 @@ class BackgroundHandler(logging.Handler):
         self._all.append(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Does not wait. The text is made here: what a record speaks of may change."""
+        """Queue the record without waiting. It is formatted here, because its arguments may change."""
         try:
             text = self.format(record)
         except Exception:  # noqa: BLE001 - as every handler: a line that cannot be made ends no operation
@@ -73,7 +73,7 @@ class BackgroundHandler(logging.Handler):
             except MemoryError:
                 self._records.put(record)  # for whoever ends the process, and has some left
                 return
-            except Exception:  # noqa: BLE001 - whatever it is, no operation fails for want of a log
+            except Exception:  # noqa: BLE001 - any error: no operation fails because of its log
                 pass
             self.written += 1
 
@@ -103,7 +103,7 @@ class BackgroundHandler(logging.Handler):
             return
         with suppress(Exception):
             while takes(self._handler.stream.fileno()):
-                record = self._records.get_nowait()  # the thread may have taken it meanwhile
+                record = self._records.get_nowait()  # the thread may have taken it
                 if record:
                     record.msg = str(record.msg)[: PIECE - 1]
                     self._handler.emit(record)
@@ -133,7 +133,7 @@ def say_last(text: str) -> None:
 
 
 def write_answer(stream: Optional[TextIO], text: str) -> Optional[threading.Thread]:
-    """Write the answer to stdout, in a thread that is to be joined; None if it was written, or nobody takes it."""
+    """Write the answer to stdout, in a thread to join; None if it was written, or has no reader."""
 
     def write() -> None:
         with suppress(OSError, ValueError, AttributeError):  # closed, or never open
@@ -175,7 +175,7 @@ def _open(path: str) -> Any:
     if os.path.islink(path):
         raise OSError("it is a symbolic link")
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY
-    descriptor = os.open(path, flags, 0o600)  # a pipe that nobody reads is refused
+    descriptor = os.open(path, flags, 0o600)  # a pipe without a reader is refused
     try:
         status = os.fstat(descriptor)
         if stat.S_ISREG(status.st_mode):

@@ -1,7 +1,7 @@
-"""validate-all of a real instance: would off, on and status work on it? A line a check; nothing is changed.
+"""validate-all with an instance: checks whether off, on and status would work. One line per check; changes nothing.
 
-Every check runs, whatever became of the others; one that hangs on another that failed says so. Calls that do not wait
-for each other are made at once. What could not be looked up is not passed: it FAILs.
+Every check runs, also after a failed one; a check that depends on a failed one says so. Independent calls are made
+concurrently. A check whose data could not be read FAILs.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from .instances import parse_instance
 from .probe import Prober
 from .target_checks import FAIL, OK, WARN, CheckResult, Snapshot, Target
 
-BY_TAG = ("CreateTags", "DeleteTags", "StopInstances", "StartInstances")  # a policy may go by the instance's tags
+BY_TAG = ("CreateTags", "DeleteTags", "StopInstances", "StartInstances")  # policies may depend on its tags
 
 
 def run(context: Context, names: Mapping[str, str]) -> List[CheckResult]:
     """All checks of all plugs.
 
     Args:
-        names: what was looked up before: plug -> instance ID.
+        names: the resolved names: plug -> instance ID.
     """
     plugs = context.settings.plugs
     try:
@@ -53,7 +53,7 @@ def run(context: Context, names: Mapping[str, str]) -> List[CheckResult]:
 
 
 def conclude(context: Context, results: Sequence[CheckResult]) -> None:
-    """The end of it.
+    """End the preflight.
 
     Raises:
         FenceError: of category validation, if any check failed.
@@ -67,7 +67,7 @@ def conclude(context: Context, results: Sequence[CheckResult]) -> None:
 
 
 def _run_all(work: List[Callable[[], Any]]) -> List[Any]:
-    """At once; an error of ours in the place of a result."""
+    """Run them concurrently; the result of each, or its FenceError."""
     results = run_concurrently(work)
     for result in results:
         if isinstance(result, Exception) and not isinstance(result, FenceError):
@@ -121,7 +121,7 @@ def _read(context: Context, plugs: Sequence[str]) -> Snapshot:
 
 
 def _identity(context: Context, snapshot: Snapshot) -> CheckResult:
-    """Who calls, from where. By what the replies show: a call to STS may need another endpoint and more time."""
+    """Account, region and machine of the caller, from the replies: STS may need another endpoint."""
     owners = [e.get("OwnerId") for raw in snapshot.instances.values() for e in raw.get("NetworkInterfaces", ())]
     known = messages.identity(owners[0] if owners else None, context.ec2.region, snapshot.own)
     if context.settings.overrides.skip_race_check:
@@ -172,7 +172,7 @@ def _group(snapshot: Snapshot, group: str, options: Sequence[str]) -> CheckResul
 
 
 def _let_through(context: Context, snapshot: Snapshot, targets: Iterable[Target]) -> List[CheckResult]:
-    """What a fenced interface can still say and hear, group by group."""
+    """The traffic that an isolated interface still allows, by group."""
     where: Dict[str, List[str]] = {}
     for target in targets:
         for interface, groups in target.goals.items():
@@ -199,7 +199,7 @@ def _through(context: Context, raw: Mapping[str, Any], interfaces: Sequence[str]
 
 
 def _permissions(context: Context, targets: Sequence[Target]) -> List[CheckResult]:
-    """Every write by DryRun, all at once; the reads have shown by themselves."""
+    """Every write as a dry run, concurrently. The reads have already succeeded or failed."""
     asked = [(target, action, ask) for target in targets for action, ask in target.dry_runs()]
     replies = _run_all([ask for _, _, ask in asked])
     checks = [(action, result) for (_, action, _), result in zip(asked, replies)]

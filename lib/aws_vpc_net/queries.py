@@ -21,7 +21,7 @@ STATES = {"running": "on", "stopped": "off"}
 
 
 def resolve(context: Context) -> Dict[str, str]:
-    """The instance ID of each ``plug``, in order: of an ID itself, a name is looked up.
+    """The instance ID of each ``plug``, in order; names are looked up.
 
     Raises:
         FenceError: a name matches none or several.
@@ -44,7 +44,7 @@ def resolve(context: Context) -> Dict[str, str]:
 
 
 def status(context: Context, plugs: List[str]) -> Dict[str, bool]:
-    """For each plug: is it off? By one read of all of them.
+    """Whether each plug is off, from one read of all of them.
 
     Raises:
         FenceError: the read failed, or an instance is not there: never a guess.
@@ -65,7 +65,7 @@ def _read_all(context: Context, ids: List[str]) -> Dict[str, Instance]:
 
 
 def monitor(context: Context) -> None:
-    """Prove that fencing would work: credentials, API, groups, and the instance, if ``plug`` names one.
+    """Check that fencing would work: credentials, API, groups, and the instance, if ``plug`` names one.
 
     Two calls, whatever the account's size; three for a name (more if it is written in another case), or where
     something is not there at first. Pacemaker passes no ``plug`` here, unless the device is configured with one: then

@@ -1,7 +1,7 @@
-"""What the SDK does not see in a reply: what its model does not name, and whether the reply is EC2's at all.
+"""Parts of a reply that the SDK ignores: elements that its model lacks, and whether the reply is from EC2 at all.
 
-An SDK drops what its model does not name. Kinds of interfaces that EC2 came to show later would then be missing, and
-an instance would read as isolated though one of its interfaces is open. So the reply itself is asked. Pure.
+An SDK drops elements that its model lacks. Newer kinds of interfaces would be missing, and an instance would read as
+isolated although one of its interfaces is open. So this module reads the raw reply. Pure.
 """
 
 from __future__ import annotations
@@ -97,12 +97,12 @@ _TITLE = re.compile(rb"<title[^>]*>([^<]{1,1000})", re.IGNORECASE)
 
 
 class ForeignReply(Exception):
-    """A reply that is not the service's own: a page of a proxy, a portal, a load balancer, another web server.
+    """A reply that is not from the service: a page of a proxy, a portal, a load balancer, another web server.
 
     Attributes:
-        operation: the API action that was asked for.
-        transient: worth another try. So is any success: whatever sent it may do so for a moment, and a wrong address
-            is told by the deadline. So are the statuses that mean "later". Redirections and refusals last.
+        operation: the requested API action.
+        transient: worth a retry. This includes any success, because its sender may be temporary, and a wrong address
+            is reported at the deadline; and statuses that mean "later". Redirections and refusals are permanent.
     """
 
     def __init__(self, operation: str, service: str, status: int, content: str) -> None:

@@ -1,6 +1,6 @@
-"""Performs what the core decides: one loop of step, effect, result, until it succeeds, fails, or has to settle.
+"""Performs the decisions of the core: a loop of step, effect and result, until success, failure or a wait.
 
-The core knows no clock, no chance and no EC2; this module gives it all three, and decides nothing.
+The core has no clock, no randomness and no EC2. This module provides them, and decides nothing.
 """
 
 from __future__ import annotations
@@ -64,20 +64,20 @@ class Runner:
         self._decide = decide
         self._knowledge = Knowledge()
         self._pauses: Dict[Phase, Iterator[float]] = {}
-        self._until: Optional[float] = None  # nothing to do before this point in time
+        self._until: Optional[float] = None  # the time until which it waits
         self._succeeded = False
         self._isolated = False
-        self._begun: Optional[Tuple[Knowledge, Effect]] = None  # what is being performed
+        self._begun: Optional[Tuple[Knowledge, Effect]] = None  # the current effect
         self._prober = Prober(context.settings.timing.probe_port or 0)
 
     @property
     def until(self) -> Optional[float]:
-        """The point in time before which it has nothing to do; None if it has, or has ended."""
+        """The time until which it waits; None if a step is due, or if it has ended."""
         return self._until
 
     @property
     def is_isolated(self) -> bool:
-        """Has a read shown all interfaces isolated? The network may not have followed; it may run."""
+        """Has a read shown all interfaces isolated? The network may still need to apply that."""
         return self._isolated and not self.terminated
 
     @property
@@ -87,14 +87,14 @@ class Runner:
         return latest is not None and latest.terminated
 
     def give(self, effect: Effect, result: Result) -> None:
-        """The result of an effect that was performed for several instances at once."""
+        """Pass in the result of an effect that was performed for several instances together."""
         self._observe(self._next().knowledge, effect, result)
 
     def prepare(self) -> None:
-        """Go on until the next step changes something.
+        """Run until the next step changes something.
 
         Raises:
-            FenceError: it is refused.
+            FenceError: the action is refused.
         """
         while True:
             step = self._next()
@@ -106,14 +106,14 @@ class Runner:
             self._take(step)
 
     def run(self) -> None:
-        """Go on until it has succeeded, or has nothing to do for a while; then ``go_on`` does.
+        """Run until success, or until a wait; ``go_on`` continues after it.
 
         Raises:
             FenceError: it has failed.
         """
         try:
             failure = self._advance()
-        except BaseException:  # an interrupt, or a bug: what this run has opened is closed before anything else
+        except BaseException:  # an interrupt, or a bug: interfaces that this run has opened are isolated first
             self.interrupt()
             raise
         if failure is not None or self._succeeded:
@@ -122,7 +122,7 @@ class Runner:
             raise FenceError(failure.category, failure.text)
 
     def _advance(self) -> Optional[Fail]:
-        """How it has failed; None if it has not."""
+        """Perform steps; returns the failure, or None."""
         while not self._succeeded and self._until is None:
             step = self._next()
             action = step.action
@@ -142,11 +142,11 @@ class Runner:
 
     @property
     def is_due(self) -> bool:
-        """Has it waited, and something to do now?"""
+        """Is the wait over, and a step due?"""
         return self._until is not None and self._context.deadline.now() >= self._until
 
     def go_on(self) -> None:
-        """Wait until there is something to do, if not beyond the deadline; then go on as ``run`` does.
+        """Wait until a step is due, at most until the deadline; then continue as ``run``.
 
         Raises:
             FenceError: it has failed.
@@ -157,7 +157,7 @@ class Runner:
         self.run()
 
     def interrupt(self) -> None:
-        """It ends in the middle: what may be open is closed before that."""
+        """Handle an interrupt: isolate interfaces that may be open before the end."""
         self._until = None
         knowledge, effect = self._begun or (self._knowledge, None)
         try:
@@ -166,11 +166,11 @@ class Runner:
             self.close()
 
     def close(self) -> None:
-        """Close the sockets, once the run has ended."""
+        """Close the sockets after the run."""
         self._prober.close()
 
     def _tell_network_seconds(self) -> None:
-        """Of several runs, the longest."""
+        """Keep the longest of several runs."""
         seconds, stats = network_seconds(self.plan, self._knowledge), self._context.stats
         if seconds is not None:
             stats.network_seconds = max(seconds, stats.network_seconds or 0.0)
@@ -178,7 +178,7 @@ class Runner:
     # Steps
 
     def _next(self) -> Step:
-        """The next step, held against the invariants: a success that breaks one is none, all else goes on."""
+        """The next step, checked against the invariants: a success that breaks one fails, other steps continue."""
         tick = self._tick()
         step = self._decide(self.plan, self._knowledge, tick)
         wrong = violations(self.plan, self._knowledge, step, tick)
@@ -219,7 +219,7 @@ class Runner:
             self._wait(step)
             try:
                 result = self._perform(step, step.action)
-            except Exception as error:  # noqa: BLE001 - whatever it is: the node is open to everybody
+            except Exception as error:  # noqa: BLE001 - any error: the node is open to all traffic
                 result = unknown_result(step.action, f"{type(error).__name__}: {error}")
             k, notes = observe(self.plan, step.knowledge, step.action, result, self._tick())
             _log(notes)
@@ -279,16 +279,15 @@ class Runner:
                 return Done()
             answers, standing = self._prober.check(effect.addresses, effect.keep)
             return Answers(FrozenMap(answers), FrozenMap(standing))
-        except Exception as error:  # noqa: BLE001 - whatever it is: the node is fenced without it
+        except Exception as error:  # noqa: BLE001 - any error: the node is fenced without it
             log.debug("%s", f"{type(error).__name__}: {error}")
             return Done() if isinstance(effect, Connect) else Answers(FrozenMap())
 
 
 def run_all(runners: Iterable[Runner]) -> List[Optional[FenceError]]:
-    """Run all, until each has succeeded or failed; of each, how it failed.
+    """Run all until each has succeeded or failed; returns the error of each, or None.
 
-    They wait together: whichever has something to do next goes on, before another begins. An error of one is none of
-    the others.
+    They wait together: the one with the next step continues first. The error of one does not affect the others.
     """
     known = list(runners)
     begun = 0
@@ -312,7 +311,7 @@ def run_all(runners: Iterable[Runner]) -> List[Optional[FenceError]]:
 
 
 def failure_of(error: FenceError) -> Failure:
-    """What is known of an attempt that failed. Where time was over, it may have taken effect."""
+    """The failure of an attempt. If its time was over, it may have taken effect."""
     if not isinstance(error, ApiError):
         return Failure(Outcome.UNKNOWN, error.category, error.text)
     if error.outcome_unknown:

@@ -50,12 +50,12 @@ class SecurityGroupOperations:
         log.info(messages.groups_set(interface, names))
 
     def networks(self, groups: Iterable[str]) -> Tuple[FrozenMap[str, FrozenSet[str]], bool]:
-        """The VPCs that each of the groups can be used in; are these all?
+        """The VPCs in which each of the groups can be used; are these all?
 
-        What is not there is looked for once more, as the view may be behind.
+        Missing groups are looked up once more, because reads may be stale.
 
         Raises:
-            FenceError: it cannot be told.
+            FenceError: the look-up failed.
         """
         wanted = sorted(set(groups))
         known = self.own_vpcs(wanted)
@@ -82,10 +82,10 @@ class SecurityGroupOperations:
         return {i: {str(g.get("VpcId", ""))} for i, g in self.described(groups).items()}
 
     def associated(self, groups: Iterable[str]) -> Dict[str, Set[str]]:
-        """The VPCs that each of the groups is associated with, beside its own.
+        """The VPCs that each of the groups is associated with, without its own.
 
         Raises:
-            ApiError: it cannot be told, for want of permission or because the SDK knows no associations.
+            ApiError: the permission is missing, or the SDK does not support associations.
         """
         vpcs: Dict[str, Set[str]] = {g: set() for g in groups}
         purpose = CallContext("look up VPC associations of security groups", Category.RETRIEVAL)

@@ -25,7 +25,7 @@ ACTIONS = (
     "manpage",
     "validate-all",
 )
-MOST_GROUPS = 16  # on an interface, whatever the account's quota
+MOST_GROUPS = 16  # per interface, the highest quota
 MOST_SECONDS = 86400
 MOST_PORT = 65535
 
@@ -85,7 +85,7 @@ class Power:
 
 @dataclass(frozen=True)
 class Reporting:
-    """What is told beside the result; the warnings are about the options themselves."""
+    """Logs and metrics; the warnings are about the options themselves."""
 
     boto3_debug: bool = False
     metrics_file: Optional[str] = None
@@ -94,7 +94,7 @@ class Reporting:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the operator asked for."""
+    """The settings of one run."""
 
     action: str
     plugs: Tuple[str, ...] = ()
@@ -179,7 +179,7 @@ class _Parser:
         action = str(self.options.get("--action", "reboot")).lower()
         if action not in ACTIONS:
             raise messages.unknown_action(str(self.options["--action"]), ACTIONS)
-        return "off" if action == "reboot" else action  # the node stays cut off until "on"
+        return "off" if action == "reboot" else action  # the node stays isolated until "on"
 
     def secg(self, action: str) -> Tuple[str, ...]:
         secg = self.groups("secg")
@@ -250,7 +250,7 @@ class _Parser:
         return None if text is None else int(text)
 
     def settle_time(self, action: str) -> float:
-        """Seconds, which fit into the deadline beside the reserve and the calls of ``off``; twice if it untracks."""
+        """Seconds, which must fit into the deadline with the reserve and the calls; twice if ``off`` untracks."""
         settle = float(seconds("settle-time", self.options.get("--settle-time", "5"), 0))
         deadline, untracks = _deadline(self.options), self.text("untrack-secg") is not None
         if settle * (1 + untracks) >= 0.8 * deadline - 1:
@@ -323,7 +323,7 @@ def _check_plugs(action: str, plugs: Iterable[str]) -> None:
 
 
 def _check_library_options(options: Mapping[str, object]) -> None:
-    """What the library would take with a warning, stumble over, or refuse in words of its own."""
+    """Check values that the library would accept with a warning, fail on, or refuse with its own text."""
     for name in SECONDS:
         seconds(name, options.get(f"--{name}", "0"), 0)
     count = str(options.get("--retry-on", "0")).strip()

@@ -1,4 +1,4 @@
-"""Tags: write a record in one call, delete one by key and value."""
+"""Tags: write a backup in one call, delete one by key and value."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from .errors import Category
 
 
 class TagOperations:
-    """What the agent does with tags."""
+    """The operations on tags."""
 
     def __init__(self, ec2: Ec2) -> None:
         self._ec2 = ec2
 
     def write(self, instance: str, tags: Mapping[str, str]) -> None:
-        """Write all of them with one CreateTags: EC2 takes all or none."""
+        """Write all tags with one CreateTags: EC2 writes all or none."""
         purpose = CallContext(f"write the backup tags of {instance}", Category.TAG)
         given = [{"Key": k, "Value": v} for k, v in tags.items()]
         self._ec2.call("create_tags", purpose, Resources=[instance], Tags=given)
@@ -24,7 +24,7 @@ class TagOperations:
         self._ec2.stats.lengths.extend(len(value) for value in tags.values())
 
     def delete(self, instance: str, tags: Mapping[str, str]) -> None:
-        """Delete these tags where they still hold these values: what another fencer wrote since then stays."""
+        """Delete these tags if they still have these values, so that later tags of another fencer stay."""
         purpose = CallContext(f"delete the backup tags of {instance}", Category.TAG)
         given = [{"Key": k, "Value": v} for k, v in tags.items()]
         self._ec2.call("delete_tags", purpose, Resources=[instance], Tags=given)

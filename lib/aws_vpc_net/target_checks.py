@@ -1,4 +1,4 @@
-"""The checks of the preflight that look at one instance, and what all of them work on."""
+"""The checks of the preflight for one instance, and their data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .errors import ApiError, FenceError
 from .instances import parse_instance
 
 OK, WARN, FAIL = "ok", "warn", "FAIL"
-IPV6_KEYS = ("Ipv6Addresses", "Ipv6Prefixes")  # what an interface with IPv6 has
+IPV6_KEYS = ("Ipv6Addresses", "Ipv6Prefixes")  # keys of an interface with IPv6
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What was read, once, for all plugs; an error in the place of what could not be read."""
+    """The data of all plugs, read once; the error, for data that could not be read."""
 
     instances: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     instances_error: Optional[FenceError] = None
@@ -43,14 +43,14 @@ class Snapshot:
     associated_error: Optional[FenceError] = None
     own: Optional[str] = None
     own_error: Optional[FenceError] = None
-    protected: Mapping[str, Union[bool, FenceError]] = field(default_factory=dict)  # against being stopped
+    protected: Mapping[str, Union[bool, FenceError]] = field(default_factory=dict)  # stop protection
 
     def instance(self, plug: str) -> Optional[Instance]:
         """As the actions see it."""
         return parse_instance(self.instances[plug]) if plug in self.instances else None
 
     def usable(self, group: str, vpc: str) -> bool:
-        """Can the group be used in the VPC? Of one that could not be looked up, nothing is said against it."""
+        """Can the group be used in the VPC? Also true if that could not be looked up."""
         if group not in self.groups:
             return self.groups_error is not None
         return self.groups[group].get("VpcId") == vpc or vpc in self.associated.get(group, ())
@@ -88,7 +88,7 @@ class Target:
         return usable or (goal if self.snapshot.associated_error else usable)
 
     def check_instance(self) -> List[CheckResult]:
-        """Is it there, does it run, can its interfaces be changed?"""
+        """Does the instance exist and run, and can its interfaces be changed?"""
         about = f"instance {self.plug}"
         if self.instance is None:
             return [
@@ -138,21 +138,21 @@ class Target:
         return results
 
     def tag_condition(self) -> CheckResult:
-        """The usual cause of a refusal under a policy with conditions: the instance's tags."""
+        """The usual cause of a refusal by a policy with conditions: the tags of the instance."""
         tags = self.instance.tags if self.instance else {}
         return CheckResult(
             WARN, f"tag cluster of {self.plug}", messages.tag_condition(self.plug, tags.get("cluster"))
         )
 
     def check_groups(self) -> List[CheckResult]:
-        """Can each interface use the groups that it is to get?"""
+        """Can each interface use its new groups?"""
         if self.instance is None:
             return [CheckResult(WARN, f"groups for {self.plug}", self._depends())]
         if self.snapshot.groups_error is not None:
             return [CheckResult(WARN, f"groups for {self.plug}", messages.depends_on("groups"))]
         results = [*self._check_secg(), *self._check_other_groups(), *self._check_static(self.instance)]
         error = self.snapshot.associated_error
-        if error is not None:  # asked for only where a group is of another VPC than an interface
+        if error is not None:  # looked up only if a group belongs to another VPC than an interface
             unknown = isinstance(error, ApiError) and error.code == "UnknownOperation"
             results.append(CheckResult(WARN if unknown else FAIL, "VPC associations of groups", error.text))
         return results or [CheckResult(OK, f"groups for {self.plug}", messages.groups_fit())]
@@ -183,7 +183,7 @@ class Target:
         return results
 
     def _check_static(self, instance: Instance) -> List[CheckResult]:
-        """What ``on`` would say of ``interfaceN-sg``."""
+        """The errors and warnings of ``on`` about ``interfaceN-sg``."""
         static = self.context.settings.static
         numbering = {i.number - 1: i.id for i in instance.interfaces}
         missing = [n for n in numbering if n not in static]
@@ -203,7 +203,7 @@ class Target:
     # Permissions
 
     def dry_runs(self) -> List[Check]:
-        """Every write that the options may ask for, as close to the real call as can be."""
+        """A dry run of every write of these options, as close to the real call as possible."""
         dry = DryRun(self.context.ec2)
         if self.instance is None and self.snapshot.instances_error is None:
             return []
@@ -234,7 +234,7 @@ class Target:
         return frozenset(g for g in groups if g in self.snapshot.groups)
 
     def _other_groups(self) -> List[Tuple[str, Groups]]:
-        """Those to pass through and those to go back to: each set once, as calls of this kind are scarce."""
+        """The groups for untracking and for the restore; each set once, because these calls are rate-limited."""
         interface_of: Dict[Groups, str] = {}
         for i in self.interfaces:
             static = frozenset(self.context.settings.static.get(i.number - 1, ()))
@@ -247,13 +247,13 @@ class Target:
         return [(interface, groups) for groups, interface in interface_of.items()]
 
     def _sample_tags(self) -> Dict[str, str]:
-        """Keys as ``off`` would write them: a policy may look at keys."""
+        """Keys as ``off`` writes them, because a policy may depend on keys."""
         return {backup.LASTFENCE: "0", f"{backup.PREFIX}{self.plug}_0_1_0": "{}"}
 
     # What off would do
 
     def check_impact(self) -> List[CheckResult]:
-        """Room for the record, what would be removed, what would survive."""
+        """Free tags for the backup, groups to remove, surviving connections."""
         if self.instance is None:
             return [CheckResult(WARN, f"tags, removal and connections of {self.plug}", self._depends())]
         stop = self._stop() if self.context.settings.power.onfence_poweroff else []
@@ -290,7 +290,7 @@ class Target:
         return results
 
     def _stop(self) -> List[CheckResult]:
-        """What StopInstances would refuse though a dry run of it passes."""
+        """Reasons for which StopInstances fails although its dry run passes."""
         about = f"stop of {self.plug}"
         raw = self.snapshot.instances[self.plug]
         protected = self.snapshot.protected[self.plug]
@@ -306,7 +306,7 @@ class Target:
         return results or [CheckResult(OK, about, messages.can_be_stopped())]
 
     def _tracked_seconds(self, interface: str) -> Optional[int]:
-        """How long an idle TCP connection is tracked; None: nothing is set, so EC2's default holds."""
+        """How long an idle TCP connection is tracked; None: the default of EC2."""
         shown = {e["NetworkInterfaceId"]: e for e in self.snapshot.instances[self.plug].get("NetworkInterfaces", ())}
         seconds = shown.get(interface, {}).get("ConnectionTrackingConfiguration", {}).get("TcpEstablishedTimeout")
         return None if seconds is None else int(seconds)
