@@ -96,7 +96,7 @@ def ec2(server: Ec2Server) -> Iterator[Ec2Server]:
 
 @pytest.fixture(scope="session")
 def syslog_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for PYTHONPATH that takes what is said to syslog into the file $SYSLOG_FILE."""
+    """A folder for PYTHONPATH that writes syslog messages to the file $SYSLOG_FILE."""
     folder = tmp_path_factory.mktemp("with syslog")
     (folder / "sitecustomize.py").write_text(SYSLOG, encoding="ascii")
     return folder
@@ -158,7 +158,7 @@ syslog.syslog = note
 
 @pytest.fixture
 def syslog(agent: Agent, syslog_folder: Path, tmp_path: Path) -> Path:
-    """A file with what the agent says to syslog."""
+    """A file with the syslog messages of the agent."""
     file = tmp_path / "syslog"
     file.touch()
     known = agent.env.get("PYTHONPATH", "")

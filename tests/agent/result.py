@@ -20,5 +20,5 @@ class Result:
 
     @property
     def last(self) -> str:
-        """What the operator is told in the end."""
+        """The last line on stderr, for the operator."""
         return self.lines[-1] if self.lines else ""

@@ -73,7 +73,7 @@ def start(ec2, tmp_path):
 
 
 @pytest.mark.timeout(300)
-def test_it_finds_all_as_it_should_be_and_leaves_the_account_as_it_was(ec2, world, start):
+def test_a_full_run_passes_and_restores_the_account(ec2, world, start):
     before = world()
     ec2.rules.add("CreateSubnet", Error("InvalidVpcID.NotFound"))  # not known everywhere yet
     ec2.rules.add("DeleteVpc", Error("DependencyViolation"))
@@ -96,7 +96,7 @@ def test_it_finds_all_as_it_should_be_and_leaves_the_account_as_it_was(ec2, worl
 @pytest.mark.parametrize(
     ("action", "nth"), [("CreateVpc", 1), ("RunInstances", 4), ("ModifyNetworkInterfaceAttribute", 1)]
 )
-def test_interrupted_in_the_middle_it_leaves_the_account_as_it_was(ec2, world, start, action, nth):
+def test_an_interrupted_run_restores_the_account(ec2, world, start, action, nth):
     """When the call has taken effect, and the script does not know it yet."""
     before = world()
     process = start("--yes", f"--subnet={ec2.world.subnet}")
@@ -112,7 +112,7 @@ def test_interrupted_in_the_middle_it_leaves_the_account_as_it_was(ec2, world, s
     assert world() == before
 
 
-def test_what_a_killed_run_left_goes_with_clean_up(ec2, world, start):
+def test_clean_up_removes_what_a_killed_run_left(ec2, world, start):
     before = world()
     process = start("--yes")
     ec2.rules.add("CreateTags", Hook(lambda call: process.kill(), late=True))
@@ -126,7 +126,7 @@ def test_what_a_killed_run_left_goes_with_clean_up(ec2, world, start):
     assert world() == before
 
 
-def test_it_asks_first_and_makes_nothing_without_a_yes(ec2, start):
+def test_nothing_is_created_without_a_confirmation(ec2, start):
     process = start()
     _, err = process.communicate("no\n", timeout=60)
     assert process.returncode == 1
@@ -135,7 +135,7 @@ def test_it_asks_first_and_makes_nothing_without_a_yes(ec2, start):
 
 
 @pytest.mark.parametrize("kind", ["groups", "tags"])
-def test_how_long_reads_lag_is_measured(ec2, client, kind):
+def test_the_lag_of_reads_is_measured(ec2, client, kind):
     ec2.stale(**{f"{kind}_seconds": 0.5})
     node, eni = ec2.world.nodes["node1"], ec2.world.interfaces["node1"][0]
     tag, app = {"Key": "a", "Value": "b"}, [ec2.world.groups["app"]]
@@ -242,7 +242,7 @@ def test_delays_count_from_the_acceptance_and_to_the_last_arrival(new, establish
     assert (observation.new, observation.established) == pytest.approx(expected)
 
 
-def test_what_is_not_certain_does_not_count():
+def test_uncertain_runs_are_not_counted():
     """A change that the SDK sent again may have been accepted earlier."""
     assert not observed(None, retries=1).valid
     assert not observed(None, new=-1.5).valid
@@ -289,7 +289,7 @@ def test_the_settle_time_that_follows(observations, seconds, untracks):
     assert (advice.seconds, advice.untracks) == (seconds, untracks)
 
 
-def test_the_rows_say_what_was_observed_and_what_follows():
+def test_the_report_shows_observations_and_conclusions():
     runs = [observed(None, new) for new in (0.2, 0.3, 2.6)]
     runs += [observed(0.0, 0.3), *(observed(5.0, 0.3, 0.4) for _ in range(2))]
     found = {what: (text, good) for what, text, good in settle.rows([*runs, observed(5.0, retries=1)])}
@@ -311,7 +311,7 @@ def test_the_rows_say_what_was_observed_and_what_follows():
     assert found["for the configuration"][0] == f"pcs stonith update DEVICE settle_time=10 {timeouts}"
 
 
-def test_the_rows_say_what_is_not_as_it_should_be():
+def test_the_report_shows_deviations():
     slow = {what: good for what, _, good in settle.rows([observed(None, 6.0), observed(5.0, 0.3)])}
     assert slow["plain swap: last new connection"] is False
     assert slow["untracked for 5 s: established connection"] is False

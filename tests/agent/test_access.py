@@ -232,13 +232,13 @@ def proves_a_way(agent, ec2, proxy, syslog, keep, way):
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-def test_a_way_to_credentials_works_through_a_proxy_and_tells_no_secret(agent, ec2, behind, proxy, syslog, keep, way):
+def test_credentials_work_through_a_proxy_and_show_no_secret(agent, ec2, behind, proxy, syslog, keep, way):
     proves_a_way(agent, ec2, proxy, syslog, keep, way)
 
 
 @pytest.mark.parametrize("way", OTHER_SDKS, ids=lambda way: way.__name__)
 @pytest.mark.parametrize("which", ["oldest", "newest"])
-def test_so_with_other_boto3(agent, ec2, behind, proxy, syslog, keep, way, which):
+def test_oldest_and_newest_boto3_behave_the_same(agent, ec2, behind, proxy, syslog, keep, way, which):
     use(agent, which)
     proves_a_way(agent, ec2, proxy, syslog, keep, way)
 
@@ -291,18 +291,18 @@ def test_a_proxy_that_never_answers_ends_by_the_deadline(agent, ec2, behind, pro
 
 
 @pytest.mark.parametrize("which", ["distribution", "oldest", "newest"])
-def test_a_proxy_that_wants_another_password_is_told_at_once(agent, ec2, behind, proxy, keep, which):
+def test_a_wrong_proxy_password_is_reported_at_once(agent, ec2, behind, proxy, keep, which):
     use(agent, which)
     proxy.basic = "other"
     assert "the proxy refused the connection: 407 Proxy Authentication Required" in refused(agent, ec2, keep)
 
 
-def test_a_proxy_that_does_not_lead_there_is_told_at_once(agent, ec2, behind, proxy, keep):
+def test_a_proxy_that_refuses_the_api_is_reported_at_once(agent, ec2, behind, proxy, keep):
     proxy.routes.clear()
     assert "DescribeInstances: the proxy refused the connection: 403 Forbidden" in refused(agent, ec2, keep)
 
 
-def test_a_proxy_that_has_no_address_is_told_at_once(agent, ec2, behind, proxy, keep):
+def test_a_proxy_without_an_address_is_reported_at_once(agent, ec2, behind, proxy, keep):
     """The network device does not exist: "no such host", without a query to a name server."""
     url = proxy.url.replace("127.0.0.1", "[fe80::1%25nowhere]")
     assert "no such host; check proxy" in refused(agent, ec2, keep, proxy=url)
@@ -331,23 +331,23 @@ def test_a_malformed_proxy_changes_nothing(agent, ec2, keep):
     assert "HIDE" not in last
 
 
-def test_a_profile_that_does_not_exist_is_told(agent, ec2, keep):
+def test_a_missing_profile_is_reported(agent, ec2, keep):
     files(agent, "[profile other]\n")
     assert "The config profile (nobody) could not be found" in refused(agent, ec2, keep, profile="nobody")
 
 
-def test_a_profile_and_keys_are_two_sources(agent, ec2, keep):
+def test_a_profile_and_keys_together_are_refused(agent, ec2, keep):
     last = refused(agent, ec2, keep, profile="cluster")
     assert last.startswith("ERROR: validation error: profile and access-key are both set; remove one")
 
 
-def test_a_profile_goes_before_keys_of_the_environment(agent, ec2, keep):
+def test_a_profile_takes_precedence_over_environment_keys(agent, ec2, keep):
     files(agent, credentials=f"[cluster]\n{pair(ec2.key)}")
     agent.env.update(AWS_ACCESS_KEY_ID="AKIAWRONG", AWS_SECRET_ACCESS_KEY="wrong")
     assert agent.command("status", ec2.world.nodes["node1"], profile="cluster", **keep).code == 0
 
 
-def test_a_role_that_may_not_be_assumed_is_told_at_once(agent, ec2, behind, keep):
+def test_a_refused_assume_role_is_reported_at_once(agent, ec2, behind, keep):
     chain(agent, ec2)
     ec2.key.deny("sts:AssumeRole")
     last = refused(agent, ec2, keep)
@@ -355,7 +355,7 @@ def test_a_role_that_may_not_be_assumed_is_told_at_once(agent, ec2, behind, keep
     assert "no credentials: AssumeRole: AccessDenied" in last
 
 
-def test_an_sts_that_fails_for_a_moment_is_asked_again(agent, ec2, behind, keep):
+def test_a_transient_sts_error_is_retried(agent, ec2, behind, keep):
     chain(agent, ec2)
     ec2.rules.add("AssumeRole", ServerError())
     ec2.rules.add("AssumeRole", Error("Throttling", "Rate exceeded"), nth=2)
@@ -397,7 +397,7 @@ def instance_role_takes_another(agent, ec2, imds):
 @pytest.mark.parametrize("which", SDKS)
 @pytest.mark.parametrize("way", [lambda *a: chain(*a[:2]), other_region, instance_role_takes_another],
                          ids=["chain", "other region", "instance role"])  # fmt: skip
-def test_the_sts_of_the_region_is_asked(agent, ec2, behind, proxy, keep, which, way):
+def test_the_regional_sts_is_used(agent, ec2, behind, proxy, keep, which, way):
     use(agent, which)
     key = temporary(ec2)
     with Imds(ec2.world.nodes["node3"], ec2.region) as imds:
@@ -411,7 +411,7 @@ def test_the_sts_of_the_region_is_asked(agent, ec2, behind, proxy, keep, which, 
 
 @pytest.mark.parametrize("which", ["distribution", "oldest"])
 @pytest.mark.parametrize("where", ["environment", "file"])
-def test_the_global_sts_is_asked_where_the_operator_says_so(agent, ec2, behind, keep, which, where):
+def test_the_global_sts_is_used_if_configured(agent, ec2, behind, keep, which, where):
     use(agent, which)
     chain(agent, ec2)
     if where == "environment":
@@ -424,7 +424,7 @@ def test_the_global_sts_is_asked_where_the_operator_says_so(agent, ec2, behind, 
 
 
 @pytest.mark.parametrize("which", SDKS)
-def test_a_proxy_that_does_not_lead_to_sts_is_told(agent, ec2, behind, proxy, keep, which):
+def test_a_proxy_that_refuses_sts_is_reported(agent, ec2, behind, proxy, keep, which):
     use(agent, which)
     chain(agent, ec2)
     del proxy.routes[REGIONAL], proxy.routes[GLOBAL]
@@ -460,7 +460,7 @@ def test_an_sts_that_never_answers_is_named(agent, ec2, behind, keep, which):
     assert "DescribeInstances" not in last, "also of attempts that wait for the first one"
 
 
-def test_a_log_in_that_has_expired_is_told_at_once(agent, ec2, behind, proxy, keep):
+def test_an_expired_login_is_reported_at_once(agent, ec2, behind, proxy, keep):
     with single_sign_on(agent, ec2):
         proxy.routes[PORTAL] = agent.portal
         for path in (agent.folder / ".aws" / "sso" / "cache").iterdir():
@@ -468,7 +468,7 @@ def test_a_log_in_that_has_expired_is_told_at_once(agent, ec2, behind, proxy, ke
         assert refused(agent, ec2, keep).startswith("ERROR: authentication error: ")
 
 
-def test_a_code_that_nobody_can_enter_is_told(agent, ec2, behind, keep):
+def test_an_mfa_profile_is_reported(agent, ec2, behind, keep):
     chain(agent, ec2)
     with (agent.folder / ".aws" / "config").open("a") as file:
         file.write("mfa_serial=arn:aws:iam::1:mfa/x\n")
@@ -478,7 +478,7 @@ def test_a_code_that_nobody_can_enter_is_told(agent, ec2, behind, keep):
 
 
 @pytest.mark.parametrize("mode", ["black hole", "404", "garbage"])
-def test_an_imds_without_credentials_is_told(agent, ec2, keep, mode):
+def test_imds_without_credentials_is_reported(agent, ec2, keep, mode):
     with instance_role_of(agent, ec2, mode) as (imds, _):
         last = refused(agent, ec2, keep, deadline=12)
     assert last.startswith("ERROR: authentication error: ")
@@ -508,7 +508,7 @@ def test_the_endpoint_is_the_one_that_the_sdk_is_set_to(agent, ec2, behind, prox
 
 
 @pytest.mark.parametrize("which,host", [("newest", f"ec2-fips.{REGION}.api.aws"), ("oldest", PLAIN)])
-def test_an_old_sdk_knows_no_such_setting_and_works_on(agent, ec2, behind, proxy, keep, which, host):
+def test_an_old_sdk_ignores_the_endpoint_setting(agent, ec2, behind, proxy, keep, which, host):
     use(agent, which)
     agent.env.update({**FIPS, **DUAL})
     assert asked_for(agent, ec2, proxy, keep) == host
@@ -521,7 +521,7 @@ def test_the_configuration_file_chooses_the_endpoint_too(agent, ec2, behind, pro
 
 
 @pytest.mark.parametrize("which", ["distribution", "newest"])
-def test_an_endpoint_that_is_named_is_used_whatever_else_is_set(agent, ec2, keep, which):
+def test_endpoint_url_takes_precedence_over_all_settings(agent, ec2, keep, which):
     use(agent, which)
     agent.env.update({**FIPS, **DUAL})
     assert agent.command("status", ec2.world.nodes["node1"], **keep).code == 0

@@ -161,7 +161,7 @@ def test_a_mistake_is_one_clear_line_and_changes_nothing(agent, ec2, keep, row):
     assert after == before
 
 
-def test_the_table_is_long_enough():
+def test_the_table_has_enough_rows():
     assert len(ROWS) >= 60
     assert len({r.name for r in ROWS}) == len(ROWS)
 

@@ -57,7 +57,7 @@ def test_status_takes_1_off_4_and_on_3_and_one_for_each_interface(calls, ec2, co
     assert calls("on", node) == ON + changes(count)
 
 
-def test_a_repeated_off_adds_nothing_and_a_claim_and_a_look_back_to_on(calls, node):
+def test_a_repeated_off_adds_a_rewrite_and_a_verification_to_on(calls, node):
     """Of several backups, one may be of an off that is still in progress."""
     for _ in range(2):
         assert calls("off", node) == OFF + changes(2)
@@ -69,7 +69,7 @@ def test_untracking_adds_a_change_for_each_interface(calls, ec2, node):
     assert calls("on", node, untrack_secg=ec2.world.open) == ON + changes(2)
 
 
-def test_power_off_adds_1_and_another_where_the_guest_cannot_be_skipped(calls, ec2, node, newest):
+def test_power_off_adds_1_and_another_without_skip_os_shutdown(calls, ec2, node, newest):
     assert calls("off", node, onfence_poweroff=True) == OFF + changes(2) + Counter({STOP: 1})
     ec2.config.skip_os_shutdown = "refuse"
     options = {"onfence_poweroff": True, "skip_os_shutdown": "true"}

@@ -41,7 +41,7 @@ def outputs(ec2, parameters):
 
 @pytest.fixture
 def options(outputs):
-    """The options of the device that the stack tells."""
+    """The options of the device in the outputs of the stack."""
     return dict(word.split("=") for word in outputs["DeviceOptions"].split())
 
 
@@ -69,7 +69,7 @@ def revoke(outputs, client):
     client.revoke_security_group_egress(GroupId=given["--group-id"], IpPermissions=[rule])
 
 
-def test_cfn_lint_has_nothing_to_say():
+def test_cfn_lint_reports_nothing():
     command = [str(Path(sys.executable).with_name("cfn-lint")), str(TEMPLATE)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -80,7 +80,7 @@ def test_its_policy_is_the_one_that_is_documented():
     assert resources["Policy"]["Properties"]["PolicyDocument"] == POLICY
 
 
-def test_what_it_makes_passes_every_check(agent, ec2, outputs, options, node, client):
+def test_its_resources_pass_every_check(agent, ec2, outputs, options, node, client):
     ec2.key.attach(stored_policy(ec2, outputs))
     options["onfence_poweroff"] = options["unfence_poweron"] = True
     before = agent.command("validate-all", node, **options)
@@ -105,7 +105,7 @@ def stored_policy(ec2, outputs):
     return iam.get_policy_version(outputs["PolicyArn"], "v1").document
 
 
-def test_with_it_a_node_is_fenced_and_brought_back(agent, ec2, outputs, options, node):
+def test_its_resources_fence_and_restore_a_node(agent, ec2, outputs, options, node):
     before = ec2.snapshot()
     ec2.key.attach(stored_policy(ec2, outputs))
     assert agent.command("off", node, **options).code == 0

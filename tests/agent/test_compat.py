@@ -25,8 +25,8 @@ def test_off_status_on_list_monitor(agent, ec2, mode, which):
     assert ec2.snapshot() == before
 
 
-def test_a_pyopenssl_that_does_not_fit_is_never_loaded(agent, ec2, keep, tmp_path):
-    """Older SDKs import it where it is installed, and fail with it where a newer cryptography is beside it."""
+def test_an_incompatible_pyopenssl_is_never_loaded(agent, ec2, keep, tmp_path):
+    """Older SDKs import it if it is installed, and then fail with a newer cryptography."""
     folder = tmp_path / "OpenSSL"
     folder.mkdir()
     (folder / "__init__.py").write_text("raise AttributeError('does not fit')\n", "ascii")

@@ -79,7 +79,7 @@ def are_gone(tmp_path):
 
 @pytest.mark.parametrize("which", SDKS)
 @pytest.mark.parametrize("kind", PROGRAMS)
-def test_none_outlives_the_deadline(agent, node, keep, program, tmp_path, kind, which):
+def test_a_program_ends_with_the_deadline(agent, node, keep, program, tmp_path, kind, which):
     use(agent, which)
     text, count = PROGRAMS[kind]
     path = program(text)
@@ -92,7 +92,7 @@ def test_none_outlives_the_deadline(agent, node, keep, program, tmp_path, kind, 
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_none_outlives_a_signal(agent, node, keep, program, tmp_path, number):
+def test_a_program_ends_with_a_signal(agent, node, keep, program, tmp_path, number):
     program(CHILDREN)
     running = agent.start(*agent.arguments("off", node, **keep))
     wait_for(lambda: len(noted(tmp_path)) == 3)
@@ -102,7 +102,7 @@ def test_none_outlives_a_signal(agent, node, keep, program, tmp_path, number):
     are_gone(tmp_path)
 
 
-def test_none_outlives_the_watchdog(agent, node, keep, program, tmp_path):
+def test_a_program_ends_with_the_watchdog(agent, node, keep, program, tmp_path):
     """Something holds the agent beyond its deadline."""
     program(CHILDREN)
     (tmp_path / "site").mkdir()
@@ -118,7 +118,7 @@ def test_none_outlives_the_watchdog(agent, node, keep, program, tmp_path):
     are_gone(tmp_path)
 
 
-def test_pacemakers_kill_reaches_it(agent, node, keep, program, tmp_path):
+def test_a_kill_by_pacemaker_ends_the_program(agent, node, keep, program, tmp_path):
     """It stays in the agent's process group."""
     program(CHILDREN)
     command = [os.environ["AGENT"], *agent.arguments("off", node, **keep)]
@@ -135,7 +135,7 @@ def credentials(key, **more):
 
 
 @pytest.mark.parametrize("which", SDKS)
-def test_one_that_reads_stdin_is_not_waited_for(agent, ec2, node, keep, program, which):
+def test_a_program_that_reads_stdin_does_not_block(agent, ec2, node, keep, program, which):
     use(agent, which)
     program(f"read answer; cat > /dev/null; printf '%s' '{credentials(temporary(ec2))}'")
     read, write = os.pipe()  # a stdin that stays open
@@ -159,7 +159,7 @@ def everything(agent, syslog, tmp_path, keep, node):
 
 @pytest.mark.parametrize("which", SDKS)
 @pytest.mark.parametrize("code", [0, 1])
-def test_what_it_says_on_stderr_is_nowhere(agent, ec2, node, keep, program, syslog, tmp_path, which, code):
+def test_the_stderr_of_a_program_is_not_shown(agent, ec2, node, keep, program, syslog, tmp_path, which, code):
     use(agent, which)
     key = temporary(ec2)
     loud = f"echo 'using key {key.secret_key}' >&2; printf '{key.secret_key[::-1]}\\377' >&2"
@@ -185,7 +185,7 @@ BAD = {
 
 @pytest.mark.parametrize("which", SDKS)
 @pytest.mark.parametrize("kind", BAD)
-def test_one_that_tells_no_credentials_is_named_at_once(agent, node, keep, program, syslog, tmp_path, kind, which):
+def test_a_program_without_credentials_is_named_at_once(agent, node, keep, program, syslog, tmp_path, kind, which):
     use(agent, which)
     text, told = BAD[kind]
     program(text)
@@ -196,14 +196,14 @@ def test_one_that_tells_no_credentials_is_named_at_once(agent, node, keep, progr
     wait_for(lambda: not left(tmp_path))
 
 
-def test_one_that_is_not_there_is_named(agent, node, keep):
+def test_a_missing_program_is_named(agent, node, keep):
     files(agent, "[default]\ncredential_process = /nowhere/program\n")
     last = agent.pacemaker("off", node, **keep).last
     assert "no credentials: credential_process /nowhere/program cannot be run: No such file or directory" in last
 
 
 @pytest.mark.parametrize("which", SDKS)
-def test_expired_credentials_of_one_are_told(agent, ec2, node, keep, program, which):
+def test_expired_credentials_of_a_program_are_reported(agent, ec2, node, keep, program, which):
     use(agent, which)
     program(f"printf '%s' '{credentials(temporary(ec2), Expiration='2020-01-01T00:00:00Z')}'")
     result = agent.pacemaker("off", node, **keep)
@@ -211,7 +211,7 @@ def test_expired_credentials_of_one_are_told(agent, ec2, node, keep, program, wh
     assert "they have expired" in result.last
 
 
-def test_what_a_program_leaves_behind_on_purpose_stays(agent, ec2, node, keep, program, tmp_path):
+def test_a_daemon_of_a_program_keeps_running(agent, ec2, node, keep, program, tmp_path):
     """An agent for keys that it has started, say."""
     daemon = f"setsid {sys.executable} -c 'import time; time.sleep(600)' < /dev/null > /dev/null 2>&1 &"
     program(f"{NOTE}; {daemon} printf '%s' '{credentials(temporary(ec2))}'")
@@ -221,7 +221,7 @@ def test_what_a_program_leaves_behind_on_purpose_stays(agent, ec2, node, keep, p
     os.kill(stayed[0], signal.SIGKILL)
 
 
-def test_what_ran_before_is_left_alone(agent, node, keep, program, tmp_path):
+def test_earlier_processes_are_not_ended(agent, node, keep, program, tmp_path):
     """A wrapper that starts something of its own, and then becomes the agent: that is the agent's child too."""
     program(HANGS)
     mine = tmp_path / "mine"
@@ -240,7 +240,7 @@ def test_what_ran_before_is_left_alone(agent, node, keep, program, tmp_path):
         os.kill(pid, signal.SIGKILL)
 
 
-def test_its_arguments_are_not_shown_though_all_is_in_quotes(agent, node, keep):
+def test_arguments_of_a_quoted_program_are_not_shown(agent, node, keep):
     files(agent, '[default]\ncredential_process = "/no/such/program --pin hunter2hunter2"\n')
     result = agent.command("status", node, **keep)
     assert result.code == 1

@@ -1,6 +1,6 @@
-"""The deadline is kept from the first byte to the last: whatever hangs, the agent ends, says why, and lies to nobody.
+"""The deadline holds for the whole run: if anything hangs, the agent ends, reports why, and reports no false success.
 
-Agents that hang are run side by side, as all that they do is to wait.
+Agents that hang run concurrently, because they only wait.
 """
 
 import os
@@ -72,7 +72,7 @@ def agents(agent):
 
 
 def gave_up(result, latest=DEADLINE + 3, word="deadline error"):
-    """In time, with one line that says why. A busy machine has a second to start it: its own clock begins then."""
+    """In time, with one line that states why. A busy machine has one second to start the process."""
     assert result.code == 1, result
     assert result.seconds < latest, result
     assert word in result.last, result
@@ -97,7 +97,7 @@ def slow(folder, name):
 # --- the way to the API ----------------------------------------------------------------------------------------
 
 
-def test_an_api_that_holds_it_up(agents, ec2, keep, node, pits):
+def test_an_api_that_blocks_ends_by_the_deadline(agents, ec2, keep, node, pits):
     for why, pit in pits.items():
         agents.start(
             why, "off", node, options={**keep, "deadline": DEADLINE, "endpoint_url": f"http://{pit.address}"}
@@ -109,7 +109,7 @@ def test_an_api_that_holds_it_up(agents, ec2, keep, node, pits):
     assert all(pit.taken for pit in pits.values())
 
 
-def test_a_proxy_that_holds_it_up(agents, ec2, keep, node, pits):
+def test_a_proxy_that_blocks_ends_by_the_deadline(agents, ec2, keep, node, pits):
     options = {**keep, "deadline": DEADLINE}
     for why, address in {**{k: p.address for k, p in pits.items()}, "dead": "127.0.0.1:9"}.items():
         agents.start(why, "off", node, options=options, HTTP_PROXY=f"http://{address}")
@@ -124,8 +124,8 @@ def test_a_proxy_that_holds_it_up(agents, ec2, keep, node, pits):
 # --- this machine ----------------------------------------------------------------------------------------------
 
 
-def test_a_machine_that_holds_it_up(agents, ec2, keep, node, pits, tmp_path):
-    """Names that nobody looks up, modules on a disk that hangs, credentials that come a byte a second."""
+def test_a_machine_that_blocks_ends_by_the_deadline(agents, ec2, keep, node, pits, tmp_path):
+    """A hanging name resolution, modules on a hanging disk, credentials at one byte per second."""
     options = {**keep, "deadline": DEADLINE}
     names = {**options, "endpoint_url": "http://ec2.invalid"}
     agents.start("names", "off", node, before=hanging_dns(tmp_path), options=names)
@@ -138,7 +138,7 @@ def test_a_machine_that_holds_it_up(agents, ec2, keep, node, pits, tmp_path):
     assert ec2.calls == []
 
 
-def test_a_library_that_is_never_loaded_ends_it_before_it_knows_its_options(agents, ec2, keep, node, tmp_path):
+def test_a_hanging_library_ends_before_the_options_are_read(agents, ec2, keep, node, tmp_path):
     for module in ("fencing", "pycurl"):
         agents.start(module, "off", node, options=keep, PYTHONPATH=slow(tmp_path, module))
     for result in agents.results().values():
@@ -152,7 +152,7 @@ def metadata(pit):
     return {"AWS_EC2_METADATA_SERVICE_ENDPOINT": f"http://{pit.address}", "AWS_EC2_METADATA_DISABLED": None}
 
 
-def test_metadata_that_nobody_tells(agents, ec2, keep, node, pits):
+def test_metadata_that_hangs_ends(agents, ec2, keep, node, pits):
     """Region and credentials, which are needed, and which machine it is, which is not."""
     agents.agent.is_on(None)
     options = {**keep, "deadline": DEADLINE}
@@ -178,7 +178,7 @@ def test_metadata_that_nobody_tells(agents, ec2, keep, node, pits):
 # --- the operation ---------------------------------------------------------------------------------------------
 
 
-def test_an_on_that_is_held_up_ends_and_loses_nothing(agents, ec2, keep):
+def test_a_blocked_on_ends_and_loses_nothing(agents, ec2, keep):
     """At its first read, at its change, at its clean-up, which harms nothing."""
     world, options = ec2.world, {**keep, "deadline": DEADLINE, "skip_race_check": True}
     before = ec2.snapshot()
@@ -208,7 +208,7 @@ def test_an_on_that_is_held_up_ends_and_loses_nothing(agents, ec2, keep):
     assert ec2.snapshot() == before
 
 
-def test_a_call_that_hangs_for_ever_does_not_hold_up_a_success(agent, ec2, keep, node):
+def test_a_hanging_call_does_not_delay_a_success(agent, ec2, keep, node):
     """The thread that waits for it is left behind."""
     rule = ec2.rules.add(CHANGE, Trickle(0.5))
     result = agent.command("off", node, api_timeout=1, **keep)
@@ -217,8 +217,8 @@ def test_a_call_that_hangs_for_ever_does_not_hold_up_a_success(agent, ec2, keep,
     assert 3 < result.seconds < 6
 
 
-def test_many_nodes_fenced_at_once_share_what_ec2_allows(agents, ec2, keep):
-    """Eight, with a part of EC2's limits (tests/bench/run --throttled has thirty): they run dry, and nobody fails."""
+def test_many_nodes_fenced_at_once_share_the_api_limits(agents, ec2, keep):
+    """Eight, with a part of EC2's limits (tests/bench/run --throttled has thirty): no agent fails."""
     groups = [ec2.world.groups["app"], ec2.world.groups["db"]]
     nodes = [ec2.edit.add_instance(f"other{n}", [{"groups": groups}] * 2) for n in range(8)]
     ec2.limits.add(CHANGE, size=8, refill=2)  # for sixteen interfaces
@@ -231,7 +231,7 @@ def test_many_nodes_fenced_at_once_share_what_ec2_allows(agents, ec2, keep):
     assert sum(c.error == "RequestLimitExceeded" for c in ec2.calls) > 4
 
 
-def test_time_is_kept_to_put_back_after_a_late_refusal(agents, ec2, keep):
+def test_time_is_reserved_to_roll_back_after_a_late_refusal(agents, ec2, keep):
     """Three nodes whose second interface is refused late; of two, the putting back is held up as well."""
     world, late = ec2.world, 3.0  # of the 7.2 s that are left beside the share that is kept back
     options = {**keep, "deadline": 9, "skip_race_check": True}
@@ -260,7 +260,7 @@ def test_time_is_kept_to_put_back_after_a_late_refusal(agents, ec2, keep):
 
 
 def test_an_untracking_that_never_answers_leaves_nothing_open(agent, ec2, keep, node):
-    """One interface is open to everybody, the other one holds it up: the time that is kept back closes it."""
+    """One interface is open, and the other one blocks: the reserved time isolates the open one."""
     options = {**keep, "untrack_secg": ec2.world.open, "deadline": 7, "api_timeout": 6, "skip_race_check": True}
     second = ec2.world.interfaces["node1"][1]
     opening = lambda c: c.params["NetworkInterfaceId"] == second and c.listing("SecurityGroupId") == [ec2.world.open]  # noqa: E731

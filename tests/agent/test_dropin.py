@@ -1,4 +1,4 @@
-"""Configurations and records as they stand in clusters that ran the agent of this name before."""
+"""Configurations and backups of clusters that ran the earlier agent of this name."""
 
 import json
 import random
@@ -87,7 +87,7 @@ RECORDS += [two_generations, beside_half_a_generation, beside_copies]
 
 @pytest.mark.parametrize("record", RECORDS, ids=[f.__name__ for f in RECORDS])
 @pytest.mark.parametrize("first", ["on", "off"])
-def test_a_node_that_the_other_agent_fenced_comes_back(agent, ec2, node, mode, record, first):
+def test_on_restores_a_node_that_the_other_agent_fenced(agent, ec2, node, mode, record, first):
     """Directly, and after another off by this one."""
     before = ec2.snapshot()
     interfaces = before[node]["interfaces"]
@@ -142,7 +142,7 @@ def test_static_groups_without_permission_to_write_tags(agent, ec2, node, keep):
         "# a comment\n\nsecg={isolation}\ninvert_sg_removal=YES\npower_timeout=240\nretry_on=4\ndelay=0\nquiet=0\n",
     ],
 )
-def test_configurations_of_today(agent, ec2, node, keep, text):
+def test_existing_configurations_work(agent, ec2, node, keep, text):
     connection = "".join(f"{k}={v}\n" for k, v in agent.options.items())
     body = text.format(isolation=ec2.world.isolation)
     result = agent.stdin(f"nodename=node2\nport={node}\naction=reboot\n{connection}{body}")

@@ -98,7 +98,7 @@ def test_a_refusal_without_a_reason_names_the_action(agent, ec2, keep):
 @pytest.mark.parametrize(
     "code", ["UnauthorizedOperation", "AuthFailure", "TagPolicyViolation", "InvalidParameterValue"]
 )
-def test_what_ec2_says_is_one_line_and_cut_to_length(agent, ec2, keep, code):
+def test_a_text_of_ec2_is_one_short_line(agent, ec2, keep, code):
     said = "The first words.\n\tThe\u2028second " + "filling " * 1000 + "the last words."
     ec2.rules.add("CreateTags", Error(code, said))
     result = agent.command("off", ec2.world.nodes["node1"], **keep)
@@ -138,7 +138,7 @@ def test_on_blames_an_interface_that_a_service_made(agent, ec2, keep):
     assert "an AWS service or another account owns it" in result.last
 
 
-def test_bad_credentials_are_still_told_from_it(agent, ec2, keep):
+def test_bad_credentials_are_distinguished_from_a_refusal(agent, ec2, keep):
     ec2.key.secret_key = "another"
     result = agent.command("off", ec2.world.nodes["node1"], **keep)
     assert result.last.startswith("ERROR: authentication error: ")
@@ -185,7 +185,7 @@ def test_a_zone_is_not_a_region(agent, ec2, keep, source, zone):
     assert ec2.calls == []
 
 
-def test_a_zone_is_told_without_asking_anybody(agent, ec2, keep):
+def test_a_zone_is_reported_without_a_call(agent, ec2, keep):
     result = agent.command("validate-all", **{**keep, "region": ec2.region + "a"})
     assert result.code == 1
     assert "is an availability zone, not a region" in result.last

@@ -67,13 +67,13 @@ def test_a_broken_environment_is_no_internal_error(agent, ec2, node, keep, varia
     assert ec2.calls == []
 
 
-def test_a_broken_address_of_a_metadata_service_that_is_not_asked_does_no_harm(agent, node, keep):
+def test_a_broken_imds_address_that_is_not_used_is_ignored(agent, node, keep):
     agent.env["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = "http://[fd00"
     result = agent.command("status", node, **keep)
     assert (result.code, result.out, result.err) == (0, "Status: ON\n", "")
 
 
-def test_a_broken_secret_of_the_environment_does_not_matter_where_options_give_one(agent, node, keep):
+def test_a_broken_environment_secret_is_ignored_with_options(agent, node, keep):
     agent.env["AWS_SECRET_ACCESS_KEY"] = NO_TEXT
     result = agent.command("status", node, **keep)
     assert (result.code, result.out, result.err) == (0, "Status: ON\n", "")
@@ -100,7 +100,7 @@ def test_a_plug_forges_no_field_of_the_summary(agent, keep):
     assert "result=failed" in summary
 
 
-def test_a_line_for_us_is_a_line_for_the_library(agent, node, keep):
+def test_the_agent_and_the_library_split_lines_alike(agent, node, keep):
     text = "".join(
         f"{k}={1 if v is True else v}\n" for k, v in {"action": "off", "plug": node, **agent.options, **keep}.items()
     )
@@ -160,7 +160,7 @@ def fails_in_one_line(agent, ec2, node, keep, *words):
 
 @pytest.mark.parametrize("package", ["boto3", "botocore"])
 @pytest.mark.parametrize("kind", BREAKS)
-def test_a_boto3_that_does_not_load_is_told_in_a_line(agent, ec2, node, keep, tmp_path, kind, package):
+def test_a_boto3_that_does_not_load_is_one_line(agent, ec2, node, keep, tmp_path, kind, package):
     with_site(agent, tmp_path)
     packages(tmp_path, {f"{package}/__init__.py": f"{BREAKS[kind]}\n"})
     fails_in_one_line(agent, ec2, node, keep, f"cannot import boto3: {kind}", "install python3-boto3")
@@ -168,7 +168,7 @@ def test_a_boto3_that_does_not_load_is_told_in_a_line(agent, ec2, node, keep, tm
 
 @pytest.mark.parametrize("where", ["session", "client"])
 @pytest.mark.parametrize("kind", ["AttributeError", "TypeError", "SystemExit"])
-def test_a_boto3_that_makes_no_client_is_told_in_a_line(agent, ec2, node, keep, tmp_path, kind, where):
+def test_a_boto3_without_a_client_is_one_line(agent, ec2, node, keep, tmp_path, kind, where):
     with_site(agent, tmp_path)
     first = where == "session"
     text = SESSION.format(*(BREAKS[kind], "pass") if first else ("pass", BREAKS[kind]))
@@ -176,7 +176,7 @@ def test_a_boto3_that_makes_no_client_is_told_in_a_line(agent, ec2, node, keep, 
     fails_in_one_line(agent, ec2, node, keep, f"boto3 does not work: {kind}: of another release")
 
 
-def test_a_boto3_that_breaks_at_a_call_is_told_in_a_line(agent, ec2, node, keep, tmp_path):
+def test_a_boto3_that_fails_in_a_call_is_one_line(agent, ec2, node, keep, tmp_path):
     broken = "import botocore.client\nbotocore.client.BaseClient._make_api_call = None\n"
     with_site(agent, tmp_path, sitecustomize=broken)
     fails_in_one_line(agent, ec2, node, keep, "DescribeInstances: boto3 does not work: TypeError")
@@ -201,7 +201,7 @@ failing.join()
 
 
 @pytest.mark.parametrize("setting", ["", "default", "error", "always,error::UserWarning"])
-def test_what_libraries_warn_of_is_in_the_debug_file_only(agent, ec2, node, keep, tmp_path, setting):
+def test_library_warnings_are_in_the_debug_file_only(agent, ec2, node, keep, tmp_path, setting):
     """The session of the newest boto3 is replaced by one that warns; the environment may make errors of warnings."""
     with_site(agent, tmp_path)
     newest = Path(os.environ["BOTO3_NEWEST"])
@@ -250,7 +250,7 @@ def test_a_delay_that_never_ends_is_ended(agent, ec2, node, keep, tmp_path):
     assert ec2.calls == []
 
 
-def test_where_no_thread_can_be_started_it_fails_in_a_line(agent, ec2, node, keep, tmp_path):
+def test_without_threads_it_fails_with_one_line(agent, ec2, node, keep, tmp_path):
     with_site(agent, tmp_path, sitecustomize=NO_THREADS)
     result = agent.command("off", node, **keep)
     assert result.code == 1
@@ -259,7 +259,7 @@ def test_where_no_thread_can_be_started_it_fails_in_a_line(agent, ec2, node, kee
     assert ec2.writes() == []
 
 
-def test_where_no_thread_can_be_started_it_ends_all_the_same(agent, node, keep, tmp_path):
+def test_without_threads_it_still_ends(agent, node, keep, tmp_path):
     with_site(agent, tmp_path, sitecustomize=NO_THREADS, fencing=HANGING_FENCING)
     result = agent.command("off", node, **keep)
     assert result.code == -signal.SIGALRM
@@ -269,7 +269,7 @@ def test_where_no_thread_can_be_started_it_ends_all_the_same(agent, node, keep, 
 @pytest.mark.parametrize(
     ("fencing", "reason"), [("", "'SyslogLibHandler'"), ("1 +\n", "SyntaxError"), ("import pexpects\n", "pexpects")]
 )
-def test_a_fencing_library_that_does_not_load_is_told_in_a_line(agent, ec2, node, keep, tmp_path, fencing, reason):
+def test_a_fencing_library_that_does_not_load_is_one_line(agent, ec2, node, keep, tmp_path, fencing, reason):
     with_site(agent, tmp_path, fencing=fencing)
     result = agent.command("off", node, **keep)
     assert result.code == 1
@@ -280,7 +280,7 @@ def test_a_fencing_library_that_does_not_load_is_told_in_a_line(agent, ec2, node
 
 
 @pytest.mark.parametrize("missing", ["messages", "options"])
-def test_an_agent_without_its_modules_says_so_in_a_line(agent, ec2, node, keep, tmp_path, missing):
+def test_an_agent_without_its_modules_is_one_line(agent, ec2, node, keep, tmp_path, missing):
     installed = Path(os.environ["AGENT"]).parents[1] / "share/fence/aws_vpc_net"
     (tmp_path / "aws_vpc_net").mkdir()
     for file in installed.glob("*.py"):
@@ -295,7 +295,7 @@ def test_an_agent_without_its_modules_says_so_in_a_line(agent, ec2, node, keep, 
     assert ec2.calls == []
 
 
-def test_interrupted_at_the_very_start_it_says_nothing_foreign(agent, node, keep, tmp_path):
+def test_an_interrupt_at_the_start_shows_no_traceback(agent, node, keep, tmp_path):
     foreground = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"  # the tests may not be
     with_site(agent, tmp_path, sitecustomize=foreground, fencing="import os\nos.kill(os.getpid(), 2)\n")
     result = agent.command("off", node, **keep)
@@ -303,7 +303,7 @@ def test_interrupted_at_the_very_start_it_says_nothing_foreign(agent, node, keep
     assert result.err == ""
 
 
-def test_a_closed_stdout_makes_no_failure_of_a_fence(agent, ec2, node, keep):
+def test_off_succeeds_with_a_closed_stdout(agent, ec2, node, keep):
     command = shlex.join([os.environ["AGENT"], *agent.arguments("off", node, **keep)])
     done = subprocess.run(["sh", "-c", f"{command} >&-"], env=agent.env, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -313,7 +313,7 @@ def test_a_closed_stdout_makes_no_failure_of_a_fence(agent, ec2, node, keep):
         assert subprocess.run(["sh", "-c", f"{command} {where}"], env=agent.env, check=False).returncode == 1
 
 
-def test_a_name_that_stdout_cannot_show_ends_no_list(agent, ec2):
+def test_list_succeeds_with_names_that_stdout_cannot_encode(agent, ec2):
     ec2.edit.put_tags(ec2.world.nodes["node2"], {"Name": "\u65e5\u672c"})
     agent.env["PYTHONIOENCODING"] = "latin-1"
     for action in ("list", "list-status"):
@@ -322,7 +322,7 @@ def test_a_name_that_stdout_cannot_show_ends_no_list(agent, ec2):
         assert [line.split(",")[0] for line in result.out.splitlines()] == list(ec2.world.nodes.values())
 
 
-def test_the_wait_after_a_plug_is_no_time_for_the_operation(agent, ec2, keep):
+def test_power_wait_does_not_extend_the_deadline(agent, ec2, keep):
     nodes = ",".join(ec2.world.nodes[n] for n in ("node1", "node2"))
     with Tarpit() as pit:
         result = agent.command(

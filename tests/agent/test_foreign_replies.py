@@ -1,4 +1,4 @@
-"""A page instead of EC2: whatever its status, it is an error that says so, and a change may have been made."""
+"""A page instead of a reply of EC2: an error that states this, for any status; a change may have been made."""
 
 import os
 
@@ -46,7 +46,7 @@ READS += [(action, page) for action in ("monitor", "status", "off", "on") for pa
 
 
 @pytest.mark.parametrize("action,page", READS)
-def test_a_read_says_that_the_reply_is_not_ec2s(agent, ec2, keep, action, page):
+def test_a_read_reports_a_foreign_reply(agent, ec2, keep, action, page):
     before = ec2.snapshot()
     rule = ec2.rules.add("DescribeInstances", NOT_EC2[page], times=None)
     plug = None if action in ("list", "monitor") else ec2.world.nodes["node1"]
@@ -63,7 +63,7 @@ def test_a_read_says_that_the_reply_is_not_ec2s(agent, ec2, keep, action, page):
 
 
 @pytest.mark.parametrize("which", ["oldest", "newest"])
-def test_a_refusal_with_prefixes_is_ec2s(agent, ec2, keep, which):
+def test_a_prefixed_refusal_is_a_reply_of_ec2(agent, ec2, keep, which):
     """As some clouds with this API write it."""
     body = (
         b'<e:Response xmlns:e="http://ec2.amazonaws.com/doc/2016-11-15/"><e:Errors><e:Error>'
@@ -78,7 +78,7 @@ def test_a_refusal_with_prefixes_is_ec2s(agent, ec2, keep, which):
 
 @pages("html", "xhtml", "407")
 @pytest.mark.parametrize("which", ["oldest", "newest"])
-def test_so_with_other_boto3(agent, ec2, keep, page, which):
+def test_oldest_and_newest_boto3_behave_the_same(agent, ec2, keep, page, which):
     use(agent, which)
     ec2.rules.add("DescribeInstances", NOT_EC2[page], times=None)
     result = agent.command("list", **SHORT)
@@ -87,7 +87,7 @@ def test_so_with_other_boto3(agent, ec2, keep, page, which):
     assert "the reply is not EC2's" in result.last
 
 
-def test_it_is_told_what_came_and_where_to_look(agent, ec2, keep):
+def test_a_foreign_reply_is_described_with_a_hint(agent, ec2, keep):
     node = ec2.world.nodes["node1"]
     ec2.rules.add("DescribeInstances", Page(status=403))
     assert agent.command("status", node, **keep).last == (
@@ -101,7 +101,7 @@ def test_it_is_told_what_came_and_where_to_look(agent, ec2, keep):
     assert len(result.last) < 400
 
 
-def test_monitor_does_not_take_a_page_for_the_groups(agent, ec2, keep):
+def test_monitor_rejects_a_page_instead_of_groups(agent, ec2, keep):
     ec2.rules.add("DescribeSecurityGroups", Page(status=403), times=None)
     result = agent.command("monitor", **keep)
     assert result.code == 1
@@ -110,7 +110,7 @@ def test_monitor_does_not_take_a_page_for_the_groups(agent, ec2, keep):
 
 @pages("html", "xhtml", "empty", "403", "503")
 @pytest.mark.parametrize("effect", [False, True])
-def test_a_change_that_a_page_answered_once_is_made_sure_of(agent, ec2, keep, page, effect):
+def test_a_change_answered_by_a_page_is_repeated(agent, ec2, keep, page, effect):
     """Accepted means by EC2: the change is sent again, though it may have been made."""
     node = ec2.world.nodes["node1"]
     first, _second = ec2.world.interfaces["node1"]
@@ -124,8 +124,8 @@ def test_a_change_that_a_page_answered_once_is_made_sure_of(agent, ec2, keep, pa
 
 
 @pages("xhtml", "403")
-def test_a_change_that_a_page_answered_may_have_been_made(agent, ec2, keep, page):
-    """So nothing is rolled back, though another interface is refused for good."""
+def test_a_change_answered_by_a_page_has_an_unknown_outcome(agent, ec2, keep, page):
+    """So nothing is rolled back, although another interface is refused permanently."""
     node = ec2.world.nodes["node1"]
     first, second = ec2.world.interfaces["node1"]
     fault = Page(NOT_EC2[page].body, NOT_EC2[page].status, effect=True)
@@ -141,7 +141,7 @@ def test_a_change_that_a_page_answered_may_have_been_made(agent, ec2, keep, page
 
 
 @pages("xhtml", "403")
-def test_a_change_that_only_pages_answer_is_no_success(agent, ec2, keep, page):
+def test_a_change_answered_only_by_pages_fails(agent, ec2, keep, page):
     node = ec2.world.nodes["node1"]
     fault = Page(NOT_EC2[page].body, NOT_EC2[page].status, effect=True)
     ec2.rules.add("ModifyNetworkInterfaceAttribute", fault, times=None)
@@ -155,7 +155,7 @@ def test_a_change_that_only_pages_answer_is_no_success(agent, ec2, keep, page):
 
 
 @pages("html", "xhtml", "403")
-def test_without_a_backup_that_ec2_took_nothing_is_isolated(agent, ec2, keep, page):
+def test_nothing_is_isolated_without_an_accepted_backup(agent, ec2, keep, page):
     node = ec2.world.nodes["node1"]
     before = ec2.snapshot()
     ec2.rules.add("CreateTags", NOT_EC2[page], times=None)
@@ -166,7 +166,7 @@ def test_without_a_backup_that_ec2_took_nothing_is_isolated(agent, ec2, keep, pa
 
 
 @pages("html", "xhtml", "403")
-def test_tags_that_a_page_deleted_are_not_said_to_be_deleted(agent, ec2, keep, page):
+def test_a_deletion_answered_by_a_page_is_not_reported(agent, ec2, keep, page):
     node = ec2.world.nodes["node1"]
     assert agent.command("off", node, **keep).code == 0
     rule = ec2.rules.add("DeleteTags", NOT_EC2[page], times=None)
@@ -183,7 +183,7 @@ def test_tags_that_a_page_deleted_are_not_said_to_be_deleted(agent, ec2, keep, p
 
 
 @pages("xhtml", "403")
-def test_a_page_does_not_stop_or_start_an_instance(agent, ec2, keep, page):
+def test_a_page_is_no_success_of_a_stop_or_start(agent, ec2, keep, page):
     node = ec2.world.nodes["node1"]
     ec2.rules.add("StopInstances", NOT_EC2[page], times=None)
     ec2.rules.add("StartInstances", NOT_EC2[page], times=None)
@@ -201,7 +201,7 @@ def test_a_page_does_not_stop_or_start_an_instance(agent, ec2, keep, page):
 
 @pages("html", "xhtml", "403")
 @pytest.mark.parametrize("action", ["CreateTags", "DeleteTags", "ModifyNetworkInterfaceAttribute", "StopInstances"])
-def test_a_page_is_no_dry_run_that_passed(agent, ec2, keep, action, page):
+def test_a_page_is_no_passed_dry_run(agent, ec2, keep, action, page):
     ec2.rules.add(action, NOT_EC2[page], times=None)
     result = agent.command("validate-all", ec2.world.nodes["node1"], onfence_poweroff=True, deadline=4, **keep)
     assert result.code == 1
@@ -212,7 +212,7 @@ def test_a_page_is_no_dry_run_that_passed(agent, ec2, keep, action, page):
 
 
 @pages("html", "xhtml", "403")
-def test_a_page_instead_of_sts_is_told(agent, ec2, keep, page):
+def test_a_page_instead_of_sts_is_reported(agent, ec2, keep, page):
     (agent.folder / ".aws").mkdir()
     role = f"[profile r]\nrole_arn=arn:aws:iam::{ec2.account}:role/r\nsource_profile=base\n[profile base]\n"
     keys = f"aws_access_key_id={ec2.key.access_key}\naws_secret_access_key={ec2.key.secret_key}\n"

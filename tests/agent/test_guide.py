@@ -117,7 +117,7 @@ def fence(agent, ec2, keep) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize("page", sorted(NEEDED["run"]))
-def test_commands_of_a_page_do_what_it_says(shell, page, fence):
+def test_commands_of_the_pages_work_as_described(shell, page, fence):
     found = list(blocks(path(page)))
     for number, block in enumerate(found):
         if block.language != "sh" or block.mark not in ("run", "fenced"):
@@ -136,7 +136,7 @@ def test_pages_have_commands_to_run():
 
 
 @pytest.mark.parametrize("block", operators_blocks("aws"), ids=str)
-def test_commands_for_aws_are_such_as_the_aws_cli_takes(shell, block):
+def test_the_aws_cli_accepts_the_commands_of_the_pages(shell, block):
     shell.env.update(AWS_ENDPOINT_URL="http://127.0.0.1:9")  # nobody is asked
     commands = re.findall(r"\baws (?:[^\n\\)|>]|\\\n)+", block.text)
     assert commands, f"{block}: no command of the AWS CLI"
@@ -168,7 +168,7 @@ def test_the_demo_can_be_drawn_as_an_image(tmp_path):
     assert (nothing.returncode, nothing.stdout) == (1, "")
 
 
-def test_a_node_is_stopped_while_its_groups_come_back(shell, ec2, fence):
+def test_a_node_is_stopped_while_its_groups_are_restored(shell, ec2, fence):
     """In the order of the runbook: the node must lose its buffered data before it can deliver it."""
     node = ec2.world.nodes["node1"]
     chapter = text(DOC / "runbook.md").split("\n## Return to service\n")[1].split("\n## ")[0]
@@ -239,7 +239,7 @@ def test_the_manual_page_shows_the_commands_of_the_readme(manual):
     assert plain.count("--untrack-secg=sg-0123456789abcdef1") == len(shown)
 
 
-def test_nothing_in_the_texts_is_a_request_of_roff(manual):
+def test_the_texts_contain_no_roff_request(manual):
     """The texts of the metadata go into the page as they are."""
     body = manual.split(".SH DESCRIPTION")[1].split('.\\" What the metadata')[0]
     lines = [line for line in body.splitlines() if line[:1] in (".", "'")]
@@ -273,7 +273,7 @@ def originals(ec2) -> Dict[str, List[str]]:
     return found
 
 
-def test_recovery_by_hand_works_as_it_is_written(originals, fenced, shell, ec2, agent, keep):
+def test_the_manual_recovery_works_as_described(originals, fenced, shell, ec2, agent, keep):
     assert agent.command("status", fenced, **keep).code == 2
     read, restore, look, delete = operators_blocks("recovery")
     assert sorted(shell.run(read.text).splitlines()) == sorted(tags_of_the_page())
@@ -285,7 +285,7 @@ def test_recovery_by_hand_works_as_it_is_written(originals, fenced, shell, ec2, 
     assert ec2.snapshot()[fenced]["tags"] == {"Name": "node1"}
 
 
-def test_the_runbook_needs_the_rights_that_it_says_and_no_others(fenced, shell, ec2, fence):
+def test_the_runbook_names_exactly_the_permissions_it_needs(fenced, shell, ec2, fence):
     """The AWS CLI with the operators' policy, the agent with that of the nodes' role."""
     boto3.client("ec2", **ec2.client_kwargs()).create_tags(
         Resources=list(ec2.world.nodes.values()), Tags=[{"Key": "cluster", "Value": "one"}]
@@ -307,7 +307,7 @@ def test_the_runbook_needs_the_rights_that_it_says_and_no_others(fenced, shell, 
     assert used == {action for s in operator.policy.statements for action in s.actions}
 
 
-def test_the_agent_reads_the_tags_of_the_page_likewise(originals, fenced, ec2, agent, keep):
+def test_the_agent_reads_the_tags_of_the_page(originals, fenced, ec2, agent, keep):
     assert agent.command("on", fenced, **keep).code == 0
     assert groups(ec2, fenced) == originals
     assert our_tags(ec2, fenced) == {}

@@ -1,4 +1,4 @@
-"""Nothing that the surroundings do holds it up, and nothing that they are told is a secret."""
+"""Nothing in its environment blocks the agent or gets a secret from it."""
 
 import fcntl
 import os
@@ -25,7 +25,7 @@ def as_stdin(agent, action, plug, **options):
 
 @contextmanager
 def full_pipe():
-    """The writing end of a pipe that is full and that nobody reads."""
+    """The writing end of a pipe that is full and never read."""
     reading, writing = os.pipe()
     try:
         fill(writing)
@@ -63,7 +63,7 @@ def ends(running, began):
         running.kill()
 
 
-def test_errors_that_nobody_reads_do_not_hold_it_up(agent, node, keep):
+def test_unread_stderr_does_not_block(agent, node, keep):
     """Refused before the deadline is known: the limit for reading the options holds."""
     wrong = [{"secg": "sg-x"}, {"secg": ",,"}, {"delay": "x"}, {"no_such_option": "1", "secg": None}]
     began = time.monotonic()
@@ -75,7 +75,7 @@ def test_errors_that_nobody_reads_do_not_hold_it_up(agent, node, keep):
     assert max(seconds for _, seconds in ended) < 14
 
 
-def test_a_read_with_a_delay_whose_errors_nobody_reads_ends(agent, ec2, node, keep):
+def test_a_delayed_read_with_unread_stderr_ends(agent, ec2, node, keep):
     """The delay is for off only, and does not move the end of others."""
     ec2.rules.add("DescribeInstances", Stall(), times=None)
     began = time.monotonic()
@@ -88,7 +88,7 @@ def test_a_read_with_a_delay_whose_errors_nobody_reads_ends(agent, ec2, node, ke
 
 
 @pytest.mark.parametrize("more", [{}, {"verbose_level": 3}], ids=["warnings", "debug"])
-def test_an_off_whose_stderr_nobody_reads_fences(agent, ec2, node, mode, more):
+def test_off_with_unread_stderr_succeeds(agent, ec2, node, mode, more):
     """The warning before the isolation, and all else, is written by a thread that is not waited for."""
     began = time.monotonic()
     with full_pipe() as stderr:
@@ -100,7 +100,7 @@ def test_an_off_whose_stderr_nobody_reads_fences(agent, ec2, node, mode, more):
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize(("action", "code"), [("status", 0), ("monitor", 0), ("off", 0), ("status", 2), ("on", 0)])
-def test_an_answer_that_nobody_reads_changes_no_exit_code(agent, ec2, node, keep, action, code, unbuffered):
+def test_an_unread_answer_does_not_change_the_exit_code(agent, ec2, node, keep, action, code, unbuffered):
     if code == 2:
         assert agent.command("off", node, **keep).code == 0
     agent.env["PYTHONUNBUFFERED"] = unbuffered
@@ -112,7 +112,7 @@ def test_an_answer_that_nobody_reads_changes_no_exit_code(agent, ec2, node, keep
     assert seconds < 5
 
 
-def test_a_list_that_nobody_reads_fails_by_the_deadline(agent, ec2):
+def test_an_unread_list_fails_by_the_deadline(agent, ec2):
     """It is the answer, and was not given."""
     began = time.monotonic()
     with full_pipe() as pipe:
@@ -122,7 +122,7 @@ def test_a_list_that_nobody_reads_fails_by_the_deadline(agent, ec2):
 
 
 @pytest.mark.parametrize("option", ["debug_file", "boto3_debug"])
-def test_a_log_that_is_a_pipe_which_nobody_reads_on_holds_no_off_up(agent, ec2, node, keep, tmp_path, option):
+def test_an_unread_pipe_as_log_does_not_block_off(agent, ec2, node, keep, tmp_path, option):
     path = tmp_path / "pipe"
     os.mkfifo(path)
     agent.env["FENCE_AWS_VPC_NET_BOTO3_LOG"] = str(path)
@@ -163,7 +163,7 @@ def slowly(pipe, pause):
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_ctrl_c_twice_ends_in_a_line_or_in_none(agent, ec2, node, keep, moment):
+def test_a_second_ctrl_c_shows_no_traceback(agent, ec2, node, keep, moment):
     """While a call hangs. The second one comes while the agent is about to end, as stderr is not read."""
     ec2.rules.add("DescribeInstances", Stall(), times=None)
     agent.env["PYTHONPATH"] = str(agent.folder)
@@ -194,7 +194,7 @@ def until(condition):
 
 
 @pytest.mark.parametrize("read", [False, True], ids=["closed", "open"])
-def test_a_debug_file_that_is_a_pipe_does_not_hold_it_up(agent, ec2, node, keep, tmp_path, read):
+def test_a_pipe_as_debug_file_does_not_block(agent, ec2, node, keep, tmp_path, read):
     path = tmp_path / "pipe"
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK) if read else None
@@ -215,7 +215,7 @@ def test_a_debug_file_that_is_a_pipe_does_not_hold_it_up(agent, ec2, node, keep,
      "passwd=HIDE-ME", "password=HIDE-ME", "session-token=HIDE-ME", "aws_session_token=HIDE-ME",
      "aws-secret=HIDE ME HIDE-ME", "secret-access-key = HIDE-ME", "sekret=HIDE-ME"],
 )  # fmt: skip
-def test_an_option_that_is_unknown_keeps_its_value_to_itself(agent, node, keep, line, tmp_path):
+def test_the_value_of_an_unknown_option_is_not_shown(agent, node, keep, line, tmp_path):
     debug = tmp_path / "debug"
     text = as_stdin(agent, "status", node, verbose_level=3, debug_file=debug, **keep)
     result = agent.stdin(f"{text}{line}\n")
@@ -224,7 +224,7 @@ def test_an_option_that_is_unknown_keeps_its_value_to_itself(agent, node, keep, 
     assert "HIDE" not in result.err + result.out + debug.read_text(encoding="utf-8")
 
 
-def test_a_stop_that_is_throttled_does_not_keep_the_next_node_from_being_fenced(agent, ec2, node, keep):
+def test_a_throttled_stop_does_not_block_the_next_node(agent, ec2, node, keep):
     other = ec2.world.nodes["node2"]
     ec2.rules.add("StopInstances", Throttle(), times=None)
     result = agent.command("off", f"{node},{other}", onfence_poweroff=True, deadline=6, **keep)

@@ -64,7 +64,7 @@ def options(agent, ec2, node):
     }
 
 
-def test_it_lets_every_action_pass(agent, ec2, node, options):
+def test_the_policy_allows_every_action(agent, ec2, node, options):
     ec2.key.attach(POLICY.read_text(encoding="utf-8"))
     before = ec2.snapshot()
     assert "FAIL" not in agent.command("validate-all", node, **options).out
@@ -111,7 +111,7 @@ def until_named(agent, node, options, action):
     pytest.fail(f"nothing names {action}")
 
 
-def test_it_is_no_wider_than_it_says(agent, ec2, node, options):
+def test_the_policy_is_no_wider_than_documented(agent, ec2, node, options):
     ec2.key.attach(POLICY.read_text(encoding="utf-8"))
     stranger = ec2.world.nodes["node1"]
     before = ec2.snapshot()
@@ -122,6 +122,6 @@ def test_it_is_no_wider_than_it_says(agent, ec2, node, options):
     assert our_tags(ec2, stranger) == {}
 
 
-def test_it_fits_where_policies_are_short():
+def test_the_policy_fits_the_size_limit():
     document = json.loads(POLICY.read_text(encoding="utf-8"))
     assert len(json.dumps(document, separators=(",", ":"))) <= LIMIT

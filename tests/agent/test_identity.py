@@ -6,7 +6,7 @@ from ec2.imds import Imds
 
 @pytest.fixture
 def imds(ec2, agent):
-    """An instance metadata service that says node1, and no DMI."""
+    """An instance metadata service that returns node1, and no DMI."""
     agent.is_on(None)
     with Imds(ec2.world.nodes["node1"], ec2.region) as running:
         agent.env["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = running.endpoint
@@ -20,7 +20,7 @@ def test_dmi_needs_no_network(agent, ec2, keep, imds):
     assert imds.paths == []
 
 
-def test_imds_tells_where_dmi_does_not(agent, ec2, keep, imds):
+def test_imds_identifies_the_machine_without_dmi(agent, ec2, keep, imds):
     assert "Self-fencing" in agent.command("off", ec2.world.nodes["node1"], **keep).last
     assert imds.paths == ["PUT /latest/api/token", "GET /latest/meta-data/instance-id"]
 
@@ -33,8 +33,8 @@ def test_a_proxy_is_never_used_for_imds(agent, ec2, keep, imds):
 
 
 @pytest.mark.parametrize("mode,seconds", [("black hole", 5), ("404", 5), ("garbage", 5), ("reset", 9), ("503", 9)])
-def test_an_imds_that_does_not_tell_is_a_warning(agent, ec2, keep, imds, mode, seconds):
-    """One that stumbles is given time: not to know oneself is a risk."""
+def test_an_unavailable_imds_is_a_warning(agent, ec2, keep, imds, mode, seconds):
+    """The agent waits for it: an unknown own instance ID is a risk."""
     imds.mode = mode
     result = agent.command("off", ec2.world.nodes["node1"], **keep)
     assert result.code == 0, result.err
@@ -42,11 +42,11 @@ def test_an_imds_that_does_not_tell_is_a_warning(agent, ec2, keep, imds, mode, s
     assert result.seconds < seconds
 
 
-def test_the_region_comes_from_imds_when_nobody_names_one(agent, ec2, keep, imds):
+def test_the_region_comes_from_imds_by_default(agent, ec2, keep, imds):
     assert agent.command("status", ec2.world.nodes["node1"], region=None, **keep).code == 0
     assert "GET /latest/meta-data/placement/region" in imds.paths
 
 
-def test_no_self_check_asks_nobody(agent, ec2, keep, imds):
+def test_skip_race_check_sends_no_request(agent, ec2, keep, imds):
     assert agent.command("off", ec2.world.nodes["node1"], skip_race_check=True, **keep).code == 0
     assert imds.paths == []

@@ -1,4 +1,4 @@
-"""The instance metadata service: one that stumbles is waited for; all is asked as the SDK is set to, and directly."""
+"""The instance metadata service: the agent waits if it is unavailable, and follows the settings of the SDK."""
 
 import contextlib
 import datetime
@@ -23,7 +23,7 @@ def node(ec2):
 
 @pytest.fixture
 def imds(agent, ec2):
-    """On node3, whose role the credentials are of; and DMI tells nothing."""
+    """On node3, with the credentials of its role, and without DMI."""
     agent.is_on(None)
     agent.options.update(access_key=None, secret_key=None)
     del agent.env["AWS_EC2_METADATA_DISABLED"]
@@ -39,7 +39,7 @@ def imds(agent, ec2):
 
 @pytest.mark.parametrize("which", SDKS)
 @pytest.mark.parametrize("mode", ["429", "500", "503", "reset"])
-def test_off_waits_for_credentials_while_imds_stumbles(agent, ec2, node, keep, imds, mode, which):
+def test_off_waits_for_credentials_of_an_unavailable_imds(agent, ec2, node, keep, imds, mode, which):
     use(agent, which)
     imds.stumble(mode, seconds=2.5)
     result = agent.pacemaker("off", node, **keep)
@@ -50,7 +50,7 @@ def test_off_waits_for_credentials_while_imds_stumbles(agent, ec2, node, keep, i
 
 @pytest.mark.parametrize("path", ["api/token", "security-credentials/", "/fence", "instance-id"])
 @pytest.mark.parametrize("mode,requests", [("503", 2), ("reset", 2), ("black hole", 1)])
-def test_off_waits_wherever_imds_stumbles(agent, ec2, node, keep, imds, mode, requests, path):
+def test_off_waits_at_every_request_to_imds(agent, ec2, node, keep, imds, mode, requests, path):
     imds.stumble(mode, requests=requests, path=path)
     result = agent.pacemaker("off", node, **keep)
     assert result.code == 0, result.err
@@ -58,7 +58,7 @@ def test_off_waits_wherever_imds_stumbles(agent, ec2, node, keep, imds, mode, re
 
 
 def test_off_waits_for_a_service_that_restarts(agent, ec2, node, keep, imds):
-    """An error, and then nobody listens for longer than a machine without the service is given."""
+    """An error, then refused connections for longer than the wait on a machine without the service."""
     imds.stumble("503", requests=1)
     running = agent.start(*agent.arguments("off", node, **keep))
     while not imds.paths:
@@ -74,25 +74,25 @@ def test_off_waits_for_a_service_that_restarts(agent, ec2, node, keep, imds):
     assert is_cut(ec2, node, keep)
 
 
-def test_version_1_serves_where_the_service_knows_no_other(agent, ec2, node, keep, imds):
+def test_imds_version_1_is_used_without_version_2(agent, ec2, node, keep, imds):
     imds.stumble("501", requests=100, path="api/token")
     imds.v1 = True
     assert agent.pacemaker("off", node, **keep).code == 0
 
 
-def test_off_waits_for_the_region_while_imds_stumbles(agent, ec2, node, keep, imds):
+def test_off_waits_for_the_region_of_an_unavailable_imds(agent, ec2, node, keep, imds):
     imds.stumble("503", requests=5, path="placement/region")
     assert agent.pacemaker("off", node, region=None, **keep).code == 0
 
 
-def test_this_machine_is_not_fenced_while_imds_stumbles(agent, ec2, keep, imds):
+def test_self_fencing_is_refused_with_an_unavailable_imds(agent, ec2, keep, imds):
     imds.stumble("503", seconds=2.5, path="instance-id")
     result = agent.pacemaker("off", ec2.world.nodes["node3"], **keep)
     assert "Self-fencing detected" in result.last
 
 
 @pytest.mark.parametrize("which", SDKS)
-def test_imds_that_stumbles_for_good_is_named_at_the_deadline(agent, node, keep, imds, which):
+def test_an_unavailable_imds_is_named_at_the_deadline(agent, node, keep, imds, which):
     use(agent, which)
     imds.mode = "503"
     result = agent.pacemaker("off", node, deadline=4, **keep)
@@ -103,7 +103,7 @@ def test_imds_that_stumbles_for_good_is_named_at_the_deadline(agent, node, keep,
 
 @pytest.mark.parametrize("which", SDKS)
 @pytest.mark.parametrize("why,told", [("404", "HTTP 404"), ("black hole", "no reply"), ("refused", "refused")])
-def test_a_machine_without_a_role_is_told_soon(agent, node, keep, imds, which, why, told):
+def test_a_machine_without_a_role_is_reported_soon(agent, node, keep, imds, which, why, told):
     use(agent, which)
     imds.mode = why
     if why == "refused":
@@ -119,8 +119,8 @@ def test_a_machine_without_a_role_is_told_soon(agent, node, keep, imds, which, w
 
 
 @pytest.mark.parametrize("which", SDKS)
-def test_off_needs_imds_no_more_once_it_has_credentials(agent, ec2, node, keep, imds, which):
-    """They are good for three minutes more: the SDK would ask at each call, and IMDS stumbles from the first on."""
+def test_off_does_not_need_imds_after_the_credentials(agent, ec2, node, keep, imds, which):
+    """They are valid for three more minutes, so the SDK would refresh them at each call, and IMDS fails."""
     use(agent, which)
     key = temporary(ec2)
     soon = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(minutes=3)
@@ -147,7 +147,7 @@ def test_off_takes_new_credentials_when_its_own_expire(agent, ec2, node, keep, i
     assert is_cut(ec2, node, keep)
 
 
-def test_credentials_that_stay_expired_are_told_at_once(agent, ec2, node, keep, imds):
+def test_credentials_that_stay_expired_are_reported_at_once(agent, ec2, node, keep, imds):
     ec2.keys["ASIATEMPORARY0000001"].expired = True
     result = agent.pacemaker("off", node, **keep)
     assert result.last.startswith("ERROR: authentication error: ")
@@ -197,7 +197,7 @@ def test_off_waits_for_the_credentials_of_a_container(agent, node, keep, which):
         service.stop()
 
 
-def test_a_container_without_credentials_is_told(agent, node, keep):
+def test_a_container_without_credentials_is_reported(agent, node, keep):
     service = container(agent, 404, 1000)
     try:
         result = agent.pacemaker("off", node, **keep)
@@ -218,7 +218,7 @@ def in_the_file(agent, *lines):
 
 @contextlib.contextmanager
 def ipv6_in_place(agent, tmp_path, imds):
-    """The machine where the IPv6 address of IMDS leads to ours."""
+    """A machine on which the IPv6 address of IMDS is that of the test service."""
     folder = tmp_path / "names"
     folder.mkdir()
     port = imds.endpoint.rpartition(":")[2]
@@ -276,13 +276,13 @@ def test_attempts_and_seconds_hold_for_identity_too(agent, ec2, keep, imds):
 
 
 @pytest.mark.parametrize("mode", ["ipv5", ""])
-def test_a_setting_that_makes_no_sense_is_told(agent, node, keep, imds, mode):
+def test_an_invalid_setting_is_reported(agent, node, keep, imds, mode):
     agent.env.pop("AWS_EC2_METADATA_SERVICE_ENDPOINT")
     agent.env["AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE" if mode else "AWS_EC2_METADATA_SERVICE_ENDPOINT"] = mode or "x"
     assert agent.pacemaker("off", node, **keep).last.startswith("ERROR: authentication error: ")
 
 
-def test_imds_that_is_switched_off_is_not_asked(agent, node, keep, imds):
+def test_a_disabled_imds_gets_no_request(agent, node, keep, imds):
     agent.env["AWS_EC2_METADATA_DISABLED"] = "true"
     result = agent.pacemaker("off", node, **keep)
     assert "switched off by AWS_EC2_METADATA_DISABLED" in result.last
@@ -304,7 +304,7 @@ PROXIES = {
 @pytest.mark.parametrize(
     "how,which", [("endpoint in the file", "oldest"), ("IPv6", "distribution"), ("endpoint in the file", "newest")]
 )
-def test_imds_is_never_asked_through_a_proxy(agent, ec2, keep, imds, tmp_path, which, env, how):
+def test_imds_requests_never_use_a_proxy(agent, ec2, keep, imds, tmp_path, which, env, how):
     use(agent, which)
     agent.env.update(PROXIES[env])
     with ipv6_in_place(agent, tmp_path, imds):

@@ -63,7 +63,7 @@ def test_bad_input_is_one_clear_line_and_no_call(agent, ec2, arguments, word):
 
 
 @pytest.mark.parametrize("data", ["\udcff", "action=off\0\n"])
-def test_stdin_that_is_no_text_is_refused(agent, data):
+def test_binary_stdin_is_refused(agent, data):
     import os
     import subprocess
 
@@ -93,7 +93,7 @@ def test_white_space_and_empty_elements_in_lists(agent, ec2):
     assert agent.pacemaker("status", node, secg=f"{app},sg-0123456789abcdef0").code == 2
 
 
-def test_a_flag_may_say_its_value_on_the_command_line(agent, ec2, keep):
+def test_a_flag_may_have_a_value_on_the_command_line(agent, ec2, keep):
     node = ec2.world.nodes["node1"]
     given = {**keep, "invert_sg_removal": "true"}
     assert agent.command("off", node, onfence_poweroff="false", **given).code == 0
@@ -115,7 +115,7 @@ def test_documentation_needs_neither_boto3_nor_network(agent, ec2, tmp_path, act
     assert "cannot import boto3" in agent.raw("-o", "status", "-n", PLUG, f"--secg={SECG}", "-r", "eu-west-1").last
 
 
-def test_version_is_ours(agent):
+def test_version_is_that_of_the_agent(agent):
     result = agent.raw("--version")
     assert (result.code, result.out) == (0, "0.1.0\n")
 
@@ -151,7 +151,7 @@ def test_the_delay_does_not_count_against_the_deadline(agent, ec2, keep):
     assert agent.command("off", ec2.world.nodes["node1"], delay=6, deadline=5, **keep).code == 0
 
 
-def test_pacemakers_endless_polling_is_not_for_us(agent, ec2, keep):
+def test_disable_timeout_does_not_cause_endless_polling(agent, ec2, keep):
     agent.env["PCMK_service"] = "pacemaker-fenced"
     node = ec2.world.nodes["node1"]
     assert agent.pacemaker("off", node, **keep).code == 0
@@ -187,7 +187,7 @@ def test_a_bad_abbreviation_is_one_clear_line(agent, argument, word):
 
 
 @pytest.mark.parametrize("line", ["no_password=1", "no_password=0", "no-password=1", "agent=fence_aws_vpc_net"])
-def test_what_only_the_library_knows_is_dropped(agent, line):
+def test_options_of_the_library_only_are_ignored(agent, line):
     result = agent.stdin(f"action=validate-all\nsecg={SECG}\n{line}\n")
     assert (result.code, result.err) == (0, "")
 
@@ -202,7 +202,7 @@ def test_no_level_of_verbosity_keeps_a_node_from_being_fenced(agent, ec2, keep, 
     assert "Parse error" not in result.err
 
 
-def test_the_option_of_a_call_is_named_without_another_name(agent):
+def test_api_timeout_is_named_without_the_reserved_word(agent):
     result = agent.stdin(f"action=validate-all\nsecg={SECG}\napi_timeout=abc\n")
     refused(result, "api-\u2026=abc is not a whole number of seconds")
     assert "time-out" not in result.err

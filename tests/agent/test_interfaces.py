@@ -63,7 +63,7 @@ def test_one_device_for_nodes_in_two_vpcs(agent, ec2, sdk, may_look, untracks):
     assert ec2.snapshot() == before
 
 
-def test_of_many_groups_those_that_fit_are_kept_together(agent, ec2):
+def test_all_groups_that_fit_the_vpc_are_kept(agent, ec2):
     """One VPC takes two of three groups, and the fourth is gone."""
     agent.env["PYTHONPATH"] = os.environ["BOTO3_NEWEST"]
     node = ec2.world.nodes["node1"]
@@ -74,7 +74,7 @@ def test_of_many_groups_those_that_fit_are_kept_together(agent, ec2):
     assert set(map(tuple, groups(ec2, node).values())) == {tuple(sorted([ec2.world.isolation, here]))}
 
 
-def test_no_group_of_the_vpc_of_a_node_is_an_error_and_nothing_is_changed(agent, ec2):
+def test_no_group_of_the_vpc_is_refused_and_changes_nothing(agent, ec2):
     node, before = ec2.world.nodes["node1"], ec2.snapshot()
     vpc = ec2.edit.add_vpc()["vpc"]
     secg = ",".join(ec2.edit.add_group(f"isolation{n}", vpc) for n in range(3))
@@ -142,7 +142,7 @@ def test_a_vpc_without_a_group_is_refused_before_the_first_change(agent, ec2, tw
     assert ec2.snapshot() == before
 
 
-def test_a_vpc_without_a_group_that_could_not_be_looked_up_is_put_back(agent, ec2, two_vpcs, keep):
+def test_a_refused_vpc_without_a_look_up_is_rolled_back(agent, ec2, two_vpcs, keep):
     ec2.key.deny("ec2:DescribeSecurityGroup*")
     before = groups(ec2, two_vpcs[0])
     result = agent.command("off", two_vpcs[0], **keep)
@@ -195,7 +195,7 @@ def wide(ec2, count):
     )
 
 
-def test_forty_eight_interfaces_fill_the_room_beside_a_name_tag(agent, ec2, keep):
+def test_forty_eight_interfaces_and_a_name_tag_fill_the_tags(agent, ec2, keep):
     node = wide(ec2, 48)
     before = ec2.snapshot()
     assert agent.command("off", node, **keep).code == 0
@@ -207,7 +207,7 @@ def test_forty_eight_interfaces_fill_the_room_beside_a_name_tag(agent, ec2, keep
     assert ec2.snapshot() == before
 
 
-def test_sixty_interfaces_have_no_room_and_the_message_counts(agent, ec2, keep):
+def test_sixty_interfaces_exceed_the_tags_and_are_counted(agent, ec2, keep):
     node = wide(ec2, 60)
     before = ec2.snapshot()
     result = agent.command("off", node, **keep)
@@ -231,7 +231,7 @@ def test_static_groups_count_by_rank_where_device_indexes_have_gaps(agent, ec2, 
 
 @pytest.mark.parametrize("nth", [1, 2, 3])
 def test_the_only_interface_with_the_group_goes_away_while_it_is_removed(agent, ec2, remove, nth):
-    """Before the record, before its proof, before the change."""
+    """Before the backup, before its verification, before the change."""
     app, db = ec2.world.groups["app"], ec2.world.groups["db"]
     node = ec2.edit.add_instance("leaving", [{"groups": [db]}, {"groups": [app, db]}])
     second = list(groups(ec2, node))[1]
@@ -276,7 +276,7 @@ def test_the_only_interface_with_the_group_and_its_backup_go_away(agent, ec2, re
     assert our_tags(ec2, node) == {}
 
 
-def test_an_interface_that_the_proof_of_the_record_lacked_is_not_put_back_blindly(agent, ec2, keep):
+def test_an_interface_missing_in_the_verifying_read_is_not_rolled_back(agent, ec2, keep):
     app, db = ec2.world.groups["app"], ec2.world.groups["db"]
     node = ec2.edit.add_instance("blink", [{"groups": [app]}, {"groups": [db]}])
     first, second = groups(ec2, node)
@@ -327,7 +327,7 @@ def test_a_trunk_that_appears_during_off_fails_it(agent, ec2, keep):
     assert "cannot be isolated: it is managed or a trunk" in result.last
 
 
-def test_a_fenced_node_with_a_trunk_is_not_off_and_comes_back(agent, ec2, keep):
+def test_a_fenced_node_with_a_trunk_is_not_off_and_is_restored(agent, ec2, keep):
     node = ec2.world.nodes["node1"]
     before = ec2.snapshot()
     assert agent.command("off", node, **keep).code == 0

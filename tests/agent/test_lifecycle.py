@@ -11,7 +11,7 @@ def run(request, agent):
     return getattr(agent, request.param)
 
 
-def test_off_isolates_and_on_brings_back_exactly(run, ec2, mode):
+def test_off_isolates_and_on_restores_exactly(run, ec2, mode):
     node = ec2.world.nodes["node1"]
     before = ec2.snapshot()
     assert run("status", node, **mode).code == 0
@@ -60,7 +60,7 @@ def test_off_always_runs_in_full(agent, ec2, keep):
         assert actions == ["CreateTags", "ModifyNetworkInterfaceAttribute", "ModifyNetworkInterfaceAttribute"]
 
 
-def test_calls_are_as_few_as_can_be(agent, ec2, mode):
+def test_the_number_of_calls_is_minimal(agent, ec2, mode):
     node = ec2.world.nodes["node1"]
 
     def calls(action: str) -> list:
@@ -75,7 +75,7 @@ def test_calls_are_as_few_as_can_be(agent, ec2, mode):
     assert calls("monitor") == ["DescribeInstances", "DescribeSecurityGroups"]
 
 
-def test_the_record_has_the_format_of_the_field(agent, ec2, keep):
+def test_the_backup_has_the_established_format(agent, ec2, keep):
     node = ec2.world.nodes["node1"]
     before = groups(ec2, node)
     assert agent.command("off", node, **keep).code == 0
@@ -88,7 +88,7 @@ def test_the_record_has_the_format_of_the_field(agent, ec2, keep):
         assert json.loads(value) == {"n": {"i": interface, "s": names, "c": {"i": 0, "t": 1}}, "t": time}
 
 
-def test_sixteen_groups_are_recorded_in_chunks_and_come_back(agent, ec2, keep):
+def test_sixteen_groups_are_saved_in_chunks_and_restored(agent, ec2, keep):
     ec2.config.groups_per_interface = 16
     many = [ec2.edit.add_group(f"g{n}") for n in range(16)]
     node = ec2.edit.add_instance("many", [{"groups": many}])
@@ -163,7 +163,7 @@ def test_several_plugs(agent, ec2, mode):
     assert ec2.snapshot() == before
 
 
-def test_of_several_plugs_one_refusal_comes_before_the_first_change(agent, ec2, keep):
+def test_one_refused_plug_stops_all_before_the_first_change(agent, ec2, keep):
     node = ec2.world.nodes["node1"]
     before = ec2.snapshot()
     result = agent.command("off", f"{node},i-0000000000000dead", **keep)
@@ -181,7 +181,7 @@ def test_a_terminated_instance_is_off(agent, ec2, keep):
     assert "terminated" in agent.command("on", node, **keep).last
 
 
-def test_a_group_to_keep_that_is_gone_is_left_out_while_one_remains(agent, ec2, keep):
+def test_a_deleted_group_to_keep_is_ignored_while_one_remains(agent, ec2, keep):
     node = ec2.world.nodes["node1"]
     both = {**keep, "secg": f"{keep['secg']},sg-00000000000000bad"}
     result = agent.command("off", node, **both)

@@ -50,7 +50,7 @@ def test_a_failure_has_its_error_last(agent, ec2, keep):
     assert result.last.startswith("ERROR: instance error")
 
 
-def test_quiet_says_nothing_on_stderr(agent, ec2, keep):
+def test_quiet_writes_nothing_to_stderr(agent, ec2, keep):
     assert off(agent, ec2, keep, quiet=True).err == ""
 
 
@@ -100,7 +100,7 @@ def test_no_secret_reaches_a_log(agent, ec2, keep, tmp_path, verbosity):
     assert not re.search(r"[Ss]ignature['\"]?[=:\s]+[0-9a-f]{16}", text)
 
 
-def test_a_boto3_log_that_cannot_be_written_disturbs_nothing(agent, ec2, keep):
+def test_an_unwritable_boto3_log_is_a_warning(agent, ec2, keep):
     agent.env["FENCE_AWS_VPC_NET_BOTO3_LOG"] = "/nowhere/boto3.log"
     result = off(agent, ec2, keep, boto3_debug="true")
     assert result.code == 0
@@ -143,7 +143,7 @@ def test_a_log_that_is_a_link_is_refused_and_its_target_untouched(agent, ec2, ke
 
 @pytest.mark.parametrize("path", ["/nowhere/x", "/", "/dev/full"])
 @pytest.mark.parametrize(("action", "code"), [("off", 0), ("status", 0), ("monitor", 0), ("validate-all", 1)])
-def test_only_validate_all_fails_for_want_of_a_debug_file(agent, ec2, keep, path, action, code):
+def test_only_validate_all_fails_without_its_debug_file(agent, ec2, keep, path, action, code):
     result = agent.command(action, ec2.world.nodes["node1"], debug_file=path, **keep)
     opened = path == "/dev/full"  # and every line is lost
     assert result.code == (0 if opened else code), result.err
@@ -154,7 +154,7 @@ FORGED = "x\r\n2026-01-01 00:00:00,000 ERROR: forged\x1b[31m\x9b\u2028\u202e"
 
 
 @pytest.mark.parametrize("where", ["tag", "error"])
-def test_what_ec2_says_cannot_forge_a_line(agent, ec2, keep, syslog, tmp_path, where):
+def test_a_text_of_ec2_cannot_forge_a_log_line(agent, ec2, keep, syslog, tmp_path, where):
     """On stderr, in syslog, in the debug file and in the SDK's; names in lists included."""
     debug, sdk = tmp_path / "debug", tmp_path / "boto3.log"
     agent.env["FENCE_AWS_VPC_NET_BOTO3_LOG"] = str(sdk)

@@ -7,7 +7,7 @@ LIMITS = range(24, 264, 24)  # MB of address space; from not even Python's modul
 
 
 def limited(agent, monkeypatch, limit, action, node, **options):
-    """A run with so much, and whether it ended in a line that is of use."""
+    """A run with this limit, and whether it ended with a useful line."""
     monkeypatch.setenv("AGENT_RUNNER", f"prlimit --as={limit << 20}")
     result = agent.command(action, node, deadline=4, **options)
     monkeypatch.delenv("AGENT_RUNNER")
@@ -23,7 +23,7 @@ def node(ec2):
     return ec2.world.nodes["node1"]
 
 
-def test_an_off_with_too_little_memory_leaves_what_a_plain_off_and_on_complete(
+def test_off_and_on_complete_an_off_without_memory(
     agent, ec2, node, mode, monkeypatch, record_property
 ):
     before = groups(ec2, node)

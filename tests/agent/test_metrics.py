@@ -38,7 +38,7 @@ def values(path):
 
 
 def fences(agent, ec2, node, keep, **options):
-    """An off that succeeds all the same; its warnings about the metrics."""
+    """An off that succeeds in spite of this; returns its warnings about the metrics."""
     result = agent.pacemaker("off", node, **{**keep, **options})
     assert result.code == 0, result.err
     assert is_cut(ec2, node, keep)
@@ -100,7 +100,7 @@ def test_metrics_name_the_instance_that_a_name_means(agent, ec2, keep, path, nod
     assert time.time() - min(found.values()) < 60
 
 
-def test_name_whose_lookup_failed_is_told_when_it_is_found(agent, ec2, keep, path, node):
+def test_a_failed_lookup_is_corrected_when_the_name_is_found(agent, ec2, keep, path, node):
     """Otherwise the failure would be the last that is known of the name."""
     ec2.rules.add("DescribeInstances", Error("UnauthorizedOperation"))
     assert agent.command("off", "node1", **keep).code == 1
@@ -148,7 +148,7 @@ def test_refused_options_where_nothing_can_be_counted(agent, keep, path):
     assert not path.exists()
 
 
-def test_missing_permission_has_a_time(agent, ec2, keep, path, node):
+def test_a_missing_permission_has_a_timestamp(agent, ec2, keep, path, node):
     ec2.rules.add("CreateTags", Error("UnauthorizedOperation"))
     assert agent.command("off", node, **keep).code == 1
     found = values(path)
@@ -162,7 +162,7 @@ def test_no_run_is_lost_where_many_write_at_once(agent, ec2, keep, path):
     assert sum(v for k, v in values(path).items() if k[:2] == ("operations_total", "monitor")) == 5
 
 
-def test_a_lock_that_somebody_holds_is_not_waited_for_long(agent, ec2, keep, path, node):
+def test_a_held_lock_does_not_block(agent, ec2, keep, path, node):
     with (path.parent / ".fence.prom.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         (warning,) = fences(agent, ec2, node, keep)
@@ -197,7 +197,7 @@ NAMES = ["foreign", "huge", "link", "locked", "no folder", "pipe", "folder"]
 
 
 @pytest.mark.parametrize("make", IN_THE_WAY, ids=NAMES)
-def test_what_is_in_the_way_is_a_warning_and_stays_as_it_is(agent, ec2, keep, path, node, make):
+def test_an_obstacle_is_a_warning_and_is_not_changed(agent, ec2, keep, path, node, make):
     make(path)
     before = os.lstat(path) if os.path.lexists(path) else None
     (warning,) = fences(agent, ec2, node, keep)
@@ -209,7 +209,7 @@ def test_what_is_in_the_way_is_a_warning_and_stays_as_it_is(agent, ec2, keep, pa
     )
 
 
-def test_other_names_of_its_files_lead_nowhere(agent, ec2, keep, path, node):
+def test_links_to_its_files_are_not_followed(agent, ec2, keep, path, node):
     """A link in place of the temporary file is removed; another name of the metrics' file keeps what it had."""
     target, other = path.parent / "target", path.parent / "other"
     agent.command("monitor", **keep)
@@ -237,7 +237,7 @@ def test_a_disk_that_is_full_leaves_the_old_file(agent, ec2, keep, path, node):
     assert sorted(p.name for p in path.parent.iterdir()) == [".fence.prom.lock", "fence.prom"]
 
 
-def test_lines_that_make_no_sense_cost_only_themselves(agent, ec2, keep, path, node):
+def test_invalid_lines_are_dropped_alone(agent, ec2, keep, path, node):
     agent.command("monitor", **keep)
     with path.open("ab") as file:
         file.write(b'fence_aws_vpc_net_tags_written_total{x="\xff\n\0\0nonsense\n' + b"x" * 100000)
@@ -253,19 +253,19 @@ def test_a_path_that_is_not_absolute_is_a_warning(agent, ec2, keep, node, name):
     assert "it is not the absolute path of a file" in warning
 
 
-def test_an_ending_that_node_exporter_ignores_is_told(agent, ec2, keep, node, tmp_path):
+def test_a_name_that_node_exporter_ignores_is_a_warning(agent, ec2, keep, node, tmp_path):
     (warning,) = fences(agent, ec2, node, keep, metrics_file=tmp_path / "metrics")
     assert "does not end with .prom" in warning
     assert (tmp_path / "metrics").exists()
 
 
-def test_a_left_over_of_a_run_that_was_killed_is_replaced(agent, ec2, keep, path):
+def test_a_file_of_a_killed_run_is_replaced(agent, ec2, keep, path):
     (path.parent / ".fence.prom.tmp").write_text("half", encoding="ascii")
     assert agent.command("monitor", **keep).code == 0
     assert sorted(p.name for p in path.parent.iterdir()) == [".fence.prom.lock", "fence.prom"]
 
 
-def test_why_the_file_was_not_updated_is_said_in_plain_words(agent, ec2, keep, tmp_path):
+def test_the_reason_for_a_missing_update_is_readable(agent, ec2, keep, tmp_path):
     node, path = ec2.world.nodes["node1"], tmp_path / "x.prom"
     path.symlink_to(tmp_path / "target")
     assert "it or its lock is a symbolic link" in agent.command("status", node, metrics_file=path, **keep).err

@@ -17,7 +17,7 @@ def about(ec2):
 
 
 @pytest.mark.parametrize("kind", ["Name", "PrivateDnsName", "PrivateIpAddress"])
-def test_there_and_back_by_each_kind_of_name(agent, ec2, mode, about, kind):
+def test_off_and_on_accept_each_kind_of_name(agent, ec2, mode, about, kind):
     name = {"Name": "node1", **about}[kind]
     before = ec2.snapshot()
     assert agent.pacemaker("off", name, **mode).code == 0
@@ -53,7 +53,7 @@ def test_an_exact_match_comes_before_another_case(agent, ec2, keep):
 
 @pytest.mark.parametrize("name", ["data base;1", "Grüne 1", "a*b", "a?B\\", "x" * 255])
 def test_a_node_is_fenced_by_every_name_that_list_offers(agent, ec2, keep, name):
-    """As the cluster knows it: white space and separators replaced, in whatever case."""
+    """As the cluster knows it: with white space and separators replaced, in any case."""
     node = ec2.edit.add_instance(name)
     rows = dict(line.split(",", 1) for line in agent.command("list").out.splitlines())
     for asked in (rows[node], rows[node].upper(), rows[node].lower()):
@@ -139,7 +139,7 @@ def test_a_name_that_only_terminated_instances_have_is_off(agent, ec2, keep):
 
 
 @pytest.mark.parametrize("name", ["node*", "node?", "*"])
-def test_wildcards_are_no_wildcards(agent, ec2, keep, name):
+def test_wildcards_in_names_are_literal(agent, ec2, keep, name):
     before = ec2.snapshot()
     assert agent.command("off", name, **keep).code == 1
     assert ec2.snapshot() == before
@@ -151,7 +151,7 @@ def test_names_and_ids_mixed(agent, ec2, keep):
     assert all(is_cut(ec2, ec2.world.nodes[n], keep) for n in ("node1", "node2"))
 
 
-def test_oneself_by_name_is_self_fencing(agent, ec2, keep):
+def test_self_fencing_by_name_is_refused(agent, ec2, keep):
     agent.is_on(ec2.world.nodes["node1"])
     assert "Self-fencing detected" in agent.command("off", "node1", **keep).last
 

@@ -18,7 +18,7 @@ def on_interface(interface):
 
 
 def both_ways(agent, ec2, node, options, before):
-    """Whatever happened, a plain off isolates, and a plain on brings everything back."""
+    """After this, an off without faults isolates, and an on without faults restores everything."""
     assert agent.command("off", node, **options).code == 0
     assert is_cut(ec2, node, options)
     assert agent.command("on", node, **options).code == 0
@@ -26,7 +26,7 @@ def both_ways(agent, ec2, node, options, before):
 
 
 @pytest.mark.parametrize("fault", PASSING, ids=[f"{n}" for n in range(len(PASSING))])
-def test_passing_trouble_does_not_fail_it(agent, ec2, keep, fault):
+def test_transient_errors_do_not_fail_it(agent, ec2, keep, fault):
     """Twice at each kind of call."""
     node = ec2.world.nodes["node1"]
     before = ec2.snapshot()
@@ -87,7 +87,7 @@ def test_tags_that_are_accepted_but_never_seen_isolate_nothing(agent, ec2, keep)
 
 
 @pytest.mark.parametrize("how", ["denied", "unseen", "throttled"])
-def test_ignoring_tag_failures_isolates_all_the_same(agent, ec2, mode, how):
+def test_ignore_tag_write_failure_isolates_without_tags(agent, ec2, mode, how):
     node = ec2.world.nodes["node1"]
     if how == "denied":
         ec2.key.deny("ec2:CreateTags")
@@ -112,7 +112,7 @@ def test_static_groups_for_every_interface_do_without_tags_too(agent, ec2, keep)
     assert any("continuing without a backup" in line for line in result.lines)
 
 
-def test_partial_without_a_record_is_left_and_named(agent, ec2, mode):
+def test_partial_without_a_backup_stays_isolated_and_is_named(agent, ec2, mode):
     node = ec2.world.nodes["node1"]
     first, second = ec2.world.interfaces["node1"]
     before = groups(ec2, node)
@@ -129,7 +129,7 @@ def test_partial_without_a_record_is_left_and_named(agent, ec2, mode):
     assert agent.command("status", node, ignore_tag_write_failure=True, **mode).code == 0
 
 
-def test_neither_tags_nor_groups_is_a_failure_that_changes_nothing(agent, ec2, mode):
+def test_refused_tags_and_groups_change_nothing(agent, ec2, mode):
     before = ec2.snapshot()
     ec2.key.deny("ec2:CreateTags")
     ec2.key.deny("ec2:ModifyNetworkInterfaceAttribute")
@@ -140,7 +140,7 @@ def test_neither_tags_nor_groups_is_a_failure_that_changes_nothing(agent, ec2, m
     assert ec2.snapshot() == before
 
 
-def test_a_refused_interface_fails_it_and_the_other_is_put_back(agent, ec2, mode):
+def test_a_refused_interface_rolls_the_other_back(agent, ec2, mode):
     node = ec2.world.nodes["node1"]
     before = groups(ec2, node)
     second = ec2.world.interfaces["node1"][1]
@@ -185,7 +185,7 @@ def test_an_unknown_group_to_keep_is_named(agent, ec2):
     assert groups(ec2, node) == before
 
 
-def test_nothing_is_put_back_after_another_fencer(agent, ec2, keep):
+def test_nothing_is_rolled_back_after_a_concurrent_fencer(agent, ec2, keep):
     """The other one moved lastfence: it may have reported success."""
     node = ec2.world.nodes["node1"]
     first, second = ec2.world.interfaces["node1"]
@@ -204,7 +204,7 @@ def test_nothing_is_put_back_after_another_fencer(agent, ec2, keep):
     assert {tuple(c.listing("SecurityGroupId")) for c in changes} == {(ec2.world.isolation,)}, "not even for a moment"
 
 
-def test_an_unknown_outcome_is_left_isolated(agent, ec2, keep):
+def test_an_unknown_outcome_stays_isolated(agent, ec2, keep):
     node = ec2.world.nodes["node1"]
     before = ec2.snapshot()
     first, second = ec2.world.interfaces["node1"]
@@ -219,7 +219,7 @@ def test_an_unknown_outcome_is_left_isolated(agent, ec2, keep):
     both_ways(agent, ec2, node, keep, before)
 
 
-def test_an_unknown_outcome_is_left_isolated_though_a_later_attempt_is_refused(agent, ec2, keep):
+def test_an_unknown_outcome_stays_isolated_after_a_later_refusal(agent, ec2, keep):
     """The first attempt may still take effect; what was isolated is not rolled back behind it."""
     node, second = ec2.world.nodes["node1"], ec2.world.interfaces["node1"][1]
     mine = lambda call: call.params["NetworkInterfaceId"] == second  # noqa: E731
@@ -232,7 +232,7 @@ def test_an_unknown_outcome_is_left_isolated_though_a_later_attempt_is_refused(a
     assert is_cut(ec2, node, keep)
 
 
-def test_a_change_that_is_never_accepted_is_no_success_though_it_reads_right(agent, ec2, keep):
+def test_a_change_that_is_never_accepted_fails(agent, ec2, keep):
     node = ec2.world.nodes["node1"]
     ec2.rules.add("ModifyNetworkInterfaceAttribute", LoseReply(), times=None)
     result = agent.command("off", node, deadline=4, **keep)
@@ -250,7 +250,7 @@ def test_groups_that_never_read_right_are_no_success(agent, ec2, keep):
     assert "cannot verify in time" in result.last
 
 
-def test_an_interface_that_appears_meanwhile_is_recorded_and_isolated(agent, ec2, mode):
+def test_an_interface_that_appears_is_backed_up_and_isolated(agent, ec2, mode):
     node = ec2.world.nodes["node1"]
     groups_of_new = [ec2.world.groups["app"], ec2.world.groups["db"]]
     ec2.rules.add(
@@ -269,7 +269,7 @@ def test_an_interface_that_appears_meanwhile_is_recorded_and_isolated(agent, ec2
     assert our_tags(ec2, node) == {}
 
 
-def test_an_interface_that_goes_away_meanwhile_does_not_matter(agent, ec2, keep):
+def test_a_detached_interface_is_ignored(agent, ec2, keep):
     node = ec2.world.nodes["node1"]
     second = ec2.world.interfaces["node1"][1]
     ec2.rules.add(
@@ -281,13 +281,13 @@ def test_an_interface_that_goes_away_meanwhile_does_not_matter(agent, ec2, keep)
     assert is_cut(ec2, node, keep)
 
 
-def test_an_instance_that_is_terminated_meanwhile_is_off(agent, ec2, keep):
+def test_an_instance_terminated_during_off_is_off(agent, ec2, keep):
     node = ec2.world.nodes["node1"]
     ec2.rules.add("CreateTags", Hook(lambda call: ec2.edit.set_state(node, "terminated"), late=True))
     assert agent.command("off", node, **keep).code == 0
 
 
-def test_a_group_that_somebody_adds_is_not_fought_while_it_isolates(agent, ec2, remove):
+def test_an_added_group_that_isolates_is_left(agent, ec2, remove):
     node = ec2.world.nodes["node1"]
     first = ec2.world.interfaces["node1"][0]
     more = [ec2.world.groups["ssh"], ec2.world.isolation]
@@ -322,7 +322,7 @@ def test_the_fencer_that_was_fenced_after_its_first_read_stops(agent, ec2, keep)
     assert groups(ec2, node) == before
 
 
-def test_killed_with_all_changes_in_flight_a_plain_on_mends_it(agent, ec2, mode):
+def test_on_restores_after_a_kill_with_all_changes_in_flight(agent, ec2, mode):
     """SIGKILL when the changes of all interfaces have arrived; they take effect after its death."""
     node = ec2.world.nodes["node1"]
     before = ec2.snapshot()
@@ -362,7 +362,7 @@ def test_an_api_that_never_answers_ends_by_the_deadline(agent, ec2, keep, call):
 
 
 @pytest.mark.parametrize("action", ["off", "on"])
-def test_a_last_read_that_never_answers_does_not_hide_what_was_in_the_way(agent, ec2, keep, action):
+def test_a_hanging_last_read_does_not_hide_the_cause(agent, ec2, keep, action):
     node = ec2.world.nodes["node1"]
     if action == "on":
         assert agent.command("off", node, **keep).code == 0
@@ -375,10 +375,10 @@ def test_a_last_read_that_never_answers_does_not_hide_what_was_in_the_way(agent,
     assert "ModifyNetworkInterfaceAttribute" in result.last
 
 
-def test_a_refused_second_fencer_does_not_undo_a_success(agent, ec2, keep):
-    """B reads and records after A's record, cuts one interface, is refused the other; meanwhile A succeeds.
+def test_a_refused_second_fencer_keeps_a_success(agent, ec2, keep):
+    """B backs up after A, isolates one interface, and is refused the other; A succeeds concurrently.
 
-    B's own tags would still stand, were it not for A, which on seeing them writes its record again.
+    A rewrites its backup when it sees the tags of B; otherwise the tags would be those of B alone.
     """
     node = ec2.world.nodes["node1"]
     second = ec2.world.interfaces["node1"][1]

@@ -1,7 +1,7 @@
-"""An older fencing library: options that it does not know are taken all the same, and configure says so.
+"""An older fencing library: the agent accepts options that the library lacks, and configure reports them.
 
 plug_separator came with 4.12; the library of Debian 11 (4.7.1) lacks more. Both are made from the installed one, by
-taking out what came later.
+removing later additions.
 """
 
 import os
@@ -104,7 +104,7 @@ def test_an_older_library_lists_and_refuses(agent, ec2, library):
     assert "plug-separator is empty" in agent.pacemaker("list", plug_separator="").last
 
 
-def test_configure_says_what_an_older_library_lacks(library, tmp_path):
+def test_configure_reports_what_an_older_library_lacks(library, tmp_path):
     folder, release = library
     given = [f"--with-fencing-dir={folder}", f"--with-relaxng-dir={variable('RELAXNGDIR')}", f"--prefix={tmp_path}"]
     configure = TREE.parent / "src" / "configure"

@@ -1,4 +1,4 @@
-"""on: brings back exactly what was, deletes the record last, and gives way to an off."""
+"""on: restores the original groups, deletes the backup last, and gives precedence to off."""
 
 import json
 
@@ -32,7 +32,7 @@ def record(node, time, interfaces, number=1):
 
 
 @pytest.mark.parametrize("fault", PASSING, ids=["throttle", "5xx", "reset", "lost", "garbage"])
-def test_passing_trouble_does_not_fail_it(agent, ec2, node, keep, fenced, fault):
+def test_transient_errors_do_not_fail_it(agent, ec2, node, keep, fenced, fault):
     """Twice at each kind of call."""
     for call in ("DescribeInstances", "ModifyNetworkInterfaceAttribute", "DeleteTags"):
         ec2.rules.add(call, fault(), times=2)
@@ -47,7 +47,7 @@ def test_an_instance_that_was_never_fenced_is_left_alone(agent, ec2, node, mode)
     assert ec2.writes() == []
 
 
-def test_isolated_and_no_record_is_a_backup_error(agent, ec2, node, keep):
+def test_isolated_without_a_backup_is_a_backup_error(agent, ec2, node, keep):
     for interface in ec2.world.interfaces["node1"]:
         ec2.edit.set_groups(interface, [ec2.world.isolation])
     before = ec2.snapshot()
@@ -59,14 +59,14 @@ def test_isolated_and_no_record_is_a_backup_error(agent, ec2, node, keep):
     assert ec2.writes() == []
 
 
-def test_a_record_that_only_a_later_read_shows_is_found(agent, ec2, node, keep, fenced):
+def test_a_backup_that_only_a_later_read_shows_is_found(agent, ec2, node, keep, fenced):
     ec2.stale(tags_changes=1000, reads=2)
     result = agent.command("on", node, **keep)
     assert result.code == 0, result.err
     assert ec2.snapshot() == fenced
 
 
-def test_damaged_records_are_no_records(agent, ec2, node, keep, fenced):
+def test_damaged_backups_are_ignored(agent, ec2, node, keep, fenced):
     ec2.edit.put_tags(node, {k: "{" for k in our_tags(ec2, node) if k != "lastfence"})
     before = ec2.snapshot()
     result = agent.command("on", node, **keep)
@@ -75,7 +75,7 @@ def test_damaged_records_are_no_records(agent, ec2, node, keep, fenced):
     assert ec2.snapshot() == before
 
 
-def test_half_a_generation_falls_back_to_the_whole_one(agent, ec2, node, keep, fenced):
+def test_an_incomplete_backup_falls_back_to_the_complete_one(agent, ec2, node, keep, fenced):
     time = int(our_tags(ec2, node)["lastfence"]) + 5
     half = {"n": {"i": ec2.world.interfaces["node1"][0], "s": ["00000000"], "c": {"i": 0, "t": 2}}, "t": time}
     ec2.edit.put_tags(node, {"lastfence": str(time), f"Original_SG_Backup_{node}_{time}_1_0": json.dumps(half)})
@@ -83,7 +83,7 @@ def test_half_a_generation_falls_back_to_the_whole_one(agent, ec2, node, keep, f
     assert ec2.snapshot() == fenced
 
 
-def test_an_interface_without_a_record_is_left_with_a_warning(agent, ec2, node, keep, fenced):
+def test_an_interface_without_a_backup_is_a_warning(agent, ec2, node, keep, fenced):
     extra = ec2.edit.attach(node, [ec2.world.isolation], 5)
     result = agent.command("on", node, **keep)
     assert result.code == 0
@@ -92,7 +92,7 @@ def test_an_interface_without_a_record_is_left_with_a_warning(agent, ec2, node, 
     assert our_tags(ec2, node) == {}
 
 
-def test_a_recorded_interface_that_is_gone_is_a_warning_with_its_groups(agent, ec2, node, keep, fenced):
+def test_a_detached_interface_of_the_backup_is_a_warning(agent, ec2, node, keep, fenced):
     second = ec2.world.interfaces["node1"][1]
     ec2.edit.detach(second)
     result = agent.command("on", node, **keep)
@@ -102,7 +102,7 @@ def test_a_recorded_interface_that_is_gone_is_a_warning_with_its_groups(agent, e
     assert our_tags(ec2, node) == {}
 
 
-def test_a_recorded_group_that_is_gone_fails_and_keeps_the_tags(agent, ec2, node, keep, fenced):
+def test_a_deleted_group_of_the_backup_fails_and_keeps_the_tags(agent, ec2, node, keep, fenced):
     first, second = ec2.world.interfaces["node1"]
     db = ec2.world.groups["db"]
     tags = our_tags(ec2, node)
@@ -129,7 +129,7 @@ def test_one_refused_interface_keeps_all_tags(agent, ec2, node, keep, fenced):
     assert ec2.snapshot() == fenced
 
 
-def test_a_clean_up_that_fails_is_a_warning_and_breaks_nothing_later(agent, ec2, node, mode):
+def test_a_failed_clean_up_is_a_warning(agent, ec2, node, mode):
     before = ec2.snapshot()
     ec2.key.deny("ec2:DeleteTags")
     for _ in range(2):
@@ -152,14 +152,14 @@ def test_tags_that_an_image_brought_along_are_removed(agent, ec2, node, keep, fe
     assert [k for k in ec2.snapshot()[node]["tags"] if k.startswith("Original_SG_Backup_i-")] == []
 
 
-def test_orphans_of_an_interrupted_life_are_removed(agent, ec2, node, keep):
+def test_left_over_tags_of_another_instance_are_removed(agent, ec2, node, keep):
     before = ec2.snapshot()
     ec2.edit.put_tags(node, {"lastfence": "5", f"Original_SG_Backup_{node}_5_1_0": "half"})
     assert agent.command("on", node, **keep).code == 0
     assert ec2.snapshot() == before
 
 
-def test_unfencing_oneself_is_allowed(agent, ec2, node, keep, fenced):
+def test_on_of_this_machine_is_allowed(agent, ec2, node, keep, fenced):
     agent.is_on(node)
     assert agent.command("on", node, **keep).code == 0
     assert ec2.snapshot() == fenced
@@ -173,7 +173,7 @@ def test_ignoring_the_restore_succeeds_at_once(agent, ec2, node, keep, fenced):
     assert len(ec2.calls) == calls
 
 
-def test_records_of_the_agent_in_the_field_are_restored(agent, ec2, node, keep):
+def test_backups_of_the_established_agent_are_restored(agent, ec2, node, keep):
     before = ec2.snapshot()
     interfaces = before[node]["interfaces"]
     ec2.edit.put_tags(node, record(node, 1700000000, interfaces))
@@ -184,7 +184,7 @@ def test_records_of_the_agent_in_the_field_are_restored(agent, ec2, node, keep):
     assert ec2.snapshot() == before
 
 
-def test_static_groups_are_set_instead_of_the_record(agent, ec2, node, keep, fenced):
+def test_static_groups_are_set_instead_of_the_backup(agent, ec2, node, keep, fenced):
     app, ssh = ec2.world.groups["app"], ec2.world.groups["ssh"]
     result = agent.pacemaker("on", node, interface0_sg=f"{app}, {ssh}", **{"interface1-sg": ssh}, **keep)
     assert result.code == 0, result.err
@@ -212,7 +212,7 @@ def test_static_groups_that_read_as_isolated_are_refused(agent, ec2, node, keep,
     assert ec2.snapshot() == before
 
 
-def test_an_interrupted_off_is_mended_though_status_reads_on(agent, ec2, node, keep):
+def test_an_interrupted_off_is_restored_though_status_is_on(agent, ec2, node, keep):
     before = ec2.snapshot()
     ec2.key.deny("ec2:ModifyNetworkInterfaceAttribute")
     assert agent.command("off", node, **keep).code == 1
@@ -243,7 +243,7 @@ class OffMeanwhile(Hook):
 
 @pytest.mark.parametrize("nth", [1, 2])
 @pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
-def test_an_off_in_between_wins(agent, ec2, node, keep, fenced, nth, late):
+def test_a_concurrent_off_takes_precedence(agent, ec2, node, keep, fenced, nth, late):
     """Whenever a second fencer runs off between our reads, the node ends isolated, its originals kept."""
     between = OffMeanwhile(agent, ec2, node, keep, late)
     ec2.rules.add("ModifyNetworkInterfaceAttribute", between, nth=nth)
@@ -257,8 +257,8 @@ def test_an_off_in_between_wins(agent, ec2, node, keep, fenced, nth, late):
     assert ec2.snapshot() == fenced
 
 
-def test_an_off_before_the_clean_up_keeps_its_record(agent, ec2, node, keep, fenced):
-    """By then on has proven that the node is back, and succeeds. It deletes what it read, nothing of the off."""
+def test_an_off_before_the_clean_up_keeps_its_backup(agent, ec2, node, keep, fenced):
+    """on has verified the restore, and succeeds. It deletes the tags that it read, and none of the off."""
     first = our_tags(ec2, node)
     between = OffMeanwhile(agent, ec2, node, keep)
     ec2.rules.add("DeleteTags", between)

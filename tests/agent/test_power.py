@@ -50,7 +50,7 @@ def test_an_instance_that_cannot_be_stopped_is_fenced_with_a_warning(agent, ec2,
 
 
 @pytest.mark.parametrize("state", ["stopped", "running"])
-def test_poweron_after_the_groups_are_back(agent, ec2, node, mode, state):
+def test_poweron_after_the_groups_are_restored(agent, ec2, node, mode, state):
     before = ec2.snapshot()
     assert agent.command("off", node, **mode).code == 0
     ec2.edit.set_state(node, state)

@@ -25,7 +25,7 @@ def eni(ec2):
 
 
 def lines(result):
-    """(level, about, text) of every check; the last line on stdout tells that none failed, and is no check."""
+    """(level, about, text) of every check. The last line on stdout is a summary."""
     found = [line for line in result.out.splitlines() if not line.startswith("Success: ")]
     assert all(LINE.fullmatch(line) for line in found), result.out
     return [LINE.fullmatch(line).groups() for line in found]
@@ -174,7 +174,7 @@ def no_groups_to_see(ec2, node, eni, options):
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
-def test_what_would_fail_is_found_and_told(agent, ec2, node, eni, keep, spoil, wanted):
+def test_a_cause_of_failure_is_found_and_reported(agent, ec2, node, eni, keep, spoil, wanted):
     options = dict(keep)
     spoil(ec2, node, eni, options)
     before = ec2.snapshot()
@@ -187,7 +187,7 @@ def test_what_would_fail_is_found_and_told(agent, ec2, node, eni, keep, spoil, w
     assert ec2.snapshot() == before
 
 
-def test_what_a_fenced_node_can_still_do_is_told_rule_by_rule(agent, ec2, node, keep):
+def test_each_rule_of_the_isolation_group_is_reported(agent, ec2, node, keep):
     ec2.edit.add_rule(keep["secg"], "10.1.0.0/16", "tcp", (2049, 2049), outbound=True)
     ec2.edit.add_rule(keep["secg"], "2001:db8::/32", "udp", (5404, 5406))
     result = agent.command("validate-all", node, **keep)
@@ -196,7 +196,7 @@ def test_what_a_fenced_node_can_still_do_is_told_rule_by_rule(agent, ec2, node, 
     assert "in: udp 5404-5406 from 2001:db8::/32; out: tcp 2049 to 10.1.0.0/16" in text
 
 
-def test_where_groups_are_removed_it_tells_what_the_others_let_through(agent, ec2, node, remove):
+def test_in_remove_mode_rules_of_remaining_groups_are_reported(agent, ec2, node, remove):
     result = agent.command("validate-all", node, **remove)
     assert result.code == 0, result.out
     told = {about.split()[-1]: text for level, about, text in lines(result) if about.startswith("isolation by ")}
@@ -211,7 +211,7 @@ def test_without_untracking_it_warns_that_connections_survive(agent, ec2, node, 
 
 
 @pytest.mark.parametrize("action", ["DescribeInstances", "DescribeSecurityGroups", "CreateTags"])
-def test_the_others_run_though_one_fails(agent, ec2, node, keep, action):
+def test_other_checks_run_after_a_failed_one(agent, ec2, node, keep, action):
     ec2.key.deny("ec2:DeleteTags")
     ec2.key.deny(f"ec2:{action}")
     result = agent.command("validate-all", node, untrack_secg=ec2.world.open, **keep)
@@ -224,7 +224,7 @@ def test_the_others_run_though_one_fails(agent, ec2, node, keep, action):
     assert bool(dependent) == action.startswith("Describe")
 
 
-def test_it_says_which_machine_and_whether_it_may_fence(agent, ec2, node, keep):
+def test_the_identity_check_reports_machine_and_refusals(agent, ec2, node, keep):
     def identity(plug):
         return next(
             (level, text)
@@ -269,7 +269,7 @@ def test_a_group_of_another_vpc_passes_only_if_it_is_seen_to_be_associated(agent
     assert agent.command("validate-all", node, **options).code == (sdk == "BOTO3_OLDEST")
 
 
-def test_a_fenced_node_is_told_as_such_and_fails_nothing(agent, ec2, node, mode):
+def test_a_fenced_node_is_a_warning(agent, ec2, node, mode):
     options = {**mode, "untrack_secg": ec2.world.open}
     assert agent.command("off", node, **options).code == 0
     before = ec2.snapshot()
@@ -387,7 +387,7 @@ def test_stop_protection_that_cannot_be_looked_up_is_a_warning(agent, ec2, node,
         ({"lifecycle": "spot"}, 0, "a Spot instance"),
     ],
 )
-def test_an_instance_that_ec2_cannot_stop_is_told(agent, ec2, node, keep, shown, code, text):
+def test_an_instance_that_ec2_cannot_stop_is_reported(agent, ec2, node, keep, shown, code, text):
     ec2.edit.cannot_stop(node, **shown)
     result = agent.command("validate-all", node, **WHOLE, **keep)
     assert result.code == code
@@ -397,7 +397,7 @@ def test_an_instance_that_ec2_cannot_stop_is_told(agent, ec2, node, keep, shown,
 
 
 @pytest.mark.parametrize("sdk", ["BOTO3_OLDEST", "BOTO3_NEWEST"])
-def test_how_long_idle_connections_are_tracked_is_told_for_each_interface(agent, ec2, node, keep, sdk):
+def test_the_tracking_time_of_each_interface_is_reported(agent, ec2, node, keep, sdk):
     agent.env["PYTHONPATH"] = os.environ[sdk]
     default = "EC2's default (five days; 350 s on Nitro v6 types)"
 
@@ -423,13 +423,13 @@ def test_how_long_idle_connections_are_tracked_is_told_for_each_interface(agent,
     assert "until they are idle for 350 s" in survive
 
 
-def test_an_sdk_that_cannot_skip_the_guest_is_told(agent, ec2, node, keep):
+def test_an_sdk_without_skip_os_shutdown_is_a_warning(agent, ec2, node, keep):
     result = agent.command("validate-all", node, onfence_poweroff=True, skip_os_shutdown="true", **keep)
     assert result.code == 0
     assert any(level == "warn" and about == "skip_os_shutdown" for level, about, _ in lines(result))
 
 
-def test_a_dry_run_that_is_carried_out_is_no_pass(agent, ec2, node, keep):
+def test_an_executed_dry_run_fails(agent, ec2, node, keep):
     body = b'<DeleteTagsResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><return>true</return></DeleteTagsResponse>'
     ec2.rules.add("DeleteTags", Garbage(body))
     result = agent.command("validate-all", node, **keep)
@@ -438,7 +438,7 @@ def test_a_dry_run_that_is_carried_out_is_no_pass(agent, ec2, node, keep):
 
 
 @pytest.mark.parametrize("lacking", ["credentials", "boto3", "instance"])
-def test_what_makes_every_call_fail_is_told_once_each(agent, ec2, node, keep, tmp_path, lacking):
+def test_a_cause_for_all_calls_is_reported_once_each(agent, ec2, node, keep, tmp_path, lacking):
     if lacking == "credentials":
         ec2.key.secret_key = "another"
     if lacking == "boto3":

@@ -1,4 +1,4 @@
-"""probe_port: the fencer looks for itself whether the node is cut off. On real sockets of this machine.
+"""probe_port: the fencer checks whether the node is isolated. On real sockets of this machine.
 
 The addresses of the nodes are this machine's, and "the network follows" means that a port falls silent.
 """
@@ -100,7 +100,7 @@ def test_it_waits_for_longer_than_the_settle_time(agent, ec2, node, options, por
     assert last_read(ec2) - began >= 1
 
 
-def test_one_address_that_goes_on_answering_is_named(agent, ec2, node, options, ports):
+def test_an_address_that_still_answers_is_named(agent, ec2, node, options, ports):
     running = isolate(agent, ec2, node, {**options, "settle_time": 1, "deadline": 9})
     follow(ports[:1])
     _, err = running.communicate(timeout=60)
@@ -113,7 +113,7 @@ def test_one_address_that_goes_on_answering_is_named(agent, ec2, node, options, 
     assert our_tags(ec2, node)
 
 
-def test_a_node_that_is_dead_costs_nothing(agent, ec2, node, options, ports):
+def test_a_dead_node_takes_no_extra_time(agent, ec2, node, options, ports):
     """No call, and no second."""
     for port in ports:
         port.mute()
@@ -135,7 +135,7 @@ def test_the_settle_time_holds_where_one_interface_does_not_answer(agent, ec2, n
 
 
 def test_ipv6_counts(agent, ec2, node, options, ports):
-    """The second interface answers there alone."""
+    """The second interface answers on IPv6 only."""
     ports[1].mute()
     ec2.edit.ipv6(ec2.world.interfaces["node1"][1], "::1")
     with Port("::1", ports[0].number) as six:
@@ -157,7 +157,7 @@ def test_an_address_without_a_route_is_a_warning(agent, ec2, node, options, port
 
 
 def test_plugs_are_watched_together(agent, ec2, options, ports):
-    """The second is done while the first goes on answering."""
+    """The second ends while the first still answers."""
     nodes = [ec2.world.nodes[name] for name in ("node1", "node2")]
     running = isolate(agent, ec2, ",".join(nodes), {**options, **NO_DEADLINE}, 4)
     isolated = accepted(ec2)[-1]
@@ -181,7 +181,7 @@ def test_plugs_are_watched_together(agent, ec2, options, ports):
     assert all(is_cut(ec2, node, options) for node in nodes)
 
 
-def test_a_plug_that_goes_on_answering_is_no_failure_of_another(agent, ec2, options, ports):
+def test_a_plug_that_still_answers_fails_alone(agent, ec2, options, ports):
     nodes = [ec2.world.nodes[name] for name in ("node1", "node2")]
     running = isolate(agent, ec2, ",".join(nodes), {**options, "deadline": 9}, 4)
     follow(ports[:2])
@@ -199,8 +199,8 @@ def untracks(options, ec2):
     return {**options, "untrack_secg": ec2.world.open}
 
 
-def test_a_connection_that_lives_on_is_no_success(agent, ec2, node, untracks, ports):
-    """The kernel goes on answering its keepalives, though nothing new gets through."""
+def test_a_connection_that_stays_alive_fails(agent, ec2, node, untracks, ports):
+    """The kernel still answers its keepalives, although new connections are dropped."""
     for port in ports:
         port.accept()
     running = isolate(agent, ec2, node, {**untracks, "settle_time": 1, "deadline": 9})
@@ -213,7 +213,7 @@ def test_a_connection_that_lives_on_is_no_success(agent, ec2, node, untracks, po
 
 
 def test_a_connection_that_the_node_has_ended_is_not_waited_for(agent, ec2, node, untracks, ports):
-    """It proves nothing: the settle time holds in full."""
+    """It shows nothing, so off waits for the full settle time."""
     for port in ports:
         port.accept()
     running = agent.start(*agent.arguments("off", node, **{**untracks, "settle_time": 2}))
@@ -230,7 +230,7 @@ def test_a_connection_that_the_node_has_ended_is_not_waited_for(agent, ec2, node
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_an_interrupted_one_leaves_nothing_behind(agent, ec2, node, untracks, ports, number):
+def test_an_interrupted_probe_leaves_no_connection(agent, ec2, node, untracks, ports, number):
     ports[0].accept()
     running = isolate(agent, ec2, node, {**untracks, **NO_DEADLINE, "settle_time": 1})
     running.send_signal(number)
@@ -256,7 +256,7 @@ def test_on_and_status_connect_to_nothing(agent, ec2, node, options, ports):
 
 
 @pytest.mark.parametrize("value", ["0", "65536", "-1", "ssh", "22.5", "22,23"])
-def test_it_is_one_port(agent, ec2, node, keep, value):
+def test_several_ports_are_refused(agent, ec2, node, keep, value):
     for action in ("off", "monitor", "validate-all"):
         result = agent.command(action, node, **{**keep, "probe_port": value})
         assert result.code == 1

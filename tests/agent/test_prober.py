@@ -68,19 +68,19 @@ def test_ipv6():
 
 
 @pytest.mark.parametrize("address", [MULTICAST, "no.such.name.invalid", "300.1.1.1", "fe80::zz", ""])
-def test_what_cannot_be_tried_is_neither(prober, address):
+def test_an_impossible_attempt_is_no_answer_and_no_silence(prober, address):
     began = time.monotonic()
     assert outcome(prober, address) is Answer.IMPOSSIBLE
     assert time.monotonic() - began < 0.2, "no name is looked up"
 
 
-def test_an_address_that_was_never_tried_is_neither(prober):
+def test_an_untried_address_is_no_answer_and_no_silence(prober):
     assert prober.check([HERE]) == ({HERE: Answer.IMPOSSIBLE}, {})
 
 
 def test_an_answer_to_the_attempt_before_the_latest_counts(port, prober):
-    """The kernel sends each attempt again after a second, which the full queue takes then: the first is answered,
-    and of the second nobody has heard."""
+    """The kernel repeats each attempt after a second. By then the queue accepts the first one, and the second is
+    still without an answer."""
     port.mute()
     prober.connect([HERE])
     time.sleep(0.5)
@@ -100,7 +100,7 @@ def test_no_more_than_two_attempts_are_under_way(port, prober):
     assert len(prober._attempts[HERE]) == 2
 
 
-def test_where_sockets_are_short_the_probe_goes_without(port):
+def test_the_probe_is_skipped_without_sockets(port):
     """Calls of the API come first."""
     port.accept()
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)

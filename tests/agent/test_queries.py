@@ -6,7 +6,7 @@ import pytest
 from ec2.faults import Error, Reset, Stall, Throttle
 
 
-def test_monitor_is_good_when_fencing_would_work(agent, ec2, mode):
+def test_monitor_succeeds_if_fencing_would_work(agent, ec2, mode):
     for how in (agent.command, agent.pacemaker):
         result = how("monitor", **mode)
         assert (result.code, result.out, result.err) == (0, "", "")
@@ -69,7 +69,7 @@ def test_monitor_fails_when_its_plug_names_no_instance(agent, ec2, keep, plug, t
 
 
 @pytest.mark.parametrize("plug", ["node1", "NODE1", "node1,node2"])
-def test_monitor_is_good_when_its_plug_names_an_instance(agent, ec2, keep, plug):
+def test_monitor_succeeds_if_its_plug_names_an_instance(agent, ec2, keep, plug):
     result = agent.command("monitor", plug, **keep)
     assert (result.code, result.out, result.err) == (0, "", "")
     assert agent.command("monitor", ec2.world.nodes["node1"], **keep).code == 0
@@ -98,7 +98,7 @@ def test_list_takes_a_filter_and_a_separator(agent, ec2):
     assert {line.split(";")[1] for line in result.out.splitlines()} == {"node1", "node2"}
 
 
-def test_names_are_one_word_for_the_clusters_parser(agent, ec2):
+def test_names_are_safe_for_the_parser_of_the_cluster(agent, ec2):
     ec2.edit.add_instance("a b,c;d\te\u2028é")
     assert "a_b_c_d_e_é" in agent.command("list").out
 
@@ -134,7 +134,7 @@ def test_status_of_an_unknown_instance_is_an_error(agent, ec2, keep):
     assert "instance error" in result.last
 
 
-def test_status_is_no_guess_from_tags(agent, ec2, keep):
+def test_status_is_not_derived_from_tags(agent, ec2, keep):
     """Tags written, then killed before the groups changed: ON, and off does not say Already OFF."""
     node = ec2.world.nodes["node1"]
     ec2.key.deny("ec2:ModifyNetworkInterfaceAttribute")

@@ -1,4 +1,4 @@
-"""Several fencers at once, killed, with reads that lag behind: no fence undone, no original groups lost.
+"""Concurrent fencers, kills and stale reads: no fencing is undone, and no original groups are lost.
 
 ``stale`` makes EC2 show the past: tags and groups are copied between its servers at their own pace.
 """
@@ -50,7 +50,7 @@ def on_interface(interface):
 
 
 def until_record(ec2, number):
-    """For ``stale``: as long as fewer records than this were written."""
+    """For ``stale``: until this many backups were written."""
     return lambda call: len(ec2.calls_of("CreateTags")) < number
 
 
@@ -59,7 +59,7 @@ def succeeds(result):
 
 
 def restores(agent, ec2, node, options, wanted):
-    """A plain on brings exactly this back, and leaves no tag of ours."""
+    """An on without faults restores exactly this, and leaves no backup tag."""
     succeeds(agent.command("on", node, **options))
     assert groups(ec2, node) == wanted
     assert our_tags(ec2, node) == {}
@@ -83,7 +83,7 @@ def killed_at(agent, ec2, arguments, call, nth=1, when=None):
 
 
 def half_fenced(agent, ec2, options):
-    """An off of node1 that was killed when the first interface was cut and the second was not."""
+    """An off of node1 that was killed after it isolated the first interface and before the second."""
     first, second = ec2.world.interfaces["node1"]
     arrived = threading.Event()
     ec2.rules.add(CHANGE, Hook(lambda call: arrived.set()), when=on_interface(second), times=None)
@@ -101,7 +101,7 @@ def once(ec2, call, what, late=False, nth=1, when=None):
 
 
 def record_of_another(node, when, interfaces):
-    """The tags of another fencer's record."""
+    """The tags of the backup of another fencer."""
     tags = {"lastfence": str(when)}
     for n, (interface, some) in enumerate(interfaces.items(), 1):
         value = {"n": {"i": interface, "s": [g[3:] for g in some], "c": {"i": 0, "t": 1}}, "t": when}
@@ -128,7 +128,7 @@ def test_fencers_at_once_all_succeed_and_soon(agent, ec2, node, mode, count):
     restores(agent, ec2, node, mode, before)
 
 
-def test_a_fencer_that_always_records_last_does_not_hold_it_up(agent, ec2, node, mode):
+def test_a_fencer_that_always_writes_last_does_not_block(agent, ec2, node, mode):
     before = groups(ec2, node)
 
     def record_again(_call):
@@ -142,8 +142,8 @@ def test_a_fencer_that_always_records_last_does_not_hold_it_up(agent, ec2, node,
     restores(agent, ec2, node, mode, before)
 
 
-def test_a_refused_fencer_puts_nothing_back_though_the_other_does_not_see_its_record(agent, ec2, node, second, keep):
-    """A succeeds on reads without B's record, so it does not write its own again; B must see A's."""
+def test_a_refused_fencer_rolls_nothing_back_unseen_by_the_other(agent, ec2, node, second, keep):
+    """A succeeds on reads without the backup of B, so it does not rewrite its own; B must see that of A."""
     limited = ec2.keys.add(AccessKey("AKIALIMITED000000001", "limited"))
     limited.deny("ec2:ModifyNetworkInterfaceAttribute", second)
     running, refused, go_on = [], threading.Event(), threading.Event()
@@ -173,8 +173,8 @@ def test_a_refused_fencer_puts_nothing_back_though_the_other_does_not_see_its_re
 # --- original groups -------------------------------------------------------------------------------------------
 
 
-def test_killed_after_a_record_of_cut_groups_loses_no_originals(agent, ec2, node, mode):
-    """The second off does not see the first one's record, writes down what is cut, and is killed before mending."""
+def test_a_kill_after_a_backup_of_isolated_groups_loses_nothing(agent, ec2, node, mode):
+    """The second off does not see the backup of the first, backs up isolated groups, and is killed at once."""
     before = groups(ec2, node)
     half_fenced(agent, ec2, mode)
     ec2.stale(tags_changes=1000, when=until_record(ec2, 2))
@@ -183,7 +183,7 @@ def test_killed_after_a_record_of_cut_groups_loses_no_originals(agent, ec2, node
     restores(agent, ec2, node, mode, before)
 
 
-def test_killed_after_a_record_of_a_wholly_isolated_node_loses_no_originals(agent, ec2, node, keep):
+def test_a_kill_after_a_backup_of_an_isolated_node_loses_nothing(agent, ec2, node, keep):
     before = groups(ec2, node)
     succeeds(agent.command("off", node, **keep))
     ec2.stale(tags_changes=1000, when=until_record(ec2, 2))
@@ -194,8 +194,8 @@ def test_killed_after_a_record_of_a_wholly_isolated_node_loses_no_originals(agen
 
 
 @pytest.mark.parametrize("changes", [1, 2])
-def test_killed_after_a_record_of_what_an_on_has_opened_since_loses_no_originals(agent, ec2, node, mode, changes):
-    """The first read shows an interface cut that is open again, and the record that says so has been deleted."""
+def test_a_kill_after_a_backup_of_restored_groups_loses_nothing(agent, ec2, node, mode, changes):
+    """The first read shows an open interface as isolated, and its backup has been deleted."""
     before = groups(ec2, node)
     for action in ("off", "on"):
         succeeds(agent.command(action, node, **mode))
@@ -205,7 +205,7 @@ def test_killed_after_a_record_of_what_an_on_has_opened_since_loses_no_originals
     restores(agent, ec2, node, mode, before)
 
 
-def test_a_group_added_between_the_first_read_and_the_record_is_restored(agent, ec2, node, first, mode, more):
+def test_a_group_added_before_the_backup_is_restored(agent, ec2, node, first, mode, more):
     wanted = {**groups(ec2, node), first: more}
     once(ec2, "CreateTags", lambda: ec2.edit.set_groups(first, more))
     succeeds(agent.command("off", node, **mode))
@@ -213,7 +213,7 @@ def test_a_group_added_between_the_first_read_and_the_record_is_restored(agent, 
     restores(agent, ec2, node, mode, wanted)
 
 
-def test_reads_that_still_show_the_last_fence_are_no_originals(agent, ec2, node, keep):
+def test_stale_reads_of_an_isolated_node_are_not_backed_up(agent, ec2, node, keep):
     before = groups(ec2, node)
     for action in ("off", "on"):
         succeeds(agent.command(action, node, **keep))
@@ -225,8 +225,8 @@ def test_reads_that_still_show_the_last_fence_are_no_originals(agent, ec2, node,
 
 
 @pytest.mark.parametrize("future", [1000, 0])
-def test_fencers_that_come_to_the_same_time_keep_each_others_originals(agent, ec2, node, mode, future):
-    """Both see the same older lastfence; the second has not seen the record of the first."""
+def test_fencers_with_the_same_timestamp_keep_both_backups(agent, ec2, node, mode, future):
+    """Both see the same older lastfence; the second has not seen the backup of the first."""
     before = groups(ec2, node)
     ec2.edit.put_tags(node, {"lastfence": str(int(time.time()) + future)})
     half_fenced(agent, ec2, mode)
@@ -238,7 +238,7 @@ def test_fencers_that_come_to_the_same_time_keep_each_others_originals(agent, ec
 
 
 @pytest.mark.parametrize("when", ["same time", "later"])
-def test_a_record_left_over_from_before_does_not_outrank_the_last_one(agent, ec2, node, first, mode, more, when):
+def test_a_left_over_backup_does_not_replace_the_latest(agent, ec2, node, first, mode, more, when):
     """A clean-up failed, the groups changed, off, and off again whose first read shows the left-over only.
 
     The two come to the same time, as both see the left-over's; or the clock has gone on, and it is "later".
@@ -261,8 +261,8 @@ def test_a_record_left_over_from_before_does_not_outrank_the_last_one(agent, ec2
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["ends", "killed"])
-def test_the_record_of_a_new_interface_overwrites_no_other(agent, ec2, keep, killed):
-    """It takes the rank of another, in a read that does not show that one's record."""
+def test_the_backup_of_a_new_interface_overwrites_no_other(agent, ec2, keep, killed):
+    """It gets the number of another, in a read that does not show the backup of that one."""
     app, db, ssh = (ec2.world.groups[g] for g in ("app", "db", "ssh"))
     slots = [{"groups": [app], "device_index": 0}, {"groups": [app, db], "device_index": 2}]
     node = ec2.edit.add_instance("gap", slots)
@@ -283,7 +283,7 @@ def test_the_record_of_a_new_interface_overwrites_no_other(agent, ec2, keep, kil
 
 
 def test_a_change_of_the_second_round_counts_only_if_it_was_accepted(agent, ec2, node, first, keep):
-    """Opened again by somebody, the second change throttled, and a stale read that shows the first one."""
+    """The interface was opened again, the second change is throttled, and a stale read shows the first one."""
     opened = [ec2.world.groups["app"]]
     once(ec2, "DescribeInstances", lambda: ec2.edit.set_groups(first, opened), nth=3)
     ec2.rules.add(CHANGE, Throttle(), nth=3)
@@ -295,11 +295,11 @@ def test_a_change_of_the_second_round_counts_only_if_it_was_accepted(agent, ec2,
 
 @pytest.fixture
 def full_of_tags(ec2, node):
-    """There is room for the record of two interfaces, and for no third."""
+    """There is room for the backup of two interfaces, and not for a third."""
     ec2.edit.put_tags(node, {f"mine{n}": "" for n in range(46)})
 
 
-def test_no_room_for_the_record_of_a_new_interface_is_a_tag_error(agent, ec2, node, keep, full_of_tags):
+def test_no_room_for_the_backup_of_a_new_interface_is_a_tag_error(agent, ec2, node, keep, full_of_tags):
     app = [ec2.world.groups["app"]]
     new = once(ec2, CHANGE, lambda: ec2.edit.attach(node, app, 5), late=True)
     result = agent.command("off", node, **keep)
@@ -312,7 +312,7 @@ def test_no_room_for_the_record_of_a_new_interface_is_a_tag_error(agent, ec2, no
 
 
 @pytest.mark.parametrize("why", ["full", "refused"])
-def test_ignoring_tag_failures_isolates_a_new_interface_too(agent, ec2, node, mode, request, why):
+def test_ignore_tag_write_failure_isolates_a_new_interface(agent, ec2, node, mode, request, why):
     groups_of_new = [ec2.world.groups["app"], ec2.world.groups["ssh"]]
     once(ec2, CHANGE, lambda: ec2.edit.attach(node, groups_of_new, 5), late=True)
     if why == "full":
@@ -329,7 +329,7 @@ def test_ignoring_tag_failures_isolates_a_new_interface_too(agent, ec2, node, mo
 # --- on --------------------------------------------------------------------------------------------------------
 
 
-def test_an_off_that_wins_is_isolated_again_through_throttling(agent, ec2, node, keep):
+def test_on_isolates_again_through_throttling(agent, ec2, node, keep):
     before = groups(ec2, node)
     succeeds(agent.command("off", node, **keep))
     off = once(ec2, CHANGE, lambda: agent.command("off", node, **keep))
@@ -344,7 +344,7 @@ def test_an_off_that_wins_is_isolated_again_through_throttling(agent, ec2, node,
     restores(agent, ec2, node, keep, before)
 
 
-def test_an_off_wins_over_an_on_that_does_not_know_secg(agent, ec2, node, keep):
+def test_off_takes_precedence_over_an_on_without_secg(agent, ec2, node, keep):
     before = groups(ec2, node)
     succeeds(agent.command("off", node, **keep))
     off = once(ec2, CHANGE, lambda: agent.command("off", node, **keep))
@@ -356,8 +356,8 @@ def test_an_off_wins_over_an_on_that_does_not_know_secg(agent, ec2, node, keep):
     restores(agent, ec2, node, {}, before)
 
 
-def test_an_on_that_cannot_tell_how_to_close_says_what_may_be_open(agent, ec2, single, keep):
-    """Without secg, and open when it began: the record was a left-over."""
+def test_an_on_that_cannot_isolate_again_names_open_interfaces(agent, ec2, single, keep):
+    """Without secg, and open when it began: the backup was left over."""
     succeeds(agent.command("off", single, **keep))
     ec2.key.deny("ec2:DeleteTags")
     succeeds(agent.command("on", single, **keep))
@@ -373,7 +373,7 @@ def test_an_on_that_cannot_tell_how_to_close_says_what_may_be_open(agent, ec2, s
     assert is_cut(ec2, single, keep)
 
 
-def test_an_off_that_wrote_the_same_keys_and_time_wins(agent, ec2, node, keep):
+def test_an_off_with_the_same_keys_and_time_takes_precedence(agent, ec2, node, keep):
     """A twin of the off that on undoes: only the white space of its values differs."""
     succeeds(agent.command("off", node, **keep))
 
@@ -396,14 +396,14 @@ def test_an_interface_that_is_attached_again_during_on_is_restored(agent, ec2, n
     restores(agent, ec2, node, mode, before)
 
 
-def test_one_read_without_the_record_does_not_leave_it_isolated(agent, ec2, node, mode):
+def test_one_read_without_the_backup_does_not_end_on(agent, ec2, node, mode):
     before = groups(ec2, node)
     succeeds(agent.command("off", node, **mode))
     ec2.stale(tags_changes=1000, reads=1)
     restores(agent, ec2, node, mode, before)
 
 
-def test_a_detached_interface_of_an_older_record_is_a_warning_with_its_groups(agent, ec2, node, second, keep):
+def test_a_detached_interface_of_an_older_backup_is_a_warning(agent, ec2, node, second, keep):
     before = groups(ec2, node)
     succeeds(agent.command("off", node, **keep))
     ec2.edit.detach(second)
@@ -417,7 +417,7 @@ def test_a_detached_interface_of_an_older_record_is_a_warning_with_its_groups(ag
 # --- what is known starts at the truly first read ----------------------------------------------------------------
 
 
-def test_an_off_that_runs_while_on_reads_again_wins(agent, ec2, node, second):
+def test_an_off_that_runs_during_the_second_read_takes_precedence(agent, ec2, node, second):
     """Storage only: one interface never had the group. It looks isolated, and ``on`` reads once more."""
     options = {"secg": ec2.world.groups["ssh"]}
     before = groups(ec2, node)
@@ -432,7 +432,7 @@ def test_an_off_that_runs_while_on_reads_again_wins(agent, ec2, node, second):
 
 
 @pytest.mark.parametrize("seconds", [0.5, 1.5])
-def test_an_off_that_starts_while_on_reads_again_wins(agent, ec2, node, seconds):
+def test_an_off_that_starts_during_the_second_read_takes_precedence(agent, ec2, node, seconds):
     options = {"secg": ec2.world.groups["ssh"]}
     before = groups(ec2, node)
     running = agent.start(*agent.arguments("on", node, **options))
@@ -449,7 +449,7 @@ def test_an_off_that_starts_while_on_reads_again_wins(agent, ec2, node, seconds)
 
 @pytest.mark.parametrize("other", ["gone", "other VPC"])
 @pytest.mark.parametrize("untracks", [False, True])
-def test_an_on_that_is_overtaken_isolates_by_the_groups_that_fit(agent, ec2, node, keep, other, untracks):
+def test_a_superseded_on_isolates_with_the_groups_that_fit(agent, ec2, node, keep, other, untracks):
     more = "sg-00000000000000bad" if other == "gone" else ec2.edit.add_group("isolation2", ec2.edit.add_vpc()["vpc"])
     options = {**keep, "secg": f"{ec2.world.isolation},{more}", "untrack_secg": ec2.world.open if untracks else None}
     before = groups(ec2, node)
@@ -465,8 +465,8 @@ def test_an_on_that_is_overtaken_isolates_by_the_groups_that_fit(agent, ec2, nod
 
 
 @pytest.mark.parametrize("other", ["gone", "other VPC"])
-def test_an_on_of_a_half_fenced_node_that_is_overtaken_finds_the_groups_too(agent, ec2, node, keep, other):
-    """The first read shows an interface open, so that nothing says which groups had isolated it."""
+def test_a_superseded_on_of_a_half_fenced_node_isolates_too(agent, ec2, node, keep, other):
+    """The first read shows an open interface, so the isolating groups are unknown."""
     more = "sg-00000000000000bad" if other == "gone" else ec2.edit.add_group("isolation2", ec2.edit.add_vpc()["vpc"])
     options = {**keep, "secg": f"{ec2.world.isolation},{more}"}
     before = groups(ec2, node)
@@ -479,8 +479,8 @@ def test_an_on_of_a_half_fenced_node_that_is_overtaken_finds_the_groups_too(agen
     restores(agent, ec2, node, options, before)
 
 
-def test_groups_that_are_behind_for_seconds_after_an_on_are_no_originals(agent, ec2, node, keep):
-    """Tags are fresh: no record is left that would tell that the isolation is over."""
+def test_stale_groups_after_an_on_are_not_backed_up(agent, ec2, node, keep):
+    """Tags are fresh, and the backup is deleted, so only the groups are stale."""
     before = groups(ec2, node)
     for action in ("off", "on"):
         succeeds(agent.command(action, node, **keep))

@@ -1,4 +1,4 @@
-"""What off refuses: exit 1, one line that says why and what to do, and a world that did not change."""
+"""What off refuses: exit code 1, one line that states why and what to do, and no change."""
 
 import pytest
 
@@ -28,7 +28,7 @@ def test_this_machine_itself(refused, agent, ec2, keep):
     assert "Self-fencing detected" in refused(ec2.world.nodes["node1"], **keep)
 
 
-def test_a_machine_that_is_fenced_itself_fences_nobody(refused, agent, ec2, mode):
+def test_a_fenced_machine_fences_no_other(refused, agent, ec2, mode):
     first, second = ec2.world.nodes["node1"], ec2.world.nodes["node2"]
     assert agent.command("off", first, **mode).code == 0
     agent.is_on(first)
@@ -74,13 +74,13 @@ def test_removal_that_would_leave_an_interface_without_a_group(refused, ec2):
 
 
 @pytest.mark.parametrize("group", ["isolation", "open"])
-def test_nothing_to_remove_and_no_record(refused, ec2, group):
+def test_nothing_to_remove_and_no_backup(refused, ec2, group):
     line = refused(ec2.world.nodes["node1"], secg=ec2.world.groups[group])
     assert "nothing to remove" in line
 
 
-def test_a_forgotten_invert_beside_left_over_tags_does_not_pass_for_fenced(agent, ec2, keep):
-    """The clean-up after on failed; then somebody drops invert_sg_removal: the node is live."""
+def test_a_missing_invert_with_left_over_tags_is_not_fenced(agent, ec2, keep):
+    """The clean-up after on failed, and invert_sg_removal was then removed: the node is not isolated."""
     node = ec2.world.nodes["node1"]
     assert agent.command("off", node, **keep).code == 0
     ec2.key.deny("ec2:DeleteTags")

@@ -20,7 +20,7 @@ def node(ec2):
 
 @pytest.fixture
 def logged(agent, syslog, monkeypatch):
-    """Everything is on; returns what a run said, in all places."""
+    """With all logs enabled; returns all outputs of a run."""
     monkeypatch.chdir(agent.folder)  # a debug file may be made there
     paths = [agent.folder / "debug", agent.folder / "boto3.log", syslog]
     agent.env["FENCE_AWS_VPC_NET_BOTO3_LOG"] = str(paths[1])
@@ -67,7 +67,7 @@ def test_a_line_that_is_no_option_is_not_shown(agent, logged, node, keep, lines,
     assert result.code == (1 if lines.startswith("secret_key=") else 0)
 
 
-def test_an_unknown_option_is_told_by_its_line_and_the_option_that_is_meant(agent, node, keep):
+def test_an_unknown_option_is_named_by_line_and_suggestion(agent, node, keep):
     result = agent.stdin(f"skip-race-chek=1\n{as_stdin(agent, action='status', plug=node, **keep)}no_such=1\n")
     assert "WARNING: Ignoring unknown option in line 1 of the input; did you mean skip_race_check?" in result.lines
     assert any("Ignoring unknown option in line" in line and line.endswith("of the input") for line in result.lines)
@@ -96,7 +96,7 @@ OPTIONS = [
 @pytest.mark.parametrize("secret", [SECRET, PLAIN, *OTHERS])
 @pytest.mark.parametrize("option", OPTIONS)
 def test_a_secret_in_place_of_another_option_is_not_shown(agent, logged, node, keep, option, secret):
-    """No option holds it that is for it, so nothing but its look tells what it is."""
+    """The secret is not in its own option, so only its form identifies it."""
     given = {"action": "status", "plug": node, **keep, option: secret}
     result = agent.stdin(as_stdin(agent, **given))
     assert hidden(logged(result), secret[secret.index("wJ") :][:39])
@@ -115,7 +115,7 @@ BROKEN = [
 
 @pytest.mark.parametrize("number", range(len(FIXED) * 3))
 def test_a_malformed_value_of_an_option_of_fixed_format_is_not_shown_if_long(agent, logged, node, keep, number):
-    """Whatever was made of the secret: nothing need be recognized. Each option with three forms."""
+    """The secret in any form, also unrecognised ones. Each option with three forms."""
     option, secret = FIXED[number // 3], BROKEN[(number + number // 6) % len(BROKEN)]
     result = agent.stdin(as_stdin(agent, **{"action": "status", "plug": node, **keep, option: secret}))
     if option != "verbose_level":
@@ -218,14 +218,14 @@ def test_the_password_of_a_proxy_of_the_environment_is_not_shown(agent, logged, 
     "key", ["3f2b8c1e-9d4a-4f6b-8a7c-0123456789ab", "0a1b2c3d4e5f60718293a4b5c6d7e8f901234567", "cloud-user.key",
             "Kq3ZfP0xW7mB2vYt9LsHdRj4NcGuEa6oTi8kQwXyVbMnSpDzFrJhCgUeAlOI15KqZf0PxW7mB2vYt9LsHdR"],
 )  # fmt: skip
-def test_keys_of_other_clouds_are_taken(agent, keep, key):
+def test_keys_of_other_clouds_are_accepted(agent, keep, key):
     agent.options["access_key"] = key
     result = agent.pacemaker("validate-all", None, **keep)
     assert result.code == 0, result.err
 
 
 @pytest.mark.parametrize("key", ["two words", "schl\u00fcssel", "x" * 257])
-def test_what_can_be_no_key_is_refused(agent, ec2, node, keep, key):
+def test_an_impossible_key_is_refused(agent, ec2, node, keep, key):
     result = agent.pacemaker("off", node, access_key=key, **keep)
     assert "access-key contains blanks" in result.last
     assert ec2.calls == []

@@ -45,7 +45,7 @@ def test_by_default_it_takes_five_seconds(agent, ec2, node, keep):
     assert last_read(ec2) - accepted(ec2)[-1] >= 5
 
 
-def test_it_stays_on_the_untracking_group_for_as_long(agent, ec2, node, mode):
+def test_untracking_lasts_for_the_settle_time(agent, ec2, node, mode):
     result = agent.command("off", node, **{**mode, "settle_time": 2, "untrack_secg": ec2.world.open})
     assert result.code == 0, result.err
     opened, isolated = accepted(ec2, group=ec2.world.open), accepted(ec2, without=ec2.world.open)
@@ -54,7 +54,7 @@ def test_it_stays_on_the_untracking_group_for_as_long(agent, ec2, node, mode):
     assert last_read(ec2) - isolated[-1] >= 2
 
 
-def test_it_counts_from_the_last_change_that_was_accepted(agent, ec2, node, keep):
+def test_settling_counts_from_the_last_accepted_change(agent, ec2, node, keep):
     second = ec2.world.interfaces["node1"][1]
     ec2.rules.add(CHANGE, Throttle(), when=lambda c: c.params["NetworkInterfaceId"] == second, times=3)
     assert agent.command("off", node, **{**keep, "settle_time": 1}).code == 0
@@ -76,7 +76,7 @@ def test_an_interface_that_appears_while_it_settles_is_isolated_and_settles_too(
     assert last_read(ec2) - accepted(ec2)[-1] >= 2
 
 
-def test_without_time_to_settle_it_is_isolated_and_no_success(agent, ec2, node, keep):
+def test_without_time_to_settle_it_isolates_and_fails(agent, ec2, node, keep):
     ec2.rules.add("CreateTags", Delay(4))
     result = agent.command("off", node, **{**keep, "settle_time": 5, "deadline": 9, "api_timeout": 8})
     assert result.code == 1
@@ -87,7 +87,7 @@ def test_without_time_to_settle_it_is_isolated_and_no_success(agent, ec2, node, 
 
 
 @pytest.mark.parametrize(("settle", "untracks"), [(35, False), (18, True)])
-def test_one_that_can_never_be_over_in_time_is_refused(agent, ec2, node, keep, settle, untracks):
+def test_a_settle_time_beyond_the_deadline_is_refused(agent, ec2, node, keep, settle, untracks):
     options = {**keep, "untrack_secg": ec2.world.open if untracks else None}
     fits = agent.command("validate-all", **{**options, "settle_time": settle - 1})
     assert fits.code == 0, fits.err
@@ -136,7 +136,7 @@ def test_several_plugs_stay_on_the_untracking_group_together(agent, ec2, keep):
 
 
 @pytest.mark.parametrize("action", ["CreateTags", "ModifyNetworkInterfaceAttribute"])
-def test_of_several_plugs_one_that_fails_keeps_no_other_open(agent, ec2, keep, action):
+def test_a_failed_plug_leaves_no_other_open(agent, ec2, keep, action):
     """The first is on the untracking group when the second is refused; it is still isolated and reported."""
     first, second = ec2.world.nodes["node1"], ec2.world.nodes["node2"]
     interfaces = ec2.world.interfaces["node2"]

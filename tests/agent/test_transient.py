@@ -43,8 +43,8 @@ print(json.dumps({
 
 
 @pytest.mark.parametrize("code", CODES)
-def test_off_retries_an_error_that_passes(agent, ec2, keep, code):
-    """Once at each kind of call, with the status of a refusal: only the code tells."""
+def test_off_retries_a_transient_error(agent, ec2, keep, code):
+    """Once at each kind of call, with the status of a refusal: only the code identifies it."""
     node = ec2.world.nodes["node1"]
     rules = [ec2.rules.add(call, Error(code, "Try again.")) for call in CALLS]
     result = agent.command("off", node, **keep)
@@ -55,7 +55,7 @@ def test_off_retries_an_error_that_passes(agent, ec2, keep, code):
 
 @pytest.mark.parametrize("action", ["off", "on"])
 def test_an_interface_that_is_still_being_attached_is_changed_later(agent, ec2, keep, action):
-    """Nothing is rolled back meanwhile. EC2's code is documented; its text is in no public thread."""
+    """Nothing is rolled back. The error code of EC2 is documented; its text is not."""
     node = ec2.world.nodes["node1"]
     before = ec2.snapshot()
     second = ec2.world.interfaces["node1"][1]
@@ -83,7 +83,7 @@ def test_only_a_change_that_was_refused_is_rolled_back(code):
 
 
 @pytest.mark.parametrize("code", ["IDPCommunicationError", "Client.RequestLimitExceeded", "SlowDown"])
-def test_sts_is_asked_again_after_an_error_that_passes(agent, ec2, keep, code):
+def test_sts_is_retried_after_a_transient_error(agent, ec2, keep, code):
     (agent.folder / ".aws").mkdir()
     role = f"[profile r]\nrole_arn=arn:aws:iam::{ec2.account}:role/r\nsource_profile=base\n[profile base]\n"
     keys = f"aws_access_key_id={ec2.key.access_key}\naws_secret_access_key={ec2.key.secret_key}\n"
@@ -97,7 +97,7 @@ def test_sts_is_asked_again_after_an_error_that_passes(agent, ec2, keep, code):
 
 
 @pytest.mark.parametrize("which", ["distribution", "oldest", "newest"])
-def test_what_the_sdk_retries_passes(which):
+def test_errors_that_the_sdk_retries_are_transient(which):
     folder = "" if which == "distribution" else os.environ[f"BOTO3_{which.upper()}"]
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1"}
     python = os.environ.get("PYTHON", "/usr/bin/python3")

@@ -46,7 +46,7 @@ def test_it_takes_one_more_call_for_each_interface(agent, ec2, node, options):
     assert len(ec2.calls) == 4 + 2 * 2
 
 
-def test_what_is_isolated_is_never_opened_again(agent, ec2, node, options):
+def test_an_isolated_interface_is_never_opened_again(agent, ec2, node, options):
     assert agent.command("off", node, **options).code == 0
     start = len(ec2.calls)
     result = agent.command("off", node, verbose=True, **options)
@@ -56,7 +56,7 @@ def test_what_is_isolated_is_never_opened_again(agent, ec2, node, options):
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
-def test_killed_between_the_two_steps_it_reads_on_and_is_mended(agent, ec2, node, options, late):
+def test_a_kill_between_the_steps_is_on_and_restored(agent, ec2, node, options, late):
     before = ec2.snapshot()
     running = []
 
@@ -78,7 +78,7 @@ def test_killed_between_the_two_steps_it_reads_on_and_is_mended(agent, ec2, node
     assert ec2.snapshot() == before
 
 
-def test_no_record_no_opening(agent, ec2, node, options):
+def test_without_a_backup_nothing_is_opened(agent, ec2, node, options):
     ec2.key.deny("ec2:CreateTags")
     result = agent.command("off", node, ignore_tag_write_failure=True, **options)
     assert result.code == 0
@@ -100,7 +100,7 @@ def test_an_interface_is_done_only_when_its_untracking_was_accepted(agent, ec2, 
     assert is_cut(ec2, node, options)
 
 
-def test_an_untracking_group_that_is_gone_fails_it_and_all_is_put_back(agent, ec2, node, mode):
+def test_a_missing_untracking_group_rolls_all_back(agent, ec2, node, mode):
     before = groups(ec2, node)
     result = agent.command("off", node, untrack_secg="sg-00000000000000bad", **mode)
     assert result.code == 1
@@ -108,7 +108,7 @@ def test_an_untracking_group_that_is_gone_fails_it_and_all_is_put_back(agent, ec
     assert groups(ec2, node) == before
 
 
-def test_refused_in_the_second_step_nothing_stays_open(agent, ec2, node, options):
+def test_a_refusal_in_the_second_step_leaves_nothing_open(agent, ec2, node, options):
     before = groups(ec2, node)
     second = ec2.world.interfaces["node1"][1]
 
@@ -136,7 +136,7 @@ def test_monitor_misses_the_untracking_group(agent, ec2, mode):
 
 
 def test_a_node_that_has_the_group_among_its_own_gets_it_back(agent, ec2, options):
-    """It passes through the group alone all the same, is isolated without it, and has it again after on."""
+    """It passes through the group alone, is isolated without it, and has it again after on."""
     world = ec2.world
     own = sorted([world.groups["app"], world.groups["db"], world.open])
     node = ec2.edit.add_instance("opened", [{"groups": own}])
@@ -186,7 +186,7 @@ def test_reads_that_fail_after_one_isolation_did_leave_nothing_open(agent, ec2, 
     assert not [c for c in ec2.calls_of("DescribeInstances") if changed[0] < c.number < changed[1]], "no read between"
 
 
-def test_refused_isolation_gives_the_groups_back_though_no_read_answers(agent, ec2, node, options):
+def test_a_refused_isolation_rolls_back_without_a_read(agent, ec2, node, options):
     before = groups(ec2, node)
     second = ec2.world.interfaces["node1"][1]
     refused = ec2.rules.add(CHANGE, Error("OperationNotPermitted"), when=second_round(ec2, second))
@@ -197,7 +197,7 @@ def test_refused_isolation_gives_the_groups_back_though_no_read_answers(agent, e
     assert groups(ec2, node)[second] == before[second]
 
 
-def test_throttled_until_nothing_is_left_of_the_time_it_says_what_is_open(agent, ec2, node, options):
+def test_throttled_until_the_deadline_it_names_open_interfaces(agent, ec2, node, options):
     ec2.rules.add(CHANGE, Throttle(), when=second_round(ec2), times=None)
     result = agent.command("off", node, deadline=4, **options)
     assert result.code == 1
@@ -260,7 +260,7 @@ def test_no_thread_for_the_second_round_leaves_nothing_open(agent, ec2, node, op
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_interrupted_while_it_settles_between_the_steps_it_closes_first(agent, ec2, node, options, number):
+def test_an_interrupt_between_the_steps_isolates_first(agent, ec2, node, options, number):
     running = agent.start(*agent.arguments("off", node, **{**options, "settle_time": 10}))
     while len(sets(ec2)) < 2:
         time.sleep(0.02)
@@ -272,7 +272,7 @@ def test_interrupted_while_it_settles_between_the_steps_it_closes_first(agent, e
     assert is_cut(ec2, node, options)
 
 
-def test_interrupted_while_it_closes_it_goes_on_closing(agent, ec2, node, options):
+def test_an_interrupt_does_not_stop_the_isolation(agent, ec2, node, options):
     throttled = ec2.rules.add(CHANGE, Throttle(), when=second_round(ec2), times=8)
     running = agent.start(*agent.arguments("off", node, **options))
     while throttled.fired < 4:
@@ -346,7 +346,7 @@ def test_a_second_of_throttling_does_not_use_up_the_attempts(agent, ec2, node, o
     assert is_cut(ec2, node, options)
 
 
-def test_untracking_that_never_answers_fails_soon_and_says_so(agent, ec2, node, options):
+def test_a_hanging_untracking_fails_soon(agent, ec2, node, options):
     first = ec2.world.interfaces["node1"][0]
     ec2.rules.add(CHANGE, LoseReply(), when=opening(ec2, first), times=None)
     result = agent.command("off", node, api_timeout=1, **options)
@@ -368,8 +368,8 @@ def test_where_an_untracking_is_refused_nothing_stays_open_for_the_settle_time(a
     assert groups(ec2, node) == before
 
 
-def test_interrupted_with_many_changes_to_come_none_is_begun_any_more(agent, ec2, options):
-    """More interfaces than changes at once: those that wait are not opened after the others have been closed."""
+def test_an_interrupt_starts_no_further_change(agent, ec2, options):
+    """More interfaces than concurrent changes: waiting ones are not opened after the others have been isolated."""
     some = {"groups": [ec2.world.groups["app"], ec2.world.groups["db"]]}
     node = ec2.edit.add_instance("many", [some] * 24)
     ec2.rules.add(CHANGE, Delay(0.4), times=None)

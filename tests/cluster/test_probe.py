@@ -166,7 +166,7 @@ def test_no_route_is_a_warning_that_names_the_address(outcomes):
     assert outcomes["eth1"][trial] in outcomes[trial].stderr
 
 
-def test_a_connection_that_lives_on_is_no_success(outcomes):
+def test_a_connection_that_stays_alive_fails(outcomes):
     """The network never saw the open state: connections of before the fencing are tracked, and go on."""
     outcome = outcomes[NEVER_OPEN]
     assert not outcome.opened

@@ -19,12 +19,12 @@ def chain(text, name):
     return text.split(f"chain {name} {{\n")[1].split("\n}")[0].splitlines()
 
 
-def test_a_group_without_rules_lets_nothing_begin():
+def test_a_group_without_rules_allows_no_new_connection():
     text = compiled([interface(1)])
     assert chain(text, "in_0") == chain(text, "out_0") == ["counter drop"]
 
 
-def test_a_rule_names_protocol_ports_and_whom():
+def test_a_rule_has_protocol_ports_and_peer():
     text = compiled([interface(1, Permission(True, "tcp", (80, 90), "10.1.0.0/16", ""))])
     assert chain(text, "out_0") == ["ip daddr { 10.1.0.0/16 } tcp dport 80-90 return", "counter drop"]
     assert chain(text, "in_0") == ["counter drop"]
@@ -37,7 +37,7 @@ def test_a_group_as_source_means_the_interfaces_that_have_it_now():
     assert chain(text, "in_2") == ["counter drop"]
 
 
-def test_untracked_is_what_lets_everything_in_and_out():
+def test_untracked_is_what_allows_all_traffic():
     assert interface(1, *ALL).untracked
     assert not interface(1, ALL[0]).untracked
     assert not interface(1, ALL[1], Permission(False, "tcp", (1, 65535), "0.0.0.0/0", "")).untracked
@@ -47,11 +47,11 @@ def test_tracked_connections_pass_before_any_rule_is_asked():
     assert chain(compiled([interface(1)]), "forward")[1] == "ct state established,related accept"
 
 
-def test_the_time_of_calls_side_by_side_counts_once():
+def test_concurrent_calls_count_once():
     assert covered([(1.0, 2.0), (1.5, 3.0), (4.0, 5.0), (4.2, 4.4)]) == 3.0
 
 
-def test_a_log_tells_success_from_failure():
+def test_the_log_distinguishes_success_and_failure():
     log = LOG.format(0) + LOG.format(1) + LOG.format(1)
     assert len(reports("node2", [log])) == 1
     assert failures("node2", [log]) == 2

@@ -1,4 +1,4 @@
-"""What the documents name exists, and is as they say: tests, files, links, options, messages, modules."""
+"""Tests, files, links, options, messages and modules in the documents exist and are correct."""
 
 import ast
 import importlib
@@ -85,7 +85,7 @@ def test_every_path_of_the_design_has_tests():
 
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: row[0])
-def test_the_tests_that_walk_a_path_exist(row):
+def test_the_tests_of_a_path_exist(row):
     for name in [n.strip() for n in row[2].split(",")]:
         file, _, test = name.partition("::")
         assert re.fullmatch(r"(agent|unit|core|search)/test_\w+\.py", file), name
@@ -180,7 +180,7 @@ def commands(block: Block) -> List[List[str]]:
 
 
 def device(words: List[str]) -> Tuple[bool, List[str]]:
-    """Of a command that sets options of a device: whether the device is ours, and the names of the options."""
+    """Of a command that sets options of a device: is it one of this agent, and which options."""
     if words[:3] == ["pcs", "stonith", "create"]:
         return words[4] == "fence_aws_vpc_net", names_before_op(words[5:])
     if words[:3] == ["pcs", "stonith", "update"]:
@@ -280,19 +280,19 @@ def changing(block: Block) -> List[bool]:
 
 
 @pytest.mark.parametrize("block", [b for b in operators_blocks() if b.page == "runbook.md"], ids=str)
-def test_a_block_of_the_runbook_that_changes_something_says_so_in_bold(block):
+def test_changing_blocks_of_the_runbook_are_announced_in_bold(block):
     """Blocks are pasted whole, in a hurry."""
     said = re.search(r"\*\*This\s[^*]+\*\*", introduction(block)[1].split("\n\n")[-1])
     assert bool(said) == any(changing(block)), str(block)
 
 
-def test_no_block_both_asks_for_the_state_and_changes_it():
+def test_no_block_mixes_queries_and_changes():
     asks = [b for b in operators_blocks() if "-o status" in b.text or "-o validate-all" in b.text]
     assert asks
     assert [str(b) for b in asks if any(changing(b))] == []
 
 
-def test_terraform_is_such_as_terraform_reads():
+def test_terraform_blocks_are_valid():
     found = [b for page in PAGES for b in blocks(page) if b.language == "terraform"]
     assert len(found) >= 3
     for block in found:
@@ -301,12 +301,12 @@ def test_terraform_is_such_as_terraform_reads():
         hcl2.loads(found[0].text.replace("{", "[", 1))
 
 
-def test_json_and_yaml_are_such():
+def test_json_and_yaml_blocks_are_valid():
     for block in (b for page in PAGES for b in blocks(page) if b.language in ("json", "yaml")):
         (json.loads if block.language == "json" else yaml.safe_load)(block.text)
 
 
-def test_timeouts_are_worked_out_right():
+def test_timeouts_are_calculated_correctly():
     lines = rows_below(chapter(DOC / "setup.md", "Timeouts"), "`deadline`")
     assert [line[:2] for line in lines[:1]] == [[settle_report.DEADLINE, SETTLE_SECONDS]]
     for deadline, settle, calls, calls_untracked, ends, again, choose in lines:
@@ -346,7 +346,7 @@ def apart(most: int, longest: int) -> int:
     return round(100 * near / longest**2)
 
 
-def test_delays_of_two_nodes_are_worked_out_right():
+def test_delays_of_two_nodes_are_calculated_correctly():
     page = chapter(DOC / "setup.md", "Two nodes")
     _, isolated, succeeds = rows_below(page, "| without")
     head_start = int(re.search(r'pcmk_delay_base="node1:(\d+)s;node2:0s"', page)[1])
@@ -397,7 +397,7 @@ def test_every_error_needs_an_action():
 
 
 @pytest.mark.parametrize("name", sorted(set(CATALOGUE) - set(NO_ACTION)))
-def test_a_message_is_described_as_it_is_said(name):
+def test_a_message_is_quoted_correctly(name):
     message = said(CATALOGUE[name])
     shown = message.text if isinstance(message, FenceError) else str(message)
     pattern = ".*".join(re.escape(part) for part in described()[name].split("…"))
@@ -429,7 +429,7 @@ def test_the_architecture_names_every_module():
     assert {m for m in modules if f"`{m}`" not in page} == set()
 
 
-def test_the_picture_of_imports_is_as_they_are():
+def test_the_diagram_of_imports_is_correct():
     """Each box imports from those to the right of it, and from itself."""
     picture = next(b.text for b in blocks(DEV / "architecture.md") if b.text.startswith("flowchart"))
     boxes = [set(found.split(", ")) for found in re.findall(r'\["([^"]+)"\]', picture)]

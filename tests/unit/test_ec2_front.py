@@ -155,7 +155,7 @@ def test_app_is_on_every_interface_and_never_alone(server):
             assert len(groups) >= 2
 
 
-def test_snapshot_tells_what_a_describe_tells(server, client, node, eni):
+def test_snapshot_and_describe_agree(server, client, node, eni):
     put(client, node, {"a": "b"})
     client.modify_network_interface_attribute(NetworkInterfaceId=eni, Groups=[server.world.isolation])
     told = {}
@@ -505,7 +505,7 @@ def test_pages_show_every_instance_once(server, client, limit):
 # Who may do what
 
 
-def test_bad_credentials_are_told_apart_as_ec2_does(server, client):
+def test_bad_credentials_are_distinguished_as_in_ec2(server, client):
     def code(**other):
         return code_of(client_for(server, **other).describe_instances)
 
@@ -536,7 +536,7 @@ def test_another_region_is_another_world(server, node):
     assert code_of(elsewhere.describe_instances, InstanceIds=[node]) == "InvalidInstanceID.NotFound"
 
 
-def test_sts_tells_the_account_and_refuses_unknown_keys(server):
+def test_sts_returns_the_account_and_refuses_unknown_keys(server):
     assert client_for(server, "sts").get_caller_identity()["Account"] == server.account
     stranger = client_for(server, "sts", aws_access_key_id="AKIAUNKNOWN000000001")
     assert code_of(stranger.get_caller_identity) == "InvalidClientTokenId"
@@ -557,7 +557,7 @@ def test_denials_by_action_by_resource_and_by_allow_list(server, client, node):
     assert server.snapshot()[node]["state"] == "running"
 
 
-def test_dry_runs_tell_permission_and_change_nothing(server, client, node, eni):
+def test_dry_runs_check_permission_and_change_nothing(server, client, node, eni):
     tags = [{"Key": "a", "Value": "b"}]
     app = [server.world.groups["app"]]
     calls = {
@@ -600,7 +600,7 @@ def policy(action, resource="*", effect="Allow", **conditions):
     return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
 
 
-def test_a_policy_allows_what_it_says_and_nothing_else(server, client, node):
+def test_a_policy_allows_exactly_its_statements(server, client, node):
     server.key.attach(policy(["ec2:Describe*", "ec2:createtags"], "*"))
     client.describe_instances()
     put(client, node, {"a": "b"})
@@ -661,7 +661,7 @@ def test_conditions_on_tags_and_vpc_are_those_of_the_resource(server, client, no
         '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "NotAction": "x", "Resource": "*"}]}',
     ],
 )
-def test_what_is_not_modelled_of_policies_is_refused(server, document):
+def test_unmodelled_parts_of_policies_are_refused(server, document):
     with pytest.raises(ValueError, match="not"):
         server.key.attach(document)
 
@@ -701,7 +701,7 @@ def test_rules_can_look_at_the_call(server, client, node):
         assert code_of(put, client, node, {"a": "b"}) == "Unavailable"
 
 
-def test_a_retrying_client_gets_through_what_passes(server, node):
+def test_a_retrying_client_survives_transient_errors(server, node):
     patient = client_for(server, attempts=4)
     server.rules.add("CreateTags", ec2.ServerError())
     server.rules.add("CreateTags", ec2.LoseReply(), nth=1)
@@ -723,7 +723,7 @@ def test_a_retrying_client_gets_through_what_passes(server, node):
     ],
     ids=str,
 )
-def test_broken_replies_break_the_client_and_take_effect_as_said(server, client, node, fault, effect):
+def test_broken_replies_break_the_client_and_take_effect_as_configured(server, client, node, fault, effect):
     server.rules.add("CreateTags", fault)
     with pytest.raises(BROKEN) as caught:
         put(client, node, {"a": "b"})
@@ -734,7 +734,7 @@ def test_broken_replies_break_the_client_and_take_effect_as_said(server, client,
 
 
 @pytest.mark.parametrize("effect", [False, True])
-def test_a_stall_never_answers_and_takes_effect_as_said(server, node, effect):
+def test_a_stall_never_answers_and_takes_effect_as_configured(server, node, effect):
     hasty = client_for(server, timeout=1)
     server.rules.add("CreateTags", ec2.Stall(effect=effect))
     with pytest.raises(ReadTimeoutError):
@@ -742,7 +742,7 @@ def test_a_stall_never_answers_and_takes_effect_as_said(server, node, effect):
     assert ("a" in server.snapshot()[node]["tags"]) is effect
 
 
-def test_a_trickle_is_slower_than_any_patience(server, node):
+def test_a_trickle_exceeds_every_time_limit(server, node):
     hasty = client_for(server, timeout=1)
     server.rules.add("DescribeInstances", ec2.Trickle(0.02))
     start = time.monotonic()
@@ -783,7 +783,7 @@ def test_delays_come_before_or_after_the_effect(server, client, node):
         assert at < 0.5 if late else at >= 0.5
 
 
-def test_faults_that_never_happened_are_told(server, client, node):
+def test_faults_that_never_happened_are_reported(server, client, node):
     never = server.rules.add("DeleteTags", ec2.Throttle())
     server.rules.add("DescribeInstances", ec2.Delay(0))
     no_difference = server.stale(tags_changes=1)
@@ -814,7 +814,7 @@ def test_a_hook_that_fails_is_remembered_until_reset(server, client, late):
     assert (server.broken, server.rules.added) == ([], [])
 
 
-def test_hooks_see_the_world_before_and_after_the_effect(server, client, node):
+def test_hooks_run_before_or_after_the_effect(server, client, node):
     seen = []
 
     def look(call):
@@ -956,7 +956,7 @@ def test_the_program_prints_one_line_and_ends(end):
         assert process.wait(5) == 0
 
 
-def test_what_is_remembered_of_instances_is_what_moto_says(server):
+def test_the_cache_of_instances_agrees_with_moto(server):
     """Groups and tags are filled in; all else that a test may change with `shapes` gives another shape."""
     node, other = (server.world.nodes[n] for n in ("node1", "node2"))
     first, second = server.world.interfaces["node1"]

@@ -89,7 +89,7 @@ def test_only_the_agent_imports_fencing_and_exits():
         assert "os._exit" not in text
 
 
-def test_boto3_and_requests_wait_until_they_are_needed():
+def test_boto3_and_requests_are_imported_only_when_needed():
     modules = [".".join(p.relative_to(LIB.parent).with_suffix("").parts) for p in sorted(MODULES.values())]
     code = f"import sys, {', '.join(modules)}; print(sorted({{'boto3', 'botocore', 'requests'}} & set(sys.modules)))"
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""What a reply of DescribeInstances says of an instance."""
+"""How a reply of DescribeInstances is read."""
 
 from aws_vpc_net.instances import parse_instance
 

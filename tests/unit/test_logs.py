@@ -41,7 +41,7 @@ WRITTEN = [
 
 
 @pytest.mark.parametrize("text", WRITTEN)
-def test_a_secret_that_nobody_has_named_is_known_by_what_stands_before_it(text):
+def test_an_unregistered_secret_is_found_by_its_context(text):
     shown = logs.sanitize(text.format(SECRET))
     assert SECRET not in shown
     assert "***" in shown
@@ -52,7 +52,7 @@ def test_a_secret_that_nobody_has_named_is_known_by_what_stands_before_it(text):
     ["{}", "wJalrXUt%2FK7MD%2BbPx%3D%3D", "wJalrXUt/K7MD%2BbPx%3D%3D", "d0phbHJYVXQvSzdNRCtiUHg9PQ=="],
     ids=["plain", "url", "path", "base64"],
 )
-def test_a_secret_that_is_known_is_hidden_wherever_it_stands(form, monkeypatch):
+def test_a_registered_secret_is_hidden_everywhere(form, monkeypatch):
     monkeypatch.setattr(logs, "_known", [])
     text = form.format(SECRET)
     assert logs.sanitize(f"said {text} aloud") == f"said {text} aloud"
@@ -70,7 +70,7 @@ def test_a_secret_that_is_known_is_hidden_wherever_it_stands(form, monkeypatch):
     ["wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "wJalrXUtnFEMI0K7MDENG0bPxRfiCYEXAMPLEKEY",
      "/JalrXUtnFEMI0K7MDENG0bPxRfiCYEXAMPLEKE+"],
 )  # fmt: skip
-def test_what_looks_like_a_secret_key_is_hidden(text, key):
+def test_text_like_a_secret_key_is_hidden(text, key):
     shown = logs.sanitize(text.replace("{}", key))
     assert key[1:9] not in shown
     assert key[-8:-1] not in shown
@@ -83,14 +83,14 @@ def test_what_looks_like_a_secret_key_is_hidden(text, key):
      "/usr/lib/python3/site/Packages/Aws/Vpc/Net/Module", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca4",
      "Credential=AKIAIOSFODNN7EXAMPLE/20260101/eu-central-1/ec2/aws4_request", "ec2:ModifyNetworkInterfaceAttribute"],
 )  # fmt: skip
-def test_what_is_no_secret_is_shown(text):
+def test_other_text_is_shown(text):
     assert logs.sanitize(text) == text
 
 
 @pytest.mark.parametrize(
     "char", ["\n", "\r", "\x1b[2J", "\x9b31m", "\x85", "\u2028", "\u2029", "\u202e", "\x08", "\0"]
 )
-def test_nothing_makes_a_second_line_or_moves_the_cursor(char):
+def test_control_characters_are_removed(char):
     shown = logs.sanitize(f"name{char}2026-01-01 00:00:00,000 ERROR: forged")
     assert shown.isprintable()
 
@@ -206,7 +206,7 @@ def test_prose_is_shown(text):
 
 
 @pytest.mark.parametrize("text", ["token=expired", '"token": "expired"', "password: 'secret'", "<password>word</x>"])
-def test_short_values_are_hidden_where_they_can_be_nothing_else(text):
+def test_short_values_are_hidden_in_an_unambiguous_context(text):
     assert "***" in logs.sanitize(text)
 
 
@@ -215,7 +215,7 @@ def test_short_values_are_hidden_where_they_can_be_nothing_else(text):
 )
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "https_proxy", "ALL_PROXY"])
 @pytest.mark.parametrize("scheme", ["http://", ""])
-def test_the_password_of_a_proxy_is_known_wherever_it_stands(monkeypatch, password, name, scheme):
+def test_the_password_of_a_proxy_is_hidden_everywhere(monkeypatch, password, name, scheme):
     monkeypatch.setattr(logs, "_known", ())
     logs.register_secrets(*logs.proxy_secrets({name: f"{scheme}operator:{password}@proxy:3128", "PATH": "a:b@c"}))
     for form in (password, unquote(password), quote(password, safe=""), quote(password, safe="!$&'()*+,;=:%")):

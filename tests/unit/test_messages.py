@@ -1,4 +1,4 @@
-"""Every message an operator can see: alike in form, safe for Pacemaker's parser, and none said elsewhere."""
+"""Every message for operators: of one form, safe for the parser of Pacemaker, and defined in one module."""
 
 import ast
 import inspect
@@ -151,8 +151,8 @@ def test_every_category_has_a_message():
     assert taken == set(Category)
 
 
-def test_every_message_is_used_and_no_other_is_said():
-    """All words for operators stand in messages; other modules only pass them on."""
+def test_every_message_is_used_and_no_other_text():
+    """All texts for operators are in messages; other modules only pass them on."""
     used = ""
     for path in [*LIB.rglob("*.py"), LIB.parents[1] / "agents" / "aws_vpc_net" / "fence_aws_vpc_net.py"]:
         source = path.read_text(encoding="utf-8")

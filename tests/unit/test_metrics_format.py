@@ -43,7 +43,7 @@ TWO = [("CreateTags", "", 0.3), ("ModifyNetworkInterfaceAttribute", "", 7.0)]
 DONE = run(attempts=TWO, lengths=[100, 254], chunks=1, tags_written=2, network_seconds=1.5)
 
 
-def test_counters_add_up_and_gauges_tell_the_last():
+def test_counters_add_up_and_gauges_keep_the_last():
     found = values(after(FAILED, DONE, DONE))
     expected = {
         ("operations_total", "off", "ok"): 2,
@@ -86,7 +86,7 @@ def test_every_family_has_its_kind_and_help_as_prometheus_reads_them():
         assert (known.type, known.documentation) == (family.kind, family.help)
 
 
-def test_what_is_written_is_read_back_the_same():
+def test_a_written_file_is_read_back_the_same():
     text = after(FAILED, DONE)
     assert metrics.parse(text)[1] == 0
     assert metrics.render(metrics.parse(text)[0]) == text
@@ -101,7 +101,7 @@ def test_what_is_written_is_read_back_the_same():
      'OURS_api_errors_total{call="a",code="x\\"y"} 1', "OURS_tag_value_characters_bucket 1",
      'OURS_node_last_operation_timestamp_seconds{action="off",plug="a b",result="ok"} 1'],
 )  # fmt: skip
-def test_a_line_that_makes_no_sense_is_dropped(line):
+def test_an_invalid_line_is_dropped(line):
     text = after(DONE)
     samples, dropped = metrics.parse(text + line.replace("OURS_", metrics.PREFIX))
     assert dropped == 1
@@ -154,7 +154,7 @@ def test_refused_self_fencing_is_no_failure():
     assert not [key for key in found if key[0].startswith(("last_success", "last_failure"))]
 
 
-def test_name_that_was_found_ends_what_failed_under_it():
+def test_a_found_name_ends_its_earlier_failure():
     found = values(after(run("off", "failed", plugs=("node1",)), run(names=("node1", "node 1"))))
     assert {key[1:] for key in found if key[0] == metrics.NODE_TIME} == {
         ("off", "node1", "failed"),
@@ -187,7 +187,7 @@ def test_nodes_stay_few_and_plain_and_the_newest_are_kept():
 KNOWN = {"action": {*metrics.ACTIONS}, "result": {*metrics.RESULTS, metrics.RESOLVED}, "cluster": {""}}
 
 
-def test_the_alerts_ask_for_what_there_is():
+def test_alerts_use_existing_metrics():
     """Shape, and names and labels of metrics."""
     (group,) = yaml.safe_load(ALERTS.read_text(encoding="utf-8"))["groups"]
     samples = metrics.parse(after(FAILED, run("monitor"), DONE))[0]
@@ -212,7 +212,7 @@ def rules():
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
 def test_no_alert_waits_for_a_counter_to_begin(rule):
-    """Throttling goes on; all else may happen once, in a file that is new."""
+    """Throttling continues; other events may happen once, in a new file."""
     assert rule["alert"] == "FencingThrottled" or not re.search("rate|increase|delta|_total", rule["expr"])
 
 
@@ -237,7 +237,7 @@ AGGREGATION = r"\b(sum|min|max|avg|count|group|topk|bottomk|quantile|stddev|stdv
 
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
-def test_no_alert_takes_several_clusters_for_one(rule):
+def test_alerts_distinguish_clusters(rule):
     assert not re.search(AGGREGATION, rule["expr"])
 
 

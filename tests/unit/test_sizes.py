@@ -1,4 +1,4 @@
-"""Functions and classes of the product stay small enough to be read at once."""
+"""Functions and classes of the product stay small."""
 
 import ast
 from pathlib import Path
@@ -75,7 +75,7 @@ def test_fields_and_attributes_of_self_are_counted_once():
     ],
     ids=["40-lines", "41-lines", "10-attributes", "11-attributes"],
 )
-def test_only_what_exceeds_a_limit_is_too_large(source: str, found: List[str]):
+def test_only_an_exceeded_limit_is_too_large(source: str, found: List[str]):
     assert list(too_large(source)) == found
 
 
