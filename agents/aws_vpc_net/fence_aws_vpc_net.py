@@ -508,7 +508,7 @@ def _settings(logs: LoggingManager, options: Dict[str, Any]) -> Settings:
     from aws_vpc_net import settings
 
     if logs.take("Unused arguments"):
-        raise messages.unused_arguments()
+        raise messages.unexpected_arguments()
     register_secrets(options.get("--secret-key"), *(os.environ.get(name) for name in SECRET_VARIABLES))
     for text in (options.get("--access-key"), os.environ.get("AWS_ACCESS_KEY_ID")):
         if text and not settings.is_key_id(text):  # it may be swapped with the secret

@@ -65,9 +65,9 @@ def error_of(error: BaseException, purpose: CallContext, asked: List[str]) -> Op
     """
     source = (asked[-1] if asked else "") or "their source"
     if _CONTAINER_STUMBLES.search(str(error)):
-        return messages.credentials_stumble(purpose, "the container's credentials service", str(error))
+        return messages.credentials_unavailable(purpose, "the container's credentials service", str(error))
     if isinstance(error, Stumbles):
-        return messages.credentials_stumble(purpose, source, str(error))
+        return messages.credentials_unavailable(purpose, source, str(error))
     if isinstance(error, KeyError) and error.args[:1] in (("AccessKeyId",), ("SecretAccessKey",), ("Expiration",)):
         return messages.credentials_incomplete(purpose, source, str(error.args[0]))
     if isinstance(error, credential_process.ProcessError):

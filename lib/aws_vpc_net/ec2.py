@@ -291,7 +291,7 @@ class Ec2:
             work = credentials.noted(lambda: _client(self._settings), asked)
             done, result = call_with_timeout(work, self.deadline.remaining())
             if not done:
-                silent = messages.silent_source(asked[-1]) if asked and asked[-1] else last
+                silent = messages.no_reply_of_source(asked[-1]) if asked and asked[-1] else last
                 raise messages.no_answer(SETUP.what, self.deadline.seconds, silent)
             if isinstance(result, ApiError) and result.transient:
                 log.debug("no credentials for now: %s", result.text)
@@ -457,7 +457,7 @@ def _region(imds: Imds) -> str:
     try:
         region = identity.region(imds)
     except Stumbles as error:
-        raise messages.metadata_stumbles(SETUP, imds.name, str(error)) from error
+        raise messages.metadata_unavailable(SETUP, imds.name, str(error)) from error
     if region is None:
         raise messages.no_region()
     return region

@@ -199,7 +199,7 @@ def unknown_action(action: str, known: Iterable[str]) -> FenceError:
     return _invalid(f"action {_fixed(action)} is unknown; use one of {', '.join(known)}")
 
 
-def unused_arguments() -> FenceError:
+def unexpected_arguments() -> FenceError:
     """The arguments are not shown: one may be a secret in the wrong place."""
     return _invalid(f"unexpected arguments; write the value of a flag as --flag=true or --flag=false; {HELP}")
 
@@ -403,7 +403,7 @@ def no_credentials(purpose: CallContext, call: str, code: str, text: str, *, tra
     return ApiError(Category.AUTHENTICATION, reason, call=call, code=code, transient=transient)
 
 
-def credentials_stumble(purpose: CallContext, source: str, text: str) -> ApiError:
+def credentials_unavailable(purpose: CallContext, source: str, text: str) -> ApiError:
     reason = f"cannot {purpose.what}: no credentials: {source}: {_words(text)}"
     return ApiError(
         Category.AUTHENTICATION, reason, call="credentials", code="CredentialsUnavailable", transient=True
@@ -415,13 +415,13 @@ def credentials_incomplete(purpose: CallContext, source: str, text: str) -> ApiE
     return ApiError(Category.AUTHENTICATION, reason, call="credentials", code="CredentialsIncomplete")
 
 
-def metadata_stumbles(purpose: CallContext, source: str, text: str) -> ApiError:
+def metadata_unavailable(purpose: CallContext, source: str, text: str) -> ApiError:
     reason = f"cannot {purpose.what}: {source}: {text}"
     return ApiError(Category.REGION, reason, call="metadata", code="MetadataUnavailable", transient=True)
 
 
 def slow_credentials(purpose: CallContext, source: str, seconds: float) -> ApiError:
-    error = credentials_stumble(purpose, source, f"no complete reply in {seconds:.1f} s")
+    error = credentials_unavailable(purpose, source, f"no complete reply in {seconds:.1f} s")
     error.outcome_unknown = True  # the call goes out when the source answers, though nobody waits for it
     return error
 
@@ -436,7 +436,7 @@ def program_failed(purpose: CallContext, text: str) -> ApiError:
     return ApiError(Category.AUTHENTICATION, reason, call="credentials", code="CredentialProcess")
 
 
-def silent_source(source: str) -> str:
+def no_reply_of_source(source: str) -> str:
     return f"{source} did not answer"
 
 
@@ -590,19 +590,19 @@ def no_room(plug: str, needed: int, free: int) -> FenceError:
     )
 
 
-def record_unverified(plug: str, outcome: str) -> FenceError:
+def backup_unverified(plug: str, outcome: str) -> FenceError:
     return FenceError(Category.TAG, f"the backup of {plug} could not be verified: no read shows its tags; {outcome}")
 
 
-def without_record(plug: str, reason: str) -> str:
+def without_backup(plug: str, reason: str) -> str:
     return f"{plug}: continuing without a backup: {reason}"
 
 
-def record_written(plug: str, tags: int, time: int) -> str:
+def backup_written(plug: str, tags: int, time: int) -> str:
     return f"{plug}: backup written to {tags} tags, lastfence={time}"
 
 
-def claimed(plug: str, time: int) -> str:
+def backup_rewritten(plug: str, time: int) -> str:
     return f"{plug}: concurrent fencing detected; backup rewritten, lastfence={time}"
 
 
@@ -662,7 +662,7 @@ def not_isolated(plug: str, why: Mapping[str, str]) -> FenceError:
     return FenceError(Category.DEADLINE, f"cannot verify in time that {plug} is isolated: {_causes(why)}; repeat off")
 
 
-def unproven(plug: str, error: FenceError, why: Mapping[str, str]) -> FenceError:
+def isolation_unverified(plug: str, error: FenceError, why: Mapping[str, str]) -> FenceError:
     before = f"; earlier: {_causes(why)}" if why else ""
     return FenceError(
         error.category,
@@ -683,7 +683,7 @@ def cannot_probe(plug: str, addresses: Iterable[str]) -> str:
     )
 
 
-def cannot_take_in(plug: str, interface: str) -> FenceError:
+def cannot_isolate_new_interface(plug: str, interface: str) -> FenceError:
     return FenceError(
         Category.PARTIAL,
         f"{interface} of {plug} appeared during off and cannot be isolated: it is managed or a trunk, or would have "
@@ -704,7 +704,7 @@ def _had(groups: Mapping[str, FrozenSet[str]]) -> str:
     return "; ".join(f"{i} had {_list(g)}" for i, g in sorted(groups.items()))
 
 
-def claim_failed(plug: str, reason: str, originals: Mapping[str, FrozenSet[str]]) -> str:
+def backup_not_rewritten(plug: str, reason: str, originals: Mapping[str, FrozenSet[str]]) -> str:
     groups = _had(originals)
     return (
         f"{plug}: concurrent fencing detected, but the backup was not rewritten: {reason}; "
@@ -712,11 +712,11 @@ def claim_failed(plug: str, reason: str, originals: Mapping[str, FrozenSet[str]]
     )
 
 
-def refused_put_back(plug: str, why: Mapping[str, FenceError], category: Category) -> FenceError:
+def refused_rolled_back(plug: str, why: Mapping[str, FenceError], category: Category) -> FenceError:
     return FenceError(category, f"{plug} is not isolated: {_causes(why)}; the changes were rolled back")
 
 
-def refused_left(plug: str, why: Mapping[str, FenceError], cut: Iterable[str], reason: str) -> FenceError:
+def partly_isolated(plug: str, why: Mapping[str, FenceError], cut: Iterable[str], reason: str) -> FenceError:
     names = _list(cut)
     left = f"{names} not rolled back: " if names else ""
     return FenceError(
@@ -764,7 +764,7 @@ def nothing_to_restore(plug: str) -> str:
     return f"{plug}: no interface is isolated and there is no backup; nothing to restore"
 
 
-def no_record(plug: str) -> FenceError:
+def no_backup(plug: str) -> FenceError:
     return FenceError(
         Category.BACKUP,
         f"{plug} is isolated and its tags hold no valid backup; nothing was changed; "
@@ -772,7 +772,7 @@ def no_record(plug: str) -> FenceError:
     )
 
 
-def left_without_record(plug: str, interface: str, groups: Iterable[str]) -> str:
+def left_without_backup(plug: str, interface: str, groups: Iterable[str]) -> str:
     return f"{plug}: {interface} has no backup and keeps {_list(groups)}; check its groups"
 
 
@@ -798,7 +798,7 @@ def static_unused(plug: str, numbers: Iterable[int]) -> str:
     return f"{plug}: no interface for {_list(f'interface{n}-sg' for n in numbers)}; remove it"
 
 
-def overtaken(plug: str) -> FenceError:
+def fenced_concurrently(plug: str) -> FenceError:
     return FenceError(
         Category.RESTORE,
         f"{plug} was fenced concurrently; off takes precedence: the restored interfaces are isolated again; "
@@ -806,7 +806,7 @@ def overtaken(plug: str) -> FenceError:
     )
 
 
-def overtaken_open(plug: str, interfaces: Iterable[str]) -> FenceError:
+def still_open(plug: str, interfaces: Iterable[str]) -> FenceError:
     return FenceError(
         Category.RESTORE,
         f"{plug} was fenced concurrently, but {_list(interfaces)} may be open: NOT isolated again; run off now",
@@ -821,7 +821,7 @@ def backup_appeared(plug: str) -> FenceError:
     )
 
 
-def cut_without_record(plug: str) -> str:
+def isolated_without_backup(plug: str) -> str:
     return (
         f"{plug}: its interfaces have none of the groups of secg, but there is no backup; nothing to restore; "
         "check its groups"
@@ -836,7 +836,7 @@ def cleanup_failed(plug: str, reason: str) -> str:
     return f"{plug} is restored, but its backup tags were not deleted: {reason}; repeat on"
 
 
-def look_back_failed(plug: str, reason: str, originals: Mapping[str, FrozenSet[str]]) -> str:
+def off_not_excluded(plug: str, reason: str, originals: Mapping[str, FrozenSet[str]]) -> str:
     return (
         f"{plug} is restored, but a concurrent off could not be excluded: {reason}; "
         f"check its status; save the original groups: {_had(originals)}"
@@ -899,7 +899,7 @@ def identity(account: Optional[str], region: str, own: Optional[str]) -> str:
     return ", ".join(known)
 
 
-def not_asked_for_self() -> str:
+def race_check_skipped() -> str:
     return "skip_race_check is set; self-fencing and mutual fencing are not checked"
 
 
@@ -1098,7 +1098,7 @@ def spot_instance() -> str:
     return "a Spot instance: EC2 can stop it only if its request is persistent"
 
 
-def would_be_cut(group: str, ipv6: bool) -> str:
+def would_be_untracked(group: str, ipv6: bool) -> str:
     families = "IPv4 and IPv6" if ipv6 else "IPv4; no interface has IPv6"
     return (
         f"ended with {group}, which allows all traffic ({families}); but EC2 always tracks ICMP and traffic "

@@ -125,7 +125,7 @@ def _identity(context: Context, snapshot: Snapshot) -> CheckResult:
     owners = [e.get("OwnerId") for raw in snapshot.instances.values() for e in raw.get("NetworkInterfaces", ())]
     known = messages.identity(owners[0] if owners else None, context.ec2.region, snapshot.own)
     if context.settings.overrides.skip_race_check:
-        return CheckResult(OK, "identity", f"{known}; {messages.not_asked_for_self()}")
+        return CheckResult(OK, "identity", f"{known}; {messages.race_check_skipped()}")
     if snapshot.own is None:
         return CheckResult(WARN, "identity", f"{known}; {messages.unknown_self()}")
     if snapshot.own in context.settings.plugs:

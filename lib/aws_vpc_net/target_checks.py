@@ -328,7 +328,7 @@ class Target:
         missing_rules = sg_rules.missing_rules(sg_rules.read(self.snapshot.groups[untrack]), ipv6)
         if missing_rules:
             return CheckResult(FAIL, about, messages.untracks_not_all(untrack, missing_rules))
-        return CheckResult(OK, about, messages.would_be_cut(untrack, ipv6))
+        return CheckResult(OK, about, messages.would_be_untracked(untrack, ipv6))
 
     # What probe_port shows
 

@@ -904,7 +904,7 @@ def test_off_isolates_a_new_interface_whose_backup_was_refused_only_where_that_i
     other = off_of(run.world, nonce=2, skew=3)
     play(run, f"{steps}\nB: read\npause isolate e2:i\nB: write e0:ad e1:as e2:a", B=other)
     play(run, "read\nwrite e0:ad e1:as e2:a")
-    assert messages.without_record(run.plan.id, "not permitted") in run.log
+    assert messages.without_backup(run.plan.id, "not permitted") in run.log
 
 
 def test_off_names_the_originals_where_there_is_no_room_to_write_a_lost_backup():
@@ -1001,11 +1001,11 @@ def test_off_does_not_succeed_without_a_backup_that_was_written_after_it_was_ref
 def test_off_says_what_it_has_written():
     first, second = two()
     play(first, BACKUP)
-    assert first.log == [messages.record_written(first.plan.id, 3, first.knowledge.backup.latest.time)]
+    assert first.log == [messages.backup_written(first.plan.id, 3, first.knowledge.backup.latest.time)]
     play(first, "isolate e0:i e1:i\nB: read\nB: write e0:ad e1:as\nread\nwrite e0:ad e1:as", B=second)
-    assert first.log[-1] == messages.claimed(first.plan.id, first.knowledge.backup.latest.time)
+    assert first.log[-1] == messages.backup_rewritten(first.plan.id, first.knowledge.backup.latest.time)
     play(first, "* attach e2:a\npause read\nwrite e0:ad e1:as e2:a")
-    assert first.log[-1] == messages.record_written(first.plan.id, 1, first.knowledge.backup.latest.time)
+    assert first.log[-1] == messages.backup_written(first.plan.id, 1, first.knowledge.backup.latest.time)
 
 
 def test_off_without_a_backup_still_knows_the_instance_after_it_has_looked_at_this_machine():

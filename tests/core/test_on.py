@@ -97,7 +97,7 @@ def test_on_isolates_again_what_it_had_restored_though_a_later_attempt_failed():
 def test_on_says_that_it_has_written_the_backup_again():
     run = on_of(in_progress())
     play(run, f"{DELETED}\n* groups e0:i e1:i\nread\npause read\npause read\nwrite e0:ad e1:as")
-    assert run.log[-1] == messages.record_written(run.plan.id, 3, run.knowledge.backup.latest.time)
+    assert run.log[-1] == messages.backup_written(run.plan.id, 3, run.knowledge.backup.latest.time)
 
 
 def test_on_sets_a_throttled_interface_again_at_once():
@@ -296,7 +296,7 @@ def test_on_of_a_node_without_groups_of_secg_warns_that_there_is_no_backup():
     """Perhaps an off has removed them."""
     run = on_of(World("e0:d e1:s"), REMOVE)
     play(run, "read\npause read\npause read\nsuccess")
-    assert run.log == [messages.cut_without_record(run.plan.id), messages.nothing_to_restore(run.plan.id)]
+    assert run.log == [messages.isolated_without_backup(run.plan.id), messages.nothing_to_restore(run.plan.id)]
 
 
 @pytest.mark.parametrize("interfaces", ["e0:ad e1:as", ""], ids=["open", "no interfaces"])
@@ -317,7 +317,7 @@ def test_on_names_an_interface_without_a_backup():
     play(run, "* attach e2:a\nread")
     step = run.decide(run.plan, run.knowledge, run.tick())
     assert [note.text for note in step.notes] == [
-        messages.left_without_record(run.plan.id, "eni-22222222222222222", groups("a"))
+        messages.left_without_backup(run.plan.id, "eni-22222222222222222", groups("a"))
     ]
 
 
@@ -885,7 +885,7 @@ def test_on_names_the_originals_where_there_is_no_room_to_write_the_backup_again
 def test_on_names_the_originals_where_no_read_shows_the_instance_after_the_deletion():
     run = on_of(in_progress())
     play(run, f"{DELETED}\nread | nothing\nsuccess")
-    assert run.log[-1] == messages.look_back_failed(run.plan.id, "no read shows it", run.knowledge.backup.originals)
+    assert run.log[-1] == messages.off_not_excluded(run.plan.id, "no read shows it", run.knowledge.backup.originals)
 
 
 def test_on_names_the_originals_where_the_backup_cannot_be_written_again():

@@ -285,8 +285,8 @@ def _written(plan: Plan, k: Knowledge, effect: WriteTags, result: Result, now: P
     timers = replace(k.timers, rewrite=now + MISSING_SECONDS)
     added = len(same) < len(k.backup.backups)  # an interface that appeared, to the backup of this time
     again = k.phase is not Phase.BACKUP and not added and not plan.restoring
-    written = messages.record_written(plan.id, len(effect.tags), effect.backup.time)
-    tell = messages.claimed(plan.id, effect.backup.time) if again else written
+    written = messages.backup_written(plan.id, len(effect.tags), effect.backup.time)
+    tell = messages.backup_rewritten(plan.id, effect.backup.time) if again else written
     return replace(k, backup=b, timers=timers), (Note(INFO, tell),)
 
 
@@ -295,7 +295,7 @@ def not_rewritten(plan: Plan, k: Knowledge, failure: Failure) -> Notes:
     if k.phase is Phase.BACKUP:
         return ()  # nothing has been changed
     originals = k.backup.originals
-    return (Note(WARNING, messages.claim_failed(plan.id, failure.text, originals), originals),)
+    return (Note(WARNING, messages.backup_not_rewritten(plan.id, failure.text, originals), originals),)
 
 
 def _looked_up(plan: Plan, k: Knowledge, effect: LookUpGroups, result: Result) -> Tuple[Knowledge, Notes]:

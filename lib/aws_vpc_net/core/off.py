@@ -232,7 +232,7 @@ def _backup(plan: Plan, k: Knowledge, tick: Tick) -> Step:
         if tick.now < k.timers.patience:
             return _write_first_backup(plan, k, latest, amended, tick)
     if tick.now >= k.timers.patience:
-        unverified = messages.record_unverified(plan.id, "no group was changed")
+        unverified = messages.backup_unverified(plan.id, "no group was changed")
         return _go_on_without(plan, k, tick, unverified.text) if optional else _refuse(k, unverified)
     if tick.now >= k.timers.rewrite:  # an "on" may have deleted it, or reads are behind
         if latest is not None and is_shared(k):  # or another fencer's backup stands in its keys
@@ -243,7 +243,7 @@ def _backup(plan: Plan, k: Knowledge, tick: Tick) -> Step:
 
 def _go_on_without(plan: Plan, k: Knowledge, tick: Tick, reason: str) -> Step:
     """The operator accepts that there is no backup; this machine is looked at once more all the same."""
-    note = Note(WARNING, messages.without_record(plan.id, reason))
+    note = Note(WARNING, messages.without_backup(plan.id, reason))
     k = replace(k, phase=Phase.WITHOUT_BACKUP, backup=BackupState(numbers=k.backup.numbers))
     k = replace(k, reads=replace(k.reads, failure=None))
     if plan.own:
@@ -307,7 +307,7 @@ def _change(plan: Plan, k: Knowledge, tick: Tick) -> Step:
 def _verify(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     """Converge on the goals; succeed only on a read that proves every interface isolated, made after all settled."""
     if k.failure is not None:
-        why = messages.unproven(plan.id, FenceError(k.failure.category, k.failure.text), _why(plan, k))
+        why = messages.isolation_unverified(plan.id, FenceError(k.failure.category, k.failure.text), _why(plan, k))
         return end(plan, k, tick, Fail.of(why))
     latest = k.latest
     if latest is not None and latest.terminated:
@@ -419,7 +419,7 @@ def _retry(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Optional[S
     if unproven and k.backup.failure is not None:
         if not backup_is_optional(plan.spec, plan.static, len(k.interfaces)):
             return end(plan, k, tick, Fail(k.backup.failure.category, k.backup.failure.text))
-        notes = (Note(WARNING, messages.without_record(plan.id, k.backup.failure.text)),)
+        notes = (Note(WARNING, messages.without_backup(plan.id, k.backup.failure.text)),)
     else:
         todo = [i for i in todo if i not in unproven]
     if not todo or tick.expired:
@@ -457,7 +457,7 @@ def _adopt(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Optional[S
     progress = {i.id: _adopted(plan, k, i, originals[i.id], untrack) for i in new}
     for i in new:
         if i.managed or i.unfiltered or not i.groups or not progress[i.id].goal:
-            step = end(plan, k, tick, Fail.of(messages.cannot_take_in(plan.id, i.id)))
+            step = end(plan, k, tick, Fail.of(messages.cannot_isolate_new_interface(plan.id, i.id)))
             return replace(step, notes=(note, *step.notes))
     k = replace(k, interfaces=k.interfaces.updated(progress))
     k = replace(k, backup=replace(k.backup, originals=k.backup.originals.updated(originals)))
@@ -538,7 +538,7 @@ def _give_up(plan: Plan, k: Knowledge, tick: Tick) -> Step:
 
 def _left(plan: Plan, k: Knowledge, tick: Tick, reason: str) -> Step:
     """Fail; what was isolated stays so, for this reason."""
-    return end(plan, k, tick, Fail.of(messages.refused_left(plan.id, _refusals(k), k.possibly_changed, reason)))
+    return end(plan, k, tick, Fail.of(messages.partly_isolated(plan.id, _refusals(k), k.possibly_changed, reason)))
 
 
 def _give_up_read(plan: Plan, k: Knowledge, tick: Tick) -> Step:
@@ -629,14 +629,14 @@ def _rolled_back_alone(plan: Plan, k: Knowledge, tick: Tick, latest: Instance) -
         return _left(plan, k, tick, failure.text)
     refusals = _refusals(k)
     category = next(iter(refusals.values())).category
-    return end(plan, k, tick, Fail.of(messages.refused_put_back(plan.id, refusals, category)))
+    return end(plan, k, tick, Fail.of(messages.refused_rolled_back(plan.id, refusals, category)))
 
 
 def _reisolate(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     def ending(left: FrozenSet[str]) -> Fail:
         reason = "a concurrent fencer was detected"
         reason += ", and the restored interfaces were NOT isolated again" if left else ""
-        return Fail.of(messages.refused_left(plan.id, _refusals(k), k.reopened, reason))
+        return Fail.of(messages.partly_isolated(plan.id, _refusals(k), k.reopened, reason))
 
     return reisolate(plan, k, tick, ending)
 

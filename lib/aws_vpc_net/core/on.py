@@ -134,17 +134,17 @@ def _recorded(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Step:
             return _refuse(k, messages.backup_appeared(plan.id))
         k = _knows(k, latest)
     if not goals and looks_fenced(plan, latest):
-        return _refuse(k, messages.no_record(plan.id))
+        return _refuse(k, messages.no_backup(plan.id))
     return _restore_first(plan, k, latest, goals, tick, _warnings(plan, latest, goals))
 
 
 def _warnings(plan: Plan, latest: Instance, goals: Mapping[str, Groups]) -> Notes:
     """What is not restored, and why."""
     cut = latest.interfaces and all(matches_isolation(i.groups, plan.spec) for i in latest.interfaces)
-    notes = [Note(WARNING, messages.cut_without_record(plan.id))] if cut and not goals else []
+    notes = [Note(WARNING, messages.isolated_without_backup(plan.id))] if cut and not goals else []
     history = tags.read(latest)
     notes += [
-        Note(WARNING, messages.left_without_record(plan.id, i.id, i.groups))
+        Note(WARNING, messages.left_without_backup(plan.id, i.id, i.groups))
         for i in latest.interfaces
         if goals and i.id not in goals
     ]
@@ -279,7 +279,7 @@ def _restored(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Step:
         assert failure is not None
         return _fail(k, messages.not_restored(plan.id, _why(k, None), failure.category))
     if not k.interfaces and looks_fenced(plan, latest):  # the first read was stale: nothing may be forgotten
-        return _fail(k, messages.no_record(plan.id))
+        return _fail(k, messages.no_backup(plan.id))
     assert k.first is not None
     mine = {key: v for key, v in tags.own(latest.tags, latest.id).items() if (key, v) in k.backup.history.tags}
     doomed = {**leftovers(k.first), **mine}
@@ -316,10 +316,10 @@ def _looked_back(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     """
     assert k.first is not None
     if k.backup.backups or k.backup.failure:  # it was written again, or cannot be
-        return _fail(k, messages.overtaken(plan.id))
+        return _fail(k, messages.fenced_concurrently(plan.id))
     if k.failure is not None or k.latest is None:
         reason = k.failure.text if k.failure else "no read shows it"
-        note = Note(WARNING, messages.look_back_failed(plan.id, reason, k.backup.originals), k.backup.originals)
+        note = Note(WARNING, messages.off_not_excluded(plan.id, reason, k.backup.originals), k.backup.originals)
         step = _power(plan, k, tick)
         return replace(step, notes=(note, *step.notes))
     stale = set(tags.own(k.latest.tags, k.latest.id).items()) & k.backup.history.tags
@@ -334,7 +334,7 @@ def _looked_back(plan: Plan, k: Knowledge, tick: Tick) -> Step:
         return write_backup_again(plan, k, tick, tick.reserve_ends)
     except NoRoom as error:
         k, notes = without_room(plan, k, error)
-        return replace(_fail(k, messages.overtaken(plan.id)), notes=notes)
+        return replace(_fail(k, messages.fenced_concurrently(plan.id)), notes=notes)
 
 
 def _lost(plan: Plan, k: Knowledge, latest: Instance) -> List[str]:
@@ -371,7 +371,7 @@ def _closing_groups(plan: Plan, k: Knowledge, interface: str, latest: Instance) 
 
 def _reisolate(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     def ending(left: FrozenSet[str]) -> Fail:
-        return Fail.of(messages.overtaken_open(plan.id, left) if left else messages.overtaken(plan.id))
+        return Fail.of(messages.still_open(plan.id, left) if left else messages.fenced_concurrently(plan.id))
 
     return reisolate(plan, k, tick, ending)
 
