@@ -140,7 +140,7 @@ def test_the_aws_cli_accepts_the_commands_of_the_pages(shell, block):
     shell.env.update(AWS_ENDPOINT_URL="http://127.0.0.1:9")  # nobody is asked
     commands = re.findall(r"\baws (?:[^\n\\)|>]|\\\n)+", block.text)
     assert commands, f"{block}: no command of the AWS CLI"
-    shell.folder = DOC
+    shell.folder = DOC.parent
     shell.env.update(AWS_MAX_ATTEMPTS="1")
     for command in map(str.strip, commands):
         if "--query" in command:
