@@ -8,13 +8,13 @@ import subprocess
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Dict, List, Optional, Sequence, Type
+from typing import Collection, Dict, List, Optional, Sequence, Type
 
 from ec2.imds import Imds
 from ec2.server import Ec2Server
 
 from . import config, host, names
-from .cloud import API, API_PORT, STORAGE, STORAGE_PORT, Cloud
+from .cloud import API, API_PORT, STORAGE, STORAGE6, STORAGE_PORT, Cloud
 from .dataplane import DataPlane
 from .fabric import Fabric
 from .node import Node
@@ -35,14 +35,17 @@ class Bed:
 
     The fence device is fence-vpc; a resource named writer writes to the storage host all the time. The network
     follows the groups a second late (DataPlane); `off` gives it two (`settle_time`; None: the agent's own default).
+    The nodes named in `ipv6` have IPv6 addresses too.
     """
 
-    def __init__(self, size: int = 3, settle_time: Optional[int] = 2, cluster: bool = True) -> None:
+    def __init__(
+        self, size: int = 3, settle_time: Optional[int] = 2, cluster: bool = True, ipv6: Collection[str] = ()
+    ) -> None:
         self.agent = Path(os.environ["AGENT"])
         self.prefix = names.new_prefix()
         self.folder = BEDS / self.prefix
         self.names = [f"node{number}" for number in range(1, size + 1)]
-        self.settle_time, self.is_cluster = settle_time, cluster
+        self.settle_time, self.is_cluster, self._ipv6 = settle_time, cluster, ipv6
         self._closing = contextlib.ExitStack()
         self.nodes: Dict[str, Node] = {}
         self.trail: List[str] = []
@@ -69,7 +72,7 @@ class Bed:
         self.folder.mkdir(parents=True)
         self._closing.callback(shutil.rmtree, self.folder, ignore_errors=True)
         self.ec2 = self._closing.enter_context(Ec2Server())
-        self.cloud = Cloud(self.ec2, self.names)
+        self.cloud = Cloud(self.ec2, self.names, self._ipv6)
         self.fabric = Fabric(self.prefix)
         self._closing.callback(self.fabric.down)
         self._lay_network()
@@ -79,14 +82,15 @@ class Bed:
     def _lay_network(self) -> None:
         self.fabric.up()
         self.fabric.add("aws", API)
-        self.fabric.add("storage", STORAGE)
+        ipv6 = (STORAGE6,) if self._ipv6 else ()
+        self.fabric.add("storage", STORAGE, ipv6=ipv6)
         self.plane = DataPlane(self.ec2, self.fabric)
         self._closing.callback(self.plane.close)
         self.plane.start()
         self.fabric.socket_in("aws", lambda: self.ec2.listen(API, API_PORT))
-        eth1 = {machine.addresses[1]: name for name, machine in self.cloud.machines.items()}
+        eth1 = {a: name for name, m in self.cloud.machines.items() for a in (m.addresses[1], *m.ipv6[1:])}
         self._closing.callback(self._power_off)
-        self.storage: Storage = self.fabric.socket_in("storage", lambda: Storage(eth1))
+        self.storage: Storage = self.fabric.socket_in("storage", lambda: Storage(eth1, (STORAGE, *ipv6)))
         self._closing.callback(self.storage.close)
         for name, machine in self.cloud.machines.items():
             self.nodes[name] = Node(machine, self.folder / name, self.fabric)

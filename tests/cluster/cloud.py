@@ -1,8 +1,9 @@
 """What the cluster's AWS holds: two subnets, the groups, an instance with two interfaces for each node."""
 
-from dataclasses import dataclass
+import ipaddress
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Collection, Dict, List, Sequence, Tuple
 
 import boto3
 from ec2.imds import Imds
@@ -15,7 +16,8 @@ STORAGE_PREFIX = "10.20.1"
 STORAGE_SUBNET = f"{STORAGE_PREFIX}.0/24"
 API = "10.20.0.2"  # .1 to .3 of a subnet are reserved by AWS: no instance gets them
 STORAGE = f"{STORAGE_PREFIX}.2"
-VPC = "10.20.0.0/16"
+VPC, VPC6 = "10.20.0.0/16", "2001:db8:20::/48"
+STORAGE6 = "2001:db8:20:1::2"
 OUR_TAGS = ("lastfence", "Original_SG_Backup_")
 
 
@@ -27,18 +29,28 @@ class Machine:
     instance: str
     interfaces: Tuple[str, str]
     addresses: Tuple[str, str]
+    ipv6: Tuple[str, ...] = ()
+    """An IPv6 address of each interface, or none."""
 
 
 class Cloud:
     """The emulator, set up for a cluster."""
 
-    def __init__(self, ec2: Ec2Server, nodes: Sequence[str]) -> None:
+    def __init__(self, ec2: Ec2Server, nodes: Sequence[str], ipv6: Collection[str] = ()) -> None:
+        """
+        Args:
+            ipv6: the nodes that have IPv6 addresses too.
+        """
         self.ec2 = ec2
         for instance in ec2.world.nodes.values():
             ec2.edit.set_state(instance, "terminated")
         self.client = boto3.client("ec2", **ec2.client_kwargs())
         self.groups = self._make_groups()
         self.machines = self._launch(nodes)
+        if ipv6:
+            self.permit(self.groups["storage"], "tcp", STORAGE_PORT, f"{STORAGE6}/128")
+        for name in ipv6:
+            self.machines[name] = self._with_ipv6(self.machines[name])
         self.original = self.interfaces()
 
     @property
@@ -52,7 +64,8 @@ class Cloud:
         return self.ec2.world.open
 
     def _make_groups(self) -> Dict[str, str]:
-        made = {name: self._group(name) for name in ("base", "cluster", "storage")}
+        made = {name: self._make_group(name) for name in ("base", "cluster", "storage")}
+        made.update(isolation=self.isolation, open=self.open)
         own = {"UserIdGroupPairs": [{"GroupId": made["cluster"]}]}
         self.permit(made["base"], "icmp", -1, VPC, both=True)
         self.client.authorize_security_group_ingress(
@@ -65,7 +78,12 @@ class Cloud:
         self.permit(made["storage"], "tcp", STORAGE_PORT, f"{STORAGE}/32")
         return made
 
-    def _group(self, name: str) -> str:
+    def add_group(self, name: str) -> str:
+        """A further group, without rules."""
+        self.groups[name] = self._make_group(name)
+        return self.groups[name]
+
+    def _make_group(self, name: str) -> str:
         made = self.client.create_security_group(GroupName=name, Description=name, VpcId=self.ec2.world.vpc)
         everything = [{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]
         self.client.revoke_security_group_egress(GroupId=made["GroupId"], IpPermissions=everything)
@@ -73,9 +91,8 @@ class Cloud:
 
     def permit(self, group: str, protocol: str, port: int, cidr: str, both: bool = False) -> None:
         """Lets a group send to these addresses and this port, or all ports; with both, also receive from them."""
-        what: List[Dict[str, Any]] = [
-            {"IpProtocol": protocol, "FromPort": port, "ToPort": port, "IpRanges": [{"CidrIp": cidr}]}
-        ]
+        ranges = {"Ipv6Ranges": [{"CidrIpv6": cidr}]} if ":" in cidr else {"IpRanges": [{"CidrIp": cidr}]}
+        what: List[Dict[str, Any]] = [{"IpProtocol": protocol, "FromPort": port, "ToPort": port, **ranges}]
         self.client.authorize_security_group_egress(GroupId=group, IpPermissions=what)
         if both:
             self.client.authorize_security_group_ingress(GroupId=group, IpPermissions=what)
@@ -107,6 +124,17 @@ class Cloud:
         first, second = sorted(nics, key=lambda nic: int(nic["Attachment"]["DeviceIndex"]))
         return str(first["NetworkInterfaceId"]), str(second["NetworkInterfaceId"])
 
+    def _with_ipv6(self, machine: Machine) -> Machine:
+        """Gives each interface an IPv6 address that ends like its IPv4 address: each subnet has a /64 too."""
+        first = ipaddress.IPv6Network(VPC6).network_address
+        ipv6 = tuple(
+            str(first + (subnet << 64) + int(address.rpartition(".")[2]))
+            for subnet, address in enumerate(machine.addresses)
+        )
+        for interface, address in zip(machine.interfaces, ipv6):
+            self.ec2.edit.ipv6(interface, address)
+        return replace(machine, ipv6=ipv6)
+
     def imds(self, machine: Machine) -> Imds:
         """The instance metadata service of a node, to be made in its network: identity, region, credentials."""
         service = Imds(machine.instance, self.ec2.region, port=80, host=METADATA)
@@ -130,9 +158,9 @@ class Cloud:
         tags = self.ec2.snapshot()[self.machines[node].instance]["tags"]
         return {key: value for key, value in tags.items() if key.startswith(OUR_TAGS)}
 
-    def isolated(self, node: str) -> bool:
-        """Whether all interfaces of a node have the isolation group only."""
-        return all(groups == [self.isolation] for groups in self.interfaces()[node].values())
+    def isolated(self, node: str, group: str = "") -> bool:
+        """Whether all interfaces of a node have this group only, by default the one without rules."""
+        return all(groups == [group or self.isolation] for groups in self.interfaces()[node].values())
 
     def pristine(self, node: str) -> bool:
         """Original groups on every interface, and no tags of the agent."""

@@ -2,7 +2,8 @@
 
 As AWS documents it: a rule of any group of an interface is enough to let a connection begin; replies and whatever
 belongs to a tracked connection pass in any case, also after the groups have changed. What was let through by a group
-that allows everything is not tracked: it ends with the change. ICMP is always tracked.
+that allows everything is not tracked: it ends with the change. That is so for IPv4 and for IPv6, each by its own
+rules. ICMP is always tracked. IPv6 neighbour discovery always passes.
 https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/security-group-connection-tracking.html
 
 One entry of the kernel's connection tracking stands for both ends of a connection; EC2 tracks at each interface.
@@ -30,42 +31,61 @@ LAG = 1.0  # seconds; unless a scenario is about it
 SOON = 0.05  # seconds; to replace the rules takes about as long, so it begins so much before the lag is over
 MOST_WAITING = 1000  # changes
 
-TRACKING = "table ip tracking { chain c { type filter hook forward priority -10;\nct state new counter\n}\n}"
+FAMILIES = ("ip", "ip6")
+TRACKING = "\n".join(
+    f"table {family} tracking {{ chain c {{ type filter hook forward priority -10;\nct state new counter\n}}\n}}"
+    for family in FAMILIES
+)
 """Stays, so that the kernel does not stop tracking between two versions of the rules."""
+NEIGHBOUR_DISCOVERY = (
+    "icmpv6 type { nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert } accept"
+)
+ICMP = {"icmp": "icmp", "1": "icmp", "icmpv6": "icmpv6", "58": "icmpv6"}
 
 
 def compiled(interfaces: Iterable[Filtered]) -> str:
     """The rules, to replace those that are there in one step."""
     known = list(interfaces)
+    return "\n".join(_table(family, known) for family in FAMILIES)
+
+
+def _table(family: str, known: List[Filtered]) -> str:
+    replaced = f"add table {family} groups\ndelete table {family} groups"
+    ipv6 = family == "ip6"
+    numbers = {address: number for number, i in enumerate(known) for address in i.addresses(ipv6)}
+    if not numbers:
+        return replaced
     chains: List[str] = []
-    for number, interface in enumerate(known):
+    for number in sorted(set(numbers.values())):
         for egress in (False, True):
-            rules = [_rule(p, known) for p in interface.permissions if p.egress is egress]
+            rules = [_rule(p, known, ipv6) for p in known[number].permissions if p.egress is egress]
             body = "\n".join([*filter(None, rules), "counter drop"])
             chains.append(f"chain {_chain(number, egress)} {{\n{body}\n}}")
     jumps = [
-        f"ip {side} vmap {{ {', '.join(f'{i.address} : jump {_chain(n, egress)}' for n, i in enumerate(known))} }}"
+        f"{family} {side} vmap {{ {', '.join(f'{a} : jump {_chain(n, egress)}' for a, n in numbers.items())} }}"
         for side, egress in (("saddr", True), ("daddr", False))
     ]
-    first = "\n".join(["type filter hook forward priority 0;", "ct state established,related accept", *jumps])
+    accepted = ["ct state established,related accept", *([NEIGHBOUR_DISCOVERY] if ipv6 else [])]
+    first = "\n".join(["type filter hook forward priority 0;", *accepted, *jumps])
     table = "\n".join([*chains, f"chain forward {{\n{first}\n}}"])
-    return f"add table ip groups\ndelete table ip groups\ntable ip groups {{\n{table}\n}}"
+    return f"{replaced}\ntable {family} groups {{\n{table}\n}}"
 
 
 def _chain(number: int, egress: bool) -> str:
     return f"{'out' if egress else 'in'}_{number}"
 
 
-def _rule(permission: Permission, known: List[Filtered]) -> str:
-    """An nftables rule; empty if nobody is meant."""
-    whom = [permission.cidr] if permission.cidr else [i.address for i in known if permission.group in i.groups]
-    if not whom or ":" in whom[0]:
+def _rule(permission: Permission, known: List[Filtered], ipv6: bool) -> str:
+    """An nftables rule of one family; empty if nobody is meant."""
+    members = [a for i in known if permission.group in i.groups for a in i.addresses(ipv6)]
+    whom = [permission.cidr] if permission.cidr else members
+    if not whom or (":" in whom[0]) is not ipv6:
         return ""
-    match = f"ip {'daddr' if permission.egress else 'saddr'} {{ {', '.join(whom)} }}"
+    match = f"{'ip6' if ipv6 else 'ip'} {'daddr' if permission.egress else 'saddr'} {{ {', '.join(whom)} }}"
     if permission.protocol == "-1":
         return f"{match} return"
-    if permission.protocol == "icmp":
-        return f"{match} ip protocol icmp return"
+    if permission.protocol in ICMP:
+        return f"{match} meta l4proto {ICMP[permission.protocol]} return"
     first, last = permission.ports
     return f"{match} {permission.protocol} dport {first}-{last} return"
 
@@ -248,7 +268,7 @@ class DataPlane:
             with self._changed:
                 due = {i: line.popleft() for i, line in self._waiting.items() if line and line[0].due <= until}
                 left = [self._applied[i] for i, w in due.items() if self._applied.get(i) not in (None, w.state)]
-                untracked = [interface.address for interface in left if interface.untracked]
+                untracked = [address for interface in left for address in interface.untracked_addresses]
                 now = {**self._applied, **{i: w.state for i, w in due.items()}}
                 self._applied = {i: state for i, state in now.items() if state is not None}
                 rules = compiled(self._applied.values())
@@ -280,7 +300,7 @@ class DataPlane:
     def forget(self, *addresses: str) -> None:
         """Ends the tracking of interfaces' connections, so that the rules decide on their next packets."""
         commands = [
-            f"-D -p {protocol} {side} {address}\n"
+            f"-D -f {'ipv6' if ':' in address else 'ipv4'} -p {protocol} {side} {address}\n"
             for address in addresses
             for protocol in ("tcp", "udp")
             for side in ("--orig-src", "--orig-dst")

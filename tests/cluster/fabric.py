@@ -1,7 +1,7 @@
 """A network of its own: a bridge in a namespace, and hosts in namespaces that hang on it.
 
-br_netfilter passes bridged IPv4 through the forward hook of the `ip` family in the bridge's namespace, with
-connection tracking.
+br_netfilter passes bridged IPv4 and IPv6 through the forward hooks of the `ip` and `ip6` families in the bridge's
+namespace, with connection tracking.
 """
 
 import ctypes
@@ -14,7 +14,7 @@ from .shell import Failed, run
 
 T = TypeVar("T")
 _CLONE_NEWNET = 0x40000000
-BITS = 24  # of the subnets
+BITS, BITS6 = 24, 64  # of the subnets
 
 
 def namespaces_work() -> bool:
@@ -37,7 +37,8 @@ class Fabric:
         self._ip(self.switch, "link set lo up", "link add br0 type bridge forward_delay 0 mcast_snooping 0")
         self._ip(self.switch, "link set br0 up")
         self.inside(self.switch, "sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1")
-        self.inside(self.switch, "sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=1")
+        for family in ("ip", "ip6"):
+            self.inside(self.switch, "sysctl", "-qw", f"net.bridge.bridge-nf-call-{family}tables=1")
 
     def down(self) -> None:
         """Deletes all namespaces of the bed."""
@@ -47,18 +48,24 @@ class Fabric:
         """The name of a host's namespace."""
         return f"{self.prefix}-{host}"
 
-    def add(self, host: str, *addresses: str, local: Sequence[str] = ()) -> None:
-        """Makes a host with a link for each address; `local` ones are only its own."""
+    def add(self, host: str, *addresses: str, ipv6: Sequence[str] = (), local: Sequence[str] = ()) -> None:
+        """Makes a host with a link for each address; `local` ones are only its own.
+
+        Args:
+            ipv6: an IPv6 address for each link; without, the host has no IPv6 at all.
+        """
         space = self.namespace(host)
         run("ip", "netns", "add", space)
-        self.inside(space, "sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1")
+        self.inside(space, "sysctl", "-qw", f"net.ipv6.conf.all.disable_ipv6={0 if ipv6 else 1}")
         self._ip(space, "link set lo up", *(f"address add {a}/32 dev lo" for a in local))
         self.links[host] = [f"{host}.{number}" for number in range(len(addresses))]
         for number, address in enumerate(addresses):
             here, there = self.links[host][number], f"eth{number}"
             self._ip(self.switch, f"link add {here} type veth peer name {there} netns {space}")
             self._ip(self.switch, f"link set {here} master br0 up")
-            self._ip(space, f"address add {address}/{BITS} dev {there}", f"link set {there} up")
+            # Duplicate address detection would take a second.
+            second = [f"address add {ipv6[number]}/{BITS6} dev {there} nodad"] if ipv6 else []
+            self._ip(space, f"address add {address}/{BITS} dev {there}", *second, f"link set {there} up")
 
     def set_link(self, host: str, number: int, up: bool) -> None:
         """Cuts a link, or mends it."""

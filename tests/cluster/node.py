@@ -58,7 +58,7 @@ class Node:
 
     def attach(self) -> None:
         """Gives it its place in the network."""
-        self._fabric.add(self.name, *self.machine.addresses, local=(METADATA,))
+        self._fabric.add(self.name, *self.machine.addresses, ipv6=self.machine.ipv6, local=(METADATA,))
 
     def prepare(self, files: Dict[str, str], agent: Path) -> None:
         """A disk as after an installation: these files (path to text), the agent, nothing of an earlier life."""

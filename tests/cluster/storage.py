@@ -4,7 +4,7 @@ import selectors
 import socket
 import threading
 import time
-from typing import Dict, List, NamedTuple, Tuple
+from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 from .cloud import STORAGE, STORAGE_PORT
 
@@ -21,10 +21,14 @@ class Write(NamedTuple):
 class Storage:
     """Takes what nodes write. Its socket is made in the network of the storage host."""
 
-    def __init__(self, names: Dict[str, str]) -> None:
+    def __init__(self, names: Dict[str, str], addresses: Sequence[str] = (STORAGE,)) -> None:
         self._names = names  # address to node
-        self._listener = socket.create_server((STORAGE, STORAGE_PORT))
-        self._listener.setblocking(False)
+        self._listeners = [
+            socket.create_server((a, STORAGE_PORT), family=socket.AF_INET6 if ":" in a else socket.AF_INET)
+            for a in addresses
+        ]
+        for listener in self._listeners:
+            listener.setblocking(False)
         self._stop = threading.Event()
         self.writes: List[Write] = []
         self._thread = threading.Thread(target=self._serve, name="storage", daemon=True)
@@ -37,7 +41,8 @@ class Storage:
 
     def _serve(self) -> None:
         with selectors.DefaultSelector() as selector:
-            selector.register(self._listener, selectors.EVENT_READ)
+            for listener in self._listeners:
+                selector.register(listener, selectors.EVENT_READ)
             while not self._stop.is_set():
                 for key, _ in selector.select(0.2):
                     self._take(key.fileobj, selector)  # type: ignore[arg-type]
@@ -45,7 +50,7 @@ class Storage:
                 key.fileobj.close()  # type: ignore[union-attr]
 
     def _take(self, ready: socket.socket, selector: selectors.BaseSelector) -> None:
-        if ready is self._listener:
+        if ready in self._listeners:
             connection, _ = ready.accept()
             connection.setblocking(False)
             selector.register(connection, selectors.EVENT_READ)

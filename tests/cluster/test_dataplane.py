@@ -1,17 +1,20 @@
 """The network of the test cluster does what its modes say; without nodes."""
 
 import contextlib
+import errno
+import socket
 
 import pytest
 from ec2.server import Ec2Server
 
 from . import names
-from .cloud import Cloud
+from .cloud import STORAGE, STORAGE6, Cloud
 from .dataplane import DataPlane, Mode
 from .fabric import Fabric
 from .shell import Failed, wait
 
 LAG = 0.5
+SSH = [{"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "Ipv6Ranges": [{"CidrIpv6": f"{STORAGE6}/128"}]}]
 EARLY = 0.06  # seconds that an effect may come before the lag is over
 
 
@@ -41,7 +44,7 @@ class Network:
 @pytest.fixture
 def network(machine):
     with Ec2Server() as ec2:
-        cloud, fabric = Cloud(ec2, ["node1"]), Fabric(names.new_prefix())
+        cloud, fabric = Cloud(ec2, ["node1"], ipv6=["node1"]), Fabric(names.new_prefix())
         plane = DataPlane(ec2, fabric)
         try:
             fabric.up()
@@ -103,6 +106,35 @@ def test_an_instance_has_a_lag_of_its_own_until_all_are_set(network):
     assert not network.plane.idle
     network.plane.follow()
     assert network.plane.idle
+
+
+def test_isolated_interfaces_still_answer_neighbour_discovery(network):
+    """As on EC2. Else packets to them had no route, which is not the same as no answer."""
+    machine = network.cloud.machines["node1"]
+    network.fabric.add("node1", *machine.addresses, ipv6=machine.ipv6)
+    network.fabric.add("other", STORAGE, ipv6=[STORAGE6])
+    other = network.fabric.namespace("other")
+    network.fabric.inside(other, "sysctl", "-qw", "net.ipv6.neigh.eth0.retrans_time_ms=100")
+    assert connect(network, machine.ipv6[1]) == errno.ETIMEDOUT
+    network.cloud.client.authorize_security_group_ingress(GroupId=network.cloud.groups["storage"], IpPermissions=SSH)
+    network.plane.follow()
+    assert connect(network, machine.ipv6[1]) == errno.ECONNREFUSED
+    network.plane.set(0)
+    network.apply(network.cloud.isolation)
+    network.fabric.inside(other, "ip", "neigh", "flush", "all")
+    assert connect(network, machine.ipv6[1]) == errno.ETIMEDOUT
+
+
+def connect(network, address):
+    """The error with which an attempt to connect ends, from the host "other"."""
+
+    def attempt():
+        with socket.socket(socket.AF_INET6) as sock:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000)  # longer than for a neighbour
+            sock.settimeout(10)
+            return sock.connect_ex((address, 22))
+
+    return network.fabric.socket_in("other", attempt)
 
 
 def test_what_fails_in_its_thread_is_raised_where_it_is_asked(network):

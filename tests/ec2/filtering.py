@@ -10,17 +10,16 @@ class Permission:
 
     egress: bool
     protocol: str
-    """tcp, udp, icmp, or -1 for all."""
+    """tcp, udp, icmp, icmpv6, or -1 for all."""
     ports: Tuple[int, int]
     """First and last; (-1, -1) for all."""
     cidr: str
     """IPv4 or IPv6 range, or empty where `group` is set."""
     group: str
 
-    @property
-    def anything(self) -> bool:
-        """All protocols and ports, from or to everybody (IPv4)."""
-        return self.protocol == "-1" and self.cidr == "0.0.0.0/0"
+    def allows_all(self, ipv6: bool) -> bool:
+        """All protocols and ports, from or to everybody, by IPv4 or IPv6."""
+        return self.protocol == "-1" and self.cidr == ("::/0" if ipv6 else "0.0.0.0/0")
 
 
 @dataclass(frozen=True)
@@ -33,11 +32,24 @@ class Filtered:
     """Primary private IPv4 address."""
     groups: Tuple[str, ...]
     permissions: Tuple[Permission, ...]
+    ipv6: Tuple[str, ...] = ()
+
+    def addresses(self, ipv6: bool) -> Tuple[str, ...]:
+        """Of one family."""
+        return self.ipv6 if ipv6 else (self.address,)
+
+    @property
+    def untracked_addresses(self) -> Tuple[str, ...]:
+        """Those of the families of which everything is let in and out: EC2 then does not track connections."""
+        return tuple(a for ipv6 in (False, True) if self._allows_all(ipv6) for a in self.addresses(ipv6))
 
     @property
     def untracked(self) -> bool:
-        """Everything is let in and out: EC2 then does not track connections."""
-        return all(any(p.anything for p in self.permissions if p.egress is egress) for egress in (False, True))
+        """EC2 does not track connections of any of its addresses."""
+        return self.untracked_addresses == (self.address, *self.ipv6)
+
+    def _allows_all(self, ipv6: bool) -> bool:
+        return {p.egress for p in self.permissions if p.allows_all(ipv6)} == {False, True}
 
 
 def filtering(backend: Any) -> List[Filtered]:
@@ -48,7 +60,8 @@ def filtering(backend: Any) -> List[Filtered]:
             groups = sorted(nic._group_set, key=lambda group: str(group.id))
             permissions = tuple(p for group in groups for p in _permissions(group))
             ids = tuple(str(group.id) for group in groups)
-            found.append(Filtered(nic.id, instance.id, nic.private_ip_address, ids, permissions))
+            ipv6 = tuple(str(a) for a in nic.ipv6_addresses)
+            found.append(Filtered(nic.id, instance.id, nic.private_ip_address, ids, permissions, ipv6))
     return found
 
 

@@ -11,12 +11,16 @@ LOG = (
 )
 
 
-def interface(number, *permissions, groups=("sg-1",)):
-    return Filtered(f"eni-{number}", f"i-{number}", f"10.0.0.{number}", groups, permissions)
+ALL6 = (Permission(False, "-1", (-1, -1), "::/0", ""), Permission(True, "-1", (-1, -1), "::/0", ""))
 
 
-def chain(text, name):
-    return text.split(f"chain {name} {{\n")[1].split("\n}")[0].splitlines()
+def interface(number, *permissions, groups=("sg-1",), ipv6=()):
+    return Filtered(f"eni-{number}", f"i-{number}", f"10.0.0.{number}", groups, permissions, ipv6)
+
+
+def chain(text, name, family="ip"):
+    table = text.split(f"table {family} groups {{\n")[1].split("\nadd table")[0]
+    return table.split(f"chain {name} {{\n")[1].split("\n}")[0].splitlines()
 
 
 def test_a_group_without_rules_allows_no_new_connection():
@@ -41,6 +45,28 @@ def test_untracked_is_what_allows_all_traffic():
     assert interface(1, *ALL).untracked
     assert not interface(1, ALL[0]).untracked
     assert not interface(1, ALL[1], Permission(False, "tcp", (1, 65535), "0.0.0.0/0", "")).untracked
+
+
+def test_ipv4_and_ipv6_are_untracked_each_by_its_rules():
+    both = interface(1, *ALL, *ALL6, ipv6=("2001:db8::1",))
+    ipv4_only = interface(1, *ALL, ALL6[0], ipv6=("2001:db8::1",))
+    assert both.untracked
+    assert not ipv4_only.untracked
+    assert ipv4_only.untracked_addresses == ("10.0.0.1",)
+
+
+def test_a_rule_applies_to_the_family_of_its_range():
+    ssh, http = Permission(False, "tcp", (22, 22), "::/0", ""), Permission(False, "tcp", (80, 80), "0.0.0.0/0", "")
+    text = compiled([interface(1, ssh, http, ipv6=("2001:db8::1",))])
+    assert chain(text, "in_0", "ip6") == ["ip6 saddr { ::/0 } tcp dport 22-22 return", "counter drop"]
+    assert chain(text, "in_0") == ["ip saddr { 0.0.0.0/0 } tcp dport 80-80 return", "counter drop"]
+
+
+def test_a_group_as_source_means_the_addresses_of_each_family():
+    own = Permission(False, "-1", (-1, -1), "", "sg-1")
+    text = compiled([interface(1, own, ipv6=("2001:db8::1",)), interface(2, own)])
+    assert chain(text, "in_0", "ip6")[0] == "ip6 saddr { 2001:db8::1 } return"
+    assert chain(text, "in_0")[0] == "ip saddr { 10.0.0.1, 10.0.0.2 } return"
 
 
 def test_tracked_connections_pass_before_any_rule_is_asked():
