@@ -259,11 +259,15 @@ class Bed:
         return wait(f"the writer runs elsewhere than on {away_from}", look, limit)[0]
 
     def agent_on(self, node: str, action: str, target: str, *more: str) -> "subprocess.CompletedProcess[str]":
-        """The installed agent by hand, on a node, with the device's options, and more, which outrank them."""
-        own = [f"--{o.replace('_', '-')}" for o in self.device_options if not o.startswith("pcmk_")]
-        words = ["--invert-sg-removal" if o == "--invert-sg-removal=1" else o for o in own]
-        plug = self.cloud.machines[target].instance
-        return self.nodes[node].result(self.agent.name, "-o", action, "-n", plug, "-v", *words, *more)
+        """The installed agent by hand, on a node, with the device's options, and more, which replace them.
+
+        As Pacemaker starts it: it reads its options, name=value, from stdin.
+        """
+        run = (f"action={action}", f"plug={self.cloud.machines[target].instance}", "verbose=1")
+        own = (o for o in self.device_options if not o.startswith("pcmk_"))
+        options = dict(o.split("=", maxsplit=1) for o in (*run, *own, *more))
+        stdin = "".join(f"{name}={value}\n" for name, value in options.items())
+        return self.nodes[node].result(self.agent.name, stdin=stdin)
 
     def fencing(self, target: str) -> Fencing:
         """How long the last fencing of a node took, by the fencer's log and the emulator's record."""

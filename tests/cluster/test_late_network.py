@@ -18,7 +18,7 @@ IN_TIME = [
 ]
 """With the default settle_time, and untrack_secg."""
 TOO_LATE, NEVER_OPEN = (
-    Trial(4, mode, settle_time=1, options=("--settle-time=1",)) for mode in (Mode.IN_ORDER, Mode.NEWEST)
+    Trial(4, mode, settle_time=1, options=("settle_time=1",)) for mode in (Mode.IN_ORDER, Mode.NEWEST)
 )
 
 

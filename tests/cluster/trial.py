@@ -11,13 +11,14 @@ from functools import partial
 from typing import Callable, Dict, List, Mapping, Sequence, Tuple
 
 from .bed import Bed
-from .cloud import STORAGE, STORAGE_PORT
+from .cloud import STORAGE, STORAGE6, STORAGE_PORT
 from .dataplane import Mode
 from .shell import wait
 
 _End = Tuple[str, float, float, int, str]  # node, began, ended, exit code, stderr
 WATCHED = 1.5  # seconds after the network has followed; a writer writes a hundred lines in each
 TRIES = 4
+PREPARED = 6  # nodes at once, before their trials
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,15 @@ class Trial:
     mode: Mode
     settle_time: int = 5
     options: Tuple[str, ...] = ()
-    """Of the agent, beside the bed's."""
+    """Of the agent, name=value, beside the bed's; {name} is the ID of the bed's group of that name."""
     name: str = ""
     before: Callable[[Bed, str], None] = lambda bed, node: None
     """What is done to the node before it is fenced; perhaps twice."""
     fencer: str = "node1"
+    isolation: str = "isolation"
+    """The group that isolated interfaces have."""
+    ipv6: bool = False
+    """The node has IPv6 addresses, and writes over IPv6."""
 
     def __str__(self) -> str:
         return ", ".join(filter(None, (self.name, f"{self.lag:g} s", self.mode.value)))
@@ -87,7 +92,8 @@ def start_writers(bed: Bed, nodes: Sequence[str]) -> None:
         if not bed.nodes[name].running:
             bed.nodes[name].boot(members=0)
         bed.nodes[name].kill("python3")
-        command = f"setsid python3 /usr/lib/ocf/resource.d/bed/.stream {STORAGE}:{STORAGE_PORT} >/dev/null 2>&1 &"
+        host = STORAGE6 if bed.cloud.machines[name].ipv6 else STORAGE
+        command = f"setsid python3 /usr/lib/ocf/resource.d/bed/.stream {host}:{STORAGE_PORT} >/dev/null 2>&1 &"
         bed.nodes[name].command("sh", "-c", command)
     wait("all of them write", lambda: set(nodes) <= set(bed.storage.active()))
 
@@ -96,8 +102,9 @@ def _run(bed: Bed, trials: Mapping[str, Trial]) -> Dict[Trial, Outcome]:
     bed.cloud.restore()
     bed.plane.set()
     start_writers(bed, list(trials))
+    with ThreadPoolExecutor(PREPARED) as pool:
+        list(pool.map(lambda name: trials[name].before(bed, name), trials))
     for name, trial in trials.items():
-        trial.before(bed, name)
         bed.plane.set(trial.lag, trial.mode, instance=bed.cloud.machines[name].instance)
     with ThreadPoolExecutor(len(trials)) as pool:
         runs: List[Future[_End]] = []
@@ -110,7 +117,7 @@ def _run(bed: Bed, trials: Mapping[str, Trial]) -> Dict[Trial, Outcome]:
         ends = [run.result() for run in runs]
     wait("the network has followed", lambda: bed.plane.idle)
     time.sleep(WATCHED)
-    return {trials[end[0]]: _outcome(bed, *end) for end in ends}
+    return {trials[end[0]]: _outcome(bed, trials[end[0]], *end) for end in ends}
 
 
 def _is_fenced(bed: Bed, instance: str, earlier: int) -> bool:
@@ -119,18 +126,23 @@ def _is_fenced(bed: Bed, instance: str, earlier: int) -> bool:
 
 def _fence(bed: Bed, name: str, trial: Trial) -> _End:
     began = time.monotonic()
-    done = bed.agent_on(trial.fencer, "off", name, *trial.options)
+    done = bed.agent_on(trial.fencer, "off", name, *options_of(bed, trial))
     return name, began, time.monotonic(), done.returncode, done.stderr
 
 
-def _outcome(bed: Bed, name: str, began: float, ended: float, code: int, stderr: str) -> Outcome:
+def options_of(bed: Bed, trial: Trial) -> List[str]:
+    """The options of a trial, with the IDs of this bed's groups."""
+    return [option.format_map(bed.cloud.groups) for option in trial.options]
+
+
+def _outcome(bed: Bed, trial: Trial, name: str, began: float, ended: float, code: int, stderr: str) -> Outcome:
     writes = [write for write in list(bed.storage.writes) if write.node == name]
     interfaces = bed.cloud.machines[name].interfaces
     effects = bed.plane.effects_on(interfaces, began)
     return Outcome(
         code,
         stderr,
-        bed.cloud.isolated(name),
+        bed.cloud.isolated(name, bed.cloud.groups[trial.isolation]),
         ended - began,
         max((w.at for w in writes), default=began) - began,
         _settled(bed, bed.cloud.machines[name].instance, interfaces),
