@@ -1,4 +1,4 @@
-"""What the cluster's AWS holds: two subnets, the groups, an instance with two interfaces for each node."""
+"""The cluster's objects in the emulator: two subnets, groups, an instance with two interfaces for each node."""
 
 import ipaddress
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ OUR_TAGS = ("lastfence", "Original_SG_Backup_")
 
 @dataclass(frozen=True)
 class Machine:
-    """A node as EC2 knows it. eth0 carries corosync and the API, eth1 the storage traffic."""
+    """The instance of a node. eth0 is for corosync and the API, eth1 for storage."""
 
     name: str
     instance: str
@@ -34,7 +34,7 @@ class Machine:
 
 
 class Cloud:
-    """The emulator, set up for a cluster."""
+    """The emulator with the objects of a cluster."""
 
     def __init__(self, ec2: Ec2Server, nodes: Sequence[str], ipv6: Collection[str] = ()) -> None:
         """
@@ -90,7 +90,7 @@ class Cloud:
         return str(made["GroupId"])
 
     def permit(self, group: str, protocol: str, port: int, cidr: str, both: bool = False) -> None:
-        """Lets a group send to these addresses and this port, or all ports; with both, also receive from them."""
+        """Allows outbound traffic to these addresses and this port (-1: all); with `both`, inbound traffic too."""
         ranges = {"Ipv6Ranges": [{"CidrIpv6": cidr}]} if ":" in cidr else {"IpRanges": [{"CidrIp": cidr}]}
         what: List[Dict[str, Any]] = [{"IpProtocol": protocol, "FromPort": port, "ToPort": port, **ranges}]
         self.client.authorize_security_group_egress(GroupId=group, IpPermissions=what)
@@ -125,7 +125,7 @@ class Cloud:
         return str(first["NetworkInterfaceId"]), str(second["NetworkInterfaceId"])
 
     def _with_ipv6(self, machine: Machine) -> Machine:
-        """Gives each interface an IPv6 address that ends like its IPv4 address: each subnet has a /64 too."""
+        """Assigns an IPv6 address to each interface, from a /64 for each subnet."""
         first = ipaddress.IPv6Network(VPC6).network_address
         ipv6 = tuple(
             str(first + (subnet << 64) + int(address.rpartition(".")[2]))
@@ -136,7 +136,7 @@ class Cloud:
         return replace(machine, ipv6=ipv6)
 
     def imds(self, machine: Machine) -> Imds:
-        """The instance metadata service of a node, to be made in its network: identity, region, credentials."""
+        """The instance metadata service of a node: identity, region, credentials. Call it in the node's network."""
         service = Imds(machine.instance, self.ec2.region, port=80, host=METADATA)
         later = datetime.now(timezone.utc) + timedelta(hours=12)
         self.ec2.keys.add(self.ec2.key)
@@ -146,10 +146,10 @@ class Cloud:
         )
         return service
 
-    # Looking, and putting back
+    # State
 
     def interfaces(self) -> Dict[str, Dict[str, List[str]]]:
-        """Node to interface to groups."""
+        """By node and interface: the groups."""
         now = self.ec2.snapshot()
         return {name: now[machine.instance]["interfaces"] for name, machine in self.machines.items()}
 
@@ -159,15 +159,15 @@ class Cloud:
         return {key: value for key, value in tags.items() if key.startswith(OUR_TAGS)}
 
     def isolated(self, node: str, group: str = "") -> bool:
-        """Whether all interfaces of a node have this group only, by default the one without rules."""
+        """Whether each interface of a node has only this group, by default the one without rules."""
         return all(groups == [group or self.isolation] for groups in self.interfaces()[node].values())
 
     def pristine(self, node: str) -> bool:
-        """Original groups on every interface, and no tags of the agent."""
+        """Whether each interface has its original groups, and no tags of the agent are left."""
         return self.interfaces()[node] == self.original[node] and not self.tags(node)
 
     def restore(self) -> None:
-        """Original groups, no tags, past the API: between two tests."""
+        """Restores the original groups and removes the tags, without the API: between two tests."""
         for name in self.machines:
             for interface, groups in self.original[name].items():
                 self.ec2.edit.set_groups(interface, groups)

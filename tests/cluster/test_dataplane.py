@@ -1,4 +1,4 @@
-"""The network of the test cluster does what its modes say; without nodes."""
+"""The network of the test cluster applies groups as its modes specify; without nodes."""
 
 import contextlib
 import errno
@@ -15,7 +15,7 @@ from .shell import Failed, wait
 
 LAG = 0.5
 SSH = [{"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "Ipv6Ranges": [{"CidrIpv6": f"{STORAGE6}/128"}]}]
-EARLY = 0.06  # seconds that an effect may come before the lag is over
+EARLY = 0.06  # seconds that an effect may be early
 
 
 class Network:
@@ -27,18 +27,18 @@ class Network:
         self.began = len(plane.effects)
 
     def apply(self, *groups):
-        """One after the other, as fast as that goes."""
+        """Sets these groups one after the other, without a pause."""
         client = self.cloud.client
         for group in groups:
             for interface in self.interfaces:
                 client.modify_network_interface_attribute(NetworkInterfaceId=interface, Groups=[group])
 
     def effects(self, count):
-        """When there are so many, and no more to come: each interface's, as (whether it was open, seconds)."""
+        """Waits for so many effects, and none pending; returns those of each interface as (untracked, delay)."""
         expected = self.began + count
-        wait("the network has followed", lambda: self.plane.idle and len(self.plane.effects) >= expected, 20)
-        found = self.plane.effects[self.began :]
-        return [[(e.untracked, e.took) for e in found if e.interface == i] for i in self.interfaces]
+        wait("all changes are applied", lambda: self.plane.idle and len(self.plane.effects) >= expected, 20)
+        effects = self.plane.effects[self.began :]
+        return [[(e.untracked, e.delay) for e in effects if e.interface == i] for i in self.interfaces]
 
 
 @pytest.fixture
@@ -56,32 +56,32 @@ def network(machine):
             fabric.down()
 
 
-def test_in_order_every_state_is_applied_a_lag_later(network):
-    network.plane.set(LAG, Mode.IN_ORDER)
+def test_in_order_applies_every_state_after_the_lag(network):
+    network.plane.set_lag(LAG, Mode.IN_ORDER)
     network.apply(network.cloud.open, network.cloud.isolation)
     for effects in network.effects(4):
         assert [is_open for is_open, _ in effects] == [True, False]
-        assert all(took >= LAG - EARLY for _, took in effects)
+        assert all(delay >= LAG - EARLY for _, delay in effects)
 
 
-def test_newest_only_skips_what_lasts_less_than_the_lag(network):
-    network.plane.set(LAG, Mode.NEWEST)
+def test_newest_only_skips_states_shorter_than_the_lag(network):
+    network.plane.set_lag(LAG, Mode.NEWEST)
     network.apply(network.cloud.open, network.cloud.isolation)
     for effects in network.effects(2):
         assert [is_open for is_open, _ in effects] == [False]
         assert effects[0][1] >= LAG - EARLY
 
 
-def test_own_pace_is_half_and_whole_of_the_lag(network):
-    network.plane.set(3 * LAG, Mode.OWN_PACE)
+def test_own_pace_takes_half_and_all_of_the_lag(network):
+    network.plane.set_lag(3 * LAG, Mode.OWN_PACE)
     network.apply(network.cloud.isolation)
     (_, first), (_, second) = (effects[0] for effects in network.effects(2))
     assert 1.5 * LAG - EARLY <= first < second
     assert second >= 3 * LAG - EARLY
 
 
-def test_one_late_is_the_last(network):
-    network.plane.set(LAG, Mode.ONE_LATE)
+def test_one_late_delays_only_the_last_interface(network):
+    network.plane.set_lag(LAG, Mode.ONE_LATE)
     network.apply(network.cloud.isolation)
     at_reply = {e.interface for e in network.plane.effects[network.began :]}
     assert network.interfaces[0] in at_reply
@@ -89,27 +89,27 @@ def test_one_late_is_the_last(network):
     assert last >= LAG - EARLY
 
 
-def test_without_a_lag_the_effect_is_there_with_the_reply(network):
-    network.plane.set(0)
+def test_zero_lag_applies_changes_before_the_reply(network):
+    network.plane.set_lag(0)
     network.apply(network.cloud.isolation)
     assert network.plane.idle
     assert len(network.plane.effects) == network.began + 2
 
 
-def test_an_instance_has_a_lag_of_its_own_until_all_are_set(network):
-    network.plane.set(60)
-    network.plane.set(0, instance=network.cloud.machines["node1"].instance)
+def test_lag_of_one_instance_holds_until_all_are_set(network):
+    network.plane.set_lag(60)
+    network.plane.set_lag(0, instance=network.cloud.machines["node1"].instance)
     network.apply(network.cloud.open)
     assert network.plane.idle
-    network.plane.set(60)
+    network.plane.set_lag(60)
     network.apply(network.cloud.isolation)
     assert not network.plane.idle
-    network.plane.follow()
+    network.plane.apply_now()
     assert network.plane.idle
 
 
-def test_isolated_interfaces_still_answer_neighbour_discovery(network):
-    """As on EC2. Else packets to them had no route, which is not the same as no answer."""
+def test_isolated_interfaces_answer_neighbour_discovery(network):
+    """As on EC2. Otherwise the result of a connection would be "no route" instead of no answer."""
     machine = network.cloud.machines["node1"]
     network.fabric.add("node1", *machine.addresses, ipv6=machine.ipv6)
     network.fabric.add("other", STORAGE, ipv6=[STORAGE6])
@@ -117,9 +117,9 @@ def test_isolated_interfaces_still_answer_neighbour_discovery(network):
     network.fabric.inside(other, "sysctl", "-qw", "net.ipv6.neigh.eth0.retrans_time_ms=100")
     assert connect(network, machine.ipv6[1]) == errno.ETIMEDOUT
     network.cloud.client.authorize_security_group_ingress(GroupId=network.cloud.groups["storage"], IpPermissions=SSH)
-    network.plane.follow()
+    network.plane.apply_now()
     assert connect(network, machine.ipv6[1]) == errno.ECONNREFUSED
-    network.plane.set(0)
+    network.plane.set_lag(0)
     network.apply(network.cloud.isolation)
     network.fabric.inside(other, "ip", "neigh", "flush", "all")
     assert connect(network, machine.ipv6[1]) == errno.ETIMEDOUT
@@ -137,8 +137,8 @@ def connect(network, address):
     return network.fabric.socket_in("other", attempt)
 
 
-def test_what_fails_in_its_thread_is_raised_where_it_is_asked(network):
-    network.plane.set(0.1)
+def test_failure_in_the_thread_is_raised_by_check(network):
+    network.plane.set_lag(0.1)
     network.fabric.switch = "fence-bed-none"  # there is no such namespace
     network.apply(network.cloud.isolation)
     with pytest.raises(Failed, match="data plane failed"):
