@@ -1,4 +1,4 @@
-"""What the security groups of interfaces let through: for a network that is to obey them."""
+"""What the security groups of interfaces allow, for a network that applies them."""
 
 from dataclasses import dataclass
 from typing import Any, List, Tuple
@@ -6,7 +6,7 @@ from typing import Any, List, Tuple
 
 @dataclass(frozen=True)
 class Permission:
-    """A rule of a group: what it lets in, or out."""
+    """A rule of a group, inbound or outbound."""
 
     egress: bool
     protocol: str
@@ -24,7 +24,7 @@ class Permission:
 
 @dataclass(frozen=True)
 class Filtered:
-    """An interface and what its groups permit."""
+    """An interface and the rules of its groups."""
 
     interface: str
     instance: str
@@ -40,7 +40,7 @@ class Filtered:
 
     @property
     def untracked_addresses(self) -> Tuple[str, ...]:
-        """Those of the families of which everything is let in and out: EC2 then does not track connections."""
+        """Those of the families of which all traffic is allowed in and out: EC2 then does not track connections."""
         return tuple(a for ipv6 in (False, True) if self._allows_all(ipv6) for a in self.addresses(ipv6))
 
     @property
@@ -67,7 +67,7 @@ def filtering(backend: Any) -> List[Filtered]:
 
 def _permissions(group: Any) -> List[Permission]:
     return [
-        Permission(egress, rule.ip_protocol, _ports(rule), *_whom(rule))
+        Permission(egress, rule.ip_protocol, _ports(rule), *_peer(rule))
         for egress, rules in ((False, group.ingress_rules), (True, group.egress_rules))
         for rule in rules
     ]
@@ -79,6 +79,6 @@ def _ports(rule: Any) -> Tuple[int, int]:
     return (int(rule.from_port), int(rule.to_port))
 
 
-def _whom(rule: Any) -> Tuple[str, str]:
+def _peer(rule: Any) -> Tuple[str, str]:
     cidr = rule.ip_range.get("CidrIp") or rule.ip_range.get("CidrIpv6") or ""
     return str(cidr), str(rule.source_group.get("GroupId") or "")
