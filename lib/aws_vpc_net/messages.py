@@ -678,8 +678,8 @@ def observable(plug: str, addresses: Iterable[str], tried: Iterable[str]) -> str
 
 def cannot_probe(plug: str, addresses: Iterable[str]) -> str:
     return (
-        f"{plug}: cannot probe {_few(addresses)} at probe_port, so off waits for settle_time; "
-        "check the routes and the firewall of this machine"
+        f"{plug}: cannot probe {_few(addresses)} at probe_port; off waits for settle_time if no other address of the "
+        "interface answers; check the routes and the firewalls of this machine and of the node"
     )
 
 
@@ -957,55 +957,62 @@ def remains() -> str:
 
 
 def answers(address: str) -> str:
-    return f"{address} answers from here: observable"
+    return f"{address} answers at probe_port"
 
 
 def answers_though_isolated(address: str) -> str:
     return (
-        f"{address} answers from here though its interface is isolated at this moment: off would fail while it does; "
-        "check which groups, routes or other machines let that through"
+        f"{address} answers at probe_port although its interface is isolated, and off fails as long as it does; "
+        "check which groups, routes or other machines allow that"
     )
 
 
-def other_answers(address: str) -> str:
-    return f"{address} does not answer from here; another address of its interface does"
+def other_address_answers(address: str) -> str:
+    return f"{address} does not answer at probe_port, but another address of its interface does"
 
 
-def answers_not(address: str, settle: float) -> str:
+def address_silent(address: str, settle: float) -> str:
     return (
-        f"{address} does not answer from here, so settle_time ({settle:g} s) holds for its interface; "
+        f"{address} does not answer at probe_port, so off waits for settle_time ({settle:g} s); "
         "check probe_port, the groups and the firewall of the node"
     )
 
 
-def answers_not_now(address: str, state: Optional[str]) -> str:
-    why = "its interface is isolated at this moment" if state is None else f"the instance is {state}"
-    return f"{address} does not answer from here, as is to be expected: {why}"
+def silence_expected(address: str, state: Optional[str]) -> str:
+    why = "its interface is isolated" if state is None else f"the instance is {state}"
+    return f"{address} does not answer at probe_port, as expected: {why}"
 
 
-def cannot_try(address: str, settle: float) -> str:
+def cannot_probe_address(address: str, settle: float) -> str:
     return (
-        f"whether {address} answers cannot be tried from here, so settle_time ({settle:g} s) holds for its "
-        "interface; check the routes and the firewalls of this machine and of the node"
+        f"cannot probe {address} at probe_port, so off waits for settle_time ({settle:g} s); "
+        "check the routes and the firewalls of this machine and of the node"
     )
 
 
-def still_admits(rules: Iterable[str], addresses: Iterable[str]) -> str:
+def cannot_probe_other_answers(address: str) -> str:
     return (
-        f"the groups that it keeps still let this machine ({_few(addresses)}) in: {_few(rules)}; "
-        "off could never succeed: delete these rules, or leave probe_port out"
+        f"cannot probe {address} at probe_port, but another address of its interface answers; "
+        "check the routes and the firewalls of this machine and of the node"
     )
 
 
-def perhaps_admits(rules: Iterable[str]) -> str:
+def probe_allowed(rules: Iterable[str], addresses: Iterable[str]) -> str:
     return (
-        f"whether the groups that it keeps still let this machine in is not known: {_few(rules)}; "
-        "if they do, off can never succeed: delete these rules, or make sure that they do not"
+        f"after isolation, its groups still allow this machine ({_few(addresses)}) to reach probe_port: "
+        f"{_few(rules)}; off would always fail: delete these rules, or remove probe_port"
     )
 
 
-def admits_nothing(addresses: Iterable[str]) -> str:
-    return f"the groups that it keeps do not let this machine ({_few(addresses)}) in"
+def probe_possibly_allowed(rules: Iterable[str]) -> str:
+    return (
+        f"cannot determine whether, after isolation, its groups still allow this machine to reach probe_port: "
+        f"{_few(rules)}; if they do, off would always fail: delete these rules, or make sure that they do not"
+    )
+
+
+def probe_not_allowed(addresses: Iterable[str]) -> str:
+    return f"after isolation, its groups do not allow this machine ({_few(addresses)}) to reach probe_port"
 
 
 def gone_for_good() -> str:

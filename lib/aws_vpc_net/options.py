@@ -266,7 +266,9 @@ OPTIONS = (
         "TCP port of the nodes, such as 22, on which this machine checks whether a node is isolated. An address that "
         "answered before the first change must be silent twice in a row, half a second apart; off waits for that "
         "until deadline. If every interface has such an address, off does not wait for the rest of settle_time. The "
-        "groups of an isolated interface must not allow this machine to reach the port. Default: no check",
+        "groups of an isolated interface must not allow this machine to reach the port. With untrack_secg, let a "
+        "program listen at the port: otherwise off fails if an address still answered after settle_time. Default: no "
+        "check",
         type="integer",
     ),
     Option(

@@ -221,7 +221,7 @@ def _is_refusal(result: Optional[FenceError]) -> bool:
 
 
 def _probe(context: Context, targets: Sequence[Target]) -> List[CheckResult]:
-    """What probe_port can show, once nodes are isolated too. One attempt to connect to each address, all at once."""
+    """Whether ``probe_port`` can prove isolation: one attempt to connect to each address, all at once."""
     port = context.settings.timing.probe_port
     if port is None:
         return []

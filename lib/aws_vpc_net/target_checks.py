@@ -188,13 +188,14 @@ class Target:
         numbering = {i.number - 1: i.id for i in instance.interfaces}
         missing = [n for n in numbering if n not in static]
         unused = [n for n in static if n not in numbering]
-        cut = [n for n in numbering if n in static and isolation.matches_isolation(frozenset(static[n]), self.spec)]
+        present = [n for n in numbering if n in static]
+        isolating = [n for n in present if isolation.matches_isolation(frozenset(static[n]), self.spec)]
         results = []
         if static and missing:
             text = messages.static_gap(self.plug, missing, numbering).text
             results.append(CheckResult(FAIL, f"groups for {self.plug}", text))
-        if cut and (self.spec.keep_only or len(cut) == len(numbering)):
-            text = messages.static_isolates(f"interface{cut[0]}-sg").text
+        if isolating and (self.spec.keep_only or len(isolating) == len(numbering)):
+            text = messages.static_isolates(f"interface{isolating[0]}-sg").text
             results.append(CheckResult(FAIL, f"groups for {self.plug}", text))
         if unused:
             results.append(CheckResult(WARN, f"groups for {self.plug}", messages.static_unused(self.plug, unused)))
@@ -330,10 +331,10 @@ class Target:
             return CheckResult(FAIL, about, messages.untracks_not_all(untrack, missing_rules))
         return CheckResult(OK, about, messages.would_be_untracked(untrack, ipv6))
 
-    # What probe_port shows
+    # The probe
 
     def check_probe(self, port: int, answers: Mapping[str, Answer]) -> List[CheckResult]:
-        """Can it be seen from here when an interface is cut off, and would it be?"""
+        """Can this machine observe the isolation of each interface at ``probe_port``?"""
         about = f"probe_port on {self.plug}"
         if self.instance is None:
             return [CheckResult(WARN, about, self._depends())]
@@ -341,58 +342,61 @@ class Target:
             return [CheckResult(WARN, about, messages.preflight_of_self())]
         results = []
         for i in self.instance.interfaces:
-            results += [self._answer(self.instance, i, address, answers) for address in i.addresses]
-            results += self._admission(i, port)
+            results += [self._check_answer(self.instance, i, address, answers) for address in i.addresses]
+            results += self._check_probe_rules(i, port)
         return results
 
-    def _answer(
+    def _check_answer(
         self, instance: Instance, interface: Interface, address: str, answers: Mapping[str, Answer]
     ) -> CheckResult:
         about = f"probe_port on {interface.id}"
         settle = self.context.settings.timing.settle_seconds
         isolated = isolation.is_isolated(interface, instance, self.history, self.spec)
+        other_answers = any(answers[a] is Answer.ANSWERED for a in interface.addresses if a != address)
+        if answers[address] is Answer.IMPOSSIBLE and other_answers:
+            return CheckResult(WARN, about, messages.cannot_probe_other_answers(address))
         if answers[address] is Answer.IMPOSSIBLE:
-            return CheckResult(WARN, about, messages.cannot_try(address, settle))
+            return CheckResult(WARN, about, messages.cannot_probe_address(address, settle))
         if answers[address] is Answer.ANSWERED:
             if isolated:
                 return CheckResult(WARN, about, messages.answers_though_isolated(address))
             return CheckResult(OK, about, messages.answers(address))
         if isolated or instance.state != "running":
-            return CheckResult(OK, about, messages.answers_not_now(address, None if isolated else instance.state))
-        if any(answers[a] is Answer.ANSWERED for a in interface.addresses):
-            return CheckResult(OK, about, messages.other_answers(address))
-        return CheckResult(WARN, about, messages.answers_not(address, settle))
+            return CheckResult(OK, about, messages.silence_expected(address, None if isolated else instance.state))
+        if other_answers:
+            return CheckResult(OK, about, messages.other_address_answers(address))
+        return CheckResult(WARN, about, messages.address_silent(address, settle))
 
-    def _admission(self, interface: Interface, port: int) -> List[CheckResult]:
-        """Would the groups of the isolated interface let this machine reach it? Then it is never silent."""
+    def _check_probe_rules(self, interface: Interface, port: int) -> List[CheckResult]:
+        """Would the groups after isolation allow this machine to reach the port? Then it is never silent."""
         about = f"probe_port on {interface.id}"
         goal = sorted(self.goals.get(interface.id, ()))
-        found = {a: probe.local_address(a) for a in interface.addresses}
-        local = {a: here for a, here in found.items() if here is not None}
+        sources = {a: probe.local_address(a) for a in interface.addresses}
+        local = {a: source for a, source in sources.items() if source is not None}
         if not goal or not local:
             return []
         unread = [g for g in goal if g not in self.snapshot.groups]
         if unread:
             which = "groups" if self.snapshot.groups_error else f"group {unread[0]}"
             return [CheckResult(WARN, about, messages.depends_on(which))]
-        sure, unsure = set(), set()
+        allowing, possibly_allowing = set(), set()
         for group in goal:
             rules = sg_rules.read(self.snapshot.groups[group])
-            for address, here in local.items():
-                admit, perhaps = sg_rules.admitting(rules, port, self._source(here), ":" in address)
-                sure |= {f"{group} {rule}" for rule in admit}
-                unsure |= {f"{group} {rule}" for rule in perhaps}
-        if sure:
-            return [CheckResult(FAIL, about, messages.still_admits(sure, set(local.values())))]
-        if unsure:
-            return [CheckResult(WARN, about, messages.perhaps_admits(unsure))]
-        return [CheckResult(OK, about, messages.admits_nothing(set(local.values())))]
+            for address, source in local.items():
+                certain, possible = sg_rules.admitting(rules, port, self._source(source), ":" in address)
+                allowing |= {f"{group} {rule}" for rule in certain}
+                possibly_allowing |= {f"{group} {rule}" for rule in possible}
+        if allowing:
+            return [CheckResult(FAIL, about, messages.probe_allowed(allowing, set(local.values())))]
+        if possibly_allowing:
+            return [CheckResult(WARN, about, messages.probe_possibly_allowed(possibly_allowing))]
+        return [CheckResult(OK, about, messages.probe_not_allowed(set(local.values())))]
 
     def _source(self, local: str) -> sg_rules.Source:
-        """This machine, as it connects from one of its addresses.
+        """This machine, connecting from one of its addresses.
 
-        The groups are those of the interface that has the address. Where none of its interfaces has it, as in a
-        container, any of them may be the one.
+        The groups are those of the interface with this address. If no interface has it, as in a container, it may be
+        any of them.
         """
         own = self.snapshot.instance(self.snapshot.own or "")
         if own is None:

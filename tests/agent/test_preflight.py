@@ -510,7 +510,7 @@ def probed(result, interface=None):
     return [(level, text) for level, about, text in lines(result) if about.startswith(wanted)]
 
 
-NOT_ADMITTED = ("ok", f"the groups that it keeps do not let this machine ({SELF}) in")
+NOT_ALLOWED = ("ok", f"after isolation, its groups do not allow this machine ({SELF}) to reach probe_port")
 
 
 @pytest.mark.parametrize("kind", ["SYN-ACK", "RST"])
@@ -521,10 +521,10 @@ def test_probe_port_tells_of_each_address_whether_it_answers(agent, ec2, node, p
     ports[1].mute()
     result = agent.command("validate-all", node, **probing)
     assert (result.code, result.err) == (0, "")
-    assert probed(result, first) == [("ok", f"{HERE[0]} answers from here: observable"), NOT_ADMITTED]
+    assert probed(result, first) == [("ok", f"{HERE[0]} answers at probe_port"), NOT_ALLOWED]
     ((level, text), groups) = probed(result, second)
-    assert (level, groups) == ("warn", NOT_ADMITTED)
-    assert text.startswith(f"{HERE[1]} does not answer from here, so settle_time (7 s) holds for its interface")
+    assert (level, groups) == ("warn", NOT_ALLOWED)
+    assert text.startswith(f"{HERE[1]} does not answer at probe_port, so off waits for settle_time (7 s); ")
     assert kind == "RST" or ports[0].next_was_reset()
     assert harmless(ec2)
 
@@ -535,12 +535,13 @@ def test_probe_port_by_ipv6(agent, ec2, node, eni, probing, ports):
     ec2.edit.add_rule(probing["secg"], "2001:db8::/32")
     with Port("::1", ports[0].number):
         result = agent.command("validate-all", node, **probing)
-        assert probed(result, eni)[:2] == [("ok", f"{a} answers from here: observable") for a in (HERE[0], "::1")]
+        assert probed(result, eni)[:2] == [("ok", f"{a} answers at probe_port") for a in (HERE[0], "::1")]
         assert result.code == 0
         ec2.edit.add_rule(probing["secg"], "::1/128")
         result = agent.command("validate-all", node, **probing)
     assert [level for level, _ in probed(result, eni)] == ["ok", "ok", "FAIL"]
-    assert f"this machine (127.0.0.1, ::1) in: {probing['secg']} in: all traffic from ::1/128;" in result.out
+    rule = f"{probing['secg']} in: all traffic from ::1/128"
+    assert f"this machine (127.0.0.1, ::1) to reach probe_port: {rule};" in result.out
 
 
 def test_probe_port_where_one_address_of_an_interface_suffices(agent, ec2, node, eni, probing, ports):
@@ -548,8 +549,8 @@ def test_probe_port_where_one_address_of_an_interface_suffices(agent, ec2, node,
     ports[1].mute()
     ec2.edit.addresses(eni, *HERE)
     (answers, silent, _) = probed(agent.command("validate-all", node, **probing), eni)
-    assert answers == ("ok", f"{HERE[0]} answers from here: observable")
-    assert silent == ("ok", f"{HERE[1]} does not answer from here; another address of its interface does")
+    assert answers == ("ok", f"{HERE[0]} answers at probe_port")
+    assert silent == ("ok", f"{HERE[1]} does not answer at probe_port, but another address of its interface does")
 
 
 def test_probe_port_without_a_route_is_a_warning(agent, ec2, node, eni, probing):
@@ -558,7 +559,12 @@ def test_probe_port_without_a_route_is_a_warning(agent, ec2, node, eni, probing)
     assert result.code == 0
     level, text = probed(result, eni)[0]
     assert level == "warn"
-    assert text.startswith(f"whether {NOWHERE} answers cannot be tried from here, so settle_time (7 s) holds")
+    assert text.startswith(f"cannot probe {NOWHERE} at probe_port, so off waits for settle_time (7 s); ")
+    ec2.edit.addresses(eni, NOWHERE, HERE[0])
+    (level, text), answers = probed(agent.command("validate-all", node, **probing), eni)[:2]
+    assert answers == ("ok", f"{HERE[0]} answers at probe_port")
+    assert level == "warn"
+    assert text.startswith(f"cannot probe {NOWHERE} at probe_port, but another address of its interface answers; ")
 
 
 def test_probe_port_expects_silence_of_what_is_isolated(agent, ec2, node, mode, probing, ports):
@@ -570,15 +576,15 @@ def test_probe_port_expects_silence_of_what_is_isolated(agent, ec2, node, mode, 
     assert agent.command("off", node, **options).code == 0
     result = agent.command("validate-all", node, **options)
     assert result.code == 0, result.out
-    told = f"{HERE[0]} does not answer from here, as is to be expected: its interface is isolated at this moment"
-    assert probed(result, ec2.world.interfaces["node1"][0])[0] == ("ok", told)
+    text = f"{HERE[0]} does not answer at probe_port, as expected: its interface is isolated"
+    assert probed(result, ec2.world.interfaces["node1"][0])[0] == ("ok", text)
 
 
 def test_probe_port_warns_of_an_isolated_interface_that_answers(agent, ec2, node, eni, probing):
     ec2.edit.set_groups(eni, [ec2.world.isolation])
     level, text = probed(agent.command("validate-all", node, **probing), eni)[0]
     assert level == "warn"
-    assert text.startswith(f"{HERE[0]} answers from here though its interface is isolated at this moment")
+    assert text.startswith(f"{HERE[0]} answers at probe_port although its interface is isolated")
 
 
 def test_probe_port_expects_silence_of_what_does_not_run(agent, ec2, node, eni, probing, ports):
@@ -587,8 +593,8 @@ def test_probe_port_expects_silence_of_what_does_not_run(agent, ec2, node, eni, 
     ec2.edit.set_state(node, "stopped")
     result = agent.command("validate-all", node, ignore_instance_state=True, **probing)
     assert result.code == 0
-    told = f"{HERE[0]} does not answer from here, as is to be expected: the instance is stopped"
-    assert probed(result, eni)[0] == ("ok", told)
+    text = f"{HERE[0]} does not answer at probe_port, as expected: the instance is stopped"
+    assert probed(result, eni)[0] == ("ok", text)
 
 
 @pytest.mark.parametrize(
@@ -628,7 +634,7 @@ def test_probe_port_and_what_remains_where_groups_are_removed(agent, ec2, node, 
     assert [level for level, _ in probed(result, first)] == ["ok", "ok"]
     assert [level for level, _ in probed(result, second)] == ["ok", "FAIL"]
     rule = f"{ec2.world.groups['db']} in: tcp 1-65535 from {SELF}/32"
-    assert f"still let this machine ({SELF}) in: {rule}; off could never succeed" in result.out
+    assert f"still allow this machine ({SELF}) to reach probe_port: {rule}; off would always fail" in result.out
     assert result.code == 1
 
 
@@ -638,13 +644,14 @@ def test_probe_port_where_this_machine_is_not_known(agent, ec2, node, eni, probi
     if unknown == "instance":
         agent.is_on(None)
     options = {**probing, "skip_race_check": True if unknown == "by option" else None}
-    assert probed(agent.command("validate-all", node, **options), eni)[-1] == NOT_ADMITTED
+    assert probed(agent.command("validate-all", node, **options), eni)[-1] == NOT_ALLOWED
     ec2.edit.add_rule(probing["secg"], ec2.world.groups["db"])
     result = agent.command("validate-all", node, **options)
     level, text = probed(result, eni)[-1]
     assert (level, result.code) == ("warn", 0)
     rule = f"{probing['secg']} in: all traffic from {ec2.world.groups['db']}"
-    assert text.startswith(f"whether the groups that it keeps still let this machine in is not known: {rule};")
+    assert text.startswith("cannot determine whether, after isolation, its groups still allow this machine to reach")
+    assert f" probe_port: {rule}; " in text
     ec2.edit.add_rule(probing["secg"], f"{SELF}/32")
     assert probed(agent.command("validate-all", node, **options), eni)[-1][0] == "FAIL"
 

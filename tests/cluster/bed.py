@@ -1,4 +1,4 @@
-"""The whole: the cluster and its AWS, up, down, and back to health."""
+"""The whole test cluster with its AWS: set-up, removal, and recovery."""
 
 import contextlib
 import os
@@ -8,13 +8,13 @@ import subprocess
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Dict, List, Optional, Sequence, Type
+from typing import Collection, Dict, List, Optional, Sequence, Type
 
 from ec2.imds import Imds
 from ec2.server import Ec2Server
 
 from . import config, host, names
-from .cloud import API, API_PORT, STORAGE, STORAGE_PORT, Cloud
+from .cloud import API, API_PORT, STORAGE, STORAGE6, STORAGE_PORT, Cloud
 from .dataplane import DataPlane
 from .fabric import Fabric
 from .node import Node
@@ -27,34 +27,37 @@ TOP = Path(__file__).parents[2]
 BEDS = TOP / "build" / "cluster"
 UP_LIMIT = 90.0  # seconds for a cluster to form, on a busy machine
 DEVICE, WRITER = "fence-vpc", "writer"
-TELLING = re.compile(r"stderr: \[|Requesting peer fencing|Operation '(?:reboot|off|on)'|fenced .*state is now")
+FENCING_LINES = re.compile(r"stderr: \[|Requesting peer fencing|Operation '(?:reboot|off|on)'|fenced .*state is now")
 
 
 class Bed:
     """A cluster of two or three nodes, or any number of nodes without corosync and Pacemaker; a context manager.
 
-    The fence device is fence-vpc; a resource named writer writes to the storage host all the time. The network
-    follows the groups a second late (DataPlane); `off` gives it two (`settle_time`; None: the agent's own default).
+    The fence device is fence-vpc. A resource named writer writes to the storage host continuously. The network
+    applies groups a second late (DataPlane), and the device's `settle_time` is 2 s (None: the agent's default). The
+    nodes named in `ipv6` have IPv6 addresses too.
     """
 
-    def __init__(self, size: int = 3, settle_time: Optional[int] = 2, cluster: bool = True) -> None:
+    def __init__(
+        self, size: int = 3, settle_time: Optional[int] = 2, cluster: bool = True, ipv6: Collection[str] = ()
+    ) -> None:
         self.agent = Path(os.environ["AGENT"])
         self.prefix = names.new_prefix()
         self.folder = BEDS / self.prefix
         self.names = [f"node{number}" for number in range(1, size + 1)]
-        self.settle_time, self.is_cluster = settle_time, cluster
+        self.settle_time, self.is_cluster, self._ipv6 = settle_time, cluster, ipv6
         self._closing = contextlib.ExitStack()
         self.nodes: Dict[str, Node] = {}
-        self.trail: List[str] = []
-        """What the bed did and saw, with seconds; for the log of a scenario."""
+        self.events: List[str] = []
+        """Events with times, for the logs of a failed scenario."""
 
-    # Life
+    # Set-up and removal
 
     def __enter__(self) -> "Bed":
         host.must_be_free()
         names.remove_leftovers(BEDS)
         try:
-            self._up()
+            self._set_up()
         except BaseException:
             self._closing.close()
             raise
@@ -65,28 +68,29 @@ class Bed:
     ) -> None:
         self._closing.close()
 
-    def _up(self) -> None:
+    def _set_up(self) -> None:
         self.folder.mkdir(parents=True)
         self._closing.callback(shutil.rmtree, self.folder, ignore_errors=True)
         self.ec2 = self._closing.enter_context(Ec2Server())
-        self.cloud = Cloud(self.ec2, self.names)
+        self.cloud = Cloud(self.ec2, self.names, self._ipv6)
         self.fabric = Fabric(self.prefix)
         self._closing.callback(self.fabric.down)
-        self._lay_network()
-        self._cib = self._make_cib() if self.is_cluster else ""
+        self._create_network()
+        self._cib = self._create_cib() if self.is_cluster else ""
         self.boot_all()
 
-    def _lay_network(self) -> None:
+    def _create_network(self) -> None:
         self.fabric.up()
         self.fabric.add("aws", API)
-        self.fabric.add("storage", STORAGE)
+        ipv6 = (STORAGE6,) if self._ipv6 else ()
+        self.fabric.add("storage", STORAGE, ipv6=ipv6)
         self.plane = DataPlane(self.ec2, self.fabric)
         self._closing.callback(self.plane.close)
         self.plane.start()
         self.fabric.socket_in("aws", lambda: self.ec2.listen(API, API_PORT))
-        eth1 = {machine.addresses[1]: name for name, machine in self.cloud.machines.items()}
+        eth1 = {a: name for name, m in self.cloud.machines.items() for a in (m.addresses[1], *m.ipv6[1:])}
         self._closing.callback(self._power_off)
-        self.storage: Storage = self.fabric.socket_in("storage", lambda: Storage(eth1))
+        self.storage: Storage = self.fabric.socket_in("storage", lambda: Storage(eth1, (STORAGE, *ipv6)))
         self._closing.callback(self.storage.close)
         for name, machine in self.cloud.machines.items():
             self.nodes[name] = Node(machine, self.folder / name, self.fabric)
@@ -98,12 +102,12 @@ class Bed:
 
     @property
     def host_map(self) -> str:
-        """pcmk_host_map, node to instance ID."""
+        """pcmk_host_map: nodes and their instance IDs."""
         return ";".join(f"{name}:{machine.instance}" for name, machine in self.cloud.machines.items())
 
     @property
     def device_options(self) -> List[str]:
-        """The options of fence-vpc, as pcs takes them."""
+        """The options of fence-vpc, as for pcs."""
         cloud = self.cloud
         options = [f"endpoint_url=http://{API}:{API_PORT}", f"secg={cloud.isolation}", "invert_sg_removal=1"]
         options.append(f"untrack_secg={cloud.open}")
@@ -111,8 +115,8 @@ class Bed:
             options.append(f"settle_time={self.settle_time}")
         return [*options, "pcmk_off_timeout=120", "pcmk_reboot_timeout=120"]
 
-    def _make_cib(self) -> str:
-        """Made by pcs, in a mount namespace where it finds the agents as on a node."""
+    def _create_cib(self) -> str:
+        """The CIB as pcs writes it, in a mount namespace in which the agents are installed as on a node."""
         first = self.nodes[self.names[0]]
         first.prepare({}, self.agent)
         file = self.folder / "cib.xml"
@@ -127,10 +131,10 @@ class Bed:
             run(*host.with_agents_of(first.folder), "pcs", "-f", str(file), *command)
         return file.read_text(encoding="utf-8")
 
-    # Up and healthy
+    # Health
 
     def boot_all(self) -> None:
-        """Starts all nodes from scratch, and waits until they are one healthy cluster, if they are to be one."""
+        """Starts all nodes anew, and waits until the cluster is healthy, if there is one."""
         began = time.monotonic()
         files = config.files([node.machine for node in self.nodes.values()], self._cib)
         self._power_off()
@@ -138,12 +142,12 @@ class Bed:
             node.prepare(files, self.agent)
             node.boot(members=len(self.nodes) if self.is_cluster else 0)
         if self.is_cluster:
-            self.settle()
-            self._first = self._configuration()
-        self.note(f"{len(self.nodes)} nodes online after {time.monotonic() - began:.1f} s")
+            self.wait_until_healthy()
+            self._initial_configuration = self._configuration()
+        self.log_event(f"{len(self.nodes)} nodes online after {time.monotonic() - began:.1f} s")
 
-    def settle(self, limit: float = UP_LIMIT) -> None:
-        """Waits until all is healthy and Pacemaker has nothing left to do: a fencing waits for a running monitor."""
+    def wait_until_healthy(self, limit: float = UP_LIMIT) -> None:
+        """Waits until the cluster is healthy and Pacemaker is idle: a fencing would wait for a running monitor."""
         wait("all nodes are online and the writer writes", self.healthy, limit, PAUSE)
         next(iter(self.nodes.values())).command("crm_resource", "--wait", "--timeout=60s")
 
@@ -153,15 +157,15 @@ class Bed:
         wait("all nodes are off", lambda: all(node.is_gone() for node in self.nodes.values()), 30, 0.02)
 
     def view(self, of: str = "") -> Optional[View]:
-        """What a node says (by default the first that answers)."""
+        """The state of the cluster as a node reports it; by default the first node that answers."""
         for name in [of] if of else self.names:
-            found = view(self.nodes[name])
-            if found is not None:
-                return found
+            reported = view(self.nodes[name])
+            if reported is not None:
+                return reported
         return None
 
     def failed_actions(self) -> str:
-        """What Pacemaker shows as failed resource actions."""
+        """The failed resource actions that Pacemaker shows."""
         for node in self.nodes.values():
             done = node.result("crm_mon", "-1", "--include=none,failures", limit=10) if node.running else None
             if done is not None and done.returncode == 0:
@@ -169,59 +173,59 @@ class Bed:
         return ""
 
     def healthy(self) -> bool:
-        """Every node says that all are online, the writer writes on one, and the device is started."""
-        if len(self.storage.active()) != 1:  # asked first, as it costs nothing: crm_mon takes much CPU time
+        """Whether each node reports all nodes online, one writer, and a started fence device."""
+        if len(self.storage.active()) != 1:  # checked first, because crm_mon takes much CPU time
             return False
         views = (view(node) for node in self.nodes.values())
         return all(v is not None and _is_healthy(v, self.names) for v in views) and len(self.storage.active()) == 1
 
     def writer_on(self) -> str:
-        """The node that writes now."""
+        """The node that the writer runs on."""
         wait("one node writes", lambda: len(self.storage.active()) == 1, 10)
         return self.storage.active()[0]
 
-    def renew(self) -> None:
-        """Healthy, configured as in the beginning, without a history: by little where little is amiss."""
-        self.plane.set()
-        as_before = not self.ec2.rules.any() and all(self.cloud.pristine(name) for name in self.names)
-        if as_before and self.healthy() and self._configuration() == self._first:
-            self.settle()
+    def reset(self) -> None:
+        """Restores health and the initial configuration, and clears the history; restarts nodes only if needed."""
+        self.plane.set_lag()
+        unchanged = not self.ec2.rules.any() and all(self.cloud.pristine(name) for name in self.names)
+        if unchanged and self.healthy() and self._configuration() == self._initial_configuration:
+            self.wait_until_healthy()
             self.nodes[self.names[0]].command("stonith_admin", "--cleanup", "--history", "*")
         else:
             self.recover()
 
     def _configuration(self) -> str:
-        """The CIB's configuration but for what Pacemaker writes there by itself."""
+        """The configuration in the CIB, without the parts that Pacemaker writes by itself."""
         parts = ("crm_config", "resources", "constraints", "fencing-topology")
         query = [self.nodes[self.names[0]].command("cibadmin", "-Q", "-o", part, check=False) for part in parts]
         return "".join(query)
 
     def recover(self) -> None:
-        """Whatever happened: no faults, links mended, original groups, and all nodes in one new cluster."""
+        """Removes faults and splits, restores the original groups, and starts a new cluster of all nodes."""
         self.ec2.rules.clear()
         self.ec2.key.permit_all()
-        self._power_off()  # a fencing that still waits for the API must not find it now
+        self._power_off()  # a fencing that still waits for the API must not continue
         self.fabric.join()
         self.cloud.restore()
-        self.plane.set()
+        self.plane.set_lag()
         self.boot_all()
 
-    # What scenarios do
+    # Actions of scenarios
 
     def others(self, *names_: str) -> List[str]:
-        """The nodes beside these."""
+        """All nodes except these."""
         return [name for name in self.names if name not in names_]
 
     def pcs(self, *words: str) -> str:
-        """Runs pcs on the first node that has power."""
+        """Runs pcs on the first node that is running."""
         return next(n for n in self.nodes.values() if n.running).command("pcs", *words)
 
     def fence(self, target: str, by: str = "") -> None:
-        """stonith_admin --fence, asked for on another node."""
+        """stonith_admin --fence, on another node."""
         self.nodes[by or self.others(target)[0]].command("stonith_admin", "--fence", target, limit=100)
 
     def unfence(self, target: str, by: str = "") -> None:
-        """stonith_admin --unfence, likewise."""
+        """stonith_admin --unfence, on another node."""
         self.nodes[by or self.others(target)[0]].command("stonith_admin", "--unfence", target, limit=100)
 
     def restart(self, target: str) -> None:
@@ -229,51 +233,55 @@ class Bed:
         self.nodes[target].power_off()
         self.nodes[target].boot()
 
-    def bring_back(self, target: str) -> float:
-        """As the README says: restart, unfence, wait for the node to rejoin. Seconds from unfencing to rejoined."""
+    def return_to_service(self, target: str) -> float:
+        """As in the runbook: restart, unfence, wait for the node to rejoin. Returns the seconds after unfencing."""
         self.restart(target)
         began = time.monotonic()
         self.unfence(target)
-        self.settle()
+        self.wait_until_healthy()
         return time.monotonic() - began
 
-    def fenced(self, target: str, seen_by: Sequence[str] = (), limit: float = LIMIT) -> FenceEvent:
-        """Waits until a node says that the target was fenced."""
+    def wait_until_fenced(self, target: str, reported_by: Sequence[str] = (), limit: float = LIMIT) -> FenceEvent:
+        """Waits until one of the nodes reports that the target was fenced."""
 
-        def look() -> List[FenceEvent]:
-            views = [view(self.nodes[name]) for name in seen_by or self.others(target)]
+        def events() -> List[FenceEvent]:
+            views = [view(self.nodes[name]) for name in reported_by or self.others(target)]
             return [event for v in views if v is not None for event in v.fences(target)]
 
-        return wait(f"{target} is fenced", look, limit, PAUSE)[0]
+        return wait(f"{target} is fenced", events, limit, PAUSE)[0]
 
-    def moved(self, away_from: str, limit: float = LIMIT) -> str:
+    def wait_until_moved(self, away_from: str, limit: float = LIMIT) -> str:
         """Waits until another node writes, and returns its name."""
 
-        def look() -> List[str]:
+        def elsewhere() -> List[str]:
             return [name for name in self.storage.active() if name != away_from]
 
-        return wait(f"the writer runs elsewhere than on {away_from}", look, limit)[0]
+        return wait(f"the writer runs elsewhere than on {away_from}", elsewhere, limit)[0]
 
     def agent_on(self, node: str, action: str, target: str, *more: str) -> "subprocess.CompletedProcess[str]":
-        """The installed agent by hand, on a node, with the device's options, and more, which outrank them."""
-        own = [f"--{o.replace('_', '-')}" for o in self.device_options if not o.startswith("pcmk_")]
-        words = ["--invert-sg-removal" if o == "--invert-sg-removal=1" else o for o in own]
-        plug = self.cloud.machines[target].instance
-        return self.nodes[node].result(self.agent.name, "-o", action, "-n", plug, "-v", *words, *more)
+        """Runs the installed agent on a node, with the device's options. Further ones, name=value, replace them.
+
+        As under Pacemaker, it reads its options from stdin.
+        """
+        run = (f"action={action}", f"plug={self.cloud.machines[target].instance}", "verbose=1")
+        own = (o for o in self.device_options if not o.startswith("pcmk_"))
+        options = dict(o.split("=", maxsplit=1) for o in (*run, *own, *more))
+        stdin = "".join(f"{name}={value}\n" for name, value in options.items())
+        return self.nodes[node].result(self.agent.name, stdin=stdin)
 
     def fencing(self, target: str) -> Fencing:
-        """How long the last fencing of a node took, by the fencer's log and the emulator's record."""
+        """How long the last fencing of a node took, from the nodes' logs and the emulator's list of calls."""
         logs = [node.log() for node in self.nodes.values()]
         return fencing_of(target, logs, self.ec2.calls)
 
-    # Words
+    # Logs
 
-    def note(self, text: str) -> None:
-        """Keeps a line, with the time."""
-        self.trail.append(f"{time.monotonic():.2f} {text}")
+    def log_event(self, text: str) -> None:
+        """Adds a line with the time."""
+        self.events.append(f"{time.monotonic():.2f} {text}")
 
     def save_logs(self, folder: Path) -> None:
-        """The logs of all nodes, the calls to EC2, and what the bed did."""
+        """Saves the logs of all nodes, the calls to EC2, and the events."""
         shutil.rmtree(folder, ignore_errors=True)
         for name in self.nodes:
             source, target = self.folder / name / "var/log", folder / name
@@ -286,25 +294,25 @@ class Bed:
             for c in self.ec2.calls
         ]
         (folder / "ec2-calls").write_text("\n".join(calls) + "\n", encoding="utf-8")
-        (folder / "trail").write_text("\n".join(self.trail) + "\n", encoding="utf-8")
+        (folder / "events").write_text("\n".join(self.events) + "\n", encoding="utf-8")
 
-    def told(self, most: int = 12) -> str:
-        """The last lines of each node's log about fencing, and the last calls to EC2: why a scenario failed."""
+    def log_excerpt(self, most: int = 12) -> str:
+        """The last lines about fencing of each node's log, and the last calls to EC2."""
         lines = []
         for name, node in self.nodes.items():
-            about = [line[:400] for line in node.log().splitlines() if TELLING.search(line)]
+            about = [line[:400] for line in node.log().splitlines() if FENCING_LINES.search(line)]
             lines += [f"{name}: {line}" for line in about[-most:]]
         lines += [f"{c.at:.3f} {c.ended or 0:.3f} {c.action} {c.error or c.outcome}" for c in self.ec2.calls[-most:]]
         return "\n".join(lines)
 
 
-def _is_healthy(seen: View, names_: Sequence[str]) -> bool:
-    running = seen.running
+def _is_healthy(reported: View, names_: Sequence[str]) -> bool:
+    running = reported.running
     return (
-        seen.online == sorted(names_)
+        reported.online == sorted(names_)
         and len(running.get(WRITER, [])) == 1
         and len(running.get(DEVICE, [])) == 1
-        and not seen.failed.get(DEVICE)
+        and not reported.failed.get(DEVICE)
     )
 
 

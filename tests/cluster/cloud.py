@@ -1,8 +1,9 @@
-"""What the cluster's AWS holds: two subnets, the groups, an instance with two interfaces for each node."""
+"""The cluster's objects in the emulator: two subnets, groups, an instance with two interfaces for each node."""
 
-from dataclasses import dataclass
+import ipaddress
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Collection, Dict, List, Sequence, Tuple
 
 import boto3
 from ec2.imds import Imds
@@ -15,30 +16,41 @@ STORAGE_PREFIX = "10.20.1"
 STORAGE_SUBNET = f"{STORAGE_PREFIX}.0/24"
 API = "10.20.0.2"  # .1 to .3 of a subnet are reserved by AWS: no instance gets them
 STORAGE = f"{STORAGE_PREFIX}.2"
-VPC = "10.20.0.0/16"
+VPC, VPC6 = "10.20.0.0/16", "2001:db8:20::/48"
+STORAGE6 = "2001:db8:20:1::2"
 OUR_TAGS = ("lastfence", "Original_SG_Backup_")
 
 
 @dataclass(frozen=True)
 class Machine:
-    """A node as EC2 knows it. eth0 carries corosync and the API, eth1 the storage traffic."""
+    """The instance of a node. eth0 is for corosync and the API, eth1 for storage."""
 
     name: str
     instance: str
     interfaces: Tuple[str, str]
     addresses: Tuple[str, str]
+    ipv6: Tuple[str, ...] = ()
+    """An IPv6 address of each interface, or none."""
 
 
 class Cloud:
-    """The emulator, set up for a cluster."""
+    """The emulator with the objects of a cluster."""
 
-    def __init__(self, ec2: Ec2Server, nodes: Sequence[str]) -> None:
+    def __init__(self, ec2: Ec2Server, nodes: Sequence[str], ipv6: Collection[str] = ()) -> None:
+        """
+        Args:
+            ipv6: the nodes that have IPv6 addresses too.
+        """
         self.ec2 = ec2
         for instance in ec2.world.nodes.values():
             ec2.edit.set_state(instance, "terminated")
         self.client = boto3.client("ec2", **ec2.client_kwargs())
         self.groups = self._make_groups()
         self.machines = self._launch(nodes)
+        if ipv6:
+            self.permit(self.groups["storage"], "tcp", STORAGE_PORT, f"{STORAGE6}/128")
+        for name in ipv6:
+            self.machines[name] = self._with_ipv6(self.machines[name])
         self.original = self.interfaces()
 
     @property
@@ -52,7 +64,8 @@ class Cloud:
         return self.ec2.world.open
 
     def _make_groups(self) -> Dict[str, str]:
-        made = {name: self._group(name) for name in ("base", "cluster", "storage")}
+        made = {name: self._make_group(name) for name in ("base", "cluster", "storage")}
+        made.update(isolation=self.isolation, open=self.open)
         own = {"UserIdGroupPairs": [{"GroupId": made["cluster"]}]}
         self.permit(made["base"], "icmp", -1, VPC, both=True)
         self.client.authorize_security_group_ingress(
@@ -65,17 +78,21 @@ class Cloud:
         self.permit(made["storage"], "tcp", STORAGE_PORT, f"{STORAGE}/32")
         return made
 
-    def _group(self, name: str) -> str:
+    def add_group(self, name: str) -> str:
+        """A further group, without rules."""
+        self.groups[name] = self._make_group(name)
+        return self.groups[name]
+
+    def _make_group(self, name: str) -> str:
         made = self.client.create_security_group(GroupName=name, Description=name, VpcId=self.ec2.world.vpc)
         everything = [{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]
         self.client.revoke_security_group_egress(GroupId=made["GroupId"], IpPermissions=everything)
         return str(made["GroupId"])
 
     def permit(self, group: str, protocol: str, port: int, cidr: str, both: bool = False) -> None:
-        """Lets a group send to these addresses and this port, or all ports; with both, also receive from them."""
-        what: List[Dict[str, Any]] = [
-            {"IpProtocol": protocol, "FromPort": port, "ToPort": port, "IpRanges": [{"CidrIp": cidr}]}
-        ]
+        """Allows outbound traffic to these addresses and this port (-1: all); with `both`, inbound traffic too."""
+        ranges = {"Ipv6Ranges": [{"CidrIpv6": cidr}]} if ":" in cidr else {"IpRanges": [{"CidrIp": cidr}]}
+        what: List[Dict[str, Any]] = [{"IpProtocol": protocol, "FromPort": port, "ToPort": port, **ranges}]
         self.client.authorize_security_group_egress(GroupId=group, IpPermissions=what)
         if both:
             self.client.authorize_security_group_ingress(GroupId=group, IpPermissions=what)
@@ -107,8 +124,19 @@ class Cloud:
         first, second = sorted(nics, key=lambda nic: int(nic["Attachment"]["DeviceIndex"]))
         return str(first["NetworkInterfaceId"]), str(second["NetworkInterfaceId"])
 
+    def _with_ipv6(self, machine: Machine) -> Machine:
+        """Assigns an IPv6 address to each interface, from a /64 for each subnet."""
+        first = ipaddress.IPv6Network(VPC6).network_address
+        ipv6 = tuple(
+            str(first + (subnet << 64) + int(address.rpartition(".")[2]))
+            for subnet, address in enumerate(machine.addresses)
+        )
+        for interface, address in zip(machine.interfaces, ipv6):
+            self.ec2.edit.ipv6(interface, address)
+        return replace(machine, ipv6=ipv6)
+
     def imds(self, machine: Machine) -> Imds:
-        """The instance metadata service of a node, to be made in its network: identity, region, credentials."""
+        """The instance metadata service of a node: identity, region, credentials. Call it in the node's network."""
         service = Imds(machine.instance, self.ec2.region, port=80, host=METADATA)
         later = datetime.now(timezone.utc) + timedelta(hours=12)
         self.ec2.keys.add(self.ec2.key)
@@ -118,10 +146,10 @@ class Cloud:
         )
         return service
 
-    # Looking, and putting back
+    # State
 
     def interfaces(self) -> Dict[str, Dict[str, List[str]]]:
-        """Node to interface to groups."""
+        """By node and interface: the groups."""
         now = self.ec2.snapshot()
         return {name: now[machine.instance]["interfaces"] for name, machine in self.machines.items()}
 
@@ -130,16 +158,16 @@ class Cloud:
         tags = self.ec2.snapshot()[self.machines[node].instance]["tags"]
         return {key: value for key, value in tags.items() if key.startswith(OUR_TAGS)}
 
-    def isolated(self, node: str) -> bool:
-        """Whether all interfaces of a node have the isolation group only."""
-        return all(groups == [self.isolation] for groups in self.interfaces()[node].values())
+    def isolated(self, node: str, group: str = "") -> bool:
+        """Whether each interface of a node has only this group, by default the one without rules."""
+        return all(groups == [group or self.isolation] for groups in self.interfaces()[node].values())
 
     def pristine(self, node: str) -> bool:
-        """Original groups on every interface, and no tags of the agent."""
+        """Whether each interface has its original groups, and no tags of the agent are left."""
         return self.interfaces()[node] == self.original[node] and not self.tags(node)
 
     def restore(self) -> None:
-        """Original groups, no tags, past the API: between two tests."""
+        """Restores the original groups and removes the tags, without the API: between two tests."""
         for name in self.machines:
             for interface, groups in self.original[name].items():
                 self.ec2.edit.set_groups(interface, groups)

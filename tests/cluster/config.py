@@ -1,4 +1,4 @@
-"""What nodes start with: corosync.conf, hosts, and a CIB."""
+"""The initial files of a node: corosync.conf, hosts, and a CIB."""
 
 from typing import Dict, Sequence
 
@@ -8,7 +8,7 @@ CLUSTER = "bed"
 
 
 def corosync_conf(machines: Sequence[Machine]) -> str:
-    """One ring, over eth0."""
+    """corosync.conf with one ring, over eth0."""
     nodes = "\n".join(
         f"    node {{\n        ring0_addr: {m.addresses[0]}\n        name: {m.name}\n        nodeid: {number}\n    }}"
         for number, m in enumerate(machines, 1)
@@ -25,12 +25,12 @@ def corosync_conf(machines: Sequence[Machine]) -> str:
 
 
 def hosts(machines: Sequence[Machine]) -> str:
-    """Names of the nodes."""
+    """The names of the nodes, for /etc/hosts."""
     return "127.0.0.1 localhost\n" + "".join(f"{m.addresses[0]} {m.name}\n" for m in machines)
 
 
 def files(machines: Sequence[Machine], cib: str) -> Dict[str, str]:
-    """Path on a node to text."""
+    """By path on a node: the text of the file."""
     return {
         "etc/corosync/corosync.conf": corosync_conf(machines),
         "etc/hosts": hosts(machines),

@@ -1,4 +1,4 @@
-"""One cluster of three nodes for all scenarios; tests/conftest.py sends all of them to one process."""
+"""One cluster of three nodes for most scenarios; tests/conftest.py runs these in one process."""
 
 from pathlib import Path
 from typing import Any, Callable, Generator, Iterator, List
@@ -14,7 +14,7 @@ Measured = Callable[[str], None]
 
 
 def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
-    """A scenario may take longer than other tests."""
+    """Scenarios have a longer timeout than other tests."""
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.timeout(400))
@@ -22,19 +22,19 @@ def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Generator[None, Any, Any]:
-    """Keeps the logs of a failed scenario, and names them."""
+    """Saves the logs of a failed scenario, and shows where they are."""
     report = yield
     bed = getattr(item, "funcargs", {}).get("bed") if HERE in item.path.parents else None
     if bed is not None and call.when == "call" and report.failed:
         folder = LOGS / item.name
         bed.save_logs(folder)
-        report.sections.append(("logs of the cluster", f"{folder.relative_to(TOP)}\n{bed.told()}"))
+        report.sections.append(("logs of the cluster", f"{folder.relative_to(TOP)}\n{bed.log_excerpt()}"))
     return report
 
 
 @pytest.fixture(scope="session")
 def machine() -> None:
-    """A machine that can hold a cluster."""
+    """Skips the test if no cluster can be set up on this machine."""
     reason = host.reason_against()
     if reason:
         pytest.skip(reason)
@@ -48,15 +48,15 @@ def three(machine: None) -> Iterator[Bed]:
 
 @pytest.fixture
 def bed(three: Bed) -> Iterator[Bed]:
-    """A cluster of three nodes, healthy, with its first configuration and without a history."""
-    three.renew()
+    """A healthy cluster of three nodes, with its initial configuration and without a history."""
+    three.reset()
     yield three
     three.plane.check()
 
 
 @pytest.fixture
 def measured(record_property: Callable[[str, object], None]) -> Measured:
-    """Shows a text before pytest's closing line."""
+    """Shows a text before the last line of pytest."""
 
     def show(text: str) -> None:
         print(text)

@@ -1,4 +1,4 @@
-"""Fencing and unfencing again and again on one cluster: does anything leak?"""
+"""Repeated fencing and unfencing on one cluster: does anything leak?"""
 
 import signal
 import sys
@@ -11,7 +11,7 @@ from typing import Deque, Dict, Tuple
 from .bed import Bed
 from .shell import wait
 
-# The shell that counts and the timeout around it are counted too, the same each time.
+# The count includes the shell itself and its timeout, in each cycle.
 COUNT = """set -- /proc/[0-9]*
 writer=$(cat /run/writer.pid 2>/dev/null) && [ -e "/proc/$writer" ] && shift
 echo $#"""
@@ -20,24 +20,24 @@ COLUMNS = "fence", "move", "rejoin", "rss KiB", "files open", "processes", "file
 
 @dataclass(frozen=True)
 class Cycle:
-    """One cycle. What is counted is of the first node, which is never fenced, after the cycle."""
+    """One cycle. The counts are those of the first node, which is never fenced, after the cycle."""
 
     fenced: float
     """Seconds that stonith_admin --fence took."""
     moved: float
-    """Seconds until the writer wrote on another node, from the request."""
+    """Seconds from the request until the writer wrote on another node."""
     rejoined: float
-    """Seconds from unfencing until all was healthy."""
+    """Seconds from unfencing until the cluster was healthy."""
     memory: int
     """Resident memory of pacemaker-fenced, KiB."""
     descriptors: int
-    """Files that pacemaker-fenced has open."""
+    """Open files of pacemaker-fenced."""
     processes: int
-    """But for the writer, which runs here or elsewhere."""
+    """Without the writer, which may run on another node."""
     files: int
-    """In /run and /dev/shm, but for the writer's, and the six of a DC's connection to the scheduler."""
+    """In /run and /dev/shm, without those of the writer, and of the connection of a DC to the scheduler."""
     tags: int
-    """Of the agent, on all nodes."""
+    """Of the agent, on all instances."""
 
     def __str__(self) -> str:
         seconds = (f"{s:.1f} s" for s in (self.fenced, self.moved, self.rejoined))
@@ -46,12 +46,12 @@ class Cycle:
 
 
 def heading() -> str:
-    """Over the lines of cycles."""
+    """The heading of the table."""
     return "".join(f"{text:>11}" for text in COLUMNS)
 
 
 def cycle(bed: Bed) -> Cycle:
-    """Fences the node of the writer (the second, if the writer is on the first), and brings it back."""
+    """Fences the node of the writer (the second node, if that is the first), and returns it to service."""
     watcher = bed.names[0]
     victim = bed.writer_on() if bed.writer_on() != watcher else bed.names[1]
     began = time.monotonic()
@@ -59,7 +59,7 @@ def cycle(bed: Bed) -> Cycle:
     fenced = time.monotonic() - began
     wait("another node writes", lambda: bed.storage.active() and victim not in bed.storage.active())
     moved = time.monotonic() - began
-    rejoined = bed.bring_back(victim)
+    rejoined = bed.return_to_service(victim)
     bed.nodes[watcher].command("stonith_admin", "--cleanup", "--history", "*")
     tags = sum(len(bed.cloud.tags(name)) for name in bed.names)
     memory, descriptors, processes, files = _settled(bed)
@@ -67,21 +67,21 @@ def cycle(bed: Bed) -> Cycle:
 
 
 def more_than(bed: Bed, earlier: Cycle) -> Dict[str, int]:
-    """What there is more of at this moment than after an earlier cycle, and how much more."""
-    now = dict(zip(("descriptors", "processes", "files"), _counts(bed)[1:]))
-    return {name: count - getattr(earlier, name) for name, count in now.items() if count > getattr(earlier, name)}
+    """The counts that are higher now than after an earlier cycle, and by how much."""
+    current = dict(zip(("descriptors", "processes", "files"), _counts(bed)[1:]))
+    return {name: count - getattr(earlier, name) for name, count in current.items() if count > getattr(earlier, name)}
 
 
 def _settled(bed: Bed) -> Tuple[int, int, int, int]:
-    """Counts on which three looks in a row agree: monitors, commands and their connections come and go."""
-    looks: Deque[Tuple[int, int, int, int]] = deque(maxlen=3)
+    """Counts that are the same three times in a row: monitors and commands start and end."""
+    samples: Deque[Tuple[int, int, int, int]] = deque(maxlen=3)
 
-    def agree() -> bool:
-        looks.append(_counts(bed))
-        return len(looks) == looks.maxlen and len({look[1:] for look in looks}) == 1
+    def stable() -> bool:
+        samples.append(_counts(bed))
+        return len(samples) == samples.maxlen and len({sample[1:] for sample in samples}) == 1
 
-    wait("three looks at what is counted agree", agree, 30)
-    return looks[-1]
+    wait("the counts are stable", stable, 30)
+    return samples[-1]
 
 
 def _counts(bed: Bed) -> Tuple[int, int, int, int]:

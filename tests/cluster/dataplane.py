@@ -1,14 +1,15 @@
-"""The security groups of the emulator, made to bite: nftables rules on the bridge.
+"""The security groups of the emulator as nftables rules on the bridge.
 
-As AWS documents it: a rule of any group of an interface is enough to let a connection begin; replies and whatever
-belongs to a tracked connection pass in any case, also after the groups have changed. What was let through by a group
-that allows everything is not tracked: it ends with the change. ICMP is always tracked.
+As AWS documents: a connection may begin if a rule of any group of the interface allows it. Replies, and all packets
+of tracked connections, pass in any case, also after a change of groups. A flow that was allowed by a group that
+allows everything is not tracked, and ends with the change; IPv4 and IPv6 count separately. ICMP is always tracked.
+IPv6 neighbour discovery always passes.
 https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/security-group-connection-tracking.html
 
-One entry of the kernel's connection tracking stands for both ends of a connection; EC2 tracks at each interface.
+The kernel has one tracking entry for both ends of a connection; EC2 has one for each interface.
 
-EC2's API answers before its network follows, and nothing documents how long that takes, nor that every state is seen:
-so the rules follow with a lag, in one of several modes.
+EC2's API answers before its network applies a change. AWS documents neither how long that takes nor that every state
+is applied. So the rules follow with a lag, in one of several modes.
 """
 
 import os
@@ -26,52 +27,71 @@ from ec2.server import Ec2Server
 from .fabric import Fabric
 from .shell import Failed
 
-LAG = 1.0  # seconds; unless a scenario is about it
-SOON = 0.05  # seconds; to replace the rules takes about as long, so it begins so much before the lag is over
-MOST_WAITING = 1000  # changes
+LAG = 1.0  # seconds, by default
+APPLY_SECONDS = 0.05  # that replacing the rules takes; it begins so long before the lag is over
+MAX_PENDING = 1000  # changes
 
-TRACKING = "table ip tracking { chain c { type filter hook forward priority -10;\nct state new counter\n}\n}"
-"""Stays, so that the kernel does not stop tracking between two versions of the rules."""
+FAMILIES = ("ip", "ip6")
+TRACKING = "\n".join(
+    f"table {family} tracking {{ chain c {{ type filter hook forward priority -10;\nct state new counter\n}}\n}}"
+    for family in FAMILIES
+)
+"""Permanent, so that the kernel continues to track connections while the rules are replaced."""
+NEIGHBOUR_DISCOVERY = (
+    "icmpv6 type { nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert } accept"
+)
+ICMP = {"icmp": "icmp", "1": "icmp", "icmpv6": "icmpv6", "58": "icmpv6"}
 
 
-def compiled(interfaces: Iterable[Filtered]) -> str:
-    """The rules, to replace those that are there in one step."""
+def compile_rules(interfaces: Iterable[Filtered]) -> str:
+    """The nftables commands that replace all rules in one transaction."""
     known = list(interfaces)
+    return "\n".join(_table(family, known) for family in FAMILIES)
+
+
+def _table(family: str, known: List[Filtered]) -> str:
+    replaced = f"add table {family} groups\ndelete table {family} groups"
+    ipv6 = family == "ip6"
+    numbers = {address: number for number, i in enumerate(known) for address in i.addresses(ipv6)}
+    if not numbers:
+        return replaced
     chains: List[str] = []
-    for number, interface in enumerate(known):
+    for number in sorted(set(numbers.values())):
         for egress in (False, True):
-            rules = [_rule(p, known) for p in interface.permissions if p.egress is egress]
+            rules = [_rule(p, known, ipv6) for p in known[number].permissions if p.egress is egress]
             body = "\n".join([*filter(None, rules), "counter drop"])
             chains.append(f"chain {_chain(number, egress)} {{\n{body}\n}}")
     jumps = [
-        f"ip {side} vmap {{ {', '.join(f'{i.address} : jump {_chain(n, egress)}' for n, i in enumerate(known))} }}"
+        f"{family} {side} vmap {{ {', '.join(f'{a} : jump {_chain(n, egress)}' for a, n in numbers.items())} }}"
         for side, egress in (("saddr", True), ("daddr", False))
     ]
-    first = "\n".join(["type filter hook forward priority 0;", "ct state established,related accept", *jumps])
+    accepted = ["ct state established,related accept", *([NEIGHBOUR_DISCOVERY] if ipv6 else [])]
+    first = "\n".join(["type filter hook forward priority 0;", *accepted, *jumps])
     table = "\n".join([*chains, f"chain forward {{\n{first}\n}}"])
-    return f"add table ip groups\ndelete table ip groups\ntable ip groups {{\n{table}\n}}"
+    return f"{replaced}\ntable {family} groups {{\n{table}\n}}"
 
 
 def _chain(number: int, egress: bool) -> str:
     return f"{'out' if egress else 'in'}_{number}"
 
 
-def _rule(permission: Permission, known: List[Filtered]) -> str:
-    """An nftables rule; empty if nobody is meant."""
-    whom = [permission.cidr] if permission.cidr else [i.address for i in known if permission.group in i.groups]
-    if not whom or ":" in whom[0]:
+def _rule(permission: Permission, known: List[Filtered], ipv6: bool) -> str:
+    """An nftables rule of one family; empty if it has no peers of this family."""
+    members = [a for i in known if permission.group in i.groups for a in i.addresses(ipv6)]
+    peers = [permission.cidr] if permission.cidr else members
+    if not peers or (":" in peers[0]) is not ipv6:
         return ""
-    match = f"ip {'daddr' if permission.egress else 'saddr'} {{ {', '.join(whom)} }}"
+    match = f"{'ip6' if ipv6 else 'ip'} {'daddr' if permission.egress else 'saddr'} {{ {', '.join(peers)} }}"
     if permission.protocol == "-1":
         return f"{match} return"
-    if permission.protocol == "icmp":
-        return f"{match} ip protocol icmp return"
+    if permission.protocol in ICMP:
+        return f"{match} meta l4proto {ICMP[permission.protocol]} return"
     first, last = permission.ports
     return f"{match} {permission.protocol} dport {first}-{last} return"
 
 
-def _go_first() -> None:
-    """This thread, and what it starts, before all else: other work on the machine is not to make the lag longer."""
+def _raise_priority() -> None:
+    """Runs this thread and its children first, so that other work on the machine does not increase the lag."""
     this = threading.get_native_id()
     try:
         os.sched_setscheduler(this, os.SCHED_RR, os.sched_param(1))
@@ -80,27 +100,27 @@ def _go_first() -> None:
 
 
 class Mode(Enum):
-    """How the network follows the API."""
+    """How the network applies changes."""
 
     IN_ORDER = "in order"
-    """Every state is applied, each a lag after it came to be."""
+    """It applies every state, each after the lag."""
     NEWEST = "newest only"
-    """A lag after a change comes a look, which finds the newest state: what is in between is never applied."""
+    """It reads the newest state when the lag after a change is over. States in between are never applied."""
     OWN_PACE = "own pace"
-    """In order, but only the last interface of an instance takes the whole lag, of two the first a half."""
+    """In order. The last interface of an instance has the whole lag, the first of two has half of it."""
     ONE_LATE = "one late"
-    """All at once but the last interface of an instance, which takes the whole lag."""
+    """Only the last interface of an instance has a lag."""
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How an instance's interfaces follow."""
+    """The lag and mode of the interfaces of an instance."""
 
     lag: float = LAG
     mode: Mode = Mode.IN_ORDER
 
     def of(self, rank: int, count: int) -> float:
-        """The lag of one of an instance's interfaces."""
+        """The lag of one interface of an instance."""
         if self.mode is Mode.OWN_PACE:
             return self.lag * (rank + 1) / count
         if self.mode is Mode.ONE_LATE:
@@ -110,56 +130,56 @@ class Pace:
 
 @dataclass(frozen=True)
 class Effect:
-    """A state of an interface that was applied."""
+    """An applied state of an interface."""
 
     interface: str
-    made: float
-    """When the first change came about that it shows, time.monotonic()."""
+    changed_at: float
+    """When the first change that it contains was made, time.monotonic()."""
     at: float
-    """When the rules were in place, and what was to be untracked was."""
+    """When the rules were applied, and connections untracked."""
     untracked: bool
-    """Whether it let everything through."""
+    """Whether it allows all traffic."""
 
     @property
-    def took(self) -> float:
-        """Seconds."""
-        return self.at - self.made
+    def delay(self) -> float:
+        """Seconds from the change to its effect."""
+        return self.at - self.changed_at
 
 
 @dataclass(frozen=True)
-class _Waiting:
-    made: float
+class _Pending:
+    changed_at: float
     due: float
     state: Optional[Filtered]
     """None: the interface is gone."""
 
 
 class DataPlane:
-    """Follows the emulator, late. Without a lag a change has its effect before the call that made it is answered."""
+    """Applies the groups of the emulator, late. Without a lag, a change has its effect before the API replies."""
 
     def __init__(self, ec2: Ec2Server, fabric: Fabric) -> None:
         self._ec2 = ec2
         self._fabric = fabric
         self._paces: Dict[str, Pace] = {}  # by instance; "" for all others
         self._applied: Dict[str, Filtered] = {}
-        self._waiting: Dict[str, Deque[_Waiting]] = {}
+        self._pending: Dict[str, Deque[_Pending]] = {}
         self._changed = threading.Condition()  # guards all of these
         self._applying = threading.Lock()  # taken before the other
         self._error: Optional[BaseException] = None
         self._worker: Optional[threading.Thread] = None
         self.effects: List[Effect] = []
-        """Since the beginning."""
+        """All effects so far."""
 
     def start(self) -> None:
-        """Obeys the groups from now on."""
+        """Begins to apply the groups."""
         self._fabric.nft(TRACKING)
-        self.follow()
+        self.apply_now()
         self._worker = threading.Thread(target=self._work, name="data plane", daemon=True)
         self._worker.start()
-        self._ec2.watchers.append(lambda _call: self._notice())
+        self._ec2.watchers.append(lambda _call: self._on_change())
 
     def close(self) -> None:
-        """Stops following."""
+        """Stops applying changes."""
         worker, self._worker = self._worker, None
         with self._changed:
             self._changed.notify_all()
@@ -168,119 +188,121 @@ class DataPlane:
         self.check()
 
     def check(self) -> None:
-        """Raises what went wrong in the plane's own thread: from then on nothing follows."""
+        """Raises the error that ended the thread of the data plane, if any."""
         if self._error is not None:
             raise Failed(f"the data plane failed: {self._error}") from self._error
 
     # The lag
 
-    def set(self, lag: float = LAG, mode: Mode = Mode.IN_ORDER, instance: str = "") -> None:
-        """For one instance, or for all: after that no other has one of its own. What waits has its effect at once."""
+    def set_lag(self, lag: float = LAG, mode: Mode = Mode.IN_ORDER, instance: str = "") -> None:
+        """Sets the lag of one instance, or of all, also of those with their own. Applies pending changes."""
         with self._changed:
             if not instance:
                 self._paces.clear()
             self._paces[instance] = Pace(lag, mode)
-        self.follow()
+        self.apply_now()
 
-    def follow(self) -> None:
-        """Lets everything that the emulator says have its effect now."""
+    def apply_now(self) -> None:
+        """Applies the current state of the emulator now."""
         self.check()
         with self._applying:
-            self._notice_all()
+            self._enqueue_changes()
             self._apply(float("inf"))
 
-    def _notice(self) -> None:
-        if self._notice_all():
-            with self._applying:  # the thread may be at it already: not before it is done
+    def _on_change(self) -> None:
+        if self._enqueue_changes():
+            with self._applying:  # waits if the thread is applying changes
                 self._apply(time.monotonic())
 
-    def _notice_all(self) -> bool:
-        """Puts in line what has changed; whether something of that is due at once."""
+    def _enqueue_changes(self) -> bool:
+        """Enqueues all changes; returns whether one of them is due now."""
         with self._changed:
-            made, found, at_once = time.monotonic(), self._ec2.filtering(), False
-            now = {i.interface: i for i in found}
-            for interface in {**self._applied, **now}:
-                line = self._waiting.setdefault(interface, deque())
-                latest = line[-1].state if line else self._applied.get(interface)
-                if now.get(interface) != latest:
-                    self._put(line, made, now.get(interface), self._pace_of(interface, found))
-                    at_once = at_once or line[0].due <= made
-            if sum(map(len, self._waiting.values())) > MOST_WAITING:
-                raise Failed(f"more than {MOST_WAITING} changes wait for the data plane")
+            changed_at, interfaces, due_now = time.monotonic(), self._ec2.filtering(), False
+            current = {i.interface: i for i in interfaces}
+            for interface in {**self._applied, **current}:
+                queue = self._pending.setdefault(interface, deque())
+                latest = queue[-1].state if queue else self._applied.get(interface)
+                if current.get(interface) != latest:
+                    self._enqueue(queue, changed_at, current.get(interface), self._pace_of(interface, interfaces))
+                    due_now = due_now or queue[0].due <= changed_at
+            if sum(map(len, self._pending.values())) > MAX_PENDING:
+                raise Failed(f"more than {MAX_PENDING} changes are pending")
             self._changed.notify_all()
-            return at_once
+            return due_now
 
-    def _pace_of(self, interface: str, found: List[Filtered]) -> Tuple[float, Mode]:
-        instance = next((i.instance for i in found if i.interface == interface), "")
+    def _pace_of(self, interface: str, interfaces: List[Filtered]) -> Tuple[float, Mode]:
+        instance = next((i.instance for i in interfaces if i.interface == interface), "")
         pace = self._paces.get(instance) or self._paces.get("") or Pace()
-        among = [i.interface for i in found if i.instance == instance]
-        return (pace.of(among.index(interface), len(among)) if among else 0.0), pace.mode
+        siblings = [i.interface for i in interfaces if i.instance == instance]
+        return (pace.of(siblings.index(interface), len(siblings)) if siblings else 0.0), pace.mode
 
     @staticmethod
-    def _put(line: Deque[_Waiting], made: float, state: Optional[Filtered], pace: Tuple[float, Mode]) -> None:
+    def _enqueue(
+        queue: Deque[_Pending], changed_at: float, state: Optional[Filtered], pace: Tuple[float, Mode]
+    ) -> None:
         lag, mode = pace
-        first = line.pop() if line and mode is Mode.NEWEST else _Waiting(made, made + lag, None)
-        line.append(_Waiting(first.made, first.due, state))
+        first = queue.pop() if queue and mode is Mode.NEWEST else _Pending(changed_at, changed_at + lag, None)
+        queue.append(_Pending(first.changed_at, first.due, state))
 
     def _next_due(self) -> float:
         with self._changed:
-            return min((line[0].due for line in self._waiting.values() if line), default=float("inf"))
+            return min((queue[0].due for queue in self._pending.values() if queue), default=float("inf"))
 
     # The effect
 
     def _work(self) -> None:
-        _go_first()
+        _raise_priority()
         try:
             while self._worker is not None:
                 with self._changed:
-                    left = self._next_due() - SOON - time.monotonic()
+                    left = self._next_due() - APPLY_SECONDS - time.monotonic()
                     if left > 0:
                         self._changed.wait(min(left, 1.0))
                         continue
                 with self._applying:
-                    self._apply(time.monotonic() + SOON)
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the scenario has to know
+                    self._apply(time.monotonic() + APPLY_SECONDS)
+        except BaseException as error:  # noqa: BLE001 - check() raises it
             self._error = error
 
     def _apply(self, until: float) -> None:
-        """What was due until then, one state of each interface after the other. With _applying held."""
+        """Applies the states that are due until then, one of each interface at a time. Needs _applying."""
         while True:
             with self._changed:
-                due = {i: line.popleft() for i, line in self._waiting.items() if line and line[0].due <= until}
-                left = [self._applied[i] for i, w in due.items() if self._applied.get(i) not in (None, w.state)]
-                untracked = [interface.address for interface in left if interface.untracked]
-                now = {**self._applied, **{i: w.state for i, w in due.items()}}
-                self._applied = {i: state for i, state in now.items() if state is not None}
-                rules = compiled(self._applied.values())
+                due = {i: queue.popleft() for i, queue in self._pending.items() if queue and queue[0].due <= until}
+                replaced = [self._applied[i] for i, p in due.items() if self._applied.get(i) not in (None, p.state)]
+                untracked = [address for interface in replaced for address in interface.untracked_addresses]
+                states = {**self._applied, **{i: p.state for i, p in due.items()}}
+                self._applied = {i: state for i, state in states.items() if state is not None}
+                rules = compile_rules(self._applied.values())
             if not due:
                 return
             self._fabric.nft(rules)
             if untracked:
-                self.forget(*untracked)
+                self.untrack(*untracked)
             at = time.monotonic()
             for interface, change in due.items():
                 untracked_now = change.state is not None and change.state.untracked
-                self.effects.append(Effect(interface, change.made, at, untracked_now))
+                self.effects.append(Effect(interface, change.changed_at, at, untracked_now))
 
     @property
     def idle(self) -> bool:
-        """Whether the network has followed everything."""
+        """Whether all changes were applied."""
         self.check()
         return self._next_due() == float("inf")
 
-    def slowest(self, since: float) -> float:
-        """The longest that the network took to follow a change made since then, in seconds."""
-        return max((e.took for e in list(self.effects) if e.made >= since), default=0.0)
+    def longest_delay(self, since: float) -> float:
+        """The longest delay of the changes made since then, in seconds."""
+        return max((e.delay for e in list(self.effects) if e.changed_at >= since), default=0.0)
 
     def effects_on(self, interfaces: Iterable[str], since: float) -> List[Effect]:
-        """What changes made since then had, in order."""
-        among = set(interfaces)
-        return [e for e in list(self.effects) if e.interface in among and e.made >= since]
+        """The effects of the changes of these interfaces since then, in order."""
+        chosen = set(interfaces)
+        return [e for e in list(self.effects) if e.interface in chosen and e.changed_at >= since]
 
-    def forget(self, *addresses: str) -> None:
-        """Ends the tracking of interfaces' connections, so that the rules decide on their next packets."""
+    def untrack(self, *addresses: str) -> None:
+        """Ends the tracking of the connections of addresses, so that the rules apply to their next packets."""
         commands = [
-            f"-D -p {protocol} {side} {address}\n"
+            f"-D -f {'ipv6' if ':' in address else 'ipv4'} -p {protocol} {side} {address}\n"
             for address in addresses
             for protocol in ("tcp", "udp")
             for side in ("--orig-src", "--orig-dst")
@@ -288,14 +310,14 @@ class DataPlane:
         self._fabric.inside(self._fabric.switch, "conntrack", "--load-file", "-", stdin="".join(commands))
 
     def dropped(self, address: str) -> int:
-        """Packets from and to an address that the groups did not let through, since groups changed last."""
+        """The number of packets from and to an address that the groups dropped since the rules changed last."""
         number = [i.address for i in self._applied.values()].index(address)
         chains = [("nft", "list", "chain", "ip", "groups", _chain(number, egress)) for egress in (False, True)]
         text = "".join(self._fabric.inside(self._fabric.switch, *chain) for chain in chains)
         return sum(int(n) for n in re.findall(r"counter packets (\d+) bytes \d+ drop", text))
 
     def connections(self, address: str) -> List[str]:
-        """What the kernel tracks of an address, one connection a line."""
+        """The tracked connections of an address, one per line."""
         sides = ("--orig-src", "--orig-dst")
         return [
             line

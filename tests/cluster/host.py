@@ -1,4 +1,4 @@
-"""What the machine offers, and what it must not run."""
+"""Requirements on the machine that runs the tests."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ DAEMONS = ("corosync", "pacemakerd")
 
 
 def reason_against() -> Optional[str]:
-    """Why no cluster can be set up here, in words; None if it can."""
+    """Why no cluster can be set up on this machine; None if it can."""
     if os.geteuid() != 0:
         return "a test cluster needs root, for its network namespaces"
     missing = [program for program in PROGRAMS if shutil.which(program) is None]
@@ -25,28 +25,28 @@ def reason_against() -> Optional[str]:
 
 
 def must_be_free() -> None:
-    """Raises Failed beside a corosync or Pacemaker of the machine itself. tests/setup.sh looks before it installs."""
+    """Raises Failed if the machine itself runs corosync or Pacemaker. tests/setup.sh checks before it installs."""
     running = host_daemons()
     if running:
-        raise Failed(f"{running} runs on this machine: no test cluster beside it")
+        raise Failed(f"{running} runs on this machine: a test cluster must not run beside it")
 
 
 def host_daemons() -> str:
-    """The cluster daemons in this machine's own network; those of test clusters are in others."""
+    """The cluster daemons in this machine's own network namespace; those of test clusters are in others."""
     ours = Path("/proc/self/ns/net").stat().st_ino
-    found = set()
+    daemons = set()
     for process in Path("/proc").glob("[0-9]*"):
         try:
             name = (process / "comm").read_text(encoding="utf-8").strip()
             if name in DAEMONS and (process / "ns" / "net").stat().st_ino == ours:
-                found.add(name)
+                daemons.add(name)
         except OSError:
             continue
-    return " and ".join(sorted(found))
+    return " and ".join(sorted(daemons))
 
 
 def with_agents_of(folder: Path) -> Tuple[str, ...]:
-    """A prefix for a command that is to find the fence and resource agents of a node's folder."""
+    """A command prefix with which the fence and resource agents of a node's folder are found."""
     mounts = "".join(
         f'mount -t overlay -o "lowerdir=$0{place}:{place}" overlay {place}; '
         for place in ("/usr/sbin", "/usr/share/fence", "/usr/lib/ocf/resource.d")

@@ -1,4 +1,4 @@
-"""A node: processes in namespaces of their own, below a pid 1 that can be killed like a power failure."""
+"""A node: processes in their own namespaces, with a process 1. Killing that is a power failure."""
 
 import grp
 import os
@@ -36,9 +36,9 @@ DAEMONS = (
     "pacemakerd",
     *(f"pacemaker-{name}" for name in "based fenced execd attrd schedulerd controld".split()),
 )
-PRIORITY = -10  # a node has a machine of its own: other tests on this one are not to slow it down
+PRIORITY = -10  # a real node has its own machine, so other tests on this one should not slow it down
 CLEAN = ("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/run/home", "LC_ALL=C.UTF-8")
-"""Environment variables of the caller, such as AWS_CA_BUNDLE, outrank a node's own settings."""
+"""Variables of the caller, such as AWS_CA_BUNDLE, would take precedence over the node's settings."""
 
 
 class Node:
@@ -49,19 +49,19 @@ class Node:
         self.machine = machine
         self.folder = folder
         self._fabric = fabric
-        self._keeper: Optional[subprocess.Popen[bytes]] = None  # unshare, whose only child is the node's pid 1
-        self.first = 0
-        """The host's pid of the node's pid 1; 0 while the node is off."""
-        self._last = -1
+        self._unshare: Optional[subprocess.Popen[bytes]] = None  # its only child is the node's process 1
+        self.init_pid = 0
+        """The process ID, on this machine, of the node's process 1; 0 while the node is off."""
+        self._previous_init_pid = -1
 
-    # Life
+    # Start and stop
 
     def attach(self) -> None:
-        """Gives it its place in the network."""
-        self._fabric.add(self.name, *self.machine.addresses, local=(METADATA,))
+        """Connects the node to the network."""
+        self._fabric.add(self.name, *self.machine.addresses, ipv6=self.machine.ipv6, local=(METADATA,))
 
     def prepare(self, files: Dict[str, str], agent: Path) -> None:
-        """A disk as after an installation: these files (path to text), the agent, nothing of an earlier life."""
+        """Creates the node's files as after an installation: these (text by path), and the agent."""
         shutil.rmtree(self.folder, ignore_errors=True)
         for name in FOLDERS:
             (self.folder / name).mkdir(parents=True)
@@ -70,10 +70,10 @@ class Node:
         for name, text in files.items():
             path = self.folder / name
             path.write_text(text, encoding="utf-8")
-        self._give_to_pacemaker()
+        self._chown_to_pacemaker()
 
     def _install(self, agent: Path) -> None:
-        """As a distribution does: Pacemaker's own user may not be allowed to read the checkout."""
+        """Installs the agent like a distribution: Pacemaker's user may have no access to the checkout."""
         built, place = agent.parents[1] / "share/fence", self.folder / "usr/share/fence"
         shutil.copytree(built / "aws_vpc_net", place / "aws_vpc_net")
         installed = self.folder / "usr/sbin" / agent.name
@@ -82,7 +82,7 @@ class Node:
         )
         installed.chmod(0o755)
 
-    def _give_to_pacemaker(self) -> None:
+    def _chown_to_pacemaker(self) -> None:
         user, group = pwd.getpwnam("hacluster").pw_uid, grp.getgrnam("haclient").gr_gid
         for name in ("var/lib/pacemaker", "var/log/pacemaker"):
             for path in (self.folder / name).rglob("*"):
@@ -91,12 +91,12 @@ class Node:
             os.chown(self.folder / "var/log/pacemaker", user, group)
 
     def boot(self, members: int = 1) -> None:
-        """Starts it; Pacemaker when corosync has so many members. It ends with this process, however that ends."""
+        """Starts the node, and Pacemaker when corosync has so many members (0: neither). Ends with this process."""
         space = names.NETNS / self._fabric.namespace(self.name)
         wait(f"{self.name} is off", self.is_gone, 20, 0.02)
-        # With the power all is lost that the kernel still had to send; here the network namespace outlives the node.
+        # A power failure loses the data in the kernel's send buffers. Here, the network namespace outlives the node.
         self._fabric.inside(space.name, "ss", "-K", "-t", "exclude", "listening", check=False)
-        self._keeper = subprocess.Popen(
+        self._unshare = subprocess.Popen(
             [
                 *("nice", "-n", str(PRIORITY), "setpriv", "--pdeathsig", "KILL", "nsenter", f"--net={space}"),
                 *("unshare", "--mount", "--propagation", "private", "--uts", "--ipc", "--pid", "--fork"),
@@ -108,38 +108,38 @@ class Node:
             stderr=subprocess.DEVNULL,
             cwd="/",
         )
-        self.first = wait(f"{self.name} has a pid 1", self._child, 10, 0.02)
+        self.init_pid = wait(f"{self.name} has a process 1", self._child, 10, 0.02)
         for number in range(len(self.machine.addresses)):
             self._fabric.set_link(self.name, number, True)
 
     def _child(self) -> int:
-        assert self._keeper is not None
-        if self._keeper.poll() is not None:
-            raise Failed(f"{self.name} does not start: exit code {self._keeper.returncode}")
-        pid = self._keeper.pid
+        assert self._unshare is not None
+        if self._unshare.poll() is not None:
+            raise Failed(f"{self.name} does not start: exit code {self._unshare.returncode}")
+        pid = self._unshare.pid
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
         return int(children[0]) if children else 0
 
     def power_off(self) -> None:
-        """A power failure: all its processes end at once, and its links go down."""
-        if self._keeper is None:
+        """A power failure: kills all processes, and sets the links down."""
+        if self._unshare is None:
             return
         for number in range(len(self.machine.addresses)):
             self._fabric.set_link(self.name, number, False)
-        self._keeper.kill()
-        self._keeper.wait()
-        self._keeper, self.first, self._last = None, 0, self.first
+        self._unshare.kill()
+        self._unshare.wait()
+        self._unshare, self.init_pid, self._previous_init_pid = None, 0, self.init_pid
 
     def is_gone(self) -> bool:
-        """Whether nothing of its last life is left; the kernel takes a second or two to clear its namespaces."""
-        return not Path(f"/proc/{self._last}").exists()
+        """Whether its previous process 1 has ended; the kernel needs a second or two to remove the namespaces."""
+        return not Path(f"/proc/{self._previous_init_pid}").exists()
 
     @property
     def running(self) -> bool:
-        """Whether it has power."""
-        return self._keeper is not None
+        """Whether it is on."""
+        return self._unshare is not None
 
-    # Inside
+    # Commands
 
     def command(self, *command: str, limit: float = LIMIT, check: bool = True) -> str:
         """Runs a command on the node and returns its output."""
@@ -148,46 +148,46 @@ class Node:
     def result(
         self, *command: str, limit: float = LIMIT, stdin: Optional[str] = None
     ) -> "subprocess.CompletedProcess[str]":
-        """Runs a command on the node, however it ends."""
+        """Runs a command on the node, whatever its exit code."""
         return finished([*self._entered(limit), *command], limit + 5, stdin)
 
     def start(self, *command: str, limit: float = LIMIT) -> "subprocess.Popen[str]":
-        """A command on the node, running."""
+        """Starts a command on the node."""
         pipe = subprocess.PIPE
         return subprocess.Popen(
             [*self._entered(limit), *command], stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True
         )
 
     def _entered(self, limit: float) -> "tuple[str, ...]":
-        if not self.first:
+        if not self.init_pid:
             raise Failed(f"{self.name} is off")
-        enter = ("nsenter", "-t", str(self.first), "-m", "-u", "-i", "-n", "-p", "-r", "-w", "--")
+        enter = ("nsenter", "-t", str(self.init_pid), "-m", "-u", "-i", "-n", "-p", "-r", "-w", "--")
         return (*enter, *CLEAN, "timeout", "-k", "1", str(limit))
 
     def kill(self, program: str) -> None:
-        """kill -9 of the node's processes of this name."""
+        """Kills the node's processes of this name, by SIGKILL."""
         for pid in self.pids(program):
             os.kill(pid, signal.SIGKILL)
 
     def hang(self) -> None:
-        """Stops the cluster daemons where they stand; all else on the node goes on."""
+        """Stops the cluster daemons by SIGSTOP; all other processes continue."""
         for program in DAEMONS:
             for pid in self.pids(program):
                 os.kill(pid, signal.SIGSTOP)
 
     def pids(self, program: str) -> "list[int]":
-        """The host's pids of the node's processes of this name."""
-        found = []
+        """The process IDs, on this machine, of the node's processes of this name."""
+        pids = []
         for pid in names.processes_in(self._fabric.namespace(self.name)):
             try:
                 name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
             except OSError:
                 continue
             if name == program[:15]:
-                found.append(pid)
-        return found
+                pids.append(pid)
+        return pids
 
     def log(self, name: str = "pacemaker/pacemaker.log") -> str:
-        """A log of the node, from its first boot."""
+        """A log of the node since its files were created."""
         path = self.folder / "var/log" / name
         return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""

@@ -1,4 +1,4 @@
-"""What Pacemaker says, as one of its nodes sees it."""
+"""The state of the cluster, as Pacemaker on one node reports it."""
 
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
@@ -6,7 +6,8 @@ from typing import Dict, List, Optional
 
 from .node import Node
 
-PAUSE = 0.25  # seconds between looks: each is a process that takes much CPU time, on every node that is asked
+PAUSE = 0.25  # seconds between queries: each is a process that takes much CPU time, on every node
+
 
 @dataclass(frozen=True)
 class FenceEvent:
@@ -24,31 +25,31 @@ class FenceEvent:
 
 @dataclass(frozen=True)
 class View:
-    """crm_mon's view."""
+    """The output of crm_mon."""
 
     nodes: Dict[str, str]
-    """Node to online, unclean, standby, pending or offline."""
+    """By node: online, unclean, standby, pending or offline."""
     running: Dict[str, List[str]]
-    """Resource to the nodes that it runs on."""
+    """By resource: the nodes that it runs on."""
     failed: Dict[str, bool]
-    """Resource to whether it is shown as failed."""
+    """By resource: whether it is shown as failed."""
     quorum: bool
     dc: str
     history: List[FenceEvent]
 
     @property
     def online(self) -> List[str]:
-        """The nodes that are members in good health."""
+        """The nodes that are healthy members."""
         return sorted(name for name, state in self.nodes.items() if state == "online")
 
     def fences(self, target: str, status: str = "success", action: str = "") -> List[FenceEvent]:
-        """What the history says of a node, newest first; `reboot` and `off` are one here."""
+        """The history of a node, newest first; `reboot` counts as `off`."""
         wanted = (action,) if action else ("off", "reboot")
         return [e for e in self.history if e.target == target and e.status == status and e.action in wanted]
 
 
 def view(node: Node) -> Optional[View]:
-    """The view of a node; None while its Pacemaker does not answer."""
+    """The view of a node; None if its Pacemaker does not answer."""
     if not node.running:
         return None
     done = node.result("crm_mon", "-1", "--output-as=xml", "--inactive", "--fence-history=3", limit=10)

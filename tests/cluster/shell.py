@@ -1,4 +1,4 @@
-"""Commands, bounded in time, and waiting, bounded too."""
+"""Commands and waits with a time limit."""
 
 import subprocess
 import time
@@ -6,15 +6,15 @@ from typing import Callable, Optional, Sequence, TypeVar
 
 T = TypeVar("T")
 LIMIT = 60.0  # seconds for a command
-PAUSE = 0.1  # seconds between looks
+PAUSE = 0.1  # seconds between checks of a condition
 
 
 class Failed(AssertionError):
-    """The bed could not do something, or what was waited for did not come."""
+    """A command failed, or a condition was not met in time."""
 
 
 def run(*command: str, limit: float = LIMIT, stdin: Optional[str] = None, check: bool = True) -> str:
-    """Runs it and returns what it wrote on stdout; a failure is told with all that it said."""
+    """Runs a command and returns its stdout. The error of a failed one contains all of its output."""
     done = finished(command, limit, stdin)
     if check and done.returncode:
         raise Failed(f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}{done.stderr}".rstrip())
@@ -24,7 +24,7 @@ def run(*command: str, limit: float = LIMIT, stdin: Optional[str] = None, check:
 def finished(
     command: Sequence[str], limit: float = LIMIT, stdin: Optional[str] = None
 ) -> "subprocess.CompletedProcess[str]":
-    """Runs it to its end, whatever that is."""
+    """Runs a command, whatever its exit code."""
     given = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=limit, **given)  # type: ignore[call-overload,no-any-return]
@@ -32,13 +32,13 @@ def finished(
         raise Failed(f"{' '.join(command)}: not done after {limit:g} s") from reason
 
 
-def wait(what: str, look: Callable[[], T], limit: float = LIMIT, pause: float = PAUSE) -> T:
-    """Looks until the answer is true, and returns it."""
+def wait(what: str, condition: Callable[[], T], limit: float = LIMIT, pause: float = PAUSE) -> T:
+    """Waits until a condition is true, and returns its value."""
     end = time.monotonic() + limit
     while True:
-        answer = look()
-        if answer:
-            return answer
+        value = condition()
+        if value:
+            return value
         if time.monotonic() > end:
-            raise Failed(f"not within {limit:g} s: {what}; last seen: {answer!r}")
+            raise Failed(f"not within {limit:g} s: {what}; last value: {value!r}")
         time.sleep(pause)

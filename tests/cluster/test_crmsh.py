@@ -1,4 +1,4 @@
-"""What crmsh makes of the agent: the counterpart of pcs on SUSE's distributions, and on Debian."""
+"""The agent under crmsh, the counterpart of pcs on SUSE's distributions and on Debian."""
 
 import re
 import shutil
@@ -17,7 +17,7 @@ PLAIN = ("crm", "-D", "plain")
 
 @pytest.fixture
 def node(bed):
-    """A node of the cluster, with an empty CIB in a file to try things on."""
+    """A node of the cluster, with an empty CIB in a file."""
     first = bed.nodes[bed.names[0]]
     first.command("sh", "-c", "cibadmin --empty >/run/cib.xml")
     return first
@@ -27,7 +27,7 @@ def on_file(node, *words):
     return node.result("env", "CIB_file=/run/cib.xml", *PLAIN, *words)
 
 
-def test_ra_info_shows_each_option_with_its_text(node, parameters):
+def test_ra_info_shows_the_text_of_each_option(node, parameters):
     shown = node.command(*PLAIN, "ra", "info", "stonith:fence_aws_vpc_net")
     texts = dict(re.findall(r"^([\w-]+)\*? \([^)]+\): (.+)$", shown, re.MULTILINE))
     wanted = {p.get("name") for p in parameters if p.get("deprecated") is None} - UNWANTED
@@ -36,7 +36,7 @@ def test_ra_info_shows_each_option_with_its_text(node, parameters):
     assert [name for name in wanted if len(texts[name]) < 15] == []
 
 
-def test_crmsh_takes_every_option_and_refuses_another(node, parameters):
+def test_crmsh_accepts_every_option_and_refuses_others(node, parameters):
     chosen = [p for p in parameters if p.get("deprecated") is None and p.get("name") not in UNWANTED]
     options = [f"{p.get('name')}={SAMPLES[p.find('content').get('type')]}" for p in chosen]
     create = ("configure", "primitive", "tried", "stonith:fence_aws_vpc_net", "params")
@@ -52,11 +52,11 @@ def test_crmsh_takes_every_option_and_refuses_another(node, parameters):
 ALERT = """#!/bin/sh
 echo "$CRM_alert_kind $CRM_alert_task $CRM_alert_node $CRM_alert_rc" >>"$CRM_alert_recipient"
 """
-SET_UP_ALERT = 'printf %s "$0" >/run/alert.sh; chmod 755 /run/alert.sh; touch /run/told; chmod 666 /run/told'
+SET_UP_ALERT = 'printf %s "$0" >/run/alert.sh; chmod 755 /run/alert.sh; touch /run/alerts; chmod 666 /run/alerts'
 
 
-def test_a_cluster_is_configured_and_a_node_fenced_by_crmsh(bed):
-    """Nothing is complained about; fence_kdump asks first whether the node writes a dump; an alert tells of it."""
+def test_crmsh_configures_a_cluster_and_fences_a_node(bed):
+    """Without complaints. fence_kdump first checks whether the node writes a dump; an alert reports the fencing."""
     first = bed.nodes[bed.names[0]]
     for node in bed.nodes.values():  # alert agents run as hacluster
         node.command("sh", "-c", SET_UP_ALERT, ALERT)
@@ -65,22 +65,22 @@ def test_a_cluster_is_configured_and_a_node_fenced_by_crmsh(bed):
     verified = first.result(*PLAIN, "configure", "verify")
     assert (verified.returncode, verified.stdout + verified.stderr) == (0, "")
     assert first.result("crm_verify", "--live-check").returncode == 0
-    bed.settle()
+    bed.wait_until_healthy()
     levels = ET.fromstring(first.command("cibadmin", "-Q", "-o", "fencing-topology")).iter("fencing-level")
     assert [(x.get("target"), x.get("index"), x.get("devices")) for x in levels] == [
         (name, index, device) for name in bed.names for index, device in (("1", "kdump"), ("2", DEVICE))
     ]
     victim = bed.names[2]
     first.command(*PLAIN, "-F", "node", "fence", victim)
-    told = rf"^fencing \w+ {victim} 0$"
-    bed.fenced(victim)
+    alert = rf"^fencing \w+ {victim} 0$"
+    bed.wait_until_fenced(victim)
     assert bed.cloud.isolated(victim)
     for name in bed.others(victim):
-        wait(f"{name} tells of it", lambda n=bed.nodes[name]: re.search(told, n.command("cat", "/run/told")), 20)
+        wait(f"the alert on {name}", lambda n=bed.nodes[name]: re.search(alert, n.command("cat", "/run/alerts")), 20)
 
 
 def configuration(bed):
-    """The device anew, and what belongs to it: commands as crm takes them from a file."""
+    """crm commands that create the device again, with topology and alert."""
     options = " ".join(f'"{o}"' for o in (f"pcmk_host_map={bed.host_map}", *bed.device_options))
     return f"""configure
 delete {DEVICE}
@@ -88,7 +88,7 @@ primitive {DEVICE} stonith:fence_aws_vpc_net params {options} op monitor interva
 primitive kdump stonith:fence_kdump params timeout=2 pcmk_reboot_action=off pcmk_host_list="{" ".join(bed.names)}"
 fencing_topology {" ".join(f"{name}: kdump {DEVICE}" for name in bed.names)}
 property concurrent-fencing=true stonith-timeout=180s
-alert told "/run/alert.sh" select fencing to "/run/told"
+alert log "/run/alert.sh" select fencing to "/run/alerts"
 verify
 commit
 """

@@ -1,4 +1,4 @@
-"""Fenced and unfenced again and again, nothing leaks. More cycles: tests/cluster/soak."""
+"""Repeated fencing and unfencing leaks nothing. More cycles: tests/cluster/soak."""
 
 import contextlib
 
@@ -8,10 +8,10 @@ from .shell import Failed, wait
 CYCLES = 5
 
 
-def test_five_cycles_in_a_row_leak_nothing(bed, measured):
-    """One file, process or descriptor more than after the second cycle is a leak, if it stays.
+def test_five_fencing_cycles_leak_nothing(bed, measured):
+    """One file, process or descriptor more than after the second cycle is a leak, unless it is temporary.
 
-    The first time, files and caches come to be. The memory is pacemaker-fenced's own, and grows ever more slowly.
+    The first cycle creates files and fills caches. pacemaker-fenced's own memory grows more slowly with each cycle.
     """
     measured(heading())
     done = []
@@ -21,13 +21,13 @@ def test_five_cycles_in_a_row_leak_nothing(bed, measured):
         assert [name for name in bed.names if not bed.cloud.pristine(name)] == []
     second, last = done[1], done[-1]
     assert [c.tags for c in done] == [0] * CYCLES
-    looks = []
+    leaks = []
 
-    def none_more():
-        looks.append(more_than(bed, second))
-        return not looks[-1]
+    def none_left():
+        leaks.append(more_than(bed, second))
+        return not leaks[-1]
 
-    with contextlib.suppress(Failed):  # the assertion says what there is more of
-        wait("what was under way has ended", none_more, 30)
-    assert looks[-1] == {}
+    with contextlib.suppress(Failed):  # the assertion shows the leak
+        wait("temporary processes have ended", none_left, 30)
+    assert leaks[-1] == {}
     assert last.memory <= second.memory * 1.2 + 500

@@ -1,18 +1,21 @@
-"""The network of the test cluster does what its modes say; without nodes."""
+"""The network of the test cluster applies groups as its modes specify; without nodes."""
 
 import contextlib
+import errno
+import socket
 
 import pytest
 from ec2.server import Ec2Server
 
 from . import names
-from .cloud import Cloud
+from .cloud import STORAGE, STORAGE6, Cloud
 from .dataplane import DataPlane, Mode
 from .fabric import Fabric
 from .shell import Failed, wait
 
 LAG = 0.5
-EARLY = 0.06  # seconds that an effect may come before the lag is over
+SSH = [{"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "Ipv6Ranges": [{"CidrIpv6": f"{STORAGE6}/128"}]}]
+EARLY = 0.06  # seconds that an effect may be early
 
 
 class Network:
@@ -24,24 +27,24 @@ class Network:
         self.began = len(plane.effects)
 
     def apply(self, *groups):
-        """One after the other, as fast as that goes."""
+        """Sets these groups one after the other, without a pause."""
         client = self.cloud.client
         for group in groups:
             for interface in self.interfaces:
                 client.modify_network_interface_attribute(NetworkInterfaceId=interface, Groups=[group])
 
     def effects(self, count):
-        """When there are so many, and no more to come: each interface's, as (whether it was open, seconds)."""
+        """Waits for so many effects, and none pending; returns those of each interface as (untracked, delay)."""
         expected = self.began + count
-        wait("the network has followed", lambda: self.plane.idle and len(self.plane.effects) >= expected, 20)
-        found = self.plane.effects[self.began :]
-        return [[(e.untracked, e.took) for e in found if e.interface == i] for i in self.interfaces]
+        wait("all changes are applied", lambda: self.plane.idle and len(self.plane.effects) >= expected, 20)
+        effects = self.plane.effects[self.began :]
+        return [[(e.untracked, e.delay) for e in effects if e.interface == i] for i in self.interfaces]
 
 
 @pytest.fixture
 def network(machine):
     with Ec2Server() as ec2:
-        cloud, fabric = Cloud(ec2, ["node1"]), Fabric(names.new_prefix())
+        cloud, fabric = Cloud(ec2, ["node1"], ipv6=["node1"]), Fabric(names.new_prefix())
         plane = DataPlane(ec2, fabric)
         try:
             fabric.up()
@@ -53,32 +56,32 @@ def network(machine):
             fabric.down()
 
 
-def test_in_order_every_state_is_applied_a_lag_later(network):
-    network.plane.set(LAG, Mode.IN_ORDER)
+def test_in_order_applies_every_state_after_the_lag(network):
+    network.plane.set_lag(LAG, Mode.IN_ORDER)
     network.apply(network.cloud.open, network.cloud.isolation)
     for effects in network.effects(4):
         assert [is_open for is_open, _ in effects] == [True, False]
-        assert all(took >= LAG - EARLY for _, took in effects)
+        assert all(delay >= LAG - EARLY for _, delay in effects)
 
 
-def test_newest_only_skips_what_lasts_less_than_the_lag(network):
-    network.plane.set(LAG, Mode.NEWEST)
+def test_newest_only_skips_states_shorter_than_the_lag(network):
+    network.plane.set_lag(LAG, Mode.NEWEST)
     network.apply(network.cloud.open, network.cloud.isolation)
     for effects in network.effects(2):
         assert [is_open for is_open, _ in effects] == [False]
         assert effects[0][1] >= LAG - EARLY
 
 
-def test_own_pace_is_half_and_whole_of_the_lag(network):
-    network.plane.set(3 * LAG, Mode.OWN_PACE)
+def test_own_pace_takes_half_and_all_of_the_lag(network):
+    network.plane.set_lag(3 * LAG, Mode.OWN_PACE)
     network.apply(network.cloud.isolation)
     (_, first), (_, second) = (effects[0] for effects in network.effects(2))
     assert 1.5 * LAG - EARLY <= first < second
     assert second >= 3 * LAG - EARLY
 
 
-def test_one_late_is_the_last(network):
-    network.plane.set(LAG, Mode.ONE_LATE)
+def test_one_late_delays_only_the_last_interface(network):
+    network.plane.set_lag(LAG, Mode.ONE_LATE)
     network.apply(network.cloud.isolation)
     at_reply = {e.interface for e in network.plane.effects[network.began :]}
     assert network.interfaces[0] in at_reply
@@ -86,27 +89,56 @@ def test_one_late_is_the_last(network):
     assert last >= LAG - EARLY
 
 
-def test_without_a_lag_the_effect_is_there_with_the_reply(network):
-    network.plane.set(0)
+def test_zero_lag_applies_changes_before_the_reply(network):
+    network.plane.set_lag(0)
     network.apply(network.cloud.isolation)
     assert network.plane.idle
     assert len(network.plane.effects) == network.began + 2
 
 
-def test_an_instance_has_a_lag_of_its_own_until_all_are_set(network):
-    network.plane.set(60)
-    network.plane.set(0, instance=network.cloud.machines["node1"].instance)
+def test_lag_of_one_instance_holds_until_all_are_set(network):
+    network.plane.set_lag(60)
+    network.plane.set_lag(0, instance=network.cloud.machines["node1"].instance)
     network.apply(network.cloud.open)
     assert network.plane.idle
-    network.plane.set(60)
+    network.plane.set_lag(60)
     network.apply(network.cloud.isolation)
     assert not network.plane.idle
-    network.plane.follow()
+    network.plane.apply_now()
     assert network.plane.idle
 
 
-def test_what_fails_in_its_thread_is_raised_where_it_is_asked(network):
-    network.plane.set(0.1)
+def test_isolated_interfaces_answer_neighbour_discovery(network):
+    """As on EC2. Otherwise the result of a connection would be "no route" instead of no answer."""
+    machine = network.cloud.machines["node1"]
+    network.fabric.add("node1", *machine.addresses, ipv6=machine.ipv6)
+    network.fabric.add("other", STORAGE, ipv6=[STORAGE6])
+    other = network.fabric.namespace("other")
+    network.fabric.inside(other, "sysctl", "-qw", "net.ipv6.neigh.eth0.retrans_time_ms=100")
+    assert connect(network, machine.ipv6[1]) == errno.ETIMEDOUT
+    network.cloud.client.authorize_security_group_ingress(GroupId=network.cloud.groups["storage"], IpPermissions=SSH)
+    network.plane.apply_now()
+    assert connect(network, machine.ipv6[1]) == errno.ECONNREFUSED
+    network.plane.set_lag(0)
+    network.apply(network.cloud.isolation)
+    network.fabric.inside(other, "ip", "neigh", "flush", "all")
+    assert connect(network, machine.ipv6[1]) == errno.ETIMEDOUT
+
+
+def connect(network, address):
+    """The error with which an attempt to connect ends, from the host "other"."""
+
+    def attempt():
+        with socket.socket(socket.AF_INET6) as sock:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000)  # longer than for a neighbour
+            sock.settimeout(10)
+            return sock.connect_ex((address, 22))
+
+    return network.fabric.socket_in("other", attempt)
+
+
+def test_failure_in_the_thread_is_raised_by_check(network):
+    network.plane.set_lag(0.1)
     network.fabric.switch = "fence-bed-none"  # there is no such namespace
     network.apply(network.cloud.isolation)
     with pytest.raises(Failed, match="data plane failed"):

@@ -1,4 +1,4 @@
-"""A node fails: it is fenced through the agent, and what ran there runs elsewhere."""
+"""A node fails: it is fenced by the agent, and its resource is recovered on another node."""
 
 import os
 import time
@@ -7,18 +7,18 @@ import pytest
 
 from .shell import wait
 
-BEYOND = 2.0  # seconds from request to done beside EC2's and settle_time, where no process has to wait for a CPU
+MAX_OVERHEAD = 2.0  # seconds from request to success beside EC2's and settle_time, on an idle machine
 
 
-def cut_link(bed, node):
+def link_down(bed, node):
     bed.fabric.set_link(node, 0, False)
 
 
-def kill_corosync(bed, node):
+def corosync_killed(bed, node):
     bed.nodes[node].kill("corosync")
 
 
-def hang(bed, node):
+def node_hung(bed, node):
     bed.nodes[node].hang()
 
 
@@ -26,26 +26,29 @@ def power_failure(bed, node):
     bed.nodes[node].power_off()
 
 
-@pytest.mark.parametrize("cause", [cut_link, kill_corosync, hang, power_failure], ids=lambda cause: cause.__name__)
-def test_a_node_that_fails_is_fenced_and_its_resource_runs_elsewhere(bed, measured, cause):
+CAUSES = (link_down, corosync_killed, node_hung, power_failure)
+
+
+@pytest.mark.parametrize("cause", CAUSES, ids=lambda cause: cause.__name__)
+def test_failed_node_is_fenced_and_its_resource_recovered(bed, measured, cause):
     victim = bed.writer_on()
     began = time.monotonic()
     cause(bed, victim)
-    event = bed.fenced(victim)
+    event = bed.wait_until_fenced(victim)
     fenced = time.monotonic()
-    heir = bed.moved(victim)
-    measured(f"fenced after {fenced - began:.1f} s, writer on {heir} after {time.monotonic() - began:.1f} s")
+    new_node = bed.wait_until_moved(victim)
+    measured(f"fenced after {fenced - began:.1f} s, writer on {new_node} after {time.monotonic() - began:.1f} s")
     assert bed.cloud.isolated(victim)
     assert (event.target, event.status) == (victim, "success")
     assert event.delegate in bed.others(victim)
     assert event.origin in bed.others(victim)
     spans = bed.storage.spans(began)
-    assert [name for name, _, _ in spans] in ([victim, heir], [heir]), "never two writers at once"
-    if cause in (kill_corosync, hang):
-        assert [name for name, _, _ in spans] == [victim, heir]
-        measured(f"{spans[1][1] - spans[0][2]:.2f} s between the last byte of {victim} and the first of {heir}")
+    assert [name for name, _, _ in spans] in ([victim, new_node], [new_node]), "never two writers at once"
+    if cause in (corosync_killed, node_hung):
+        assert [name for name, _, _ in spans] == [victim, new_node]
+        measured(f"{spans[1][1] - spans[0][2]:.2f} s between the last byte of {victim} and the first of {new_node}")
     fencing = bed.fencing(victim)
     measured(str(fencing))
-    beyond = fencing.beyond - 2 * bed.settle_time  # open, then isolated
-    assert beyond <= BEYOND * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
-    wait("the survivors are healthy", lambda: bed.view(heir).online == bed.others(victim), 20)
+    overhead = fencing.overhead - 2 * bed.settle_time  # untracked, then isolated
+    assert overhead <= MAX_OVERHEAD * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    wait("the survivors are healthy", lambda: bed.view(new_node).online == bed.others(victim), 20)

@@ -1,4 +1,4 @@
-"""Whatever ends a run, nothing of it stays."""
+"""Nothing is left after a run, however it ends."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from .shell import run, wait
 DEAD = 2**22 + 1  # more than any process ID
 
 
-def left(pid):
+def leftovers(pid):
     """Namespaces and folders of a run."""
     prefix = f"fence-bed-{pid}"
     folders = [p.name for p in BEDS.iterdir() if p.name.startswith(prefix + "-")] if BEDS.is_dir() else []
@@ -23,7 +23,7 @@ def left(pid):
 
 @pytest.fixture
 def demo(machine):
-    """./tests/demo --cluster after its set-up, running; ended in any case."""
+    """./tests/demo --cluster without its set-up, running; killed at the end of the test."""
     env = {
         "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
         "PYTHONPATH": "tests",
@@ -38,36 +38,36 @@ def demo(machine):
         running.kill()
 
 
-def test_the_demo_leaves_nothing_when_it_is_interrupted(demo):
-    assert any(" is down" in line for line in demo.stdout), "it did not come to the cut of the link"
+def test_interrupted_demo_leaves_nothing(demo):
+    assert any(" is down" in line for line in demo.stdout), "it did not reach the step that sets the link down"
     spaces = names.namespaces(f"fence-bed-{demo.pid}")
     assert len(spaces) == 6
     demo.send_signal(signal.SIGINT)
-    said, _ = demo.communicate(timeout=60)
+    output, _ = demo.communicate(timeout=60)
     assert demo.returncode == 130
-    assert said.endswith("demo: interrupted\n")
-    assert left(demo.pid) == []
+    assert output.endswith("demo: interrupted\n")
+    assert leftovers(demo.pid) == []
 
 
-def test_what_a_killed_run_left_is_removed_and_what_runs_is_not(machine):
+def test_next_run_removes_only_what_killed_runs_left(machine):
     for pid in (DEAD, os.getpid()):
         run("ip", "netns", "add", f"fence-bed-{pid}-99-aws")
         (BEDS / f"fence-bed-{pid}-99").mkdir(parents=True)
     try:
         names.remove_leftovers(BEDS)
-        assert left(DEAD) == []
-        assert len(left(os.getpid())) >= 2
+        assert leftovers(DEAD) == []
+        assert len(leftovers(os.getpid())) >= 2
     finally:
         names.remove(f"fence-bed-{os.getpid()}-99")
         (BEDS / f"fence-bed-{os.getpid()}-99").rmdir()
 
 
-def test_a_run_that_is_killed_takes_its_nodes_with_it(demo):
-    assert any(line.startswith("  up ") for line in demo.stdout), "it did not come up"
+def test_killed_demo_ends_its_nodes(demo):
+    assert any(line.startswith("  up ") for line in demo.stdout), "the cluster did not start"
     spaces = names.namespaces(f"fence-bed-{demo.pid}")
     assert sum(len(names.processes_in(space)) for space in spaces) > 20
     demo.kill()
     demo.wait()
     wait("no process is left", lambda: not any(names.processes_in(space) for space in spaces), 20)
     names.remove_leftovers(BEDS)
-    assert left(demo.pid) == []
+    assert leftovers(demo.pid) == []

@@ -1,4 +1,4 @@
-"""This agent among others: a fencing topology, and unfencing at the start where only storage is cut."""
+"""This agent in a fencing topology, and storage-only fencing with unfencing at the start."""
 
 import time
 
@@ -6,11 +6,11 @@ from .shell import wait
 
 
 def used(bed, device, target):
-    """Whether a device is said to have fenced a node."""
+    """Whether a log reports that a device fenced a node."""
     return any(f"targeting {target} using {device} returned 0" in node.log() for node in bed.nodes.values())
 
 
-def test_the_second_level_acts_only_where_this_agent_fails(bed, measured):
+def test_second_level_acts_only_if_this_agent_fails(bed, measured):
     bed.pcs(
         "stonith",
         "create",
@@ -36,11 +36,11 @@ def test_the_second_level_acts_only_where_this_agent_fails(bed, measured):
     assert bed.cloud.interfaces()[victims[1]] == bed.cloud.original[victims[1]]
 
 
-def test_storage_only_corosync_stays_reachable_and_the_cluster_unfences_at_the_start(bed, measured):
+def test_storage_only_fencing_is_undone_by_the_cluster_at_its_start(bed, measured):
     storage = bed.cloud.groups["storage"]
     bed.pcs("stonith", "update", "fence-vpc", f"secg={storage}", "invert_sg_removal=0", "untrack_secg=")
     bed.pcs("stonith", "meta", "fence-vpc", "provides=unfencing")
-    bed.settle()
+    bed.wait_until_healthy()
     victim = bed.writer_on()
     by = bed.others(victim)[0]
     eth0, eth1 = bed.nodes[victim].machine.interfaces
@@ -48,12 +48,12 @@ def test_storage_only_corosync_stays_reachable_and_the_cluster_unfences_at_the_s
     groups = bed.cloud.interfaces()[victim]
     assert groups[eth0] == bed.cloud.original[victim][eth0]
     assert groups[eth1] == [bed.cloud.groups["base"]]
-    # Corosync stays reachable: the victim is told, and Pacemaker then shuts both down there by itself.
-    wait("the victim is told", lambda: "allegedly just fenced" in bed.nodes[victim].log(), 15)
-    assert bed.moved(victim) != victim
+    # Corosync stays reachable, so the victim learns of it, and its Pacemaker stops the cluster on that node.
+    wait("the victim learns of it", lambda: "allegedly just fenced" in bed.nodes[victim].log(), 15)
+    assert bed.wait_until_moved(victim) != victim
     began = time.monotonic()
     bed.restart(victim)
     wait("the cluster has unfenced it", lambda: bed.cloud.pristine(victim), 60)
-    bed.settle()
-    measured(f"unfenced and healthy {time.monotonic() - began:.1f} s after power came back, without a command")
+    bed.wait_until_healthy()
+    measured(f"unfenced and healthy {time.monotonic() - began:.1f} s after the start, without a command")
     assert bed.view().fences(victim, action="on")

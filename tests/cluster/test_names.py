@@ -1,7 +1,7 @@
-"""How Pacemaker finds the instance of a node: pcmk_host_map (all other scenarios), or the instances' Name tags."""
+"""Nodes without pcmk_host_map, which all other scenarios use: instances are found by their Name tags."""
 
 
-def test_without_a_host_map_a_node_is_found_by_its_name_tag(bed, measured):
+def test_fencing_without_host_map_uses_the_name_tag(bed, measured):
     bed.pcs("stonith", "update", "fence-vpc", "pcmk_host_map=")
     victim = bed.writer_on()
     by = bed.others(victim)[0]
@@ -10,5 +10,5 @@ def test_without_a_host_map_a_node_is_found_by_its_name_tag(bed, measured):
     assert bed.cloud.isolated(victim)
     assert [name for name in bed.others(victim) if not bed.cloud.pristine(name)] == []
     measured(str(bed.fencing(victim)))
-    bed.bring_back(victim)
+    bed.return_to_service(victim)
     assert bed.cloud.pristine(victim)

@@ -1,11 +1,11 @@
-"""What pcs and stonith_admin make of the agent."""
+"""The agent under pcs and stonith_admin."""
 
 import xml.etree.ElementTree as ET
 
 import pytest
 
 GROUP = "sg-0123456789abcdef0"
-UNWANTED = {"action", "help", "version"}  # pcs takes none of them for options
+UNWANTED = {"action", "help", "version"}  # not options for pcs
 SAMPLES = {"boolean": "1", "integer": "7", "second": "7", "select": "1", "string": GROUP}
 GOOD = {
     "keep": f"secg={GROUP} invert_sg_removal=1",
@@ -23,14 +23,14 @@ BAD = {
 
 @pytest.fixture(scope="module")
 def bed(three):
-    """One for all tests here: none changes it."""
-    three.renew()
+    """The cluster for all tests of this file: none changes it."""
+    three.reset()
     return three
 
 
 @pytest.fixture
 def node(bed):
-    """A node of the cluster, with an empty CIB in a file to try things on."""
+    """A node of the cluster, with an empty CIB in a file."""
     first = bed.nodes[bed.names[0]]
     first.command("sh", "-c", "cibadmin --empty >/run/cib.xml")
     return first
@@ -38,7 +38,7 @@ def node(bed):
 
 @pytest.fixture
 def parameters(node):
-    """The metadata's parameters, as Pacemaker gets them."""
+    """The parameters of the metadata, read by Pacemaker."""
     return list(
         ET.fromstring(node.command("stonith_admin", "--metadata", "-a", "fence_aws_vpc_net")).iter("parameter")
     )
@@ -50,7 +50,7 @@ def create(node, options, *more):
 
 
 @pytest.mark.parametrize("deprecated", [False, True], ids=["as shown", "deprecated forms"])
-def test_pcs_takes_every_documented_form_of_every_parameter(node, parameters, deprecated):
+def test_pcs_accepts_every_form_of_every_parameter(node, parameters, deprecated):
     chosen = [
         p for p in parameters if (p.get("deprecated") is not None) is deprecated and p.get("name") not in UNWANTED
     ]
@@ -62,7 +62,7 @@ def test_pcs_takes_every_documented_form_of_every_parameter(node, parameters, de
     assert {f"{n.get('name')}={n.get('value')}" for n in stored} == set(options)
 
 
-def test_describe_shows_each_option_once_with_a_text(node, parameters):
+def test_describe_shows_each_option_once(node, parameters):
     lines = node.command("pcs", "stonith", "describe", "fence_aws_vpc_net").splitlines()
     shown = lines[lines.index("Stonith options:") + 1 : lines.index("Default operations:")]
     options = [line.strip().split(":", 1) for line in shown if line.startswith("  ") and not line.startswith("   ")]
@@ -74,13 +74,13 @@ def test_describe_shows_each_option_once_with_a_text(node, parameters):
 
 
 @pytest.mark.parametrize("options", GOOD.values(), ids=GOOD)
-def test_agent_validation_accepts(node, options):
+def test_agent_validation_accepts_valid_options(node, options):
     done = create(node, options.split(), "--agent-validation")
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(("options", "reason"), BAD.values(), ids=BAD)
-def test_agent_validation_refuses_with_the_reason(node, options, reason):
+def test_agent_validation_names_the_invalid_option(node, options, reason):
     done = create(node, options.split(), "--agent-validation")
     assert done.returncode != 0
     assert reason in done.stderr

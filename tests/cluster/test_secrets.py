@@ -1,4 +1,4 @@
-"""secret_key as a CIB secret: the cluster's configuration does not hold it, and the device works with it."""
+"""secret_key as a CIB secret: it is not in the cluster's configuration, and the device works."""
 
 import pytest
 from ec2.keys import AccessKey
@@ -11,7 +11,7 @@ HIDDEN = "lrm://"
 
 @pytest.fixture
 def nodes(bed):
-    """All nodes, with a pssh and a pscp that do nothing: cibsecret copies by them, and no node runs an SSH server."""
+    """All nodes. pssh and pscp, which cibsecret uses to copy, do nothing: the nodes have no SSH server."""
     for node in bed.nodes.values():
         node.command("sh", "-c", "mkdir -p /run/bin; ln -sf /bin/true /run/bin/pssh; ln -sf /bin/true /run/bin/pscp")
     bed.ec2.keys.add(KEY)
@@ -23,15 +23,15 @@ def cibsecret(node, *words):
     return node.command("env", "PATH=/run/bin:/usr/sbin:/usr/bin:/sbin:/bin", "cibsecret", *words)
 
 
-def test_a_device_with_its_secret_key_in_files_fences(bed, nodes):
+def test_device_with_a_cib_secret_fences(bed, nodes):
     first, *others = nodes
     bed.pcs("stonith", "update", DEVICE, f"access_key={KEY.access_key}", f"secret_key={KEY.secret_key}", "--force")
     cibsecret(first, "stash", DEVICE, "secret_key")
-    for node in others:  # as cibsecret itself does by SSH
+    for node in others:  # as cibsecret does by SSH
         cibsecret(node, "-C", "set", DEVICE, "secret_key", KEY.secret_key)
     assert cibsecret(first, "get", DEVICE, "secret_key").strip() == KEY.secret_key
     first.command("crm_resource", "--cleanup", "--resource", DEVICE)
-    bed.settle()
+    bed.wait_until_healthy()
     for shown in (first.command("cibadmin", "-Q"), bed.pcs("stonith", "config", DEVICE)):
         assert KEY.secret_key not in shown
         assert HIDDEN in shown

@@ -1,4 +1,4 @@
-"""Split brain: the nodes do not see each other, all reach the API, and the storage host."""
+"""Split brain: the nodes do not reach each other, but all reach the API and the storage host."""
 
 import re
 import time
@@ -12,10 +12,10 @@ from .dataplane import Mode
 from .shell import Failed, wait
 from .timing import reports
 
-SETTLE_TIME = 5  # the default, which holds in all scenarios here
-WATCHED = 5.0  # seconds after the last report, to see that nobody writes who should not
-TRIES = 3  # where this machine is too busy
-HEAD_START = 15  # seconds, as the guide recommends
+SETTLE_TIME = 5  # the default, in all scenarios of this file
+OBSERVED_SECONDS = 5.0  # after the last report, during which a fenced node must not write
+ATTEMPTS = 3  # if this machine is too busy
+DELAY = 15  # seconds, as the setup page recommends
 DELAYED = re.compile(r"Delaying '(?:off|reboot)' action targeting \S+ using fence-vpc for 15s")
 AGENT = "fence_aws_vpc_net"
 ALL_LAGS = "lag, mode", [(0, Mode.IN_ORDER), (3, Mode.NEWEST), (4.9, Mode.IN_ORDER)]
@@ -28,10 +28,10 @@ def split(bed, *some):
 
 
 def wrote_after_a_report(bed, since, reported=True):
-    """(node, seconds) of bytes that arrived from a node after a fencing of it, since then, was reported as done."""
+    """(node, seconds) of bytes that arrived from a node after success of fencing it was reported, since then."""
     offset = time.time() - time.monotonic()
-    done = {name: reports(name, [node.log() for node in bed.nodes.values()]) for name in bed.names}
-    since_then = {name: [t - offset for t in times if t - offset >= since] for name, times in done.items()}
+    reported_at = {name: reports(name, [node.log() for node in bed.nodes.values()]) for name in bed.names}
+    since_then = {name: [t - offset for t in times if t - offset >= since] for name, times in reported_at.items()}
     first = {name: min(times) for name, times in since_then.items() if times}
     late = [(w.node, w.at - first[w.node]) for w in bed.storage.writes if w.node in first and w.at > first[w.node]]
     assert first or not reported, "no fencing was reported"
@@ -39,22 +39,22 @@ def wrote_after_a_report(bed, since, reported=True):
 
 
 def in_time(bed, lag, mode, scenario, *options):
-    """What the scenario returns, on a network that follows so late.
+    """The result of a scenario on a network that is so late.
 
-    Where bytes arrived after a report, but this machine was so busy that the network followed later than settle_time,
-    nothing is learnt: it is done again.
+    If bytes arrived after a report, but this machine was so busy that the network was later than settle_time, the
+    scenario is inconclusive and repeated.
     """
-    for _ in range(TRIES):
+    for _ in range(ATTEMPTS):
         if options:
             bed.pcs("stonith", "update", "fence-vpc", *options)
-            bed.settle()
-        bed.plane.set(lag, mode)
+            bed.wait_until_healthy()
+        bed.plane.set_lag(lag, mode)
         began = time.monotonic()
         result = scenario(began)
-        if bed.plane.slowest(began) < SETTLE_TIME or not wrote_after_a_report(bed, began, reported=False):
+        if bed.plane.longest_delay(began) < SETTLE_TIME or not wrote_after_a_report(bed, began, reported=False):
             return result
         bed.recover()
-    raise Failed(f"{TRIES} times the rules followed later than {SETTLE_TIME} s")
+    raise Failed(f"{ATTEMPTS} times the network was later than {SETTLE_TIME} s")
 
 
 @pytest.fixture(scope="module")
@@ -65,61 +65,61 @@ def two_nodes(machine: None) -> Iterator[Bed]:
 
 @pytest.fixture
 def two(two_nodes: Bed, request: pytest.FixtureRequest) -> Iterator[Bed]:
-    """A cluster of two, as healthy as `bed`; each has quorum alone."""
-    two_nodes.renew()
-    request.node.funcargs["bed"] = two_nodes  # whose logs are kept
+    """A healthy cluster of two nodes, like `bed`; each has quorum alone."""
+    two_nodes.reset()
+    request.node.funcargs["bed"] = two_nodes  # its logs are saved
     yield two_nodes
     two_nodes.plane.check()
 
 
-def test_of_three_nodes_the_majority_fences_the_other(bed, measured):
+def test_majority_of_three_fences_the_minority(bed, measured):
     def majority(began):
-        alone = bed.writer_on()
-        split(bed, alone)
-        event = bed.fenced(alone)
+        minority = bed.writer_on()
+        split(bed, minority)
+        event = bed.wait_until_fenced(minority)
         measured(f"fenced {time.monotonic() - began:.1f} s after the split, by {event.delegate}")
-        heir = bed.moved(alone)
-        time.sleep(WATCHED)
-        return began, alone, event, heir
+        new_node = bed.wait_until_moved(minority)
+        time.sleep(OBSERVED_SECONDS)
+        return began, minority, event, new_node
 
-    began, alone, event, heir = in_time(bed, 4.9, Mode.NEWEST, majority, "settle_time=")
-    assert event.delegate in bed.others(alone)
-    assert [bed.cloud.isolated(name) for name in bed.names] == [name == alone for name in bed.names]
+    began, minority, event, new_node = in_time(bed, 4.9, Mode.NEWEST, majority, "settle_time=")
+    assert event.delegate in bed.others(minority)
+    assert [bed.cloud.isolated(name) for name in bed.names] == [name == minority for name in bed.names]
     assert wrote_after_a_report(bed, began) == []
-    assert [name for name, _, _ in bed.storage.spans(began)] in ([alone, heir], [heir])
+    assert [name for name, _, _ in bed.storage.spans(began)] in ([minority, new_node], [new_node])
 
 
 @pytest.mark.parametrize(*ALL_LAGS)
-def test_two_nodes_without_a_delay_are_never_both_active(two, measured, lag, mode):
+def test_two_nodes_without_delay_are_never_both_active(two, measured, lag, mode):
     def both_fence(began):
         split(two, two.names[0])
         wait("one is fenced", lambda: [n for n in two.names if two.cloud.isolated(n)], 60)
-        time.sleep(SETTLE_TIME + WATCHED)
+        time.sleep(SETTLE_TIME + OBSERVED_SECONDS)
         return began
 
     began = in_time(two, lag, mode, both_fence)
-    cut = [name for name in two.names if two.cloud.isolated(name)]
-    left = [name for name in two.names if name not in cut]
-    # Two that cut each other at the same moment both lose the way to the API: unless the network is late, neither can
-    # prove it, and none reports.
+    isolated = [name for name in two.names if two.cloud.isolated(name)]
+    left = [name for name in two.names if name not in isolated]
+    # Two nodes that isolate each other at the same moment both lose the API. Unless the network is late, neither can
+    # verify the isolation, and none reports success.
     assert wrote_after_a_report(two, began, reported=bool(left)) == []
     assert two.storage.active(2.0) in ([], left)
-    measured(f"{lag} s, {mode.value}: fenced: {' and '.join(cut)}; active: {' and '.join(left) or 'none'}")
+    measured(f"{lag} s, {mode.value}: fenced: {' and '.join(isolated)}; active: {' and '.join(left) or 'none'}")
 
 
 @pytest.mark.parametrize(*SOME_LAGS)
-def test_two_nodes_with_a_head_start_one_survives(two, measured, lag, mode):
+def test_two_nodes_with_delay_keep_one_active(two, measured, lag, mode):
     winner, loser = two.names
 
     def loser_is_late(began):
         split(two, winner)
         wait(f"{winner} has fenced {loser}", lambda: reports(loser, [two.nodes[winner].log()]), 60)
         wait(f"the fencing by {loser} is delayed", lambda: DELAYED.search(two.nodes[loser].log()), 60)
-        wait(f"{loser} tries", lambda: time.monotonic() > began + HEAD_START and two.nodes[loser].pids(AGENT), 60)
-        time.sleep(WATCHED)
+        wait(f"{loser} tries", lambda: time.monotonic() > began + DELAY and two.nodes[loser].pids(AGENT), 60)
+        time.sleep(OBSERVED_SECONDS)
         return began
 
-    delay = f"pcmk_delay_base={winner}:{HEAD_START}s;{loser}:0s"
+    delay = f"pcmk_delay_base={winner}:{DELAY}s;{loser}:0s"
     began = in_time(two, lag, mode, loser_is_late, delay)
     assert wrote_after_a_report(two, began) == []
     assert [two.cloud.isolated(name) for name in (winner, loser)] == [False, True]
@@ -130,10 +130,10 @@ def test_two_nodes_with_a_head_start_one_survives(two, measured, lag, mode):
     measured(f"{lag} s, {mode.value}: {winner} survives")
 
 
-def test_a_fencer_that_was_fenced_meanwhile_refuses(two, measured):
-    """Held up after it wrote its record, it finds itself fenced. Without untracking: its connection lives on."""
+def test_off_by_a_concurrently_fenced_node_is_refused(two, measured):
+    """Delayed after it wrote its backup, it reads that it is fenced. Without untracking, its connection survives."""
     two.pcs("stonith", "update", "fence-vpc", "untrack_secg=", "api_timeout=30")  # as each waits for the other
-    two.settle()
+    two.wait_until_healthy()
     quick, slow = two.names
 
     def hold(_call):
@@ -142,27 +142,27 @@ def test_a_fencer_that_was_fenced_meanwhile_refuses(two, measured):
     mine = two.nodes[quick].machine.instance
     began = time.monotonic()  # an earlier scenario may have fenced the same node
 
-    def is_record(call):
+    def is_backup(call):
         values = call.params.values() if call.action == "CreateTags" and call.at > began else ()
         return "lastfence" in values and mine in values
 
-    two.ec2.rules.add("CreateTags", Hook(hold, late=True), when=is_record)
+    two.ec2.rules.add("CreateTags", Hook(hold, late=True), when=is_backup)
 
-    def let_begin(_call):
-        wait(f"{slow} has written its record", lambda: any(map(is_record, list(two.ec2.calls))), 30)
+    def wait_for_backup(_call):
+        wait(f"{slow} has written its backup", lambda: any(map(is_backup, list(two.ec2.calls))), 30)
 
-    theirs = list(two.cloud.interfaces()[slow])
+    tnew_nodes = list(two.cloud.interfaces()[slow])
     two.ec2.rules.add(
         "ModifyNetworkInterfaceAttribute",
-        Hook(let_begin),
-        when=lambda call: call.params["NetworkInterfaceId"] in theirs,
+        Hook(wait_for_backup),
+        when=lambda call: call.params["NetworkInterfaceId"] in tnew_nodes,
         times=None,
     )
-    told = len(two.nodes[slow].log())
+    logged = len(two.nodes[slow].log())
     split(two, quick)
     refused = wait(
         f"the fencer on {slow} refuses",
-        lambda: re.search(r".*is fenced and must not fence other nodes.*", two.nodes[slow].log()[told:]),
+        lambda: re.search(r".*is fenced and must not fence other nodes.*", two.nodes[slow].log()[logged:]),
         60,
     )
     assert two.cloud.interfaces()[quick] == two.cloud.original[quick], "the refusal changed nothing"

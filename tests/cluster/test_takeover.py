@@ -1,4 +1,4 @@
-"""The node that fences dies in the middle of it; another completes it."""
+"""The fencer dies during a fencing, and another node completes it."""
 
 import time
 
@@ -7,17 +7,16 @@ from ec2.faults import Hook, Reset
 from .shell import wait
 
 
-def test_another_node_completes_the_fencing_and_unfencing_restores_the_originals(bed, measured):
-    """At its worst moment: one interface isolated, the other still open for everybody.
+def test_second_fencer_completes_the_fencing_of_a_dead_one(bed, measured):
+    """At the worst moment: one interface is isolated, the other still has the group that allows all traffic.
 
     Pacemaker waits 1.2 times pcmk_reboot_timeout for the dead fencer's answer before it asks another node. If the
     fencer was the DC too, it asks at once, but only for a node that ran a resource.
     """
-    bed.pcs("property", "set", "no-quorum-policy=ignore")  # the last node is alone, and has to act
+    bed.pcs("property", "set", "no-quorum-policy=ignore")  # the last node is alone, and must fence
     bed.pcs("stonith", "update", "fence-vpc", "pcmk_reboot_timeout=15", "deadline=10")
-    bed.settle()
-    seen = bed.view()
-    fencer = seen.running["fence-vpc"][0]
+    bed.wait_until_healthy()
+    fencer = bed.view().running["fence-vpc"][0]
     victim = bed.writer_on()
     assert victim != fencer
     last = bed.others(fencer, victim)[0]
@@ -39,7 +38,7 @@ def test_another_node_completes_the_fencing_and_unfencing_restores_the_originals
     wait("the fencer is dead", lambda: died, 30)
     assert bed.cloud.interfaces()[victim] == {eth0: isolated, eth1: [bed.cloud.open]}, "half done"
     for name in (victim, fencer):
-        event = bed.fenced(name, seen_by=[last])
+        event = bed.wait_until_fenced(name, reported_by=[last])
         assert event.delegate == last
     measured(f"completed by {last} {time.monotonic() - died[0]:.1f} s after the death of {fencer}")
     assert bed.cloud.isolated(victim)
@@ -47,5 +46,5 @@ def test_another_node_completes_the_fencing_and_unfencing_restores_the_originals
     for name in (victim, fencer):
         bed.restart(name)
         bed.unfence(name, by=last)
-    bed.settle()
+    bed.wait_until_healthy()
     assert all(bed.cloud.pristine(name) for name in bed.names)

@@ -129,7 +129,7 @@ def fenced(bed: "Bed") -> str:
     heir, first, _ = spans[-1]
     line.tell(f"Storage: {heir} writes now", first, "green")
     must([name for name, _, _ in spans] in ([victim, heir], [heir]), "two nodes wrote at once")
-    event = bed.fenced(victim, limit=LIMIT)
+    event = bed.wait_until_fenced(victim, limit=LIMIT)
     terminal.say()
     terminal.say(f"Fenced: {event.target}, by {event.delegate}, for {event.origin}, at {event.completed}")
     must(bed.cloud.isolated(victim), f"{victim} is not isolated")

@@ -12,7 +12,7 @@ USER_TAGS = 50
 KEY_LENGTH = 128
 VALUE_LENGTH = 256
 GROUPS_AT_MOST = 16
-"""Groups an interface can have where the account's limit was raised as far as it goes."""
+"""Groups of an interface if the account's limit is at its maximum."""
 OTHER_ATTRIBUTES = {"Description", "SourceDestCheck", "Attachment"}
 RESOURCE_CODES = {
     "i": ("InvalidInstanceID", "instance ID"),
@@ -30,7 +30,7 @@ def well_formed(prefix: str, value: str) -> bool:
 
 
 def _malformed(code: str, prefix: str, value: str) -> ApiError:
-    """EC2 tells what it expects only where the beginning is wrong."""
+    """EC2 names the expected format only if the prefix is wrong."""
     hint = "" if value.startswith(f"{prefix}-") else f' (expecting "{prefix}-...")'
     return ApiError(code, f'Invalid id: "{value}"{hint}')
 
@@ -119,13 +119,13 @@ def resources_exist(backend: Any, ids: List[str]) -> None:
 
 
 def may_be_changed(interface: Any) -> None:
-    """Whether it is the account's own: one that a service made is not, and EC2 says so by AuthFailure."""
+    """Whether the account manages it; EC2 answers AuthFailure for one that a service manages."""
     if interface.requester_managed:
         raise ApiError("AuthFailure", "You do not have permission to access the specified resource.", 401)
 
 
 def named_exist(backend: Any, call: Call) -> None:
-    """What a dry run finds out beside the permission: EC2 looks up what the call names, for its tags."""
+    """Errors of a dry run beside the permission: EC2 looks up the resources of the call, for their tags."""
     instances_exist(backend, call.listing("InstanceId"))
     if call.action in ("CreateTags", "DeleteTags"):
         resources_exist(backend, call.listing("ResourceId"))

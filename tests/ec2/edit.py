@@ -1,4 +1,4 @@
-"""Changes to the world by the test itself: past the front, its checks, faults and records."""
+"""Changes to the world by the test itself, without the front, its checks, faults and list of calls."""
 
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
@@ -9,7 +9,7 @@ Interfaces = Sequence[Dict[str, Any]]
 
 
 class Edit:
-    """Reached as `server.edit`.  Every change is one that stale reads can miss."""
+    """`server.edit`. Stale reads can miss every change."""
 
     def __init__(self, front: Front, get_world: Any) -> None:
         self._front = front
@@ -30,10 +30,10 @@ class Edit:
 
         By default one interface with `app` and `ssh`, in the world's subnet.
         """
-        home = self._world()
-        wanted = list(interfaces or [{"groups": [home.groups["app"], home.groups["ssh"]]}])
+        current = self._world()
+        wanted = list(interfaces or [{"groups": [current.groups["app"], current.groups["ssh"]]}])
         with self._front.lock:
-            instance = world.launch(self._backend(), subnet or home.subnet, wanted, {"Name": name, **(tags or {})})
+            instance = world.launch(self._backend(), subnet or current.subnet, wanted, {"Name": name, **(tags or {})})
             self._front.history.note()
         return str(instance.id)
 
@@ -67,7 +67,7 @@ class Edit:
         ports: Optional[Tuple[int, int]] = None,
         outbound: bool = False,
     ) -> None:
-        """Lets a group let something through, from or to a range, a group or a prefix list."""
+        """Adds a rule to a group, from or to a range, a group or a prefix list."""
         with self._front.lock:
             backend = self._backend()
             add = backend.authorize_security_group_egress if outbound else backend.authorize_security_group_ingress
@@ -79,26 +79,26 @@ class Edit:
             add(group, protocol, *numbers, ranges, source_groups=groups, prefix_list_ids=lists)
 
     def drop_rules(self, group: str) -> None:
-        """Lets a group let nothing in."""
+        """Deletes the inbound rules of a group."""
         with self._front.lock:
             self._backend().get_security_group_from_id(group).ingress_rules.clear()
 
     def addresses(self, interface: str, *private: str) -> None:
-        """Gives an interface these private IPv4 addresses, the primary one first."""
+        """Sets the private IPv4 addresses of an interface, the primary one first."""
         nic = self._front.moto.backend().enis[interface]
         nic.private_ip_address = private[0]
         nic.private_ip_addresses = [{"Primary": a == private[0], "PrivateIpAddress": a} for a in private]
 
     def ipv6(self, interface: str, *addresses: str) -> None:
-        """Gives an interface these IPv6 addresses."""
+        """Sets the IPv6 addresses of an interface."""
         self._front.moto.backend().enis[interface].ipv6_addresses = list(addresses)
 
     def associate_group(self, group: str, vpc: str) -> None:
-        """Lets a group be used in a VPC that is not its own."""
+        """Associates a group with a VPC that is not its own."""
         self._front.config.associated.add((group, vpc))
 
     def set_groups(self, interface: str, groups: Iterable[str]) -> None:
-        """Gives an interface these groups, unchecked."""
+        """Sets the groups of an interface, unchecked."""
         with self._front.lock:
             backend = self._backend()
             found = [backend.get_security_group_from_id(group) for group in groups]
@@ -125,7 +125,7 @@ class Edit:
             self._front.history.note()
 
     def detach(self, interface: str, delete: bool = False) -> None:
-        """Detaches an interface, and deletes it where asked to."""
+        """Detaches an interface, and deletes it if requested."""
         with self._front.lock:
             backend = self._backend()
             eni = backend.enis[interface]
@@ -136,7 +136,7 @@ class Edit:
             self._front.history.note()
 
     def set_state(self, instance: str, state: str) -> None:
-        """Puts an instance in a state at once; terminated loses its interfaces."""
+        """Sets the state of an instance at once. A terminated one loses its interfaces."""
         with self._front.lock:
             found = self._backend().get_instance(instance)
             {"terminated": found.terminate, "stopped": found.stop, "running": found.start}.get(state, lambda: None)()
@@ -145,7 +145,7 @@ class Edit:
             self._front.history.note()
 
     def end_transitions(self) -> None:
-        """Ends `stopping`, `pending` and `shutting-down` now."""
+        """Completes `stopping`, `pending` and `shutting-down` now."""
         with self._front.lock:
             self._front.settle(all_of_them=True)
 
@@ -161,7 +161,7 @@ class Edit:
             self._front.history.note()
 
     def requester_managed(self, interface: str, managed: bool = True) -> None:
-        """Makes an interface one that a service manages: changes of it are AuthFailure."""
+        """Marks an interface as managed by a service: changes of it are AuthFailure."""
         self._front.moto.backend().enis[interface].requester_managed = managed
 
     def network_card(self, interface: str, index: int) -> None:
@@ -175,7 +175,7 @@ class Edit:
         thing.operator = None if principal is None else {"Managed": True, "Principal": principal}
 
     def metadata_tags(self, instance: str, enabled: bool = True) -> None:
-        """Offers the tags in the instance metadata, which allows fewer characters in their keys."""
+        """Enables tags in the instance metadata, which allows fewer characters in their keys."""
         options = self._front.moto.backend().get_instance(instance).metadata_options
         options.instance_metadata_tags = "enabled" if enabled else "disabled"
 
@@ -200,7 +200,7 @@ class Edit:
         backend.get_instance(instance).outpost_arn = arn
 
     def tracking(self, interface: str, seconds: Optional[int]) -> None:
-        """How long an established TCP connection may be idle and is still tracked; None: it is not set."""
+        """Sets how long an idle established TCP connection is tracked; None: not set."""
         shown = None if seconds is None else {"TcpEstablishedTimeout": seconds}
         self._front.moto.backend().enis[interface].connection_tracking_configuration = shown
 

@@ -1,4 +1,4 @@
-"""What can go wrong, and when: faults, and rules that let them happen at chosen calls."""
+"""Faults, and rules that inject them at chosen calls."""
 
 import threading
 import time
@@ -41,7 +41,7 @@ class Delay(Fault):
 
 @dataclass
 class Error(Fault):
-    """Answers an error; the call has no effect."""
+    """Replies with an error; the call has no effect."""
 
     code: str
     message: str = "An error made for a test"
@@ -74,7 +74,7 @@ class Reset(Fault):
 
 @dataclass
 class LoseReply(Fault):
-    """The call takes effect, its reply never arrives: the connection is closed (or reset) instead."""
+    """The call takes effect, but the connection is closed (or reset) instead of a reply."""
 
     reset: bool = False
 
@@ -124,7 +124,7 @@ class Garbage(Fault):
 
 @dataclass
 class Page(Fault):
-    """What stands before EC2 answers instead: a proxy, a portal, a load balancer. With effect=True EC2 was asked."""
+    """Something before EC2 replies: a proxy, a portal, a load balancer. With effect=True the call takes effect."""
 
     body: bytes = b"<!DOCTYPE html><html><head><title>Blocked</title></head><body>No<br>way</body></html>"
     status: int = 200
@@ -132,7 +132,7 @@ class Page(Fault):
     effect: bool = False
 
     def before(self, call: Call) -> None:
-        """Keeps the call from EC2."""
+        """Ends the call before its effect."""
         if not self.effect:
             raise ApiError("NotReached", "A page was sent instead", self.status)
 
@@ -153,7 +153,7 @@ class Truncate(Fault):
     announce: bool = True
 
     def after(self, call: Call, reply: Reply) -> None:
-        """Cuts the reply."""
+        """Truncates the reply."""
         whole = len(reply.body)
         reply.body = reply.body[: int(whole * self.share)]
         if self.announce:
@@ -180,7 +180,7 @@ class Hook(Fault):
 
 @dataclass
 class Rule:
-    """Lets a fault happen at the nth matching call and `times` in all from there (None: for ever)."""
+    """Injects a fault at the nth matching call and those after it, `times` in all (None: without end)."""
 
     action: Optional[str]
     fault: Fault
@@ -193,7 +193,7 @@ class Rule:
     """How often the fault happened."""
 
     def take(self, call: Call) -> bool:
-        """Counts the call if it matches; true if the fault is to happen now."""
+        """Counts the call if it matches; true if the fault applies to it."""
         if self.action is not None and self.action != call.action:
             return False
         if self.when is not None and not self.when(call):
@@ -207,10 +207,10 @@ class Rule:
 
 @dataclass
 class Rules:
-    """The rules of a server.  All that match a call happen, in the order they were added."""
+    """The rules of a server. All that match a call apply, in the order in which they were added."""
 
     added: List[Rule] = field(default_factory=list)
-    """All of them, also those that were taken away since; cleared by the server's reset."""
+    """All rules, also removed ones; cleared by the server's reset."""
     _rules: List[Rule] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -231,12 +231,12 @@ class Rules:
         return rule
 
     def remove(self, rule: Rule) -> None:
-        """Takes a rule away."""
+        """Removes a rule."""
         with self._lock:
             self._rules = [kept for kept in self._rules if kept is not rule]
 
     def clear(self) -> None:
-        """Takes all rules away."""
+        """Removes all rules."""
         with self._lock:
             self._rules = []
 
@@ -245,6 +245,6 @@ class Rules:
         return bool(self._rules)
 
     def take(self, call: Call) -> List[Fault]:
-        """The faults that happen to this call."""
+        """The faults that apply to this call."""
         with self._lock:
             return [rule.fault for rule in self._rules if rule.take(call)]

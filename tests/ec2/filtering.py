@@ -1,4 +1,4 @@
-"""What the security groups of interfaces let through: for a network that is to obey them."""
+"""What the security groups of interfaces allow, for a network that applies them."""
 
 from dataclasses import dataclass
 from typing import Any, List, Tuple
@@ -6,26 +6,25 @@ from typing import Any, List, Tuple
 
 @dataclass(frozen=True)
 class Permission:
-    """A rule of a group: what it lets in, or out."""
+    """A rule of a group, inbound or outbound."""
 
     egress: bool
     protocol: str
-    """tcp, udp, icmp, or -1 for all."""
+    """tcp, udp, icmp, icmpv6, or -1 for all."""
     ports: Tuple[int, int]
     """First and last; (-1, -1) for all."""
     cidr: str
     """IPv4 or IPv6 range, or empty where `group` is set."""
     group: str
 
-    @property
-    def anything(self) -> bool:
-        """All protocols and ports, from or to everybody (IPv4)."""
-        return self.protocol == "-1" and self.cidr == "0.0.0.0/0"
+    def allows_all(self, ipv6: bool) -> bool:
+        """All protocols and ports, from or to everybody, by IPv4 or IPv6."""
+        return self.protocol == "-1" and self.cidr == ("::/0" if ipv6 else "0.0.0.0/0")
 
 
 @dataclass(frozen=True)
 class Filtered:
-    """An interface and what its groups permit."""
+    """An interface and the rules of its groups."""
 
     interface: str
     instance: str
@@ -33,11 +32,24 @@ class Filtered:
     """Primary private IPv4 address."""
     groups: Tuple[str, ...]
     permissions: Tuple[Permission, ...]
+    ipv6: Tuple[str, ...] = ()
+
+    def addresses(self, ipv6: bool) -> Tuple[str, ...]:
+        """Of one family."""
+        return self.ipv6 if ipv6 else (self.address,)
+
+    @property
+    def untracked_addresses(self) -> Tuple[str, ...]:
+        """Those of the families of which all traffic is allowed in and out: EC2 then does not track connections."""
+        return tuple(a for ipv6 in (False, True) if self._allows_all(ipv6) for a in self.addresses(ipv6))
 
     @property
     def untracked(self) -> bool:
-        """Everything is let in and out: EC2 then does not track connections."""
-        return all(any(p.anything for p in self.permissions if p.egress is egress) for egress in (False, True))
+        """EC2 does not track connections of any of its addresses."""
+        return self.untracked_addresses == (self.address, *self.ipv6)
+
+    def _allows_all(self, ipv6: bool) -> bool:
+        return {p.egress for p in self.permissions if p.allows_all(ipv6)} == {False, True}
 
 
 def filtering(backend: Any) -> List[Filtered]:
@@ -48,13 +60,14 @@ def filtering(backend: Any) -> List[Filtered]:
             groups = sorted(nic._group_set, key=lambda group: str(group.id))
             permissions = tuple(p for group in groups for p in _permissions(group))
             ids = tuple(str(group.id) for group in groups)
-            found.append(Filtered(nic.id, instance.id, nic.private_ip_address, ids, permissions))
+            ipv6 = tuple(str(a) for a in nic.ipv6_addresses)
+            found.append(Filtered(nic.id, instance.id, nic.private_ip_address, ids, permissions, ipv6))
     return found
 
 
 def _permissions(group: Any) -> List[Permission]:
     return [
-        Permission(egress, rule.ip_protocol, _ports(rule), *_whom(rule))
+        Permission(egress, rule.ip_protocol, _ports(rule), *_peer(rule))
         for egress, rules in ((False, group.ingress_rules), (True, group.egress_rules))
         for rule in rules
     ]
@@ -66,6 +79,6 @@ def _ports(rule: Any) -> Tuple[int, int]:
     return (int(rule.from_port), int(rule.to_port))
 
 
-def _whom(rule: Any) -> Tuple[str, str]:
+def _peer(rule: Any) -> Tuple[str, str]:
     cidr = rule.ip_range.get("CidrIp") or rule.ip_range.get("CidrIpv6") or ""
     return str(cidr), str(rule.source_group.get("GroupId") or "")

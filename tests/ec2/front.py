@@ -1,4 +1,4 @@
-"""The front: authenticates, refuses what EC2 refuses, then lets moto (or itself) do the work."""
+"""The front: authenticates, refuses what EC2 refuses, then answers by moto or by itself."""
 
 import re
 import threading
@@ -36,7 +36,7 @@ class Config:
     page_limit: Optional[int] = None
     """The most items a page holds, asked for or not: EC2 may send fewer than MaxResults and a token."""
     shapes: bool = False
-    """Remember what instances look like, but for groups and tags: quicker, where nothing else is edited."""
+    """Cache replies without groups and tags: faster, if nothing else is edited."""
     associated: Set[Tuple[str, str]] = field(default_factory=set)
     """(group ID, VPC ID): groups usable in a VPC that is not their own."""
 
@@ -68,7 +68,7 @@ class Front:
         }
 
     def reset(self) -> None:
-        """Forgets configuration, transitions and the past."""
+        """Clears configuration, transitions and history."""
         self.config = Config()
         self._moves.clear()
         self.history.clear()
@@ -130,7 +130,7 @@ class Front:
         return reply
 
     def settle(self, all_of_them: bool = False) -> None:
-        """Ends the transitions whose time is over, or all."""
+        """Completes the transitions whose time is over, or all."""
         now = time.monotonic()
         for instance_id, (until, state) in list(self._moves.items()):
             if all_of_them or now >= until:
@@ -144,7 +144,7 @@ class Front:
             instance._state.name, instance._state.code = state, STATES[state]
 
     def move(self, instance: Any, through: str, seconds: float) -> None:
-        """Shows an instance that moto has moved already as still under way for a time."""
+        """Shows an instance in a transition for a time, although moto has completed it."""
         self._moves.pop(instance.id, None)
         if seconds > 0:
             self._moves[instance.id] = (time.monotonic() + seconds, instance._state.name)
@@ -189,7 +189,7 @@ class Front:
         return self._page(call, self._pass(call, **changes), size, not ids)
 
     def _describe_associations(self, _backend: Any, call: Call) -> Reply:
-        """moto does not know this call."""
+        """moto does not implement this call."""
         wanted = {record["Name"]: set(_values(record)) for record in call.records("Filter")}
         items = "".join(
             f"<item><groupId>{group}</groupId><vpcId>{vpc}</vpcId><state>associated</state></item>"
@@ -226,7 +226,7 @@ class Front:
         limit = self.config.page_limit
         if limit is not None:
             size = limit if size is None else min(size, limit)
-        return pages.cut(call, reply, pages.start_of(call), size)
+        return pages.select(call, reply, pages.start_of(call), size)
 
     def _wanted(self, backend: Any, call: Call) -> List[Any]:
         ids = call.listing("InstanceId")
@@ -311,7 +311,7 @@ def out_of_scope(call: Call) -> ApiError:
 
 
 def _only(name: str, ids: List[str], found: List[Any]) -> Dict[str, Optional[str]]:
-    """Parameters with each ID once, as moto counts IDs, and without paging, which moto does not do well."""
+    """Parameters with each ID once, because moto counts IDs, and without paging, which moto implements in part."""
     changes: Dict[str, Optional[str]] = {f"{name}.{n}": None for n in range(1, len(ids) + 1)}
     changes.update({f"{name}.{n}": thing.id for n, thing in enumerate(found, 1)})
     return {**changes, "MaxResults": None, "NextToken": None}

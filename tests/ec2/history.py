@@ -1,4 +1,4 @@
-"""The past of the world, for reads that miss what was just changed."""
+"""The history of the world, for stale reads."""
 
 import time
 from collections import deque
@@ -11,12 +11,12 @@ from .wire import Call
 KINDS = ("tags", "groups", "states")
 STALE_ACTIONS = ("DescribeInstances", "DescribeNetworkInterfaces", "DescribeTags", "DescribeInstanceStatus")
 DEPTH = 1000
-"""Changes of a kind that are kept."""
+"""The number of changes of each kind that are kept."""
 
 
 @dataclass
 class Lag:
-    """How far behind a read is: a number of changes of that kind, or seconds."""
+    """How stale a read is: a number of changes of that kind, or seconds."""
 
     changes: int = 0
     seconds: float = 0.0
@@ -24,17 +24,17 @@ class Lag:
 
 @dataclass
 class Staleness:
-    """Which reads are behind, and how far."""
+    """Which reads are stale, and how stale."""
 
     lags: Dict[str, Lag]
     reads: Optional[int]
     until: Optional[float]
     when: Optional[Callable[[Call], bool]]
     shown: int = 0
-    """How often a read saw by it what was no longer so."""
+    """How often a read was stale by it."""
 
     def take(self, call: Call) -> bool:
-        """Whether the read is behind; counts it."""
+        """Whether the read is stale; counts it."""
         if self.until is not None and time.monotonic() >= self.until:
             return False
         if self.reads is not None and self.reads <= 0:
@@ -54,17 +54,17 @@ class History:
         self._past: Dict[str, Deque[Tuple[float, Any]]] = {}
         self._stale: List[Staleness] = []
         self.added: List[Staleness] = []
-        """All of them, also those that have ended; until clear."""
+        """All of them, also those that have ended; until `clear`."""
         self.clear()
 
     def clear(self) -> None:
-        """Forgets the past; now is the beginning."""
+        """Clears the history."""
         self._stale, self.added = [], []
         now = time.monotonic()
         self._past = {kind: deque([(now, self._capture(kind))], DEPTH) for kind in KINDS}
 
     def note(self) -> None:
-        """Keeps what has changed since the last time."""
+        """Adds the changes since the last call."""
         now = time.monotonic()
         for kind in KINDS:
             current = self._capture(kind)
@@ -72,17 +72,17 @@ class History:
                 self._past[kind].append((now, current))
 
     def add(self, staleness: Staleness) -> None:
-        """Lets reads be behind."""
+        """Makes reads stale."""
         self._stale.append(staleness)
         self.added.append(staleness)
 
     def fresh(self) -> None:
-        """Lets all reads be up to date again."""
+        """Makes all reads current again."""
         self._stale = []
 
     @contextmanager
     def seen_by(self, call: Call) -> Iterator[None]:
-        """Takes the world back to what this read is to see, and forward again."""
+        """Sets the world to the state that this read returns, and back to the current one afterwards."""
         past = self._past_for(call)
         now = {kind: self._capture(kind) for kind in past}
         try:

@@ -1,4 +1,4 @@
-"""Who calls, and what they may do: access keys, signatures, permissions."""
+"""Access keys, signatures and permissions."""
 
 import calendar
 import fnmatch
@@ -55,12 +55,12 @@ class AccessKey:
         self.policy = Policy(document)
 
     def permit_all(self) -> None:
-        """Takes all denials, limits and policies back."""
+        """Removes all denials, limits and policies."""
         self.denied.clear()
         self.allowed = self.policy = None
 
     def refusal(self, call: Call, accesses: Callable[[], List[Access]]) -> Optional[str]:
-        """Why the key may not make the call, in EC2's words; None if it may. `accesses` tells what the call does."""
+        """Why the key may not make the call, in EC2's words; None if it may. `accesses` are those of the call."""
         name = f"{call.service}:{call.action}"
         lacking = f"because no identity-based policy allows the {name} action"
         if self.allowed is not None and not any(fnmatch.fnmatchcase(name, p) for p in self.allowed):
@@ -98,16 +98,16 @@ class Keyring:
         """False accepts any signature of a known key."""
 
     def add(self, key: AccessKey) -> AccessKey:
-        """Makes a key known (or replaces it)."""
+        """Adds or replaces a key."""
         self._keys[key.access_key] = key
         return key
 
     def remove(self, access_key: str) -> None:
-        """Makes a key unknown."""
+        """Removes a key."""
         self._keys.pop(access_key, None)
 
     def clear(self) -> None:
-        """Makes all keys unknown."""
+        """Removes all keys."""
         self._keys.clear()
 
     def __getitem__(self, access_key: str) -> AccessKey:

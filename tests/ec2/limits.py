@@ -40,7 +40,7 @@ class Limits:
         self._lock = threading.Lock()
 
     def add(self, action: str, size: float, refill: float) -> Bucket:
-        """Limits an action (or pattern such as "Describe*") to a bucket of its own."""
+        """Limits an action (or pattern such as "Describe*") by its own bucket."""
         bucket = Bucket(size, refill)
         with self._lock:
             self._buckets.append((action, bucket))
@@ -60,7 +60,7 @@ class Limits:
             self.add(action, size * share, refill * share)
 
     def clear(self) -> None:
-        """Takes all limits away."""
+        """Removes all limits."""
         with self._lock:
             self._buckets = []
 

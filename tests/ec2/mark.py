@@ -1,4 +1,4 @@
-"""A world that is put back as it was, where only tags, groups and states have changed: cheaper than a new one."""
+"""Restores an earlier world if only tags, groups and states have changed: faster than a new one."""
 
 from typing import Any, Dict, List, Tuple
 
@@ -6,7 +6,7 @@ from .shapes import interfaces_of
 
 
 def _form(backend: Any) -> Any:
-    """What is not put back: which instances, interfaces and groups there are, and what is attached to what."""
+    """What cannot be restored: the existing instances, interfaces and groups, and the attachments."""
     attached = [(instance.id, interfaces_of(instance)) for instance in backend.all_instances()]
     groups = {(group.id, group.name) for some in backend.groups.values() for group in some.values()}
     return attached, set(backend.enis), groups
@@ -17,7 +17,7 @@ def _states(backend: Any) -> Dict[str, Tuple[str, int, str, Any]]:
 
 
 class Mark:
-    """A backend at one moment."""
+    """The state of a backend."""
 
     def __init__(self, backend: Any) -> None:
         self._form = _form(backend)
@@ -26,7 +26,7 @@ class Mark:
         self._groups: Dict[str, List[Any]] = {eni.id: list(eni._group_set) for eni in backend.enis.values()}
 
     def restore(self, backend: Any) -> bool:
-        """Whether the backend is now as it was; if not, nothing was done."""
+        """Restores the backend and returns True; returns False, without a change, if that is not possible."""
         if _form(backend) != self._form:
             return False
         for instance in backend.all_instances():

@@ -1,4 +1,4 @@
-"""Pages of long replies, cut by the front: moto pages reservations only, and other lists not at all."""
+"""Pages of long replies: moto has pages of reservations only."""
 
 import base64
 import binascii
@@ -19,7 +19,7 @@ Place = Tuple[ET.Element, ET.Element]
 
 
 def start_of(call: Call) -> int:
-    """How many items earlier pages have shown."""
+    """The number of items on earlier pages."""
     token = call.params.get("NextToken")
     if not token:
         return 0
@@ -33,7 +33,7 @@ def start_of(call: Call) -> int:
     return int(match.group(2))
 
 
-def cut(call: Call, reply: Reply, start: int, size: Optional[int]) -> Reply:
+def select(call: Call, reply: Reply, start: int, size: Optional[int]) -> Reply:
     """The part of the reply from item `start`, at most `size` items, with a token if more follow."""
     if reply.status != 200 or (start == 0 and size is None):
         return reply
@@ -66,7 +66,7 @@ def _places(root: ET.Element, action: str) -> List[Place]:
 
 
 def _drop_empty(root: ET.Element, action: str) -> None:
-    """A reservation without instances on this page is not on it."""
+    """Removes reservations without instances on this page."""
     outer, inner = ITEMS[action]
     holder = root.find(f"{{{NAMESPACE}}}{outer}")
     if inner is None or holder is None:

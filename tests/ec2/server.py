@@ -117,7 +117,7 @@ class Ec2Server:
         if possible:
             self._hang_up()
             with self._front.lock:
-                mark.restore(self._moto.backend())  # a call may have been under way
+                mark.restore(self._moto.backend())  # a call may have been in progress
                 self._forget()
         return possible
 
@@ -236,7 +236,7 @@ class Ec2Server:
             return [call for call in self.calls if call.action in actions]
 
     def writes(self) -> List[Call]:
-        """The calls so far that were meant to change something, whatever became of them."""
+        """The calls so far that would change something, whatever their outcome."""
         with self._record:
             return [call for call in self.calls if not call.reads]
 
@@ -250,7 +250,7 @@ class Ec2Server:
         except Abort as abort:
             reply = Reply(0, b"", mode=abort.mode)
         call.ended = time.monotonic()
-        # Noted before it is sent: a client that has its reply finds it in the record.
+        # Recorded before it is sent, so that a client with a reply finds its call in the list.
         call.outcome = reply.mode
         send(reply)
 

@@ -30,14 +30,14 @@ def create_stack(ec2: Ec2Server, template: Path, parameters: Mapping[str, str]) 
 
 
 def _patch() -> None:
-    """moto leaves out rules for IPv6 and all rules out. Again and again is harmless."""
+    """moto omits rules for IPv6 and all outbound rules. May be called repeatedly."""
     SecurityGroup.create_from_cloudformation_json = classmethod(_group)  # type: ignore[method-assign,assignment]
 
 
 def _group(
     cls: Any, resource_name: str, cloudformation_json: Any, account_id: str, region_name: str, **kwargs: Any
 ) -> Any:
-    """EC2 gives a new group rules for everything out; CloudFormation takes them away if it is told any rule out."""
+    """EC2 allows a new group all outbound traffic; CloudFormation revokes that if the template has outbound rules."""
     wanted = cloudformation_json["Properties"]
     backend = ec2_backends[account_id][region_name]
     group = backend.create_security_group(resource_name, wanted["GroupDescription"], wanted["VpcId"])

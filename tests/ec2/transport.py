@@ -1,4 +1,4 @@
-"""The sockets: HTTP/1.1 with keep-alive, and replies that go wrong on purpose.
+"""The sockets: HTTP/1.1 with keep-alive, and deliberately broken replies.
 
 They listen on 127.0.0.1; on another address only in a network namespace of the tests.
 """
@@ -19,7 +19,7 @@ from typing import Any, Callable, Optional, Set, Tuple
 from .wire import Reply, Request
 
 POLL = 0.05
-"""Seconds between looks at a connection that is to wait for its end."""
+"""Seconds between checks whether a waiting connection was closed."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -92,7 +92,7 @@ class Handler(BaseHTTPRequestHandler):
         return False
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Says nothing: calls are recorded, and stderr belongs to the tests."""
+        """Logs nothing: calls are recorded, and stderr is for the tests."""
 
 
 Answer = Callable[[Request, Callable[[Reply], None]], None]

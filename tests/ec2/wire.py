@@ -1,4 +1,4 @@
-"""What goes over the wire: requests as calls, replies and errors in EC2's XML."""
+"""Requests as calls, and replies and errors in EC2's XML."""
 
 import re
 import time
@@ -40,7 +40,7 @@ class Request:
     headers: "Message[str, str]"
     body: bytes
     port: int
-    """Port of the client, which tells connections apart."""
+    """Port of the client, which identifies the connection."""
 
 
 @dataclass
@@ -78,7 +78,7 @@ class Call:
     at: float = field(default_factory=time.monotonic)
     """time.monotonic() of the arrival, seconds."""
     ended: Optional[float] = None
-    """time.monotonic() when the reply was decided; None while the call is under way."""
+    """time.monotonic() when the reply was decided; None while the call is in progress."""
     status: Optional[int] = None
     error: Optional[str] = None
     outcome: str = "pending"

@@ -29,7 +29,7 @@ SCALE = 100.0  # pauses are so many times shorter; the bench's clock counts them
 
 
 class Clock:
-    """Monotonic seconds to which the part of the pauses that nobody waited for is added."""
+    """Monotonic seconds, plus the part of each pause that was skipped."""
 
     def __init__(self) -> None:
         self.skipped = 0.0
@@ -85,7 +85,7 @@ class Bench:
             found = self._made[chosen.timing.api_seconds] = self._make(chosen)
             made = found.client
             made.meta.events.register(f"after-call.ec2.{DESCRIBE}", replies.complete)
-            # Nobody looks at dates, and parsing them takes a third of the time that a reply takes.
+            # Dates are not used, and parsing them takes a third of the time of a reply.
             made._endpoint._response_parser_factory.set_parser_defaults(timestamp_parser=str)
         return found._replace(client=SharedClient(found.client))
 
@@ -207,7 +207,7 @@ class Scene:
         return outcome
 
     def calm(self) -> None:
-        """No faults any more, and nothing is under way."""
+        """Removes all faults, and waits for the calls in progress."""
         self.server.rules.clear()
         self.server.fresh()
         self.server.key.expired = False
@@ -252,7 +252,7 @@ class Scene:
         return bool(found) and all(self.are_isolating(frozenset(g)) for g in found)
 
     def unreadable(self) -> List[str]:
-        """Interfaces whose groups are not the originals, where tags do not tell those."""
+        """Interfaces whose groups are not the originals, and whose originals are not in the tags."""
         now = self.now
         if now["state"] == "terminated" or self.has("ignore") or self.has("static"):
             return []
