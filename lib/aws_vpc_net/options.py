@@ -193,8 +193,8 @@ OPTIONS = (
         ":",
         "sg",
         "Security group that allows everything, in and out: interfaces pass through it on their way to "
-        "isolation, so that established connections are cut too. Default: none, and they may live on. It opens "
-        "the node to everybody for settle_time",
+        "isolation, so that established connections end too. Default: none, and they may continue. It opens "
+        "the node to every host that can reach its subnet, for settle_time",
     ),
     Option(
         "skip_os_shutdown",

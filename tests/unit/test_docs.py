@@ -29,7 +29,7 @@ PACEMAKER = set(  # options of a device that are Pacemaker's own
     "pcmk_host_map pcmk_delay_max pcmk_delay_base pcmk_action_limit pcmk_reboot_action "
     "pcmk_reboot_timeout pcmk_reboot_retries pcmk_off_timeout pcmk_off_retries".split()
 )
-CLUSTER_COMMANDS = {"grep", "pcs", "crm", "stonith_admin", "crm_mon", "journalctl"}
+CLUSTER_COMMANDS = {"grep", "pcs", "crm", "stonith_admin", "crm_mon", "journalctl", "corosync-quorumtool"}
 SETTLE_SECONDS = 5  # that EC2's network is given to follow
 METADATA = TOP / "tests" / "metadata" / "fence_aws_vpc_net.xml"
 NO_ACTION = (  # messages of progress, and of checks that passed
