@@ -51,7 +51,6 @@ class Stats:
 
     Attributes:
         attempts: each attempt at a call: API action, error code or "", seconds.
-        lengths: characters of each tag's value that was written.
         network_seconds: how long EC2's network took to follow the latest change, as far as that was seen.
     """
 
@@ -61,8 +60,8 @@ class Stats:
     interfaces_changed: int = 0
     tags_written: int = 0
     chunks: int = 0
+    tag_characters: int = 0
     attempts: List[Tuple[str, str, float]] = field(default_factory=list)
-    lengths: List[int] = field(default_factory=list)
     network_seconds: Optional[float] = None
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
