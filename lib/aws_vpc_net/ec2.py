@@ -37,6 +37,12 @@ EXPIRED = frozenset("ExpiredToken ExpiredTokenException RequestExpired".split())
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN")
 CONNECTIONS = 16  # calls at once
 RESERVE_SECONDS = 5.0
+# The first and the longest pause after EC2 throttled a call. A bucket refills during pauses, so a pause loses no
+# calls. Only the last caller loses time, and the longest pause is short compared to a long queue.
+THROTTLED_PAUSES = (0.4, 2.0)
+# How long a throttled change is repeated before a read. If it were less, the reads of a hundred nodes would be
+# throttled too.
+QUEUE_SECONDS = 20.0
 
 
 @dataclass
@@ -45,7 +51,6 @@ class Stats:
 
     Attributes:
         attempts: each attempt at a call: API action, error code or "", seconds.
-        lengths: characters of each tag's value that was written.
         network_seconds: how long EC2's network took to follow the latest change, as far as that was seen.
     """
 
@@ -55,8 +60,8 @@ class Stats:
     interfaces_changed: int = 0
     tags_written: int = 0
     chunks: int = 0
+    tag_characters: int = 0
     attempts: List[Tuple[str, str, float]] = field(default_factory=list)
-    lengths: List[int] = field(default_factory=list)
     network_seconds: Optional[float] = None
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -91,6 +96,53 @@ class Connection(NamedTuple):
     renewable: bool
 
 
+class Queue:
+    """The throttled calls of this process, which wait for each other.
+
+    The first one tries again, so that the account gets one call from this process and not one for each interface. If
+    it succeeds, the next one does not pause.
+    """
+
+    def __init__(self, stats: Stats) -> None:
+        self._stats = stats
+        self._first = threading.Lock()  # held by the first one
+        self._flowing = False  # did the latest attempt succeed?
+        self._closed = False
+
+    def close(self) -> None:
+        """From now on nothing is repeated."""
+        self._closed = True
+
+    def repeat(self, attempt: Callable[[], Dict[str, Any]], error: ApiError, until: Deadline) -> Dict[str, Any]:
+        """Repeat what was throttled with this error.
+
+        Raises:
+            ApiError: that of the latest attempt.
+        """
+        if not self._first.acquire(timeout=until.remaining()):
+            raise error
+        try:
+            for pause in backoff(*THROTTLED_PAUSES):
+                if not self._flowing:
+                    until.pause(pause)
+                if until.passed or self._closed:
+                    raise error
+                self._stats.add(retries=1)
+                self._flowing = False
+                try:
+                    reply = attempt()
+                except ApiError as latest:
+                    if latest.code not in ec2_errors.THROTTLED:
+                        raise
+                    error = latest
+                else:
+                    self._flowing = True
+                    return reply
+            raise AssertionError("backoff never ends")
+        finally:
+            self._first.release()
+
+
 class Ec2:
     """EC2, through boto3.
 
@@ -98,6 +150,7 @@ class Ec2:
         deadline: no attempt starts or continues after it. During changes it is earlier than that of the operation,
             to reserve time for a rollback, a re-isolation, or a stop of the instance.
         insist: make calls also if no thread can be started for them.
+        queue: of throttled calls.
     """
 
     def __init__(self, settings: Settings, deadline: Deadline, stats: Stats) -> None:
@@ -108,6 +161,7 @@ class Ec2:
         self._settings = settings
         self._connection: Optional[Connection] = None
         self._renewing = threading.Lock()
+        self.queue = Queue(stats)
         self._hanging = ""  # the source of credentials of an abandoned attempt
         self._attempt_seconds = 2 * settings.timing.api_seconds + 1  # to connect, to reply, and a little
 
@@ -126,38 +180,68 @@ class Ec2:
         """From now on no call continues after this time."""
         self.deadline = self._whole.at(ends)
 
-    def call(self, operation: str, purpose: CallContext, *, retry: bool = True, **params: Any) -> Dict[str, Any]:
+    def call(self, operation: str, purpose: CallContext, **params: Any) -> Dict[str, Any]:
         """Call an API action, e.g. ``describe_instances``, until it succeeds or fails permanently.
 
-        Args:
-            retry: False leaves transient errors to the caller, which reads before it tries again.
-
         Raises:
-            ApiError: a permanent error; or a transient one, if ``retry`` is off.
-            FenceError: of category deadline: only transient errors until then.
+        ApiError: a permanent error.
+        FenceError: of category deadline: only transient errors until then.
         """
-        if operation not in self._connect().client.meta.method_to_api_mapping:
-            raise messages.sdk_too_old(purpose, operation)
+        self._require(operation, purpose)
         last: Optional[ApiError] = None
         missed = False
-        for pause in backoff(0.2, 3.0):
-            if self.deadline.passed:
-                raise messages.no_answer(purpose.what, self.deadline.seconds, last.text if last else None)
+        pauses, throttled = backoff(0.2, 3.0), backoff(*THROTTLED_PAUSES)
+        while not self.deadline.passed:
             try:
                 return self._attempt(operation, purpose, params)
             except ApiError as error:
-                if error.code == NO_SUCH_INSTANCE and retry and not missed:
+                if error.code == NO_SUCH_INSTANCE and not missed:
                     missed = True  # a read showed it before: a view that is behind, once
                 elif not error.transient:
-                    raise
-                if not retry:
-                    self.stats.add(retries=1)  # by the caller
                     raise
                 log.debug("%s failed for now: %s", operation, error.text)
                 last = error
             self.stats.add(retries=1)
-            self.deadline.pause(pause * (3 if last.code in ec2_errors.THROTTLED else 1))
-        raise AssertionError("backoff never ends")
+            self.deadline.pause(next(throttled if last.code in ec2_errors.THROTTLED else pauses))
+        raise messages.no_answer(purpose.what, self.deadline.seconds, last.text if last else None)
+
+    def call_once(
+        self, operation: str, purpose: CallContext, *, queue: bool = False, **params: Any
+    ) -> Dict[str, Any]:
+        """Make one attempt; the caller reads before it tries again.
+
+        Args:
+            queue: if EC2 throttles it, which changes nothing, repeat it for up to QUEUE_SECONDS.
+
+        Raises:
+            ApiError: it failed.
+            FenceError: of category deadline: no time was left.
+        """
+        self._require(operation, purpose)
+        if self.deadline.passed:
+            raise messages.no_answer(purpose.what, self.deadline.seconds, None)
+        began = self.deadline.now()
+        try:
+            try:
+                return self._attempt(operation, purpose, params)
+            except ApiError as error:
+                if not queue or error.code not in ec2_errors.THROTTLED:
+                    raise
+                # Not so late that it would have to be abandoned: its outcome would be unknown.
+                until = self.deadline.minus(self._settings.timing.api_seconds).at(began + QUEUE_SECONDS)
+                return self.queue.repeat(lambda: self._attempt(operation, purpose, params), error, until)
+        except ApiError as error:
+            self.stats.add(retries=int(error.transient))  # by the caller
+            raise
+
+    def _require(self, operation: str, purpose: CallContext) -> None:
+        """Connect.
+
+        Raises:
+            FenceError: this SDK does not know the API action.
+        """
+        if operation not in self._connect().client.meta.method_to_api_mapping:
+            raise messages.sdk_too_old(purpose, operation)
 
     def connect(self) -> None:
         """Build the client, after which calls may be made from several threads.
@@ -302,8 +386,11 @@ class Ec2:
             if isinstance(result, BaseException):
                 raise result
             connection: Connection = result
-            events = connection.client.meta.events
-            events.register("after-call.ec2.DescribeInstances", replies.complete)
+            meta, events = connection.client.meta, connection.client.meta.events
+            if _is_list(self._settings):
+                replies.narrow(meta.service_model.operation_model("DescribeInstances").output_shape, replies.LISTED)
+            else:
+                events.register("after-call.ec2.DescribeInstances", replies.complete)
             events.register("after-call.ec2.DescribeInstanceAttribute", replies.complete_attribute)
             events.register_last("request-created.ec2", _hide_token)
             return connection
@@ -327,7 +414,8 @@ def _client(settings: Settings) -> Connection:
     """A boto3 client with one attempt per call and time limits, and its session data.
 
     Its objects live until the end, so garbage collection is disabled during the set-up and skips them later: it would
-    take a tenth of the time of a run.
+    take a tenth of the time of a run. For a list it stays disabled: replies contain no cycles, and to search their
+    many small objects for some would take half of the time.
 
     Raises:
         FenceError: of category region, authentication or validation.
@@ -338,7 +426,12 @@ def _client(settings: Settings) -> Connection:
         return _new_client(settings)
     finally:
         gc.freeze()
-        gc.enable()
+        if not _is_list(settings):
+            gc.enable()
+
+
+def _is_list(settings: Settings) -> bool:
+    return settings.action.startswith("list")
 
 
 def _check_variables(settings: Settings) -> None:
@@ -430,8 +523,6 @@ def _set_up(settings: Settings, config: Any) -> Connection:
     core = botocore.session.get_session()
     # For the SDK's own clients too, which ask STS or SSO for credentials.
     core.set_default_client_config(config)
-    if settings.action.startswith("list"):  # dates are not used, and parsing them takes 40 % of a long list
-        core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
     parsers = replies.Parsers(core.get_component("response_parser_factory"))
     core.register_component("response_parser_factory", parsers)
     session = boto3.session.Session(
@@ -463,8 +554,12 @@ def _region(imds: Imds) -> str:
     return region
 
 
-def run_concurrently(work: List[Callable[[], Any]]) -> List[Any]:
-    """Run things that bound themselves, CONNECTIONS at a time; what each returned or raised, in order."""
+def run_concurrently(work: List[Callable[[], Any]], interrupt: Callable[[], None] = lambda: None) -> List[Any]:
+    """Run things that bound themselves, CONNECTIONS at a time; what each returned or raised, in order.
+
+    Args:
+        interrupt: makes those that are running end soon.
+    """
     results: List[Any] = [RuntimeError("not run")] * len(work)
     todo = list(enumerate(work))
     lock = threading.Lock()
@@ -489,6 +584,7 @@ def run_concurrently(work: List[Callable[[], Any]]) -> List[Any]:
                 threads.append(thread)
         run()
     except BaseException:  # an interrupt: nothing more is begun, and what is under way is waited for
+        interrupt()
         with lock:
             todo.clear()
         raise

@@ -3,7 +3,8 @@
 Counters add up over runs: each run reads the file, adds its counts, and replaces it, under a lock. Metrics must not
 disturb fencing: the file is small, the waits are short, and every error is a warning. A file of another program is
 not changed. The file is not synced to disk: a crash costs only counts, and a sync can take seconds. Alerts use
-timestamps, because a counter that first appears with 1 shows no increase.
+timestamps, because a counter that first appears with 1 shows no increase. There are only counters and gauges, because
+a node fences too rarely for a distribution.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import re
 import stat
 import time
 from dataclasses import dataclass, replace
-from typing import Dict, Iterable, Iterator, Mapping, NamedTuple, Optional, Tuple
+from typing import Dict, Iterator, Mapping, NamedTuple, Optional, Tuple
 
 from . import messages
 from .deadline import call_with_timeout
@@ -37,7 +38,6 @@ MOST_VALUE = 1e15
 
 ACTIONS = ("off", "on", "status", "monitor", "list", "list-status")
 RESULTS = ("ok", "off", "failed", "refused")
-BUCKETS = ("0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10", "+Inf")  # seconds
 TAG_CALLS = {"CreateTags": "write", "DeleteTags": "delete"}
 GROUP_CALL = "ModifyNetworkInterfaceAttribute"
 NODE_ACTIONS = ("off", "on")
@@ -45,11 +45,11 @@ NODE_TIME = "node_last_operation_timestamp_seconds"
 RESOLVED = "resolved"  # the result for a name: its operation is ok, and counted for the instance that it means
 
 Labels = Tuple[str, ...]
-Samples = Dict[Tuple[str, Labels], float]  # (name without the prefix, values of its labels) -> value
+Samples = Dict[Tuple[str, Labels], float]  # (name of the family, values of its labels) -> value
 
 
 class Family(NamedTuple):
-    """A metric; a histogram's and a summary's samples have names of their own."""
+    """A metric: a counter or a gauge."""
 
     kind: str
     labels: Labels
@@ -61,20 +61,22 @@ FAMILIES: Mapping[str, Family] = {
     "operation_failures_total": Family("counter", ("action", "category"), "Operations failed or refused, by error."),
     "tag_operations_total": Family("counter", ("operation", "result"), "Attempts to write or delete tags."),
     "security_group_changes_total": Family("counter", ("result",), "Attempts to set an interface's groups."),
-    "api_call_duration_seconds": Family("histogram", ("call",), "Duration of attempts at a call of the EC2 API."),
+    "api_calls_total": Family("counter", ("call",), "Attempts at a call of the EC2 API."),
+    "api_call_seconds_total": Family("counter", ("call",), "Time that attempts at a call took."),
     "api_errors_total": Family("counter", ("call", "code"), "Failed attempts at a call, by EC2's or the SDK's code."),
     "last_api_error_timestamp_seconds": Family("gauge", ("call", "code"), "When a call last failed with this code."),
     "api_retries_total": Family("counter", (), "Attempts at a call that were repeated."),
     "api_throttles_total": Family("counter", (), "Attempts at a call that EC2 throttled."),
     "tags_written_total": Family("counter", (), "Tags written."),
     "backup_chunks_total": Family("counter", (), "Chunks of backups written, each a tag."),
-    "tag_value_characters": Family("summary", (), "Length of the values of tags written; EC2 allows 256."),
+    "tag_characters_total": Family("counter", (), "Length of the values of tags written; EC2 allows 256 each."),
     "last_operation_timestamp_seconds": Family("gauge", ("action",), "When the last operation ended."),
     "last_success_timestamp_seconds": Family("gauge", ("action",), "When the last operation that succeeded ended."),
     "last_failure_timestamp_seconds": Family("gauge", ("action",), "When the last operation that failed ended."),
     "last_operation_success": Family("gauge", ("action",), "Did the last operation succeed?"),
     "last_operation_duration_seconds": Family("gauge", ("action",), "How long the last operation took."),
     "last_operation_api_calls": Family("gauge", ("action",), "Attempts at calls of the last operation."),
+    "last_operation_slowest_call_seconds": Family("gauge", ("action",), "The slowest attempt of the last operation."),
     "last_operation_interfaces_changed": Family("gauge", ("action",), "Changes of groups by the last operation."),
     "node_last_operation_timestamp_seconds": Family(
         "gauge", ("action", "plug", "result"), "When an off or on of an instance last ended with this result."
@@ -84,7 +86,6 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "info": Family("gauge", ("version",), "The agent's version."),
 }
-_PARTS = {"histogram": ("_bucket", "_sum", "_count"), "summary": ("_sum", "_count")}
 _VALUE = r"[a-zA-Z0-9_.+-]{1,64}"
 _LABEL = rf'([a-z]+)="({_VALUE})"'
 _LINE = re.compile(rf"{PREFIX}([a-z_]+)(?:\{{({_LABEL}(?:,{_LABEL})*)\}})? (\S{{1,32}})")
@@ -193,18 +194,6 @@ def _replace(path: str, temporary: str, text: str) -> None:
 # --- its text (pure) -------------------------------------------------------------------------------------------
 
 
-def _family(name: str) -> Optional[str]:
-    """The family of a sample's name."""
-    if name in FAMILIES:
-        return name if FAMILIES[name].kind not in _PARTS else None
-    base, _, part = name.rpartition("_")
-    return base if base in FAMILIES and f"_{part}" in _PARTS.get(FAMILIES[base].kind, ()) else None
-
-
-def _labels(name: str, family: Family) -> Labels:
-    return (*family.labels, "le") if name.endswith("_bucket") else family.labels
-
-
 def parse(text: str) -> Tuple[Samples, int]:
     """The samples of the file, and the number of invalid lines."""
     samples: Samples = {}
@@ -220,11 +209,10 @@ def parse(text: str) -> Tuple[Samples, int]:
 
 def _sample(line: str) -> Optional[Tuple[Tuple[str, Labels], float]]:
     match = _LINE.fullmatch(line)
-    family = _family(match[1]) if match else None
-    if not match or not family:
+    if not match or match[1] not in FAMILIES:
         return None
     pairs = re.findall(_LABEL, match[2] or "")
-    if tuple(name for name, _ in pairs) != _labels(match[1], FAMILIES[family]):
+    if tuple(name for name, _ in pairs) != FAMILIES[match[1]].labels:
         return None
     try:
         value = float(match[match.lastindex or 0])
@@ -252,8 +240,7 @@ def add(samples: Samples, run: Run, now: float) -> None:
     _count(samples, "api_throttles_total", by=stats.throttles)
     _count(samples, "tags_written_total", by=stats.tags_written)
     _count(samples, "backup_chunks_total", by=stats.chunks)
-    _count(samples, "tag_value_characters_sum", by=sum(stats.lengths))
-    _count(samples, "tag_value_characters_count", by=len(stats.lengths))
+    _count(samples, "tag_characters_total", by=stats.tag_characters)
     _last(samples, run, now)
     if run.action in NODE_ACTIONS:
         _nodes(samples, run, now)
@@ -276,10 +263,8 @@ def _attempt(samples: Samples, call: str, code: str, seconds: float, now: float)
         _count(samples, "tag_operations_total", TAG_CALLS[call], result)
     if call == GROUP_CALL:
         _count(samples, "security_group_changes_total", result)
-    for bound in BUCKETS:
-        _count(samples, "api_call_duration_seconds_bucket", call, bound, by=int(seconds <= float(bound)))
-    _count(samples, "api_call_duration_seconds_sum", call, by=seconds)
-    _count(samples, "api_call_duration_seconds_count", call)
+    _count(samples, "api_calls_total", call)
+    _count(samples, "api_call_seconds_total", call, by=seconds)
     if code:
         shown = _code(samples, call, code)
         _count(samples, "api_errors_total", call, shown)
@@ -302,6 +287,7 @@ def _last(samples: Samples, run: Run, now: float) -> None:
         "success": float(success),
         "duration_seconds": run.seconds,
         "api_calls": run.stats.api_calls,
+        "slowest_call_seconds": max((seconds for _, _, seconds in list(run.stats.attempts)), default=0.0),
         "interfaces_changed": run.stats.interfaces_changed,
     }
     for name, value in values.items():
@@ -350,18 +336,11 @@ def render(samples: Samples) -> str:
 
 
 def _rendered(samples: Samples) -> Iterator[str]:
-    for family, (kind, _, text) in FAMILIES.items():
-        own = sorted(((k, v) for k, v in samples.items() if _family(k[0]) == family), key=_order)
+    for family, (kind, labels, text) in FAMILIES.items():
+        own = sorted((values, value) for (name, values), value in samples.items() if name == family)
         if own:
             yield f"# HELP {PREFIX}{family} {text}\n# TYPE {PREFIX}{family} {kind}\n"
-        for (name, values), value in own:
-            pairs = ",".join(f'{k}="{v}"' for k, v in zip(_labels(name, FAMILIES[family]), values))
+        for values, value in own:
+            pairs = ",".join(f'{k}="{v}"' for k, v in zip(labels, values))
             shown = str(int(value)) if value == int(value) else repr(round(value, 6))
-            yield f"{PREFIX}{name}{f'{{{pairs}}}' if pairs else ''} {shown}\n"
-
-
-def _order(sample: Tuple[Tuple[str, Labels], float]) -> Tuple[Iterable[str], str, float]:
-    """Together what belongs together; a histogram's buckets from low to high."""
-    (name, values), _ = sample
-    bound = float(values[-1]) if name.endswith("_bucket") else math.inf
-    return (values[:-1] if name.endswith("_bucket") else values, name, bound)
+            yield f"{PREFIX}{family}{f'{{{pairs}}}' if pairs else ''} {shown}\n"

@@ -84,6 +84,28 @@ def _instances(root: ElementTree.Element) -> Iterator[Tuple[str, _More]]:
         yield item.findtext(names["id"], ""), _More(secondary, managed, tracking)
 
 
+# --- only what is needed ---------------------------------------------------------------------------------------
+
+# What ``list`` needs of a reply of DescribeInstances, by the names of the SDK.
+LISTED: Mapping[str, Any] = {
+    "Reservations": {"Instances": {"InstanceId": {}, "State": {"Name": {}}, "Tags": {"Key": {}, "Value": {}}}},
+    "NextToken": {},
+}
+
+
+def narrow(shape: Any, wanted: Mapping[str, Any]) -> None:
+    """Let the SDK convert only these members of its model of a reply. It would need most of the time of a long list.
+
+    An SDK that makes a new model for each reply ignores this, and is slower.
+    """
+    structure = shape.member if shape.type_name == "list" else shape
+    for name in [n for n in structure.members if n not in wanted]:
+        del structure.members[name]
+    for name, inner in wanted.items():
+        if inner:
+            narrow(structure.members[name], inner)
+
+
 # --- whose reply is it? ----------------------------------------------------------------------------------------
 
 _SERVICES = {"ec2": "EC2", "query": "STS"}  # by the protocol that the SDK parses a reply by

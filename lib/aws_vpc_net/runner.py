@@ -18,6 +18,7 @@ from .core.model import FrozenMap
 from .core.observe import observe
 from .core.protocol import (
     Answers,
+    Change,
     Changes,
     CheckAnswers,
     Connect,
@@ -257,7 +258,9 @@ class Runner:
                 return Instances(FrozenMap(context.instances.read(effect.ids)), asked)
             if isinstance(effect, SetGroups):
                 category = Category.RESTORE if self.plan.restoring else Category.MODIFICATION
-                errors = context.groups.set_groups(effect.goals, category)
+                # Only what isolates may come late: what opens an interface must follow a read closely.
+                queue = effect.change is Change.ISOLATE
+                errors = context.groups.set_groups(effect.goals, category, queue=queue)
                 return Changes(FrozenMap({i: failure_of(e) if e else None for i, e in errors.items()}))
             if isinstance(effect, LookUpGroups):
                 return Networks(*context.groups.networks(effect.groups))

@@ -20,29 +20,34 @@ class SecurityGroupOperations:
     def __init__(self, ec2: Ec2) -> None:
         self._ec2 = ec2
 
-    def set_groups(self, goals: Mapping[str, Groups], category: Category) -> Dict[str, Optional[FenceError]]:
+    def set_groups(
+        self, goals: Mapping[str, Groups], category: Category, *, queue: bool = False
+    ) -> Dict[str, Optional[FenceError]]:
         """Replace the groups of each interface, all concurrently, one attempt each.
+
+        Args:
+            queue: repeat attempts that EC2 throttles, within the time of a slow one.
 
         Returns:
             For each interface None if EC2 accepted the change, else the error.
         """
 
         def change(interface: str, groups: Groups) -> Callable[[], None]:
-            return lambda: self._set(interface, groups, category)
+            return lambda: self._set(interface, groups, category, queue)
 
-        results = run_concurrently([change(i, g) for i, g in goals.items()])
+        results = run_concurrently([change(i, g) for i, g in goals.items()], self._ec2.queue.close)
         for result in results:
             if result is not None and not isinstance(result, FenceError):
                 raise result
         return dict(zip(goals, results))
 
-    def _set(self, interface: str, groups: Groups, category: Category) -> None:
+    def _set(self, interface: str, groups: Groups, category: Category, queue: bool) -> None:
         names = sorted(groups)
         purpose = CallContext(f"set the groups of {interface} to {', '.join(names)}", category)
-        self._ec2.call(
+        self._ec2.call_once(
             "modify_network_interface_attribute",
             purpose,
-            retry=False,
+            queue=queue,
             NetworkInterfaceId=interface,
             Groups=names,
         )

@@ -20,8 +20,8 @@ class TagOperations:
         purpose = CallContext(f"write the backup tags of {instance}", Category.TAG)
         given = [{"Key": k, "Value": v} for k, v in tags.items()]
         self._ec2.call("create_tags", purpose, Resources=[instance], Tags=given)
-        self._ec2.stats.add(tags_written=len(tags), chunks=sum(k != LASTFENCE for k in tags))
-        self._ec2.stats.lengths.extend(len(value) for value in tags.values())
+        chunks, characters = sum(k != LASTFENCE for k in tags), sum(len(value) for value in tags.values())
+        self._ec2.stats.add(tags_written=len(tags), chunks=chunks, tag_characters=characters)
 
     def delete(self, instance: str, tags: Mapping[str, str]) -> None:
         """Delete these tags if they still have these values, so that later tags of another fencer stay."""

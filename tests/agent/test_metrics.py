@@ -73,7 +73,7 @@ def test_operations_add_up(agent, ec2, keep, path, node):
         ("last_operation_success", "off"): 0,
         ("last_operation_success", "on"): 1,
         ("last_operation_interfaces_changed", "on"): 2,
-        ("api_call_duration_seconds_count", "DescribeInstances"): len(ec2.calls_of("DescribeInstances")),
+        ("api_calls_total", "DescribeInstances"): len(ec2.calls_of("DescribeInstances")),
     }
     assert found.items() >= expected.items()
     assert time.time() - found["last_operation_timestamp_seconds", "off"] < 60

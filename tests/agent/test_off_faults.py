@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from assertions import groups, is_cut, our_tags
 from ec2 import AccessKey
-from ec2.faults import Error, Garbage, Hook, LoseReply, Reset, ServerError, Stall, Throttle, Truncate
+from ec2.faults import Delay, Error, Garbage, Hook, LoseReply, Reset, ServerError, Stall, Throttle, Truncate
 
 CALLS = ["DescribeInstances", "CreateTags", "ModifyNetworkInterfaceAttribute"]
 PASSING = [Throttle, ServerError, Reset, LoseReply, Garbage, Truncate, lambda: LoseReply(reset=True)]
@@ -38,6 +38,19 @@ def test_transient_errors_do_not_fail_it(agent, ec2, keep, fault):
     ec2.rules.clear()
     assert agent.command("on", node, **keep).code == 0
     assert ec2.snapshot() == before
+
+
+def test_throttled_changes_are_repeated_one_at_a_time_and_without_a_read(agent, ec2, keep):
+    """Each read, and each refused attempt of another interface, would be one more call of the account."""
+    node = ec2.edit.add_instance("other", [{"groups": [ec2.world.groups["app"]]}] * 3)
+    ec2.rules.add(CALLS[2], Delay(0.5), times=None)
+    ec2.rules.add(CALLS[2], Throttle(), times=3 + 1)
+    assert agent.command("off", node, **keep).code == 0
+    assert is_cut(ec2, node, keep)
+    assert (len(ec2.calls_of("DescribeInstances")), len(ec2.calls_of("CreateTags"))) == (3, 1)
+    repeated = ec2.calls_of(CALLS[2])[3:]
+    assert len(repeated) == 1 + 3
+    assert all(later.at >= earlier.ended for earlier, later in zip(repeated, repeated[1:]))
 
 
 @pytest.mark.parametrize("kind", ["tags", "groups"])

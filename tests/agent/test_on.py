@@ -31,6 +31,17 @@ def record(node, time, interfaces, number=1):
     return tags
 
 
+def test_a_throttled_restore_is_repeated_behind_a_read(agent, ec2, keep):
+    """An off may have come in between."""
+    node = ec2.world.nodes["node1"]
+    assert agent.command("off", node, **keep).code == 0
+    ec2.calls.clear()
+    ec2.rules.add("ModifyNetworkInterfaceAttribute", Throttle())
+    assert agent.command("on", node, **keep).code == 0
+    read, change = "DescribeInstances", "ModifyNetworkInterfaceAttribute"
+    assert [c.action for c in ec2.calls if c.action in (read, change)] == [read, change, change, read, change, read]
+
+
 @pytest.mark.parametrize("fault", PASSING, ids=["throttle", "5xx", "reset", "lost", "garbage"])
 def test_transient_errors_do_not_fail_it(agent, ec2, node, keep, fenced, fault):
     """Twice at each kind of call."""

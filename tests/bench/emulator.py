@@ -6,7 +6,7 @@ import tempfile
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Dict, Optional, Type
+from typing import Any, Dict, List, Optional, Tuple, Type
 
 PAGE = 1000
 
@@ -116,6 +116,12 @@ class Service:
             calls, server.calls = server.calls, []
         throttled = sum(c.error == "RequestLimitExceeded" for c in calls)
         return {**Counter(c.action for c in calls), **({"throttled": throttled} if throttled else {})}
+
+    def changes(self) -> List[Tuple[float, float, str]]:
+        """(when it arrived and ended, on the monotonic clock of all processes; its error or "") of each change of
+        groups, since the calls were last asked for."""
+        made = self.server.calls_of("ModifyNetworkInterfaceAttribute")
+        return [(c.at, c.ended, c.error or "") for c in made if c.ended]
 
     def isolated(self, nodes: "list[str]") -> int:
         """How many of these are."""
