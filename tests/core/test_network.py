@@ -30,6 +30,11 @@ TWO = {A0: QUIET, A1: replace(QUIET, interface=eni("e1"))}
 SETTLED = 100.0
 
 
+def owners(addresses: Dict[str, Observable]) -> FrozenMap[str, str]:
+    """The interface of each address."""
+    return FrozenMap({a: o.interface for a, o in addresses.items()})
+
+
 def shown(state: str = "running", interfaces: str = "01") -> Instance:
     """As the latest read shows it."""
     attached = [Interface(eni(f"e{n}"), int(n) + 1, KEEP.named, addresses=(f"10.0.0.{n}",)) for n in interfaces]
@@ -51,7 +56,7 @@ def violations(
         reads=Reads(latest=latest or shown(), fresh=True, in_time=True, **reads),
         interfaces=FrozenMap(dict.fromkeys((eni("e0"), eni("e1")), progress)),
         timers=Timers(settled=SETTLED),
-        probe=Probe(tuple(addresses), True, None, FrozenMap(addresses)),
+        probe=Probe(owners(addresses), True, None, FrozenMap(addresses)),
     )
     plan = Plan(ID, KEEP, restoring=restoring, data_plane=DataPlane(5.0, True))
     return "; ".join(
@@ -128,13 +133,14 @@ def test_a_change_of_groups_begins_the_account_anew():
     known = Observable("e", Answer.SILENT, 2, 3.0, Standing.DEAD, True)
     assert known.changed() == Observable("e", standing=Standing.ALIVE)
     assert replace(known, standing=Standing.ENDED).changed() == Observable("e", standing=Standing.ENDED)
-    probe = Probe((A0,), True, 7.0, FrozenMap({A0: known}))
-    assert probe.changed() == Probe((A0,), True, None, FrozenMap({A0: known.changed()}))
+    probe = Probe(owners({A0: known}), True, 7.0, FrozenMap({A0: known}))
+    assert probe.changed() == replace(probe, asked=None, addresses=FrozenMap({A0: known.changed()}))
 
 
 def test_without_a_read_of_the_instance_silence_proves_nothing():
-    probe = Probe((A0, A1), True, None, FrozenMap(TWO))
+    probe = Probe(owners(TWO), True, None, FrozenMap(TWO))
     assert probe.has_followed(shown(), ())
     assert not probe.has_followed(None, ())
-    assert not Probe((), True).has_followed(Instance(ID, "running", ()), ())
-    assert addresses_of(None) == ()
+    assert not Probe(FrozenMap(), True).has_followed(Instance(ID, "running", ()), ())
+    assert probe.not_quiet(None) == ()
+    assert (addresses_of(shown()), addresses_of(None)) == ((A0, A1), ())

@@ -26,6 +26,8 @@ EQUIVALENT: Dict[str, str] = {
     "off._backup: tick.now >= k.timers.rewrite -> tick.now > k.timers.rewrite": BORDER,
     "off._rolled_back: tick.now >= k.timers.patience -> tick.now > k.timers.patience": BORDER,
     "off.why_not_rolled_back: set(tags.own(latest.tags, latest.id).items()) <= k.backup.written -> set(tags.own(latest.tags, latest.id).items()) < k.backup.written": "of two backups there is one lastfence: what a read shows is less than both",
+    "settling.watch: tick.now >= k.timers.reread -> tick.now > k.timers.reread": BORDER,
+    "settling.watch: tick.now + ATTEMPT_SECONDS > k.timers.settled -> tick.now + ATTEMPT_SECONDS >= k.timers.settled": BORDER,
     "protocol.Tick.expired: self.now >= self.ends -> self.now > self.ends": BORDER,
     "model.FrozenMap.__hash__: self._hash is None -> True": "the same, computed again",
     "model.FrozenMap.__eq__: isinstance(other, FrozenMap) -> False": "the same, by way of the other's comparison",

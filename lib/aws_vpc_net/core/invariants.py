@@ -130,8 +130,8 @@ def network_is_proven(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> 
     heard = [a for a, o in known.items() if o.silent < SILENT_ATTEMPTS and o.answer is not Answer.IMPOSSIBLE]
     texts = [f"off succeeds, and {', '.join(heard)} was not silent twice"] if heard else []
     texts += [f"off succeeds, and a connection to {', '.join(alive)} is alive"] if alive else []
-    silent = {o.interface for o in known.values() if o.silent and o.standing is not Standing.ENDED}
-    watched = {*shown, *before.interfaces} <= silent and all(o.silent for o in known.values())
+    proving = {o.interface for o in known.values() if o.standing is not Standing.ENDED}
+    watched = {*shown, *before.interfaces} <= proving and all(o.silent for o in known.values())
     watched = watched and not before.reads.own_fenced
     if tick.now < before.timers.settled and not watched:
         texts.append("off succeeds before settle_time is over, and silence has not taken its place")

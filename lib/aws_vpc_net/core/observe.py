@@ -58,8 +58,7 @@ def observe(plan: Plan, k: Knowledge, effect: Effect, result: Result, tick: Tick
     if isinstance(effect, LookUpGroups):
         return _looked_up(plan, k, effect, result)
     if isinstance(effect, Connect):
-        connected = effect.addresses if k.probe.connected is None else k.probe.connected
-        return replace(k, probe=replace(k.probe, connected=connected, asked=tick.now)), ()
+        return replace(k, probe=replace(k.probe, asked=tick.now)), ()
     if isinstance(effect, CheckAnswers):
         return _answers(plan, k, effect, result)
     failure = result if isinstance(result, Failure) else None  # of a deletion, or a start
@@ -252,13 +251,12 @@ def _restored(
 
 def _answers(plan: Plan, k: Knowledge, effect: CheckAnswers, result: Result) -> Tuple[Knowledge, Notes]:
     """What answered; of what cannot be tried, a warning, once."""
-    found = result if isinstance(result, Answers) else Answers(FrozenMap())
+    assert isinstance(result, Answers)
     if k.probe.checked:
-        probe = k.probe.checked_again(effect.addresses, found.answers, found.standing, k.timers.settled)
+        probe = k.probe.checked_again(effect.addresses, result.answers, result.standing, k.timers.settled)
     else:
-        of = {a: i.id for r in (k.latest, k.first) if r for i in r.interfaces for a in i.addresses}
-        probe = k.probe.first_checked(of, found.answers, found.standing)
-    impossible = {a for a in effect.addresses if found.answers.get(a, Answer.IMPOSSIBLE) is Answer.IMPOSSIBLE}
+        probe = k.probe.first_checked(result.answers, result.standing)
+    impossible = {a for a in effect.addresses if result.answers.get(a, Answer.IMPOSSIBLE) is Answer.IMPOSSIBLE}
     notes: Notes = ()
     if not k.probe.checked:
         notes = (Note(INFO, messages.observable(plan.id, probe.addresses, effect.addresses)),)
