@@ -34,11 +34,11 @@ from aws_vpc_net.core.protocol import (
     Failure,
     Knowledge,
     Note,
+    Opening,
     Outcome,
     SetGroups,
     Step,
     Succeed,
-    Untracking,
     WriteTags,
 )
 from aws_vpc_net.errors import Category
@@ -133,7 +133,7 @@ def test_isolated_groups_are_never_written_as_original_ones_of_what_was_open():
         ("one was not accepted", lambda k: one(k, outcome=None), f"{eni('e1')} is not proven to be isolated"),
         (
             "one was not untracked",
-            lambda k: one(k, untracking=Untracking(needed=True)),
+            lambda k: one(k, opening=Opening(untrack_due=True)),
             f"{eni('e1')} is not proven to be isolated",
         ),
         ("one is open", lambda k: reading(k, "e0:i e1:as"), f"{eni('e1')} is not proven to be isolated"),
@@ -272,7 +272,7 @@ def test_what_was_opened_is_given_back_in_any_case_but_never_to_the_untracking_g
     ]
     early = ["a roll-back without a read before it"]
     assert told(run, sets(Change.ROLL_BACK, "e0:ad")) == early
-    assert told(run, sets(Change.ROLL_BACK, "e1:as"), one(k, untracking=Untracking())) == early
+    assert told(run, sets(Change.ROLL_BACK, "e1:as"), one(k, opening=Opening())) == early
 
 
 def test_nothing_is_opened_beside_another_fencer():

@@ -13,6 +13,7 @@ from aws_vpc_net.core.protocol import (
     DataPlane,
     Fail,
     Knowledge,
+    Opening,
     Plan,
     Progress,
     Reads,
@@ -20,7 +21,6 @@ from aws_vpc_net.core.protocol import (
     Succeed,
     Tick,
     Timers,
-    Untracking,
 )
 from aws_vpc_net.errors import Category
 
@@ -51,7 +51,7 @@ def violations(
     **reads: Any,
 ) -> str:
     """What the check says of a success at this point in time."""
-    progress = Progress(untracking=Untracking(attempts=int(untracked)))
+    progress = Progress(opening=Opening(untrack_attempts=int(untracked)))
     k = Knowledge(
         reads=Reads(latest=latest or shown(), fresh=True, in_time=True, **reads),
         interfaces=FrozenMap(dict.fromkeys((eni("e0"), eni("e1")), progress)),

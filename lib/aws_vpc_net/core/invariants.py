@@ -10,9 +10,8 @@ from typing import Callable, Dict, FrozenSet, List, Mapping
 
 from . import backup as tags
 from .isolating import rollback_groups
-from .isolation import is_untracking, latest_unfenced, matches_isolation, set_by_fencer
+from .isolation import backup_is_optional, is_untracking, latest_unfenced, matches_isolation, set_by_fencer
 from .model import NONE, Groups, Instance, tags_of
-from .off import backup_is_optional
 from .probing import SILENT_ATTEMPTS, Answer, Standing
 from .protocol import (
     Change,
@@ -106,7 +105,7 @@ def success_is_proven(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> 
         for i in latest.interfaces
         if i.id not in before.interfaces
         or not before.interfaces[i.id].accepted
-        or before.interfaces[i.id].untracking.needed
+        or before.interfaces[i.id].opening.untrack_due
         or not matches_isolation(i.groups, plan.spec)
     ]
     texts = [f"off succeeds, and {', '.join(wrong)} is not proven to be isolated"] if wrong else []
@@ -135,7 +134,7 @@ def network_is_proven(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> 
     watched = watched and not before.reads.own_fenced
     if tick.now < before.timers.settled and not watched:
         texts.append("off succeeds before settle_time is over, and silence has not taken its place")
-    untracked = {i for i, p in before.interfaces.items() if p.untracking.attempts}
+    untracked = {i for i, p in before.interfaces.items() if p.opening.untrack_attempts}
     untracked -= {o.interface for o in before.probe.addresses.values() if o.standing is Standing.DEAD}
     late = [a for a, o in before.probe.addresses.items() if o.late and o.interface in untracked]
     return [*texts, f"off succeeds, and connections to {', '.join(late)} may be tracked"] if late else texts
@@ -230,7 +229,7 @@ def roll_back_is_alone(plan: Plan, before: Knowledge, step: Step, tick: Tick) ->
         if g not in (k.interfaces[i].open_groups, rollback_groups(plan, k, i))
     ]
     texts += [f"{i} is rolled back to untrack_secg" for i, g in goals.items() if is_untracking(g, plan.spec)]
-    given_back = {i for i in goals if k.interfaces[i].untracking.attempts and i in step.knowledge.refused}
+    given_back = {i for i in goals if k.interfaces[i].opening.untrack_attempts and i in step.knowledge.refused}
     if set(goals) <= given_back:
         return texts
     if k.latest is None or k.backup.latest is None or not k.reads.fresh:

@@ -142,17 +142,17 @@ def _untracked(
     plan: Plan, k: Knowledge, interface: str, failure: Optional[Failure], now: Point
 ) -> Tuple[Knowledge, Notes]:
     p = k.interfaces[interface]
-    way = replace(p.untracking, tried=True)
+    way = replace(p.opening, untrack_tried=True)
     if failure is None:
-        way = replace(way, needed=False, attempts=way.attempts + 1)
-        return k.with_progress(interface, replace(_changed(p), untracking=way)), ()
+        way = replace(way, untrack_due=False, untrack_attempts=way.untrack_attempts + 1)
+        return k.with_progress(interface, replace(_changed(p), opening=way)), ()
     if failure.outcome is Outcome.UNKNOWN:
-        way = replace(way, attempts=way.attempts + 1, late_until=now + plan.api_seconds)
+        way = replace(way, untrack_attempts=way.untrack_attempts + 1, late_until=now + plan.api_seconds)
         p = replace(p, possibly_changed=True, outcome_unknown=True)
     else:
         way = replace(way, opened=False)
     outcome = Outcome.REFUSED if failure.outcome is Outcome.REFUSED else p.outcome
-    return k.with_progress(interface, replace(p, outcome=outcome, failure=failure, untracking=way)), ()
+    return k.with_progress(interface, replace(p, outcome=outcome, failure=failure, opening=way)), ()
 
 
 def _changed(p: Progress) -> Progress:
@@ -167,20 +167,16 @@ def _isolated(
     if failure is None:
         under = k.backup.latest.time if k.backup.latest else None
         p = replace(_changed(p), outcome=Outcome.ACCEPTED, failure=None, under=under)
-        return done.with_progress(interface, _closed(p)), ()
+        return done.with_progress(interface, p.with_opened(False)), ()
     if failure.outcome is Outcome.REFUSED:
         return _refused(plan, k, interface, failure)
     if failure.outcome is Outcome.GONE and p.failure and p.failure.outcome is Outcome.GONE:
-        p = _closed(p)  # not there, twice, with a pause between the two: nothing is open
+        p = p.with_opened(False)  # not there, twice, with a pause between the two: nothing is open
     if failure.outcome is Outcome.UNKNOWN:
         p = replace(p, possibly_changed=True, outcome_unknown=True)
         # What arrives late isolates: not after this run has ended, when an "on" may have come.
         done = replace(done, timers=replace(done.timers, arrived=now + plan.api_seconds))
     return done.with_progress(interface, replace(p, outcome=failure.outcome, failure=failure)), ()
-
-
-def _closed(p: Progress) -> Progress:
-    return replace(p, untracking=replace(p.untracking, opened=False))
 
 
 def _refused(plan: Plan, k: Knowledge, interface: str, failure: Failure) -> Tuple[Knowledge, Notes]:
@@ -202,8 +198,8 @@ def _smaller(plan: Plan, k: Knowledge, interface: str, failure: Failure) -> Tupl
         progress = replace(p, goal=goal, outcome=None, failure=None)  # the refusal was of the earlier goal
         return replace(k, groups=groups).with_progress(interface, progress), notes
     # What is on untrack_secg is given its earlier groups; what was rolled back has them, and another may isolate it.
-    if not p.untracking.attempts or k.phase is Phase.REISOLATE:
-        p = _closed(p)
+    if not p.opening.untrack_attempts or k.phase is Phase.REISOLATE:
+        p = p.with_opened(False)
     return k.with_progress(interface, replace(p, outcome=Outcome.REFUSED, failure=failure)), ()
 
 
@@ -218,11 +214,11 @@ def _rolled_back(
     p = k.interfaces[interface]
     done = replace(k, round=k.round - {interface})
     if failure is None:
-        return done.with_progress(interface, _closed(replace(p, possibly_changed=False))), ()
+        return done.with_progress(interface, replace(p, possibly_changed=False).with_opened(False)), ()
     notes: Notes = ()
-    if failure.outcome is Outcome.REFUSED and p.untracking.opened:
+    if failure.outcome is Outcome.REFUSED and p.opening.opened:
         notes = (Note(WARNING, messages.left_untracking(plan.id, [interface], failure.text)),)
-        p = _closed(p)
+        p = p.with_opened(False)
     if failure.outcome is Outcome.UNKNOWN:
         p = _may_arrive(replace(p, outcome_unknown=True), now + plan.api_seconds)
     return done.with_progress(interface, replace(p, failure=failure)), notes
@@ -230,7 +226,7 @@ def _rolled_back(
 
 def _may_arrive(p: Progress, until: Point) -> Progress:
     """The change, which opens the interface, may still arrive."""
-    return replace(p, untracking=replace(p.untracking, late_until=until))
+    return replace(p, opening=replace(p.opening, late_until=until))
 
 
 def _restored(

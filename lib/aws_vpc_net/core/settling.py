@@ -59,7 +59,7 @@ def watch(k: Knowledge, tick: Tick) -> Optional[Step]:
 def possibly_tracked(k: Knowledge) -> Tuple[str, ...]:
     """The addresses that show that the network may never have seen the open state, so that connections may be alive:
     they answered when ``settle_time`` was over, which is also how long their interface was untracked."""
-    return tuple(a for i, p in k.interfaces.items() if p.untracking.attempts for a in k.probe.late(i))
+    return tuple(a for i, p in k.interfaces.items() if p.opening.untrack_attempts for a in k.probe.late(i))
 
 
 def why_not_quiet(k: Knowledge) -> Dict[str, str]:
