@@ -50,7 +50,7 @@ def test_silence_ends_the_settle_time():
 
 
 def test_the_silence_that_a_fenced_fencer_hears_does_not_end_the_settle_time():
-    """It is cut off itself: nothing tells whether the other is."""
+    """It is isolated itself: nothing shows whether the other is."""
     run = probing(own=OWN)
     play(run, BEFORE.replace("read", "read target and own") + "\ncheck e0 e1\nisolate e0:i e1:i")
     accepted = run.world.now

@@ -180,7 +180,7 @@ def loss_excuse(node: Node, interface: str) -> str:
 def recovered(simulation: Any, node: Node) -> Iterator[str]:
     """What is wrong after a plain ``on``, and after a plain ``off`` and ``on``, each on a copy."""
     for actions in (("on",), ("off", "on")):
-        tags, network, told = node.tags, node.network, " and ".join(actions)
+        tags, network, actions_text = node.tags, node.network, " and ".join(actions)
         for action in actions:
             succeeded, text, tags, network = plain(simulation, node, action, tags, network)
             isolated = all(matches_isolation(n.groups, simulation.cluster.spec) for n in network.attached)
@@ -193,12 +193,12 @@ def recovered(simulation: Any, node: Node) -> Iterator[str]:
             elif action == "off" and is_nothing_to_remove(node, simulation.cluster.spec):
                 simulation.excuses["a plain off fails: there is no group to remove"] += 1
             else:
-                yield f"afterwards, a plain {action} of {told} fails: {text}"
+                yield f"afterwards, a plain {action} of {actions_text} fails: {text}"
         for n in network.attached:
             if n.groups not in node.allowed[n.id]:
-                yield f"afterwards, a plain {told} does not restore {n.id}"
+                yield f"afterwards, a plain {actions_text} does not restore {n.id}"
         if tags_of.own(tags, node.id):
-            yield f"afterwards, a plain {told} leaves tags"
+            yield f"afterwards, a plain {actions_text} leaves tags"
 
 
 def is_nothing_to_remove(node: Node, spec: IsolationSpec) -> bool:

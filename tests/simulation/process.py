@@ -220,7 +220,7 @@ class Process:
             box["reply"] = THROTTLED if fault == "throttled" else DENIED
             return float(min(back, given_up))
         if fault:
-            end = given_up if "hang" in fault or fault == "cut off" else min(back, given_up)
+            end = given_up if "hang" in fault or fault == "unreachable" else min(back, given_up)
             if "late" in fault:
                 simulation.arrives(self, effect, part, end + chance.uniform(0.0, API_SECONDS - 0.1), None)
             elif "done" in fault:
@@ -235,7 +235,7 @@ class Process:
     def _fault(self, kind: str, part: Optional[str]) -> str:
         chance, weather = self.simulation.chance, self.simulation.cluster.weather
         if self.host and not self.simulation.cluster.reaches and self.host.is_isolated(self.plan.spec):
-            return "cut off"
+            return "unreachable"
         found = self.node.network.find(part) if part else None
         if weather.denies(kind, self.host.name if self.host else "", found.number if found else 99):
             return "denied"

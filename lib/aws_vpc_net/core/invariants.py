@@ -6,12 +6,12 @@ Each function says in its docstring what must hold, and returns what is wrong: n
 
 from __future__ import annotations
 
-from typing import Callable, Dict, FrozenSet, List, Mapping
+from typing import Callable, Dict, List, Mapping
 
 from . import backup as tags
 from .isolating import rollback_groups
 from .isolation import backup_is_optional, is_untracking, latest_unfenced, matches_isolation, set_by_fencer
-from .model import NONE, Groups, Instance, tags_of
+from .model import NONE, Groups, tags_of
 from .probing import SILENT_ATTEMPTS, Answer, Standing
 from .protocol import (
     Change,
@@ -187,7 +187,7 @@ def what_was_opened_is_closed(plan: Plan, before: Knowledge, step: Step, tick: T
     return [*texts, f"the run ends, and a change may still open {', '.join(late)}"] if late else texts
 
 
-def what_was_isolated_is_recorded(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
+def what_was_isolated_has_a_backup(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
     """At its exit a run that has isolated something has a backup of it, which a read has shown or EC2 has accepted
     since, or names the original groups in the log."""
     k = step.knowledge
@@ -205,14 +205,9 @@ def what_was_isolated_is_recorded(plan: Plan, before: Knowledge, step: Step, tic
         return [f"the run ends, and the backup that it has written lacks {', '.join(lost)}"] if lost else []
     if k.latest is None or k.failure is not None or not k.reads.fresh:
         return ["the run ends without a read of its backup, and does not name the original groups"]
-    shown = recorded(k.latest, plan)
+    shown = frozenset(tags.read(k.latest).sets)  # attached or not
     lost = sorted(changed - shown)
     return [f"the run ends, and no read shows a backup of {', '.join(lost)}"] if lost else []
-
-
-def recorded(instance: Instance, plan: Plan) -> FrozenSet[str]:
-    """The interfaces, attached or not, of which these tags hold a complete set."""
-    return frozenset(tags.read(instance).sets)
 
 
 def roll_back_is_alone(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
@@ -272,7 +267,7 @@ CHECKS: List[Check] = [
     knowledge_grows,
     tags_are_deleted_last,
     what_was_opened_is_closed,
-    what_was_isolated_is_recorded,
+    what_was_isolated_has_a_backup,
     roll_back_is_alone,
     never_opened_beside_another,
     untracked_is_no_goal,

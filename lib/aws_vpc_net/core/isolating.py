@@ -220,7 +220,7 @@ def unfenced_groups(plan: Plan, k: Knowledge, interface: str, latest: Groups) ->
 
 def without_room(plan: Plan, k: Knowledge, error: NoRoom) -> Tuple[Knowledge, Notes]:
     """There is no room to write it again."""
-    told = messages.no_room(plan.id, error.needed, error.free)
-    failure = Failure(Outcome.REFUSED, told.category, told.text)
+    refusal = messages.no_room(plan.id, error.needed, error.free)
+    failure = Failure(Outcome.REFUSED, refusal.category, refusal.text)
     known = replace(k.backup, failure=failure, rewritten=True)
     return replace(k, backup=known), not_rewritten(plan, k, failure)

@@ -1,4 +1,4 @@
-"""Keeping account: what a run knows after the result of an effect. No decisions are made here."""
+"""Updates what a run knows by the result of an effect. No decisions are made here."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def _progress_after_read(plan: Plan, p: Progress, groups: Optional[Groups]) -> P
 
 
 def _groups(plan: Plan, k: Knowledge, effect: SetGroups, result: Changes, tick: Tick) -> Tuple[Knowledge, Notes]:
-    account = {
+    update = {
         Change.UNTRACK: _untracked,
         Change.ISOLATE: _isolated,
         Change.ROLL_BACK: _rolled_back,
@@ -133,7 +133,7 @@ def _groups(plan: Plan, k: Knowledge, effect: SetGroups, result: Changes, tick: 
     for interface, failure in sorted(result.failures.items(), key=lambda item: item[1] is not None):
         if failure is None:
             k = replace(k, timers=replace(k.timers, settled=settled))
-        k, more = account(plan, k, interface, failure, tick.now)
+        k, more = update(plan, k, interface, failure, tick.now)
         notes += more
     return k, tuple(notes)
 
@@ -280,8 +280,8 @@ def _written(plan: Plan, k: Knowledge, effect: WriteTags, result: Result, now: P
     added = len(same) < len(k.backup.backups)  # an interface that appeared, to the backup of this time
     again = k.phase is not Phase.BACKUP and not added and not plan.restoring
     written = messages.backup_written(plan.id, len(effect.tags), effect.backup.time)
-    tell = messages.backup_rewritten(plan.id, effect.backup.time) if again else written
-    return replace(k, backup=b, timers=timers), (Note(INFO, tell),)
+    text = messages.backup_rewritten(plan.id, effect.backup.time) if again else written
+    return replace(k, backup=b, timers=timers), (Note(INFO, text),)
 
 
 def not_rewritten(plan: Plan, k: Knowledge, failure: Failure) -> Notes:

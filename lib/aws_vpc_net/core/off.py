@@ -304,8 +304,8 @@ def _adopt(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Optional[S
     try:
         added = make_backup(known, originals, current.time, plan.spec, tick.nonce)
     except NoRoom as error:
-        told = messages.no_room(plan.id, error.needed, error.free)
-        failure = Failure(Outcome.REFUSED, told.category, told.text)
+        refusal = messages.no_room(plan.id, error.needed, error.free)
+        failure = Failure(Outcome.REFUSED, refusal.category, refusal.text)
         step = _verify(plan, replace(k, backup=replace(k.backup, failure=failure)), tick)
         return replace(step, notes=(note, *step.notes))
     both = tags.Backup(current.time, current.tags.updated(added.chunks), current.originals.updated(originals))

@@ -84,7 +84,7 @@ def _first(plan: Plan, k: Knowledge, tick: Tick) -> Step:
         return fail(k, messages.terminated(plan.id))
     if k.phase is not Phase.DOUBT:
         k = _with_read(k, latest)
-    return _static(plan, k, latest, tick) if plan.static else _recorded(plan, k, latest, tick)
+    return _static(plan, k, latest, tick) if plan.static else _from_backup(plan, k, latest, tick)
 
 
 def _with_read(k: Knowledge, instance: Instance) -> Knowledge:
@@ -113,7 +113,7 @@ def looks_fenced(plan: Plan, instance: Instance) -> bool:
     return any(is_isolated(i, instance, history, plan.spec) for i in instance.interfaces)
 
 
-def _recorded(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Step:
+def _from_backup(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Step:
     """The groups in the backup of each attached interface that has one.
 
     Where something looks isolated and no backup is seen, the read may be stale: there is another. What is known is
@@ -284,15 +284,15 @@ def _restored(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Step:
         return fail(k, messages.no_backup(plan.id))
     assert k.first is not None
     mine = {key: v for key, v in tags.own(latest.tags, latest.id).items() if (key, v) in k.backup.history.tags}
-    doomed = {**leftovers(k.first), **mine}
+    to_delete = {**leftovers(k.first), **mine}
     k = replace(k, phase=Phase.DELETE)
-    if not doomed:
+    if not to_delete:
         return _power(plan, k, tick)
     gone = {i: p.open_groups for i, p in k.interfaces.items() if not p.accepted}
     notes = tuple(Note(WARNING, messages.detached(plan.id, i, g), FrozenMap({i: g})) for i, g in gone.items())
     # What may fail must not take the time of what follows.
     ends = tick.now + (tick.reserve_ends - tick.now) / 2
-    return Step(DeleteTags(plan.id, FrozenMap(doomed)), k, ends, notes=notes)
+    return Step(DeleteTags(plan.id, FrozenMap(to_delete)), k, ends, notes=notes)
 
 
 def _deleted(plan: Plan, k: Knowledge, tick: Tick) -> Step:

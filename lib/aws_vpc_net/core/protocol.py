@@ -2,7 +2,7 @@
 
     Step --effect--> EC2 --result--> observe() --Knowledge--> decide() --> Step --> ...
 
-``decide`` (in off.py and on.py) is the only place of decisions; ``observe`` only keeps account. Both are pure.
+``decide`` (in off.py and on.py) makes all decisions; ``observe`` only updates what is known. Both are pure.
 Points in time are seconds on one clock that never goes back; they are never "seconds left".
 """
 

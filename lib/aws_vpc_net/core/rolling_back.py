@@ -1,6 +1,6 @@
 """The end of off after a permanent refusal: roll back if this run is alone, otherwise leave what is isolated.
 
-    read → [roll back → read → [isolate again]] → fail
+    refused → read → [roll back → read → [isolate again]] → fail
 """
 
 from __future__ import annotations
