@@ -48,6 +48,7 @@ def violations(
     restoring: bool = False,
     latest: Optional[Instance] = None,
     untracked: bool = False,
+    repeated: bool = False,
     **reads: Any,
 ) -> str:
     """What the check says of a success at this point in time."""
@@ -56,7 +57,7 @@ def violations(
         reads=Reads(latest=latest or shown(), fresh=True, in_time=True, **reads),
         interfaces=FrozenMap(dict.fromkeys((eni("e0"), eni("e1")), progress)),
         timers=Timers(settled=SETTLED),
-        probe=Probe(owners(addresses), True, None, FrozenMap(addresses)),
+        probe=Probe(owners(addresses), True, None, FrozenMap(addresses), repeated=repeated),
     )
     plan = Plan(ID, KEEP, restoring=restoring, data_plane=DataPlane(5.0, True))
     return "; ".join(
@@ -80,6 +81,8 @@ EARLY = "before settle_time is over"
         (EARLY, {"addresses": {}}),
         (EARLY, {"addresses": {A0: QUIET}}),
         (EARLY, {"addresses": TWO, "own_fenced": True}),
+        (EARLY, {"addresses": TWO, "repeated": True}),
+        ("", {"addresses": TWO, "repeated": True, "now": SETTLED}),
         (EARLY, {"addresses": changed(A0, standing=Standing.ENDED)}),
         ("", {"addresses": changed(A0, standing=Standing.DEAD)}),
         ("", {"addresses": changed(A0, standing=Standing.ENDED), "now": SETTLED}),
@@ -134,13 +137,16 @@ def test_a_change_of_groups_begins_the_account_anew():
     assert known.changed() == Observable("e", standing=Standing.ALIVE)
     assert replace(known, standing=Standing.ENDED).changed() == Observable("e", standing=Standing.ENDED)
     probe = Probe(owners({A0: known}), True, 7.0, FrozenMap({A0: known}))
-    assert probe.changed() == replace(probe, asked=None, addresses=FrozenMap({A0: known.changed()}))
+    expected = replace(probe, asked=None, addresses=FrozenMap({A0: known.changed()}))
+    assert probe.changed(False) == expected
+    assert probe.changed(True) == probe.changed(True).changed(False) == replace(expected, repeated=True)
 
 
 def test_without_a_read_of_the_instance_silence_proves_nothing():
     probe = Probe(owners(TWO), True, None, FrozenMap(TWO))
     assert probe.has_followed(shown(), ())
     assert not probe.has_followed(None, ())
+    assert not replace(probe, repeated=True).has_followed(shown(), ())
     assert not Probe(FrozenMap(), True).has_followed(Instance(ID, "running", ()), ())
     assert probe.not_quiet(None) == ()
     assert (addresses_of(shown()), addresses_of(None)) == ((A0, A1), ())

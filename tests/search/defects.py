@@ -170,7 +170,8 @@ DEFECTS: Mapping[str, Defect] = {
         _probing("keep"),
     ),
     "silence from before a change of groups counts": _of(
-        observe._groups, "probe=k.probe.changed()", "probe=k.probe", _probing("keep", EVENT, events=("edit",))
+        observe._groups, "probe=k.probe.changed(repeated)", "probe=replace(k.probe, asked=None)",
+        _probing("keep", EVENT, events=("edit",))
     ),
     "one silent interface takes the place of settle_time": _of(
         Probe.has_followed, "{*interfaces, *latest.groups} <= proven", "bool(proven)", _probing("keep")
@@ -183,8 +184,8 @@ DEFECTS: Mapping[str, Defect] = {
         observe._read, "and not k.probe.unfinished(latest)", "", _probing("keep", EVENT, events=("edit",))
     ),
     "a read that lacks an interface ends the watch of it": _of(
-        Probe._watched, "a in shown.get(self.addresses[a].interface, (a,))",
-        "a in shown.get(self.addresses[a].interface, ())", _probing("keep", LACKING),
+        Probe._watched, "a in shown.get(o.interface, (a,))",
+        "a in shown.get(o.interface, ())", _probing("keep", LACKING),
     ),
     "a connection from before may live on": _of(
         _property(Observable.quiet), "and self.standing is not Standing.ALIVE", "", _probing("keep+untrack")

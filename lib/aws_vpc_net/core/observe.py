@@ -127,7 +127,10 @@ def _groups(plan: Plan, k: Knowledge, effect: SetGroups, result: Changes, tick: 
     }[effect.change]
     notes: List[Note] = []
     k = replace(k, backup=replace(k.backup, answered=False), reads=replace(k.reads, fresh=False))
-    k = replace(k, probe=k.probe.changed())
+    outcomes = [k.interfaces[i].outcome for i in effect.goals]
+    isolated_before = any(o in (Outcome.ACCEPTED, Outcome.UNKNOWN) for o in outcomes)
+    repeated = effect.change is Change.ISOLATE and isolated_before
+    k = replace(k, probe=k.probe.changed(repeated))
     settled = tick.now + plan.settle_seconds
     # What was accepted first: whether a refusal may be looked into depends on what is still open.
     for interface, failure in sorted(result.failures.items(), key=lambda item: item[1] is not None):

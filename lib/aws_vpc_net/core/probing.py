@@ -87,6 +87,8 @@ class Probe:
         asked: when the latest attempts were begun; None if they were checked again, or groups have changed since.
         addresses: the observable ones.
         warned: those of which the log says that they cannot be tried.
+        repeated: this run has isolated an interface again that it had isolated, perhaps, and that was opened since.
+            EC2's network may be at the earlier isolation still: silence does not prove that it has followed.
     """
 
     connected: Optional[FrozenMap[str, str]] = None
@@ -94,6 +96,7 @@ class Probe:
     asked: Optional[float] = None
     addresses: FrozenMap[str, Observable] = FrozenMap()
     warned: FrozenSet[str] = frozenset()
+    repeated: bool = False
 
     def first_checked(self, answers: Mapping[str, Answer], standing: Mapping[str, Standing]) -> Probe:
         """After the attempts that were begun before the first change."""
@@ -114,9 +117,10 @@ class Probe:
         }
         return replace(self, asked=None, addresses=self.addresses.updated(new))
 
-    def changed(self) -> Probe:
+    def changed(self, repeated: bool) -> Probe:
         """After a change of groups by this run."""
-        return replace(self, asked=None, addresses=FrozenMap({a: o.changed() for a, o in self.addresses.items()}))
+        addresses = FrozenMap({a: o.changed() for a, o in self.addresses.items()})
+        return replace(self, asked=None, addresses=addresses, repeated=self.repeated or repeated)
 
     def not_quiet(self, latest: Optional[Instance]) -> Tuple[str, ...]:
         """The observable addresses that are not quiet."""
@@ -145,7 +149,7 @@ class Probe:
         Not where an address cannot be tried any more. A connection that the other side ended proves nothing: then
         another address of the interface has to.
         """
-        if latest is None or not self.addresses or self.not_quiet(latest):
+        if latest is None or self.repeated or not self.addresses or self.not_quiet(latest):
             return False
         known = [self.addresses[a] for a in self._watched(latest)]
         proven = {o.interface for o in known if o.standing is not Standing.ENDED}
