@@ -14,16 +14,14 @@ from typing import Callable, Dict, Mapping, Optional, Union
 from .. import messages
 from ..errors import Category, FenceError
 from . import backup as tags
-from .isolating import is_shared
+from .isolating import is_shared, original_groups
 from .isolation import (
     amend_backup,
-    backup_groups,
     backup_is_optional,
     has_backup,
     has_groups_to_remove,
     is_untracking,
     isolated_without_backup,
-    set_by_fencer,
 )
 from .model import FrozenMap, Groups, Instance, tags_of
 from .protocol import (
@@ -132,12 +130,8 @@ def _choose_groups(plan: Plan, k: Knowledge, target: Instance, tick: Tick) -> Pr
     several = len({i.vpc for i in target.interfaces}) > 1 or (spec.untrack is not None and len(spec.secg) > 1)
     if several and spec.keep_only and not k.groups.looked_up:
         return Step(LookUpGroups(spec.secg), replace(k, phase=Phase.LOOK_UP), tick.share(1 / 4))
-    originals = backup_groups(target, tags.read(target), spec)
     # Another fencer may have isolated it since the first read, and an ``on`` have deleted that backup.
-    assert k.first is not None
-    before = k.first.groups
-    seen = {i: before[i] for i, g in originals.items() if set_by_fencer(g, spec) and i in before}
-    originals.update({i: g for i, g in seen.items() if not set_by_fencer(g, spec)})
+    originals = original_groups(plan, k, target)
     goals = {i.id: k.groups.of(spec, i, originals[i.id]) for i in target.interfaces}
     for interface in target.interfaces:
         if not goals[interface.id] and spec.keep_only:

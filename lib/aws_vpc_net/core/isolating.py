@@ -10,13 +10,13 @@ good, it is given its earlier groups, which are narrower than ``untrack_secg``.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Iterable, Optional, Tuple
+from typing import Dict, Iterable, Optional, Tuple
 
 from .. import messages
 from ..errors import Category
 from . import backup as tags
-from .isolation import amend_backup, is_untracking, matches_isolation, set_by_fencer
-from .model import NONE, FrozenMap, Groups
+from .isolation import amend_backup, backup_groups, is_untracking, matches_isolation, set_by_fencer
+from .model import NONE, FrozenMap, Groups, Instance
 from .observe import not_rewritten, observe
 from .protocol import (
     WARNING,
@@ -216,6 +216,14 @@ def unfenced_groups(plan: Plan, k: Knowledge, interface: str, latest: Groups) ->
     assert k.first is not None
     first = k.first.groups.get(interface, latest)
     return first if set_by_fencer(latest, plan.spec) else latest
+
+
+def original_groups(plan: Plan, k: Knowledge, read: Instance) -> Dict[str, Groups]:
+    """What a backup must hold after this read; not what a fencer has set since the first read."""
+    assert k.first is not None
+    first = {i: g for i, g in k.first.groups.items() if not set_by_fencer(g, plan.spec)}
+    originals = backup_groups(read, tags.read(read), plan.spec)
+    return {i: first.get(i, g) if set_by_fencer(g, plan.spec) else g for i, g in originals.items()}
 
 
 def without_room(plan: Plan, k: Knowledge, error: NoRoom) -> Tuple[Knowledge, Notes]:

@@ -41,6 +41,7 @@ from .isolating import (
     give_up_closing,
     is_shared,
     next_change,
+    original_groups,
     originals_in_doubt,
     reads_isolated,
     start_round,
@@ -48,7 +49,6 @@ from .isolating import (
     write_backup_again,
 )
 from .isolation import (
-    backup_groups,
     backup_is_optional,
     has_backup,
     matches_isolation,
@@ -286,7 +286,7 @@ def _adopt(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Optional[S
         return None
     note = Note(WARNING, messages.appeared(plan.id, (i.id for i in new)))
     seen = replace(latest, tags={**tags_of(k.first), **latest.tags})  # this read may lack tags
-    groups = backup_groups(seen, tags.read(seen), plan.spec)
+    groups = original_groups(plan, k, seen)
     originals = {i.id: groups[i.id] for i in new}
     current = k.backup.latest
     untrack = plan.spec.untrack is not None and current is not None
