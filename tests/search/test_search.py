@@ -58,6 +58,11 @@ def test_an_off_that_connects_to_the_node_and_one_adversity(record_property):
     search_all(scenarios, record_property, ROTATING // 3)
 
 
+@pytest.mark.parametrize("pair", ["off,off", "off,on"])
+def test_an_off_that_connects_to_the_node_beside_another_invocation(pair, record_property):
+    search_all(catalogue.shuffled([*catalogue.probing_pairs([pair])]), record_property, ROTATING // 6)
+
+
 @pytest.mark.parametrize("kind", [CRASH, DEADLINE, UNREAD])
 def test_off_and_on_and_one_adversity(kind, record_property):
     search_all(catalogue.with_adversity(1, [kind], ["keep"], ["off,on"]), record_property)
