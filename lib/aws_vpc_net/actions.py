@@ -8,7 +8,6 @@ from typing import List, Optional, Sequence
 
 from . import identity, messages
 from .context import Context
-from .core import off, on
 from .core.model import FrozenMap
 from .core.protocol import DataPlane, Instances, Plan, Read
 from .ec2 import RESERVE_SECONDS, run_concurrently
@@ -36,7 +35,7 @@ def prepare_off(context: Context, plugs: Sequence[str]) -> List[Runner]:
     machines = (*plugs, own) if own else tuple(plugs)
     asked = context.deadline.now()
     instances = Instances(FrozenMap(context.instances.read(machines)), asked)
-    runners = [Runner(context, _plan(context, plug, own), off.decide) for plug in plugs]
+    runners = [Runner(context, _plan(context, plug, own)) for plug in plugs]
     try:
         for runner in runners:
             runner.give(Read(runner.plan.machines), instances)
@@ -71,7 +70,7 @@ def restore(context: Context, plug: str) -> None:
     Raises:
         FenceError: it is not restored, or that was not verified; the backup is kept.
     """
-    for error in run_all([Runner(context, _plan(context, plug, None, restoring=True), on.decide)]):
+    for error in run_all([Runner(context, _plan(context, plug, None, restoring=True))]):
         if error is not None:
             raise error
 

@@ -1,17 +1,21 @@
-"""Performs the decisions of the core: a loop of step, effect and result, until success, failure or a wait.
+"""Performs the decisions of the core: a loop of step, effect and result, until each run has succeeded or failed.
 
-The core has no clock, no randomness and no EC2. This module provides them, and decides nothing.
+The core has no clock, no randomness and no EC2. This module provides them. Of one run it decides nothing; of several,
+only whose turn it is (``run_all``).
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
 import random
 import time
-from typing import Callable, Dict, Iterable, Iterator, List, Optional, Tuple, Union
+from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
 from . import messages
 from .context import Context
+from .core import off, on
 from .core.invariants import violations
 from .core.isolating import close_after_interrupt, end
 from .core.model import FrozenMap
@@ -52,29 +56,39 @@ from .probe import Prober
 
 log = logging.getLogger(__name__)
 
-Decide = Callable[[Plan, Knowledge, Tick], Step]
 CHANGES = (WriteTags, DeleteTags, SetGroups, StartInstance)
+# Before an interface is due to leave untrack_secg, no call for another instance begins.
+CLEAR_SECONDS = 1.0
 
 
 class Runner:
-    """One off or on of one instance."""
+    """One off or on of one instance.
 
-    def __init__(self, context: Context, plan: Plan, decide: Decide) -> None:
+    Attributes:
+        error: why it has failed.
+    """
+
+    def __init__(self, context: Context, plan: Plan) -> None:
         self.plan = plan
+        self.error: Optional[FenceError] = None
         self._context = context
-        self._decide = decide
         self._knowledge = Knowledge()
         self._pauses: Dict[Phase, Iterator[float]] = {}
-        self._until: Optional[float] = None  # the time until which it waits
-        self._succeeded = False
+        self._step: Optional[Step] = None  # decided, and not made
+        self._due: Optional[float] = 0.0
         self._isolated = False
         self._begun: Optional[Tuple[Knowledge, Effect]] = None  # the current effect
         self._prober = Prober(context.settings.timing.probe_port or 0)
 
     @property
-    def until(self) -> Optional[float]:
-        """The time until which it waits; None if a step is due, or if it has ended."""
-        return self._until
+    def due(self) -> Optional[float]:
+        """The time at which its next step is due; None if it has ended."""
+        return self._due
+
+    @property
+    def is_open(self) -> bool:
+        """Has it opened an interface, for example to ``untrack_secg``, which it has to isolate?"""
+        return bool(self._knowledge.opened)
 
     @property
     def is_isolated(self) -> bool:
@@ -104,74 +118,52 @@ class Runner:
             if isinstance(step.action, Fail):
                 _log(step.notes)
                 raise FenceError(step.action.category, step.action.text)
-            self._take(step)
+            self._plan_step(step)
+            self._pause_until(self._due or 0.0)
+            self._make(step, math.inf)
 
-    def run(self) -> None:
-        """Run until success, or until a wait; ``go_on`` continues after it.
+    def advance(self, limit: float) -> None:
+        """Make the next step, if it is due; decide it, if that is not done.
 
-        Raises:
-            FenceError: it has failed.
+        Args:
+            limit: a call that has no answer at this time is given up, and made again. Not a change of groups, which
+                is a single attempt, limited by ``api_timeout``.
         """
         try:
-            failure = self._advance()
-        except BaseException:  # an interrupt, or a bug: interfaces that this run has opened are isolated first
+            if self._step is None:
+                self._plan_step(self._next())
+            if self._step is not None and self._due is not None and self._due <= self._now():
+                self._make(self._step, limit)
+        except FenceError as error:  # an invariant does not hold
             self.interrupt()
-            raise
-        if failure is not None or self._succeeded:
-            self.close()
-        if failure is not None:
-            raise FenceError(failure.category, failure.text)
-
-    def _advance(self) -> Optional[Fail]:
-        """Perform steps; returns the failure, or None."""
-        while not self._succeeded and self._until is None:
-            step = self._next()
-            action = step.action
-            if isinstance(action, (Fail, Succeed)):
-                _log(step.notes)
-            if isinstance(action, Fail):
-                return action
-            if isinstance(action, Succeed):
-                self._succeeded = self._isolated = True
-                self._tell_network_seconds()
-            elif isinstance(action, Settle):
-                self._knowledge, self._until = step.knowledge, action.until
-                self._isolated = self._isolated or step.knowledge.phase is Phase.SETTLE
-            else:
-                self._take(step)
-        return None
-
-    @property
-    def is_due(self) -> bool:
-        """Is the wait over, and a step due?"""
-        return self._until is not None and self._context.deadline.now() >= self._until
-
-    def go_on(self) -> None:
-        """Wait until a step is due, at most until the deadline; then continue as ``run``.
-
-        Raises:
-            FenceError: it has failed.
-        """
-        if self._until is not None:
-            self._pause_until(self._until, self._tick().ends)
-            self._until = None
-        self.run()
+            self.error = error
 
     def interrupt(self) -> None:
-        """Handle an interrupt: isolate interfaces that may be open before the end."""
-        self._until = None
+        """End it: isolate interfaces that may be open."""
+        if self._due is None:
+            return
         knowledge, effect = self._begun or (self._knowledge, None)
         try:
             self._close(knowledge, effect)
         finally:
+            self._due = None
             self.close()
 
     def close(self) -> None:
-        """Close the sockets after the run."""
+        """Close the sockets."""
         self._prober.close()
 
-    def _tell_network_seconds(self) -> None:
-        """Keep the longest of several runs."""
+    def _end(self, action: Union[Succeed, Fail]) -> None:
+        if isinstance(action, Fail):
+            self.error = FenceError(action.category, action.text)
+        else:
+            self._isolated = True
+            self._keep_network_seconds()
+        self._due = None
+        self.close()
+
+    def _keep_network_seconds(self) -> None:
+        """For the summary: the longest of several runs."""
         seconds, stats = network_seconds(self.plan, self._knowledge), self._context.stats
         if seconds is not None:
             stats.network_seconds = max(seconds, stats.network_seconds or 0.0)
@@ -181,7 +173,8 @@ class Runner:
     def _next(self) -> Step:
         """The next step, checked against the invariants: a success that breaks one fails, other steps continue."""
         tick = self._tick()
-        step = self._decide(self.plan, self._knowledge, tick)
+        decide = on.decide if self.plan.restoring else off.decide
+        step = decide(self.plan, self._knowledge, tick)
         wrong = violations(self.plan, self._knowledge, step, tick)
         if wrong and isinstance(step.action, Succeed):
             raise FenceError(Category.MODIFICATION, messages.internal(wrong[0]))
@@ -189,14 +182,37 @@ class Runner:
             log.warning("%s", messages.internal(text))
         return step
 
-    def _take(self, step: Step) -> None:
+    def _plan_step(self, step: Step) -> None:
+        """Log the step, and set when it is due; a wait, and the end, need no more."""
         _log(step.notes)
+        if isinstance(step.action, (Succeed, Fail)):
+            self._end(step.action)
+        elif isinstance(step.action, Settle):
+            self._knowledge, self._due = step.knowledge, min(step.action.until, step.ends)
+            self._isolated = self._isolated or step.knowledge.phase is Phase.SETTLE
+        else:
+            self._step, self._due = step, self._due_at(step)
+
+    def _due_at(self, step: Step) -> float:
+        """The time at which the step is due, after the pauses before it."""
+        due = step.not_before
+        if step.backoff:
+            pauses = self._pauses.setdefault(step.knowledge.phase, backoff(0.1, 2.0))
+            due = max(due, self._now() + next(pauses))
+        return min(due, step.ends)
+
+    def _make(self, step: Step, limit: float) -> None:
         assert not isinstance(step.action, (Succeed, Fail, Settle))
-        self._wait(step)
+        self._step = None
         if self._is_overdue(step):
             return
+        ends = step.ends if isinstance(step.action, SetGroups) else min(step.ends, limit)
         self._begun = step.knowledge, step.action
-        self._observe(step.knowledge, step.action, self._perform(step, step.action))
+        result = self._perform(step, step.action, ends)
+        if ends < step.ends and isinstance(result, Failure) and result.category is Category.DEADLINE:
+            self._step, self._due = step, limit
+        else:
+            self._observe(step.knowledge, step.action, result)
         self._begun = None
 
     def _is_overdue(self, step: Step) -> bool:
@@ -204,7 +220,7 @@ class Runner:
 
         An effect without time fails as such, which would hide the cause that is known from the attempts before.
         """
-        overdue = step.backoff and self._context.deadline.now() >= step.ends
+        overdue = step.backoff and self._now() >= step.ends
         return overdue and self._next().action != step.action
 
     def _observe(self, knowledge: Knowledge, effect: Effect, result: Result) -> None:
@@ -217,9 +233,9 @@ class Runner:
         while not isinstance((step := end(self.plan, k, self._tick())).action, Fail):
             assert isinstance(step.action, SetGroups)
             ec2.insist = True
-            self._wait(step)
+            self._pause_until(self._due_at(step))
             try:
-                result = self._perform(step, step.action)
+                result = self._perform(step, step.action, step.ends)
             except Exception as error:  # noqa: BLE001 - any error: the node is open to all traffic
                 result = unknown_result(step.action, f"{type(error).__name__}: {error}")
             k, notes = observe(self.plan, step.knowledge, step.action, result, self._tick())
@@ -228,33 +244,29 @@ class Runner:
 
     # Time
 
+    def _now(self) -> float:
+        return self._context.deadline.now()
+
     def _tick(self) -> Tick:
         ends, reserve_ends = self._context.ec2.limits
-        now = self._context.deadline.now()
         seconds = self._context.settings.timing.deadline
-        return Tick(now, ends, reserve_ends, int(time.time()), random.getrandbits(512), seconds)
+        return Tick(self._now(), ends, reserve_ends, int(time.time()), random.getrandbits(512), seconds)
 
-    def _wait(self, step: Step) -> None:
-        if step.backoff:
-            pauses = self._pauses.setdefault(step.knowledge.phase, backoff(0.1, 2.0))
-            self._pause_until(self._context.deadline.now() + next(pauses), step.ends)
-        self._pause_until(step.not_before, step.ends)
-
-    def _pause_until(self, point: float, ends: float) -> None:
-        time.sleep(max(0.0, min(point, ends) - self._context.deadline.now()))
+    def _pause_until(self, point: float) -> None:
+        time.sleep(max(0.0, point - self._now()))
 
     # Effects
 
-    def _perform(self, step: Step, effect: Effect) -> Result:
+    def _perform(self, step: Step, effect: Effect, ends: float) -> Result:
         context = self._context
-        context.ec2.limit(step.ends)
+        context.ec2.limit(ends)
         if step.knowledge.opened:
             context.ec2.insist = True  # on all that closes it again
         if isinstance(effect, (Connect, CheckAnswers)):
             return self._probe(effect)
         try:
             if isinstance(effect, Read):
-                asked = context.deadline.now()
+                asked = self._now()
                 return Instances(FrozenMap(context.instances.read(effect.ids)), asked)
             if isinstance(effect, SetGroups):
                 category = Category.RESTORE if self.plan.restoring else Category.MODIFICATION
@@ -290,27 +302,49 @@ class Runner:
 def run_all(runners: Iterable[Runner]) -> List[Optional[FenceError]]:
     """Run all until each has succeeded or failed; returns the error of each, or None.
 
-    They wait together: the one with the next step continues first. The error of one does not affect the others.
+    They run in one thread and share their waits: while one waits, the next one acts. The error of one does not affect
+    the others. The first one that is due acts, in the order of the plugs; one that has isolated its instance, after
+    those that have not.
+
+    While an instance is open, on ``untrack_secg``, it takes precedence: it is isolated when it is due, whatever EC2
+    does with the calls for the others. Until then their calls are made only in the time that is left, and no call
+    begins within CLEAR_SECONDS of its end. A call that has no answer by then, because EC2 throttles it or is silent,
+    is made again afterwards. So no instance waits for the backup of another, neither to be isolated nor to be opened,
+    and those that are open wait together. The only exception is a change of groups of another instance, which is not
+    made again blindly: its single attempt ends after ``api_timeout``.
+
+    An interrupt, or an error of the program, isolates what any of them has opened.
     """
     known = list(runners)
-    begun = 0
-    errors: List[Optional[FenceError]] = [None] * len(known)
-    while True:
-        waiting = [(r.until, n) for n, r in enumerate(known) if r.until is not None]
-        number = min(waiting)[1] if waiting else None
-        if begun < len(known) and (number is None or not known[number].is_due):
-            number, begun = begun, begun + 1
-        if number is None:
-            return errors
-        try:
-            known[number].go_on()
-        except FenceError as error:
-            errors[number] = error
-        except BaseException:
+    try:
+        while True:
+            running = [r for r in known if r.due is not None]
+            if not running:
+                return [r.error for r in known]
+            _advance_one(running)
+    except BaseException:
+        with contextlib.ExitStack() as stack:  # each, whatever the others raise
             for runner in known:
-                if runner.until is not None:
-                    runner.interrupt()
-            raise
+                stack.callback(runner.interrupt)
+        raise
+
+
+def _advance_one(running: Sequence[Runner]) -> None:
+    """Let the one whose turn it is make a step; if none is due, wait."""
+    now = time.monotonic()
+    open_until, opened = min(((_due(r), n) for n, r in enumerate(running) if r.is_open), default=(math.inf, 0))
+    is_clear = open_until - now >= CLEAR_SECONDS
+    due = [r for r in running if _due(r) <= now]
+    if open_until <= now:
+        running[opened].advance(math.inf)
+    elif is_clear and due:
+        min(due, key=lambda r: r.is_isolated).advance(open_until)
+    else:
+        time.sleep((min(map(_due, running)) if is_clear else open_until) - now)
+
+
+def _due(runner: Runner) -> float:
+    return math.inf if runner.due is None else runner.due
 
 
 def failure_of(error: FenceError) -> Failure:

@@ -9,7 +9,6 @@ from . import messages, probe
 from .context import Context
 from .core import backup, isolation, sg_rules, tag_slots
 from .core.model import Groups, Instance, Interface
-from .core.off import backup_is_optional
 from .core.probing import Answer, addresses_of
 from .dry_run import Check, DryRun
 from .errors import ApiError, FenceError
@@ -267,7 +266,7 @@ class Target:
             needed = tag_slots.make_backup(instance, self.originals, time, self.spec)
         except tag_slots.NoRoom as error:
             static = self.context.settings.static
-            may = backup_is_optional(self.spec, static, len(instance.interfaces))
+            may = isolation.backup_is_optional(self.spec, static, len(instance.interfaces))
             return CheckResult(
                 WARN if may else FAIL, about, messages.no_room(self.plug, error.needed, error.free).text
             )

@@ -6,7 +6,7 @@ import time
 
 import pytest
 from assertions import groups, is_cut
-from ec2.faults import Delay, Error, Hook, LoseReply, Reset, ServerError, Throttle
+from ec2.faults import Delay, Error, Hook, LoseReply, Reset, ServerError, Stall, Throttle
 
 
 @pytest.fixture
@@ -386,3 +386,67 @@ def test_an_interrupt_starts_no_further_change(agent, ec2, options):
     closed = next(c for c in ec2.calls_of(CHANGE) if second_round(ec2)(c))
     assert closed.at - max(c.ended for c in opened) < 3, "closed at once, and not when nothing can arrive any more"
     assert not is_open(ec2, node)
+
+
+# --- several plugs ------------------------------------------------------------------------------------------------
+
+
+def seconds_open(ec2, node_name):
+    """How long its interfaces were on the untracking group: from the last one opened to the first one isolated."""
+    own = [c for c in ec2.calls_of(CHANGE) if c.took_effect]
+    own = [c for c in own if c.params["NetworkInterfaceId"] in ec2.world.interfaces[node_name]]
+    opened = [c.ended for c in own if opening(ec2, None)(c)]
+    return min(c.ended for c in own if second_round(ec2)(c)) - max(opened)
+
+
+def concerns(*ids):
+    """Calls about one of these."""
+    return lambda call: set(ids) & set(call.params.values())
+
+
+@pytest.mark.parametrize(
+    ("action", "fault", "first_node"),
+    [
+        ("CreateTags", Throttle(), "node1"),
+        ("CreateTags", Stall(), "node1"),
+        ("DescribeInstances", ServerError(), "node1"),
+        ("DescribeInstances", Throttle(), "node2"),
+    ],
+)
+def test_a_plug_is_not_kept_open_by_calls_for_another(agent, ec2, options, action, fault, first_node):
+    """One is on the untracking group, while EC2 refuses the calls for the other one or does not answer them."""
+    nodes = {name: ec2.world.nodes[name] for name in ("node1", "node2")}
+    failing = nodes["node2" if first_node == "node1" else "node1"]
+    started = lambda c: c.action != "DescribeInstances" or len(ec2.calls_of(CHANGE)) > 1  # noqa: E731
+    about = concerns(failing)
+    ec2.rules.add(action, fault, when=lambda c: started(c) and about(c), times=None)
+    result = agent.command("off", ",".join(nodes.values()), **{**options, "settle_time": 2, "deadline": 12})
+    assert result.code == 1
+    assert result.seconds > 6, "it was tried until the deadline"
+    assert 2 <= seconds_open(ec2, first_node) < 6
+    assert is_cut(ec2, nodes[first_node], options)
+    assert not is_open(ec2, failing)
+
+
+def test_a_backup_that_is_throttled_for_seconds_delays_only_its_own_plug(agent, ec2, options):
+    first, second = ec2.world.nodes["node1"], ec2.world.nodes["node2"]
+    throttled = ec2.rules.add("CreateTags", Throttle(), when=concerns(second), times=6)
+    result = agent.command("off", f"{first},{second}", **{**options, "settle_time": 2})
+    assert result.code == 0, result.err
+    assert throttled.fired == 6
+    for name in ("node1", "node2"):
+        assert 2 <= seconds_open(ec2, name) < 6
+        assert is_cut(ec2, ec2.world.nodes[name], options)
+
+
+def test_an_interrupt_isolates_all_plugs(agent, ec2, options):
+    nodes = [ec2.world.nodes[name] for name in ("node1", "node2")]
+    running = agent.start(*agent.arguments("off", ",".join(nodes), **{**options, "settle_time": 10}))
+    while len(sets(ec2)) < 4:
+        time.sleep(0.02)
+        assert running.poll() is None
+    running.send_signal(signal.SIGTERM)
+    _, err = running.communicate(timeout=30)
+    assert running.returncode == 1
+    assert "interrupted" in err
+    assert all(is_cut(ec2, node, options) for node in nodes)

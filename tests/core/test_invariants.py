@@ -34,11 +34,11 @@ from aws_vpc_net.core.protocol import (
     Failure,
     Knowledge,
     Note,
+    Opening,
     Outcome,
     SetGroups,
     Step,
     Succeed,
-    Untracking,
     WriteTags,
 )
 from aws_vpc_net.errors import Category
@@ -60,7 +60,9 @@ def played(transcript: str, spec: IsolationSpec = KEEP, world: Optional[World] =
     return run
 
 
-def told(run: Run, action: Any, before: Optional[Knowledge] = None, after: Optional[Knowledge] = None) -> List[str]:
+def checked(
+    run: Run, action: Any, before: Optional[Knowledge] = None, after: Optional[Knowledge] = None
+) -> List[str]:
     """What is wrong with a run that does this next."""
     known = before or run.knowledge
     return invariants.violations(run.plan, known, Step(action, after or known), run.tick())
@@ -93,25 +95,25 @@ def one(k: Knowledge, name: str = "e1", **changes: Any) -> Knowledge:
 def test_no_group_changes_before_a_read_shows_the_backup():
     run = played(BACKUP)
     k, isolate = run.knowledge, sets(Change.ISOLATE, "e0:i e1:i")
-    assert told(run, isolate) == []
+    assert checked(run, isolate) == []
     early = ["groups change before a read has shown the backup"]
-    assert told(played("read"), sets(Change.ISOLATE, "e0:i")) == early
-    assert told(run, isolate, reads(k, latest=None)) == early
-    assert told(run, isolate, reads(k, fresh=False)) == early
-    assert told(run, isolate, reading(k, "e0:ad e1:as", {})) == [
+    assert checked(played("read"), sets(Change.ISOLATE, "e0:i")) == early
+    assert checked(run, isolate, reads(k, latest=None)) == early
+    assert checked(run, isolate, reads(k, fresh=False)) == early
+    assert checked(run, isolate, reading(k, "e0:ad e1:as", {})) == [
         "groups change behind a read that does not show the backup"
     ]
     wrong = [f"groups change, and the backup does not agree with the proving read: {eni('e0')}"]
-    assert told(run, isolate, reading(k, "e0:s e1:as")) == wrong
-    assert told(run, sets(Change.ISOLATE, "e1:i"), reading(k, "e0:s e1:as")) == []
+    assert checked(run, isolate, reading(k, "e0:s e1:as")) == wrong
+    assert checked(run, sets(Change.ISOLATE, "e1:i"), reading(k, "e0:s e1:as")) == []
     optional = played(BACKUP, WITHOUT_BACKUP)
-    assert told(optional, isolate, reads(optional.knowledge, fresh=False)) == early
+    assert checked(optional, isolate, reads(optional.knowledge, fresh=False)) == early
 
 
 def test_isolated_groups_are_never_written_as_original_ones_of_what_was_open():
     def writes(run: Run, interface: str, before: Optional[Knowledge] = None) -> List[str]:
         some = FrozenMap({interface: groups("i")})
-        return told(run, WriteTags(ID, FrozenMap(), Backup(5, FrozenMap(), some)), before)
+        return checked(run, WriteTags(ID, FrozenMap(), Backup(5, FrozenMap(), some)), before)
 
     run, wrong = played("read"), "groups that a fencer sets are written as the original ones of"
     assert writes(run, eni("e0")) == [f"{wrong} {eni('e0')}"]
@@ -133,7 +135,7 @@ def test_isolated_groups_are_never_written_as_original_ones_of_what_was_open():
         ("one was not accepted", lambda k: one(k, outcome=None), f"{eni('e1')} is not proven to be isolated"),
         (
             "one was not untracked",
-            lambda k: one(k, untracking=Untracking(needed=True)),
+            lambda k: one(k, opening=Opening(untrack_due=True)),
             f"{eni('e1')} is not proven to be isolated",
         ),
         ("one is open", lambda k: reading(k, "e0:i e1:as"), f"{eni('e1')} is not proven to be isolated"),
@@ -171,7 +173,7 @@ def test_knowledge_grows(change, text):
     run = played(ISOLATED)
     action = sets(Change.ISOLATE, "e0:i")
     after = change(run.knowledge)
-    texts = told(run, action, after=after)
+    texts = checked(run, action, after=after)
     assert texts == [text]
 
 
@@ -182,27 +184,27 @@ def test_tags_are_deleted_last_and_by_value():
     run = on_of(world)
     play(run, "read\nrestore e0:ad e1:as\nread")
     k, delete = run.knowledge, DeleteTags(ID, FrozenMap(world.tags))
-    assert told(run, delete) == []
+    assert checked(run, delete) == []
     unknown = ["tags are deleted with values that were never seen"]
-    assert told(run, DeleteTags(ID, FrozenMap({"lastfence": "7"}))) == unknown
-    assert told(run, delete, reads(k, first=None)) == unknown
+    assert checked(run, DeleteTags(ID, FrozenMap({"lastfence": "7"}))) == unknown
+    assert checked(run, delete, reads(k, first=None)) == unknown
     early = ["tags are deleted before a read shows the restore"]
-    assert told(run, delete, reads(k, latest=None)) == early
-    assert told(run, delete, reads(k, fresh=False)) == early
-    assert told(run, delete, reading(k, "e0:ad e1:i")) == [f"tags are deleted before {eni('e1')} is restored"]
-    assert told(run, delete, reading(k, "e0:ad")) == []
+    assert checked(run, delete, reads(k, latest=None)) == early
+    assert checked(run, delete, reads(k, fresh=False)) == early
+    assert checked(run, delete, reading(k, "e0:ad e1:i")) == [f"tags are deleted before {eni('e1')} is restored"]
+    assert checked(run, delete, reading(k, "e0:ad")) == []
     off = played(ISOLATED)
-    assert "off deletes tags" in told(off, DeleteTags(ID, FrozenMap(off.world.tags)))
+    assert "off deletes tags" in checked(off, DeleteTags(ID, FrozenMap(off.world.tags)))
 
 
 def test_what_was_opened_is_closed_at_the_end():
     run = played(f"{BACKUP}\nuntrack e0:o e1:o", KEEP_UNTRACK)
     left = f"the run ends, and has left open {eni('e0')}, {eni('e1')}"
-    assert left in told(run, FAIL)
+    assert left in checked(run, FAIL)
     play(run, "* 50 s")
-    assert left not in told(run, FAIL)
+    assert left not in checked(run, FAIL)
     run = played(f"{BACKUP}\nuntrack e0:o e1:o | e1 lost\nisolate e0:i e1:i\nread", KEEP_UNTRACK)
-    assert told(run, FAIL) == [f"the run ends, and a change may still open {eni('e1')}"]
+    assert checked(run, FAIL) == [f"the run ends, and a change may still open {eni('e1')}"]
 
 
 @pytest.mark.parametrize(
@@ -232,33 +234,33 @@ def test_what_was_opened_is_closed_at_the_end():
         ),
     ],
 )
-def test_what_was_isolated_is_recorded_or_named_at_the_end(why, transcript, change, text):
+def test_what_was_isolated_has_a_backup_or_is_named_at_the_end(why, transcript, change, text):
     run = played(transcript)
     k = change(run.knowledge)
-    texts = told(run, FAIL, k)
+    texts = checked(run, FAIL, k)
     assert [t for t in texts if text and text in t] == texts, why
     assert bool(texts) is bool(text), why
     assert invariants.violations(run.plan, k, Step(FAIL, k, notes=NAMED), run.tick()) == []
 
 
-def test_what_was_isolated_without_a_backup_need_not_be_recorded():
+def test_what_was_isolated_where_none_is_needed_has_no_backup():
     run = played("read\nwrite e0:ad e1:as | refused\nisolate e0:i e1:i\nread", WITHOUT_BACKUP)
-    assert told(run, FAIL) == []
+    assert checked(run, FAIL) == []
     run = played(ISOLATED, WITHOUT_BACKUP)
-    assert told(run, FAIL, reading(run.knowledge, tags={})) != []
+    assert checked(run, FAIL, reading(run.knowledge, tags={})) != []
 
 
 def test_a_roll_back_is_alone():
     run = played(f"{BACKUP}\nisolate e0:i e1:i | e1 refused\nread")
     k, back = run.knowledge, sets(Change.ROLL_BACK, "e0:ad")
-    assert told(run, back) == []
-    assert told(run, sets(Change.ROLL_BACK, "e0:s")) == [f"{eni('e0')} is rolled back to other groups than it had"]
+    assert checked(run, back) == []
+    assert checked(run, sets(Change.ROLL_BACK, "e0:s")) == [f"{eni('e0')} is rolled back to other groups than it had"]
     early = ["a roll-back without a read before it"]
-    assert told(run, back, reads(k, latest=None)) == early
-    assert told(run, back, backup(k, backups=())) == early
-    assert told(run, back, reads(k, fresh=False)) == early
-    assert told(run, back, reading(k, "e0:i e1:as", {})) == ["a roll-back beside another backup"]
-    assert told(run, back, one(k, "e0", outcome=Outcome.UNKNOWN)) == [
+    assert checked(run, back, reads(k, latest=None)) == early
+    assert checked(run, back, backup(k, backups=())) == early
+    assert checked(run, back, reads(k, fresh=False)) == early
+    assert checked(run, back, reading(k, "e0:i e1:as", {})) == ["a roll-back beside another backup"]
+    assert checked(run, back, one(k, "e0", outcome=Outcome.UNKNOWN)) == [
         "a roll-back while the outcome of a change is unknown"
     ]
 
@@ -266,13 +268,13 @@ def test_a_roll_back_is_alone():
 def test_what_was_opened_is_given_back_in_any_case_but_never_to_the_untracking_group():
     run = played(f"{BACKUP}\nuntrack e0:o e1:o\nisolate e0:i e1:i | e1 refused", KEEP_UNTRACK)
     k = run.knowledge
-    assert told(run, sets(Change.ROLL_BACK, "e1:as")) == []
-    assert told(run, sets(Change.ROLL_BACK, "e1:o"), one(k, open_groups=groups("o"))) == [
+    assert checked(run, sets(Change.ROLL_BACK, "e1:as")) == []
+    assert checked(run, sets(Change.ROLL_BACK, "e1:o"), one(k, open_groups=groups("o"))) == [
         f"{eni('e1')} is rolled back to untrack_secg"
     ]
     early = ["a roll-back without a read before it"]
-    assert told(run, sets(Change.ROLL_BACK, "e0:ad")) == early
-    assert told(run, sets(Change.ROLL_BACK, "e1:as"), one(k, untracking=Untracking())) == early
+    assert checked(run, sets(Change.ROLL_BACK, "e0:ad")) == early
+    assert checked(run, sets(Change.ROLL_BACK, "e1:as"), one(k, opening=Opening())) == early
 
 
 def test_nothing_is_opened_beside_another_fencer():
@@ -281,22 +283,22 @@ def test_nothing_is_opened_beside_another_fencer():
     run = played("read\nwrite e0:ad e1:as\nread", KEEP_UNTRACK, world)
     k, untrack = run.knowledge, sets(Change.UNTRACK, "e0:o")
     others = {**k.latest.tags, f"Original_SG_Backup_{ID}_9_1_0": "of another"}
-    assert told(run, untrack, reading(k, "e0:i e1:as")) == []
-    assert told(run, untrack, reading(k, "e0:ad e1:as", others)) == []
+    assert checked(run, untrack, reading(k, "e0:i e1:as")) == []
+    assert checked(run, untrack, reading(k, "e0:ad e1:as", others)) == []
     wrong = [f"{eni('e0')} is opened beside another fencer"]
-    assert told(run, untrack, reading(k, "e0:i e1:as", others)) == wrong
-    assert told(run, untrack, reads(k, latest=None)) == ["groups change before a read has shown the backup"]
+    assert checked(run, untrack, reading(k, "e0:i e1:as", others)) == wrong
+    assert checked(run, untrack, reads(k, latest=None)) == ["groups change before a read has shown the backup"]
 
 
 def test_nothing_is_isolated_with_groups_that_do_not_isolate():
     wrong = [f"{eni('e0')} is given groups that do not isolate"]
     run = played(BACKUP, KEEP_UNTRACK)
-    assert told(run, sets(Change.ISOLATE, "e0:o")) == wrong
-    assert told(run, sets(Change.ISOLATE, "e0:ad")) == wrong
+    assert checked(run, sets(Change.ISOLATE, "e0:o")) == wrong
+    assert checked(run, sets(Change.ISOLATE, "e0:ad")) == wrong
     on = on_of(run.world)
     play(on, "read\nclaim\nrestore e0:ad e1:as")
-    assert told(on, sets(Change.ISOLATE, "e0:ad")) == wrong
-    assert told(on, sets(Change.ISOLATE, "e0:s")) == [], "what it was, perhaps"
+    assert checked(on, sets(Change.ISOLATE, "e0:ad")) == wrong
+    assert checked(on, sets(Change.ISOLATE, "e0:s")) == [], "what it was, perhaps"
 
 
 def test_a_step_that_makes_no_sense_is_told_and_not_raised():

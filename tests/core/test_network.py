@@ -13,6 +13,7 @@ from aws_vpc_net.core.protocol import (
     DataPlane,
     Fail,
     Knowledge,
+    Opening,
     Plan,
     Progress,
     Reads,
@@ -20,7 +21,6 @@ from aws_vpc_net.core.protocol import (
     Succeed,
     Tick,
     Timers,
-    Untracking,
 )
 from aws_vpc_net.errors import Category
 
@@ -28,6 +28,11 @@ A0, A1, MORE = "10.0.0.0", "10.0.0.1", "10.0.9.9"
 QUIET = Observable(eni("e0"), Answer.SILENT, 2)
 TWO = {A0: QUIET, A1: replace(QUIET, interface=eni("e1"))}
 SETTLED = 100.0
+
+
+def owners(addresses: Dict[str, Observable]) -> FrozenMap[str, str]:
+    """The interface of each address."""
+    return FrozenMap({a: o.interface for a, o in addresses.items()})
 
 
 def shown(state: str = "running", interfaces: str = "01") -> Instance:
@@ -43,15 +48,16 @@ def violations(
     restoring: bool = False,
     latest: Optional[Instance] = None,
     untracked: bool = False,
+    repeated: bool = False,
     **reads: Any,
 ) -> str:
     """What the check says of a success at this point in time."""
-    progress = Progress(untracking=Untracking(attempts=int(untracked)))
+    progress = Progress(opening=Opening(untrack_attempts=int(untracked)))
     k = Knowledge(
         reads=Reads(latest=latest or shown(), fresh=True, in_time=True, **reads),
         interfaces=FrozenMap(dict.fromkeys((eni("e0"), eni("e1")), progress)),
         timers=Timers(settled=SETTLED),
-        probe=Probe(tuple(addresses), True, None, FrozenMap(addresses)),
+        probe=Probe(owners(addresses), True, None, FrozenMap(addresses), repeated=repeated),
     )
     plan = Plan(ID, KEEP, restoring=restoring, data_plane=DataPlane(5.0, True))
     return "; ".join(
@@ -75,6 +81,8 @@ EARLY = "before settle_time is over"
         (EARLY, {"addresses": {}}),
         (EARLY, {"addresses": {A0: QUIET}}),
         (EARLY, {"addresses": TWO, "own_fenced": True}),
+        (EARLY, {"addresses": TWO, "repeated": True}),
+        ("", {"addresses": TWO, "repeated": True, "now": SETTLED}),
         (EARLY, {"addresses": changed(A0, standing=Standing.ENDED)}),
         ("", {"addresses": changed(A0, standing=Standing.DEAD)}),
         ("", {"addresses": changed(A0, standing=Standing.ENDED), "now": SETTLED}),
@@ -128,13 +136,17 @@ def test_a_change_of_groups_begins_the_account_anew():
     known = Observable("e", Answer.SILENT, 2, 3.0, Standing.DEAD, True)
     assert known.changed() == Observable("e", standing=Standing.ALIVE)
     assert replace(known, standing=Standing.ENDED).changed() == Observable("e", standing=Standing.ENDED)
-    probe = Probe((A0,), True, 7.0, FrozenMap({A0: known}))
-    assert probe.changed() == Probe((A0,), True, None, FrozenMap({A0: known.changed()}))
+    probe = Probe(owners({A0: known}), True, 7.0, FrozenMap({A0: known}))
+    expected = replace(probe, asked=None, addresses=FrozenMap({A0: known.changed()}))
+    assert probe.changed(False) == expected
+    assert probe.changed(True) == probe.changed(True).changed(False) == replace(expected, repeated=True)
 
 
 def test_without_a_read_of_the_instance_silence_proves_nothing():
-    probe = Probe((A0, A1), True, None, FrozenMap(TWO))
+    probe = Probe(owners(TWO), True, None, FrozenMap(TWO))
     assert probe.has_followed(shown(), ())
     assert not probe.has_followed(None, ())
-    assert not Probe((), True).has_followed(Instance(ID, "running", ()), ())
-    assert addresses_of(None) == ()
+    assert not replace(probe, repeated=True).has_followed(shown(), ())
+    assert not Probe(FrozenMap(), True).has_followed(Instance(ID, "running", ()), ())
+    assert probe.not_quiet(None) == ()
+    assert (addresses_of(shown()), addresses_of(None)) == ((A0, A1), ())

@@ -821,6 +821,25 @@ def test_off_adopts_with_the_groups_of_a_backup_that_only_the_first_read_showed(
     )
 
 
+def test_off_adopts_with_the_groups_of_a_first_read_that_later_ones_did_not_show():
+    """Another fencer has isolated the interface since, and the read lacks its backup."""
+    world = World("e0:i e1:as")
+    play(
+        off_of(world),
+        """
+        read
+        pause read          | without e1
+        * 8 s
+        write e0:i
+        read                | without e1
+        isolate e0:i
+        * groups e1:i
+        read
+        write e0:i e1:as
+        """,
+    )
+
+
 def test_off_without_room_for_the_backup_changes_nothing():
     play(off_of(World(tags={f"user{n}": "" for n in range(48)})), "read\nfail: tag: the backup of")
 

@@ -20,12 +20,14 @@ UNTRACK, FACES, BAD = "agent/test_untrack.py", "agent/test_interfaces.py", "agen
 # Generated mutants that change nothing that anybody could see: key -> why.
 BORDER = "one point in time, the border of a wait for others"
 EQUIVALENT: Dict[str, str] = {
-    "off._choose_groups: replace(k, phase=Phase.LOOK_UP) -> without phase": "the same read leads there once more; the phase names what is waited for",
-    "off._backup: tick.now < k.timers.patience -> tick.now <= k.timers.patience": BORDER,
-    "off._backup: tick.now >= k.timers.patience -> tick.now > k.timers.patience": BORDER,
-    "off._backup: tick.now >= k.timers.rewrite -> tick.now > k.timers.rewrite": BORDER,
-    "off._rolled_back: tick.now >= k.timers.patience -> tick.now > k.timers.patience": BORDER,
-    "off.why_not_rolled_back: set(tags.own(latest.tags, latest.id).items()) <= k.backup.written -> set(tags.own(latest.tags, latest.id).items()) < k.backup.written": "of two backups there is one lastfence: what a read shows is less than both",
+    "backing_up._choose_groups: replace(k, phase=Phase.LOOK_UP) -> without phase": "the same read leads there once more; the phase names what is waited for",
+    "backing_up._backup: tick.now < k.timers.patience -> tick.now <= k.timers.patience": BORDER,
+    "backing_up._backup: tick.now >= k.timers.patience -> tick.now > k.timers.patience": BORDER,
+    "backing_up._backup: tick.now >= k.timers.rewrite -> tick.now > k.timers.rewrite": BORDER,
+    "rolling_back.look_again: tick.now >= k.timers.patience -> tick.now > k.timers.patience": BORDER,
+    "rolling_back.why_not_rolled_back: set(tags.own(latest.tags, latest.id).items()) <= k.backup.written -> set(tags.own(latest.tags, latest.id).items()) < k.backup.written": "of two backups there is one lastfence: what a read shows is less than both",
+    "settling.watch: tick.now >= k.timers.reread -> tick.now > k.timers.reread": BORDER,
+    "settling.watch: tick.now + ATTEMPT_SECONDS > k.timers.settled -> tick.now + ATTEMPT_SECONDS >= k.timers.settled": BORDER,
     "protocol.Tick.expired: self.now >= self.ends -> self.now > self.ends": BORDER,
     "model.FrozenMap.__hash__: self._hash is None -> True": "the same, computed again",
     "model.FrozenMap.__eq__: isinstance(other, FrozenMap) -> False": "the same, by way of the other's comparison",
@@ -79,11 +81,12 @@ ROWS: Tuple[Row, ...] = (
     # --- what performs the steps of the core
     _m("self-fencing", "actions.py", "prepare_off", "    if own in plugs:", "    if False:", f"{REFUSALS}::test_this_machine_itself"),
     _m("an unknown outcome is a refusal", "runner.py", "failure_of", "    if error.outcome_unknown:", "    if False:", f"{FAULTS}::test_an_unknown_outcome_stays_isolated"),
-    _m("no step is waited for", "runner.py", "Runner._wait", "self._pause_until(step.not_before, step.ends)", "pass", UNTRACK),
-    _m("nothing settles", "runner.py", "Runner.go_on", "            self._pause_until(self._until, self._tick().ends)\n", "", SETTLE),
-    _m("a read counts as later than it was asked", "runner.py", "Runner._perform", "asked = context.deadline.now()", 'asked = float("inf")', f"{SETTLE}::test_off_succeeds_after_the_network_has_settled_and_reads_then"),
-    _m("what was opened is left open by an interrupt", "runner.py", "Runner.run", "            self.interrupt()\n", "", f"{UNTRACK}::test_an_interrupt_between_the_steps_isolates_first"),
-    _m("plugs are watched one after the other", "runner.py", "run_all", "min(waiting)[1]", "waiting[0][1]", f"{PROBE}::test_plugs_are_watched_together"),
+    _m("no step is waited for", "runner.py", "Runner._due_at", "due = step.not_before", "due = 0.0", UNTRACK),
+    _m("nothing settles", "runner.py", "Runner._plan_step", "min(step.action.until, step.ends)", "0.0", SETTLE),
+    _m("a read counts as later than it was asked", "runner.py", "Runner._perform", "asked = self._now()", 'asked = float("inf")', f"{SETTLE}::test_off_succeeds_after_the_network_has_settled_and_reads_then"),
+    _m("what was opened is left open by an interrupt", "runner.py", "run_all", "                stack.callback(runner.interrupt)\n", "                pass\n", f"{UNTRACK}::test_an_interrupt_between_the_steps_isolates_first"),
+    _m("plugs are watched one after the other", "runner.py", "run_all", "            _advance_one(running)", "            _advance_one(running[:1])", f"{PROBE}::test_plugs_are_watched_together"),
+    _m("calls for another plug keep one open", "runner.py", "_advance_one", ".advance(open_until)", ".advance(math.inf)", f"{UNTRACK}::test_a_plug_is_not_kept_open_by_calls_for_another"),
     _m("a connection is left behind", "probe.py", "Prober._begin", 'struct.pack("ii", 1, 0)', 'struct.pack("ii", 0, 0)', f"{PROBE}::test_an_interrupted_probe_leaves_no_connection"),
     _m("what was opened is not closed where no thread can be started", "ec2.py", "Ec2._attempt", "insist=self.insist", "insist=False", f"{UNTRACK}::test_no_thread_for_the_second_round_leaves_nothing_open"),
 )  # fmt: skip

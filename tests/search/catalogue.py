@@ -101,6 +101,17 @@ def probing_with_adversity(modes: Sequence[str] = MODES, settle: float = 1.5) ->
             yield Scenario(mode, (off,), "open", 1, frozenset((EVENT,)), events=(event,))
 
 
+def probing_pairs(
+    pairs: Sequence[str] = ("off,off", "off,on"), modes: Sequence[str] = MODES, settle: float = 1.5
+) -> Iterator[Scenario]:
+    """The same, and another invocation at the same time; nothing else goes wrong."""
+    for mode in modes:
+        for pair in pairs:
+            first, *others = actors(*pair.split(","))
+            for start in ("open", "fenced"):
+                yield Scenario(mode, (replace(first, settle=settle, probe=True), *others), start)
+
+
 ROTATION = 739946  # raise it with a release, after a search of the new part
 
 

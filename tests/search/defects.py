@@ -10,7 +10,7 @@ import textwrap
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterator, Mapping, Tuple
 
-from aws_vpc_net.core import isolating, isolation, observe, off, on, reisolating, tag_slots
+from aws_vpc_net.core import backing_up, isolating, isolation, observe, off, on, reisolating, rolling_back, tag_slots
 from aws_vpc_net.core.probing import Observable, Probe
 from aws_vpc_net.core.protocol import Knowledge
 
@@ -170,7 +170,8 @@ DEFECTS: Mapping[str, Defect] = {
         _probing("keep"),
     ),
     "silence from before a change of groups counts": _of(
-        observe._groups, "probe=k.probe.changed()", "probe=k.probe", _probing("keep", EVENT, events=("edit",))
+        observe._groups, "probe=k.probe.changed(repeated)", "probe=replace(k.probe, asked=None)",
+        _probing("keep", EVENT, events=("edit",))
     ),
     "one silent interface takes the place of settle_time": _of(
         Probe.has_followed, "{*interfaces, *latest.groups} <= proven", "bool(proven)", _probing("keep")
@@ -183,8 +184,8 @@ DEFECTS: Mapping[str, Defect] = {
         observe._read, "and not k.probe.unfinished(latest)", "", _probing("keep", EVENT, events=("edit",))
     ),
     "a read that lacks an interface ends the watch of it": _of(
-        Probe._watched, "a in shown.get(self.addresses[a].interface, (a,))",
-        "a in shown.get(self.addresses[a].interface, ())", _probing("keep", LACKING),
+        Probe._watched, "a in shown.get(o.interface, (a,))",
+        "a in shown.get(o.interface, ())", _probing("keep", LACKING),
     ),
     "a connection from before may live on": _of(
         _property(Observable.quiet), "and self.standing is not Standing.ALIVE", "", _probing("keep+untrack")
@@ -194,14 +195,14 @@ DEFECTS: Mapping[str, Defect] = {
     ),
     # roll-back
     "off does not look again after it has rolled back": _of(
-        off._rolled_back, "return start_reisolating(plan, k, tick, k.reopened)",
+        rolling_back.look_again, "return start_reisolating(plan, k, tick, k.reopened)",
         "return _rolled_back_alone(plan, k, tick, latest)", _denied("off,off"),
     ),
     "off rolls back beside another": _of(
-        off.why_not_rolled_back, "if tags.is_sole_writer(latest, backup):", "if True:", _denied("off,off")
+        rolling_back.why_not_rolled_back, "if tags.is_sole_writer(latest, backup):", "if True:", _denied("off,off")
     ),
     "off rolls back what may have taken effect": _of(
-        off.why_not_rolled_back, "if any(p.outcome_unknown for p in k.interfaces.values()):", "if False:",
+        rolling_back.why_not_rolled_back, "if any(p.outcome_unknown for p in k.interfaces.values()):", "if False:",
         _denied("off,off", "keep", "open", LOST),
     ),
     # the backup, written again
@@ -222,7 +223,7 @@ DEFECTS: Mapping[str, Defect] = {
         Scenario("keep", actors("off", "on"), "fenced", half=("on", 2), before=("edit",)),
     ),
     "off does not amend its backup by the read that proves it": _of(
-        off._backup, "if amended is None:", "if True:",
+        backing_up._backup, "if amended is None:", "if True:",
         _one("keep", "off", "open", EVENT, events=("edit",)),
     ),
     # keys and times

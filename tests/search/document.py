@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, FrozenSet, Iterator, List, Mapping, Optional, Tuple
 
 from aws_vpc_net.core import backup as tags_of
-from aws_vpc_net.core import invariants, observe, off, on
+from aws_vpc_net.core import invariants, observe, off, on, rolling_back
 from aws_vpc_net.core.isolating import may_untrack, rollback_groups
 from aws_vpc_net.core.isolation import (
     amend_backup,
@@ -234,7 +234,8 @@ def _of_read(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Texts:
     if k.backup.missing:
         yield "rewrite", f"{'' if tick.now >= k.timers.rewrite else 'not '}due to be written again"
     if k.phase is Phase.GIVE_UP:
-        yield "alone", f"because {reason}" if (reason := off.why_not_rolled_back(plan, k)) else "roll-back is allowed"
+        reason = rolling_back.why_not_rolled_back(plan, k)
+        yield "alone", f"because {reason}" if reason else "roll-back is allowed"
         goals = {i: rollback_groups(plan, k, i) for i in k.possibly_changed if i in some}
         undo = any(g and g != k.interfaces[i].goal for i, g in goals.items())
         yield "changed", "there is something to roll back" if undo else "there is nothing to roll back"
@@ -318,7 +319,7 @@ def _of_changes(plan: Plan, k: Knowledge) -> Texts:
         yield "look up", "EC2 did not say which group it refused" if unknown else "no look-up is due"
         back = k.round & k.refused & k.opened
         yield "back", "a refused one is open" if back else "no refused one is open"
-        changed = k.possibly_changed or any(p.untracking.attempts for p in progress)
+        changed = k.possibly_changed or any(p.opening.untrack_attempts for p in progress)
         yield "changed", "something was changed" if changed else "nothing was changed"
         return
     wrong = max((p.wrong_reads for p in progress if p.accepted), default=0)
@@ -336,7 +337,7 @@ def _of_changes(plan: Plan, k: Knowledge) -> Texts:
         return
     new = k.latest and set(k.latest.groups) - set(k.interfaces)
     yield "new", "an interface appeared" if new else "no interface appeared"
-    yield "untrack", "untracking is due" if any(p.untracking.needed for p in progress) else "no untracking is due"
+    yield "untrack", "untracking is due" if any(p.opening.untrack_due for p in progress) else "no untracking is due"
     yield "settled", "asked after the network followed" if k.reads.in_time else "asked before the network followed"
     texts = ("nothing is open again", "something is open again", "something is open again, twice in a row")
     yield "twice", texts[wrong]

@@ -197,9 +197,9 @@ class Search(Following):
 
     def steps(self, violation: Violation) -> List[str]:
         """The way to it, for ``replay``."""
-        return [self.told(label) for _, label, _ in self._way(violation)]
+        return [self.step_text(label) for _, label, _ in self._way(violation)]
 
-    def told(self, label: Label) -> str:
+    def step_text(self, label: Label) -> str:
         """A step, in words that mean the same in another search."""
         words = " ".join(SHORT.get(str(w), str(w)) for w in label[1:])
         if label[1] == "reads stale":
@@ -216,7 +216,7 @@ class Search(Following):
     def _line(self, s: State, label: Label, new: State) -> str:
         actor = label[0]
         what = self.describe(s[BASE + 2 * actor]) if actor >= 0 and label[1] not in ("arrives", "killed") else ""
-        line = f"  {self.name(actor):7} {what} -> {self.told(label).partition(': ')[2]}"
+        line = f"  {self.name(actor):7} {what} -> {self.step_text(label).partition(': ')[2]}"
         if new[:2] != s[:2]:
             line += f"\n    {self.show(*new[:2])}"
         if actor >= 0 and s[BASE + 2 * actor] >= 0 > new[BASE + 2 * actor]:
@@ -229,11 +229,11 @@ class Search(Following):
 
     def summary(self) -> str:
         """Figures in one line."""
-        cut = " TRUNCATED" if self.truncated else ""
+        truncated = " TRUNCATED" if self.truncated else ""
         return (
             f"{self.scenario}: {len(self.states)} states, {self.transitions} transitions,"
             f" {len(self.pendings)} pending, {self.decisions} decisions, {self.seconds:.1f} s,"
-            f" {len(self.violations)} violations{cut}"
+            f" {len(self.violations)} violations{truncated}"
         )
 
 
@@ -248,7 +248,7 @@ def replay(scenario: Scenario, steps: Iterable[str]) -> List[str]:
     search.states.append(s)
     found: List[str] = []
     for step in steps:
-        possible = {search.told(label): (label, new, problems) for label, new, problems in search.successors(s)}
+        possible = {search.step_text(label): (label, new, problems) for label, new, problems in search.successors(s)}
         if step not in possible:
             raise LookupError(f"{step}: not among {', '.join(possible)}")
         label, s, problems = possible[step]

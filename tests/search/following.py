@@ -234,8 +234,8 @@ class Following(Truth):
                 key = tuple((a, answers[a], standing if a in kept else None) for a in action.addresses)
                 state = list(s)
                 state[BASE + 2 * actor + 1] = self._heard(s[BASE + 2 * actor + 1], key, before)
-                told = tuple(f"{a} {answer.value}" for a, answer, _ in key) + ((standing.value,) if kept else ())
-                yield from self._answered(state, actor, number, key, (actor, "hears", *told))
+                words = tuple(f"{a} {answer.value}" for a, answer, _ in key) + ((standing.value,) if kept else ())
+                yield from self._answered(state, actor, number, key, (actor, "hears", *words))
                 if not kept:
                     break
 

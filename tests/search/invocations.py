@@ -99,9 +99,9 @@ def _shifted(k: Knowledge, seconds: float) -> Knowledge:
     if k.probe.connected is not None:
         k = replace(k, probe=_probe_shifted(k.probe, seconds))
     late = {
-        i: replace(p, untracking=replace(p.untracking, late_until=later(p.untracking.late_until)))
+        i: replace(p, opening=replace(p.opening, late_until=later(p.opening.late_until)))
         for i, p in k.interfaces.items()
-        if p.untracking.late_until
+        if p.opening.late_until
     }
     return replace(k, interfaces=k.interfaces.updated(late)) if late else k
 

@@ -33,8 +33,8 @@ def search_all(scenarios: Iterable[Scenario], record_property: Callable[[str, An
     record_property("states of the search", states)
     record_property("transitions of the search", transitions)
     rotating = f"SEARCH_SEED={catalogue.seed()}, " if most else ""
-    told = f"{rotating}{whole} scenarios, {states} states, {transitions} transitions, {seconds:.1f} s of CPU"
-    record_property("measured", told)
+    measured = f"{rotating}{whole} scenarios, {states} states, {transitions} transitions, {seconds:.1f} s of CPU"
+    record_property("measured", measured)
     assert not violations, f"{rotating}\n\n" + "\n\n".join(violations)
 
 
@@ -56,6 +56,11 @@ def test_an_off_that_connects_to_the_node(mode, record_property):
 def test_an_off_that_connects_to_the_node_and_one_adversity(record_property):
     scenarios = catalogue.shuffled([*catalogue.probing_with_adversity()])
     search_all(scenarios, record_property, ROTATING // 3)
+
+
+@pytest.mark.parametrize("pair", ["off,off", "off,on"])
+def test_an_off_that_connects_to_the_node_beside_another_invocation(pair, record_property):
+    search_all(catalogue.shuffled([*catalogue.probing_pairs([pair])]), record_property, ROTATING // 6)
 
 
 @pytest.mark.parametrize("kind", [CRASH, DEADLINE, UNREAD])
@@ -99,6 +104,9 @@ def test_a_stale_read_can_be_replayed():
     """By what it shows, as the same in another search has other numbers."""
     search = Search(Scenario("keep", actors("on"), "fenced", 1, frozenset((STALE,)))).run()
     steps = [
-        search.told(label) for s in search.states for label, *_ in search.successors(s) if label[1] == "reads stale"
+        search.step_text(label)
+        for s in search.states
+        for label, *_ in search.successors(s)
+        if label[1] == "reads stale"
     ]
     assert "A(on): reads stale: E0=ISO E1=ISO | last +5 +5:E0=APP+DB +5:E1=APP+OTHER" in steps

@@ -34,7 +34,8 @@ from aws_vpc_net.core.protocol import (
 )
 from aws_vpc_net.core.tag_slots import TAG_LIMIT
 
-from .cloud import FULL, NO_INTERFACE, Node, is_full, refusal, shown
+from .cloud import FULL, NO_INTERFACE, Node, is_full, is_open, refusal, shown
+from .network import View
 from .process import DEADLINE, EPOCH, FAILED, KILLED, SUCCEEDED, Process
 
 # --- at an exit ---------------------------------------------------------------------------------------------------
@@ -54,6 +55,8 @@ def at_exit(simulation: Any, process: Process) -> Iterator[str]:
             simulation.excuses["exit 0 and open: somebody acted after the proving read"] += 1
         else:
             yield "off exits 0, and the node is open"
+    if process.action == "off" and process.fate == SUCCEEDED and not facts.groups_stale and not facts.disturbed:
+        yield from too_early(simulation, process)
     unseen = facts.own_stale or (process.host and process.host.changed_at >= process.began)
     if process.action == "off" and facts.fenced_host and facts.changes and not unseen:
         yield "off was made by a node that was fenced itself"
@@ -63,6 +66,40 @@ def at_exit(simulation: Any, process: Process) -> Iterator[str]:
             simulation.excuses[f"off fails without a fault: {reason}"] += 1
         else:
             yield "off fails, alone and without any fault"
+
+
+def too_early(simulation: Any, process: Process) -> Iterator[str]:
+    """Do packets of the node still pass after this success, or will they?"""
+    cluster, node, view = simulation.cluster, process.node, process.view
+    begins = simulation.now - cluster.network_lag
+    for nic in node.network.attached:
+        networks = node.since(begins)
+        if not any(is_open(network, nic.id, cluster.spec) for network in networks):
+            continue
+        observed = nic.id in (view.observable or ()) and nic.id not in view.not_tried
+        slow = cluster.network_lag > cluster.settle
+        if not observed and slow:
+            excuse = "EC2's network is slower than settle_time, and nobody could watch it"
+        elif nic.id not in process.facts.changed:
+            excuse = "another has isolated it last"
+        elif slow and was_closed(view, nic.id, begins):
+            excuse = "it was silent by an earlier isolation, and the network is slower than settle_time"
+        elif process.facts.isolations < 2 and was_closed(view, nic.id, begins):
+            excuse = "it was silent by the isolation of another"
+        else:
+            yield "off exits 0, and EC2's network lets packets of the node pass"
+            return
+        simulation.excuses[f"exit 0 before the network has followed: {excuse}"] += 1
+
+
+def was_closed(view: View, interface: str, point: float) -> bool:
+    """Had EC2's network closed the interface, at the attempts that were silent, by an earlier isolation?
+
+    Whoever opened it in between is not seen by an attempt: the network opens it, and closes it, later.
+    """
+    networks = view.node.since(point - 2 * view.simulation.cluster.network_lag - view.simulation.cluster.settle)
+    is_closed = [not is_open(network, interface, view.simulation.cluster.spec) for network in networks]
+    return True in is_closed and False in is_closed[is_closed.index(True) :]
 
 
 def legitimate_refusal(simulation: Any, process: Process) -> str:
@@ -78,6 +115,9 @@ def legitimate_refusal(simulation: Any, process: Process) -> str:
     goals = {i.id: target_groups(i.groups, spec, originals[i.id]) for i in instance.interfaces}
     if not all(goals.values()):
         return "nothing would be left"
+    cluster = simulation.cluster
+    if process.view.observable and spec.untrack and cluster.network_lag > cluster.settle:
+        return "the network was later than untracking"
     return "there is no room for tags" if lacks_room(node) else ""
 
 
@@ -158,10 +198,13 @@ def loss_excuse(node: Node, interface: str) -> str:
     reads before either, and neither could write the backup again: the one that changed it was killed, or its last
     read was stale; and the change came after the deletion, perhaps after the look back, or each that deleted was
     killed too, or its read before the deletion, or its look back, was stale. Or the change came after the deletion,
-    by a request without a reply that arrived after its sender had failed.
+    by a request without a reply that arrived after its sender had failed, or as it was killed while it wrote the
+    backup again.
     """
     if interface in node.named:
         return "they are named in a log"
+    if any(p.fate == KILLED and p.facts.writing and interface in p.facts.changed for p in node.episode):
+        return "who changed it was killed while it wrote the backup again"
     ons = [p for p in node.episode if p.action == "on"]
     unaware = all(p.fate == KILLED or p.facts.last_stale or p.facts.misled for p in ons)
     if node.crossed:
@@ -180,7 +223,7 @@ def loss_excuse(node: Node, interface: str) -> str:
 def recovered(simulation: Any, node: Node) -> Iterator[str]:
     """What is wrong after a plain ``on``, and after a plain ``off`` and ``on``, each on a copy."""
     for actions in (("on",), ("off", "on")):
-        tags, network, told = node.tags, node.network, " and ".join(actions)
+        tags, network, actions_text = node.tags, node.network, " and ".join(actions)
         for action in actions:
             succeeded, text, tags, network = plain(simulation, node, action, tags, network)
             isolated = all(matches_isolation(n.groups, simulation.cluster.spec) for n in network.attached)
@@ -193,12 +236,12 @@ def recovered(simulation: Any, node: Node) -> Iterator[str]:
             elif action == "off" and is_nothing_to_remove(node, simulation.cluster.spec):
                 simulation.excuses["a plain off fails: there is no group to remove"] += 1
             else:
-                yield f"afterwards, a plain {action} of {told} fails: {text}"
+                yield f"afterwards, a plain {action} of {actions_text} fails: {text}"
         for n in network.attached:
             if n.groups not in node.allowed[n.id]:
-                yield f"afterwards, a plain {told} does not restore {n.id}"
+                yield f"afterwards, a plain {actions_text} does not restore {n.id}"
         if tags_of.own(tags, node.id):
-            yield f"afterwards, a plain {told} leaves tags"
+            yield f"afterwards, a plain {actions_text} leaves tags"
 
 
 def is_nothing_to_remove(node: Node, spec: IsolationSpec) -> bool:

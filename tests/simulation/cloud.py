@@ -88,6 +88,7 @@ class Node:
         named: interfaces whose original groups a log names, and that do not have them yet.
         crossed: a deletion crossed a change, both decided by reads before either.
         log: the latest events, as tuples.
+    answering: the interfaces at which it answers to attempts to connect.
     """
 
     id: str
@@ -101,6 +102,7 @@ class Node:
     named: Set[str] = field(default_factory=set)
     crossed: bool = False
     log: Deque[Tuple[Any, ...]] = field(default_factory=lambda: deque(maxlen=400))
+    answering: FrozenSet[str] = frozenset()
 
     def at(self, point: float) -> Tuple[FrozenMap, Network]:
         """What was there at this point in time."""
@@ -115,6 +117,11 @@ class Node:
         self.history.append((now, tags, network))
         while len(self.history) > 1 and self.history[1][0] < now - REMEMBERED:
             del self.history[0]
+
+    def since(self, point: float) -> List[Network]:
+        """What was attached at this point in time, and all that came after it."""
+        later = [network for time, _, network in self.history if time > point]
+        return [self.at(point)[1], *later]
 
     @property
     def changed_at(self) -> float:
@@ -147,10 +154,24 @@ class Node:
         return [n.id for n in every.attached if not {n.groups, kept.get(n.id)} & self.allowed[n.id]]
 
 
+def address(interface: str) -> str:
+    """The private address of an interface."""
+    return f"10.{interface[4:]}"
+
+
+def is_open(network: Network, interface: str, spec: IsolationSpec) -> bool:
+    """Do packets pass there?"""
+    nic = network.find(interface)
+    return nic is not None and not matches_isolation(nic.groups, spec)
+
+
 def shown(node: str, tags: FrozenMap, network: Network) -> Instance:
     """As a read shows it."""
     nics = enumerate(network.attached, 1)
-    interfaces = tuple(Interface(n.id, rank, n.groups, n.vpc, position=(0, n.number - 1)) for rank, n in nics)
+    interfaces = tuple(
+        Interface(n.id, rank, n.groups, n.vpc, position=(0, n.number - 1), addresses=(address(n.id),))
+        for rank, n in nics
+    )
     return Instance(node, "running", interfaces, tags)
 
 

@@ -29,7 +29,9 @@ class Cluster:
     Attributes:
         reaches: an isolated node still reaches EC2's API.
         skews: seconds by which the clock of each node is wrong; the last is of the operator's machine.
-        groups: those that exist, and the VPCs that take them.
+        probe: the options have ``probe_port``.
+    network_lag: seconds that EC2's network takes to follow a change of groups.
+    groups: those that exist, and the VPCs that take them.
     """
 
     mode: str
@@ -38,6 +40,8 @@ class Cluster:
     reaches: bool
     skews: List[float]
     until: float
+    probe: bool = False
+    network_lag: float = 0.0
     weather: Weather = CALM
     calm_again: float = 0.0
     groups: Dict[str, FrozenSet[str]] = field(default_factory=dict)
@@ -62,7 +66,9 @@ def new_cluster(chance: Random, now: float) -> Cluster:
     groups = dict.fromkeys((APP, DB, ISO, ISO2, OPEN, OTHER, EDITED), frozenset((VPC,)))
     settle = chance.choice((0.0, 2.0, 5.0))
     days = 86400.0 * chance.uniform(0.5, 3.0)
-    return Cluster(mode, nodes, settle, chance.random() < 0.6, skews, now + days, groups=groups)
+    probe, lag = chance.random() < 0.6, chance.choice((0.0, 0.5, 1.9, 4.0, 9.0))
+    lag = lag if probe else min(lag, settle)
+    return Cluster(mode, nodes, settle, chance.random() < 0.6, skews, now + days, probe, lag, groups=groups)
 
 
 def _node(chance: Random, number: int, now: float, mode: str) -> Node:
@@ -76,6 +82,12 @@ def _node(chance: Random, number: int, now: float, mode: str) -> Node:
     node = Node(f"i-{chance.getrandbits(68):017x}", f"node{number}", FrozenMap(tags), network, allowed)
     node.put(now, node.tags, network)
     return node
+
+
+def answering(chance: Random, node: Node) -> FrozenSet[str]:
+    """The interfaces at which a node that fails still answers: all, none, or all but one."""
+    some = [n.id for n in node.network.attached]
+    return frozenset(chance.choice((some, some, [], some[1:])))
 
 
 # --- operators ----------------------------------------------------------------------------------------------------

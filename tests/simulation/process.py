@@ -7,7 +7,10 @@ from typing import Any, Dict, Generator, Iterator, Optional, Set
 from aws_vpc_net.core import invariants, observe, off, on
 from aws_vpc_net.core.model import FrozenMap
 from aws_vpc_net.core.protocol import (
+    Change,
     Changes,
+    CheckAnswers,
+    Connect,
     DataPlane,
     DeleteTags,
     Done,
@@ -30,6 +33,7 @@ from aws_vpc_net.core.protocol import (
 )
 
 from .cloud import DENIED, NO_REPLY, NO_TIME, THROTTLED, Node
+from .network import View
 
 DEADLINE, RESERVE, API_SECONDS = 45.0, 5.0, 5.0
 ATTEMPT_SECONDS = 2 * API_SECONDS + 1
@@ -61,6 +65,8 @@ class Facts:
         late: changed by a request without a reply, which arrived after it had ended by itself.
         not_closed: EC2 refused for good to isolate it.
         older: each ``on`` that had begun when this ``off`` wrote its backup.
+        writing: it is writing tags.
+        isolations: how often it has isolated interfaces, all at once.
         alone: nobody else acted on this node in its time.
     """
 
@@ -81,6 +87,8 @@ class Facts:
     late: Set[str] = field(default_factory=set)
     not_closed: Set[str] = field(default_factory=set)
     older: Set[str] = field(default_factory=set)
+    writing: bool = False
+    isolations: int = 0
     alone: bool = True
     faults: int = 0
     changes: int = 0
@@ -98,7 +106,9 @@ class Process:
         restoring = action == "on"
         own = host.id if host and not restoring else None
         settle = 0.0 if restoring else simulation.cluster.settle
-        self.plan = Plan(node.id, simulation.cluster.spec, own, restoring=restoring, data_plane=DataPlane(settle))
+        data_plane = DataPlane(settle, simulation.cluster.probe and not restoring)
+        self.plan = Plan(node.id, simulation.cluster.spec, own, restoring=restoring, data_plane=data_plane)
+        self.view = View(simulation, node, host)
 
     @property
     def running(self) -> bool:
@@ -160,6 +170,11 @@ class Process:
     def _perform(self, effect: Effect, ends: float) -> Waiting:
         if isinstance(effect, SetGroups):
             return (yield from self._set(effect, ends))
+        if isinstance(effect, Connect):
+            self.view.connect(effect)
+            return Done()
+        if isinstance(effect, CheckAnswers):
+            return self.view.check(effect)
         if isinstance(effect, Read):
             asked = self.simulation.now
             reply = yield from self._call("read", effect, ends)
@@ -168,7 +183,9 @@ class Process:
             reply = yield from self._call("read", effect, ends)
             return Networks(FrozenMap(reply)) if isinstance(reply, dict) else reply
         assert isinstance(effect, (WriteTags, DeleteTags))
+        self.facts.writing = isinstance(effect, WriteTags)
         reply = yield from self._call("delete" if isinstance(effect, DeleteTags) else "tags", effect, ends)
+        self.facts.writing = False
         return reply or Done()
 
     def _call(self, kind: str, effect: Any, ends: float) -> Waiting:
@@ -195,11 +212,12 @@ class Process:
         if self.simulation.now >= ends:
             self.simulation.tell(self.node, self.name, "has no time for", effect)
             return Changes(FrozenMap(dict.fromkeys(effect.goals, NO_TIME)))
+        self.facts.isolations += effect.change is Change.ISOLATE
         boxes: Dict[str, Dict[str, Any]] = {i: {} for i in sorted(effect.goals)}
         yield max([self._send("groups", effect, i, ends, box) for i, box in boxes.items()])
         failures = {i: box.get("reply", NO_REPLY) for i, box in boxes.items()}
         for i, failure in failures.items():
-            if failure and failure.outcome is Outcome.REFUSED and effect.change.name == "ISOLATE":
+            if failure and failure.outcome is Outcome.REFUSED and effect.change is Change.ISOLATE:
                 self.facts.not_closed.add(i)
         self.simulation.tell(self.node, self.name, "gets", effect, failures)
         return Changes(FrozenMap(failures))
@@ -220,7 +238,7 @@ class Process:
             box["reply"] = THROTTLED if fault == "throttled" else DENIED
             return float(min(back, given_up))
         if fault:
-            end = given_up if "hang" in fault or fault == "cut off" else min(back, given_up)
+            end = given_up if "hang" in fault or fault == "unreachable" else min(back, given_up)
             if "late" in fault:
                 simulation.arrives(self, effect, part, end + chance.uniform(0.0, API_SECONDS - 0.1), None)
             elif "done" in fault:
@@ -235,7 +253,7 @@ class Process:
     def _fault(self, kind: str, part: Optional[str]) -> str:
         chance, weather = self.simulation.chance, self.simulation.cluster.weather
         if self.host and not self.simulation.cluster.reaches and self.host.is_isolated(self.plan.spec):
-            return "cut off"
+            return "unreachable"
         found = self.node.network.find(part) if part else None
         if weather.denies(kind, self.host.name if self.host else "", found.number if found else 99):
             return "denied"

@@ -18,7 +18,7 @@ from aws_vpc_net.core.protocol import Done, LookUpGroups, Read, SetGroups, Step,
 
 from . import checks, tell
 from .cloud import CALM, FULL, NO_INTERFACE, Node, bad_weather, is_full, refusal, shown
-from .cluster import VPC, Cluster, edit, new_cluster
+from .cluster import VPC, Cluster, answering, edit, new_cluster
 from .process import FAILED, KILLED, SUCCEEDED, Process
 
 STEPS_OF_A_PROCESS = 2000
@@ -103,6 +103,7 @@ class Simulation:
             self.at(self.now + chance.uniform(0.0, spread), lambda: self._kill(node))
         for _ in range(chance.choice((0, 0, 0, 1, 2, 3))):
             self.at(self.now + chance.uniform(0.0, spread), lambda: self._operator(node))
+        node.answering = answering(chance, node)
         back = chance.choice((20.0, 120.0, 1200.0)) * chance.uniform(0.5, 1.5)
         for _ in range(chance.choice((1, 1, 1, 2))):
             self._start_later("on", node, back + chance.uniform(0.0, 3.0), chance.randint(0, 3))

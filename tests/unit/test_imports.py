@@ -18,6 +18,7 @@ CORE_LAYERS = [
     {"observe"},
     {"isolating"},
     {"reisolating", "settling"},
+    {"backing_up", "rolling_back"},
     {"off", "on"},
     {"invariants"},
 ]

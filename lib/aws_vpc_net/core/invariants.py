@@ -6,13 +6,12 @@ Each function says in its docstring what must hold, and returns what is wrong: n
 
 from __future__ import annotations
 
-from typing import Callable, Dict, FrozenSet, List, Mapping
+from typing import Callable, Dict, List, Mapping
 
 from . import backup as tags
 from .isolating import rollback_groups
-from .isolation import is_untracking, latest_unfenced, matches_isolation, set_by_fencer
-from .model import NONE, Groups, Instance, tags_of
-from .off import backup_is_optional
+from .isolation import backup_is_optional, is_untracking, latest_unfenced, matches_isolation, set_by_fencer
+from .model import NONE, Groups, tags_of
 from .probing import SILENT_ATTEMPTS, Answer, Standing
 from .protocol import (
     Change,
@@ -106,7 +105,7 @@ def success_is_proven(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> 
         for i in latest.interfaces
         if i.id not in before.interfaces
         or not before.interfaces[i.id].accepted
-        or before.interfaces[i.id].untracking.needed
+        or before.interfaces[i.id].opening.untrack_due
         or not matches_isolation(i.groups, plan.spec)
     ]
     texts = [f"off succeeds, and {', '.join(wrong)} is not proven to be isolated"] if wrong else []
@@ -120,7 +119,8 @@ def success_is_proven(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> 
 def network_is_proven(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
     """``off`` succeeds only once each observable address that has not left its interface was silent to two attempts
     in a row since the latest change of groups, or cannot be tried, and a connection that stood before is dead. Nor
-    before ``settle_time`` is over, unless silence at every interface has taken its place."""
+    before ``settle_time`` is over, unless silence at every interface has taken its place; it does not where this run
+    has isolated an interface again."""
     latest = before.latest
     if plan.restoring or not isinstance(step.action, Succeed) or latest is None or latest.terminated:
         return []
@@ -130,12 +130,12 @@ def network_is_proven(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> 
     heard = [a for a, o in known.items() if o.silent < SILENT_ATTEMPTS and o.answer is not Answer.IMPOSSIBLE]
     texts = [f"off succeeds, and {', '.join(heard)} was not silent twice"] if heard else []
     texts += [f"off succeeds, and a connection to {', '.join(alive)} is alive"] if alive else []
-    silent = {o.interface for o in known.values() if o.silent and o.standing is not Standing.ENDED}
-    watched = {*shown, *before.interfaces} <= silent and all(o.silent for o in known.values())
-    watched = watched and not before.reads.own_fenced
+    proving = {o.interface for o in known.values() if o.standing is not Standing.ENDED}
+    watched = {*shown, *before.interfaces} <= proving and all(o.silent for o in known.values())
+    watched = watched and not before.reads.own_fenced and not before.probe.repeated
     if tick.now < before.timers.settled and not watched:
         texts.append("off succeeds before settle_time is over, and silence has not taken its place")
-    untracked = {i for i, p in before.interfaces.items() if p.untracking.attempts}
+    untracked = {i for i, p in before.interfaces.items() if p.opening.untrack_attempts}
     untracked -= {o.interface for o in before.probe.addresses.values() if o.standing is Standing.DEAD}
     late = [a for a, o in before.probe.addresses.items() if o.late and o.interface in untracked]
     return [*texts, f"off succeeds, and connections to {', '.join(late)} may be tracked"] if late else texts
@@ -188,7 +188,7 @@ def what_was_opened_is_closed(plan: Plan, before: Knowledge, step: Step, tick: T
     return [*texts, f"the run ends, and a change may still open {', '.join(late)}"] if late else texts
 
 
-def what_was_isolated_is_recorded(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
+def what_was_isolated_has_a_backup(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
     """At its exit a run that has isolated something has a backup of it, which a read has shown or EC2 has accepted
     since, or names the original groups in the log."""
     k = step.knowledge
@@ -206,14 +206,9 @@ def what_was_isolated_is_recorded(plan: Plan, before: Knowledge, step: Step, tic
         return [f"the run ends, and the backup that it has written lacks {', '.join(lost)}"] if lost else []
     if k.latest is None or k.failure is not None or not k.reads.fresh:
         return ["the run ends without a read of its backup, and does not name the original groups"]
-    shown = recorded(k.latest, plan)
+    shown = frozenset(tags.read(k.latest).sets)  # attached or not
     lost = sorted(changed - shown)
     return [f"the run ends, and no read shows a backup of {', '.join(lost)}"] if lost else []
-
-
-def recorded(instance: Instance, plan: Plan) -> FrozenSet[str]:
-    """The interfaces, attached or not, of which these tags hold a complete set."""
-    return frozenset(tags.read(instance).sets)
 
 
 def roll_back_is_alone(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
@@ -230,7 +225,7 @@ def roll_back_is_alone(plan: Plan, before: Knowledge, step: Step, tick: Tick) ->
         if g not in (k.interfaces[i].open_groups, rollback_groups(plan, k, i))
     ]
     texts += [f"{i} is rolled back to untrack_secg" for i, g in goals.items() if is_untracking(g, plan.spec)]
-    given_back = {i for i in goals if k.interfaces[i].untracking.attempts and i in step.knowledge.refused}
+    given_back = {i for i in goals if k.interfaces[i].opening.untrack_attempts and i in step.knowledge.refused}
     if set(goals) <= given_back:
         return texts
     if k.latest is None or k.backup.latest is None or not k.reads.fresh:
@@ -273,7 +268,7 @@ CHECKS: List[Check] = [
     knowledge_grows,
     tags_are_deleted_last,
     what_was_opened_is_closed,
-    what_was_isolated_is_recorded,
+    what_was_isolated_has_a_backup,
     roll_back_is_alone,
     never_opened_beside_another,
     untracked_is_no_goal,

@@ -10,13 +10,13 @@ good, it is given its earlier groups, which are narrower than ``untrack_secg``.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Iterable, Optional, Tuple
+from typing import Dict, Iterable, Optional, Tuple
 
 from .. import messages
 from ..errors import Category
 from . import backup as tags
-from .isolation import amend_backup, is_untracking, matches_isolation, set_by_fencer
-from .model import NONE, FrozenMap, Groups
+from .isolation import amend_backup, backup_groups, is_untracking, matches_isolation, set_by_fencer
+from .model import NONE, FrozenMap, Groups, Instance
 from .observe import not_rewritten, observe
 from .protocol import (
     WARNING,
@@ -50,7 +50,7 @@ UNTRACK_ATTEMPTS = 3  # that took effect, or may have
 def start_round(k: Knowledge, interfaces: Iterable[str]) -> Knowledge:
     """These are to be set before the next read."""
     todo = frozenset(interfaces)
-    fresh = {i: replace(k.interfaces[i], untracking=replace(k.interfaces[i].untracking, tried=False)) for i in todo}
+    fresh = {i: replace(k.interfaces[i], opening=replace(k.interfaces[i].opening, untrack_tried=False)) for i in todo}
     return replace(k, phase=Phase.CHANGE, round=todo, interfaces=k.interfaces.updated(fresh))
 
 
@@ -81,11 +81,8 @@ def next_change(plan: Plan, k: Knowledge, tick: Tick) -> Optional[Step]:
 def _untrack(plan: Plan, k: Knowledge, interfaces: Iterable[str], tick: Tick) -> Step:
     """Open before any of them is, as whatever comes next may end it."""
     assert plan.spec.untrack is not None
-    ways = {i: replace(k.interfaces[i].untracking, opened=True) for i in interfaces}
-    opened = {i: replace(k.interfaces[i], untracking=way) for i, way in ways.items()}
-    goals = FrozenMap(dict.fromkeys(opened, frozenset((plan.spec.untrack,))))
-    k = replace(k, interfaces=k.interfaces.updated(opened))
-    return Step(SetGroups(Change.UNTRACK, goals), k, tick.ends)
+    goals = FrozenMap(dict.fromkeys(interfaces, frozenset((plan.spec.untrack,))))
+    return Step(SetGroups(Change.UNTRACK, goals), k.with_opened(goals), tick.ends)
 
 
 def may_untrack(plan: Plan, k: Knowledge, interface: str) -> bool:
@@ -94,8 +91,8 @@ def may_untrack(plan: Plan, k: Knowledge, interface: str) -> bool:
     It opens the node each time: so not often, and not where the latest read shows it isolated beside another's
     backup, since that fencer may have reported success.
     """
-    way = k.interfaces[interface].untracking
-    if not way.needed or way.tried or way.attempts >= UNTRACK_ATTEMPTS:
+    way = k.interfaces[interface].opening
+    if not way.untrack_due or way.untrack_tried or way.untrack_attempts >= UNTRACK_ATTEMPTS:
         return False
     return not (reads_isolated(plan, k, interface) and is_shared(k))
 
@@ -144,9 +141,7 @@ def give_up_closing(plan: Plan, k: Knowledge) -> Tuple[Knowledge, Notes]:
     """There is no time left to close what is open."""
     opened = sorted(k.opened)
     failures = [p.failure.text for p in (k.interfaces[i] for i in opened) if p.failure]
-    closed = {i: replace(k.interfaces[i].untracking, opened=False) for i in opened}
-    progress = {i: replace(k.interfaces[i], untracking=way) for i, way in closed.items()}
-    k = replace(k, round=frozenset(), interfaces=k.interfaces.updated(progress))
+    k = replace(k, round=frozenset()).with_opened(opened, False)
     if k.phase is Phase.REISOLATE or not opened:
         return k, ()  # the last line says it
     why = failures[0] if failures else "no time left"
@@ -177,11 +172,9 @@ def end(plan: Plan, k: Knowledge, tick: Tick, ending: Optional[Fail] = None) -> 
     # An interrupted "on" does not know what isolates: nothing of its is set again, nor waited for.
     late = sorted(i for i in k.late(tick.now) if k.interfaces[i].goal)
     if late and not tick.reserve_expired:  # once more, when nothing can arrive any more
-        ways = {i: replace(k.interfaces[i].untracking, opened=True) for i in late}
-        progress = {i: replace(k.interfaces[i], untracking=way) for i, way in ways.items()}
-        waiting = replace(k, round=frozenset(late), interfaces=k.interfaces.updated(progress))
+        waiting = replace(k, round=frozenset(late)).with_opened(late)
         goals = FrozenMap({i: k.interfaces[i].goal for i in late})
-        until = max(k.interfaces[i].untracking.late_until for i in late)
+        until = max(k.interfaces[i].opening.late_until for i in late)
         return Step(SetGroups(Change.ISOLATE, goals), waiting, tick.reserve_ends, not_before=until)
     assert k.ending is not None
     return Step(k.ending, k, notes=(*notes, *originals_in_doubt(plan, k)))
@@ -225,9 +218,17 @@ def unfenced_groups(plan: Plan, k: Knowledge, interface: str, latest: Groups) ->
     return first if set_by_fencer(latest, plan.spec) else latest
 
 
+def original_groups(plan: Plan, k: Knowledge, read: Instance) -> Dict[str, Groups]:
+    """What a backup must hold after this read; not what a fencer has set since the first read."""
+    assert k.first is not None
+    first = {i: g for i, g in k.first.groups.items() if not set_by_fencer(g, plan.spec)}
+    originals = backup_groups(read, tags.read(read), plan.spec)
+    return {i: first.get(i, g) if set_by_fencer(g, plan.spec) else g for i, g in originals.items()}
+
+
 def without_room(plan: Plan, k: Knowledge, error: NoRoom) -> Tuple[Knowledge, Notes]:
     """There is no room to write it again."""
-    told = messages.no_room(plan.id, error.needed, error.free)
-    failure = Failure(Outcome.REFUSED, told.category, told.text)
+    refusal = messages.no_room(plan.id, error.needed, error.free)
+    failure = Failure(Outcome.REFUSED, refusal.category, refusal.text)
     known = replace(k.backup, failure=failure, rewritten=True)
     return replace(k, backup=known), not_rewritten(plan, k, failure)

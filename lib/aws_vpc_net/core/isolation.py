@@ -12,7 +12,7 @@ where groups are removed, a backup shows that something was removed. *Untracking
 
 from __future__ import annotations
 
-from typing import Dict, FrozenSet, List, Mapping, Optional
+from typing import Container, Dict, FrozenSet, List, Mapping, Optional
 
 from .model import NONE, BackupHistory, Groups, Instance, Interface, IsolationSpec
 
@@ -158,6 +158,11 @@ def isolated_without_backup(instance: Instance, history: BackupHistory, spec: Is
     return [
         i.id for i in instance.interfaces if set_by_fencer(i.groups, spec) and valid_backup(i, history, spec) is None
     ]
+
+
+def backup_is_optional(spec: IsolationSpec, static: Container[int], interfaces: int) -> bool:
+    """Did the operator accept that the original groups of so many interfaces may not be in the tags?"""
+    return spec.without_backup or all(n in static for n in range(interfaces))
 
 
 def target_groups(groups: Groups, spec: IsolationSpec, originals: Groups = NONE) -> Groups:

@@ -1,4 +1,4 @@
-"""Keeping account: what a run knows after the result of an effect. No decisions are made here."""
+"""Updates what a run knows by the result of an effect. No decisions are made here."""
 
 from __future__ import annotations
 
@@ -58,8 +58,7 @@ def observe(plan: Plan, k: Knowledge, effect: Effect, result: Result, tick: Tick
     if isinstance(effect, LookUpGroups):
         return _looked_up(plan, k, effect, result)
     if isinstance(effect, Connect):
-        connected = effect.addresses if k.probe.connected is None else k.probe.connected
-        return replace(k, probe=replace(k.probe, connected=connected, asked=tick.now)), ()
+        return replace(k, probe=replace(k.probe, asked=tick.now)), ()
     if isinstance(effect, CheckAnswers):
         return _answers(plan, k, effect, result)
     failure = result if isinstance(result, Failure) else None  # of a deletion, or a start
@@ -120,7 +119,7 @@ def _progress_after_read(plan: Plan, p: Progress, groups: Optional[Groups]) -> P
 
 
 def _groups(plan: Plan, k: Knowledge, effect: SetGroups, result: Changes, tick: Tick) -> Tuple[Knowledge, Notes]:
-    account = {
+    update = {
         Change.UNTRACK: _untracked,
         Change.ISOLATE: _isolated,
         Change.ROLL_BACK: _rolled_back,
@@ -128,13 +127,16 @@ def _groups(plan: Plan, k: Knowledge, effect: SetGroups, result: Changes, tick: 
     }[effect.change]
     notes: List[Note] = []
     k = replace(k, backup=replace(k.backup, answered=False), reads=replace(k.reads, fresh=False))
-    k = replace(k, probe=k.probe.changed())
+    outcomes = [k.interfaces[i].outcome for i in effect.goals]
+    isolated_before = any(o in (Outcome.ACCEPTED, Outcome.UNKNOWN) for o in outcomes)
+    repeated = effect.change is Change.ISOLATE and isolated_before
+    k = replace(k, probe=k.probe.changed(repeated))
     settled = tick.now + plan.settle_seconds
     # What was accepted first: whether a refusal may be looked into depends on what is still open.
     for interface, failure in sorted(result.failures.items(), key=lambda item: item[1] is not None):
         if failure is None:
             k = replace(k, timers=replace(k.timers, settled=settled))
-        k, more = account(plan, k, interface, failure, tick.now)
+        k, more = update(plan, k, interface, failure, tick.now)
         notes += more
     return k, tuple(notes)
 
@@ -143,17 +145,17 @@ def _untracked(
     plan: Plan, k: Knowledge, interface: str, failure: Optional[Failure], now: Point
 ) -> Tuple[Knowledge, Notes]:
     p = k.interfaces[interface]
-    way = replace(p.untracking, tried=True)
+    way = replace(p.opening, untrack_tried=True)
     if failure is None:
-        way = replace(way, needed=False, attempts=way.attempts + 1)
-        return k.with_progress(interface, replace(_changed(p), untracking=way)), ()
+        way = replace(way, untrack_due=False, untrack_attempts=way.untrack_attempts + 1)
+        return k.with_progress(interface, replace(_changed(p), opening=way)), ()
     if failure.outcome is Outcome.UNKNOWN:
-        way = replace(way, attempts=way.attempts + 1, late_until=now + plan.api_seconds)
+        way = replace(way, untrack_attempts=way.untrack_attempts + 1, late_until=now + plan.api_seconds)
         p = replace(p, possibly_changed=True, outcome_unknown=True)
     else:
         way = replace(way, opened=False)
     outcome = Outcome.REFUSED if failure.outcome is Outcome.REFUSED else p.outcome
-    return k.with_progress(interface, replace(p, outcome=outcome, failure=failure, untracking=way)), ()
+    return k.with_progress(interface, replace(p, outcome=outcome, failure=failure, opening=way)), ()
 
 
 def _changed(p: Progress) -> Progress:
@@ -168,20 +170,16 @@ def _isolated(
     if failure is None:
         under = k.backup.latest.time if k.backup.latest else None
         p = replace(_changed(p), outcome=Outcome.ACCEPTED, failure=None, under=under)
-        return done.with_progress(interface, _closed(p)), ()
+        return done.with_progress(interface, p.with_opened(False)), ()
     if failure.outcome is Outcome.REFUSED:
         return _refused(plan, k, interface, failure)
     if failure.outcome is Outcome.GONE and p.failure and p.failure.outcome is Outcome.GONE:
-        p = _closed(p)  # not there, twice, with a pause between the two: nothing is open
+        p = p.with_opened(False)  # not there, twice, with a pause between the two: nothing is open
     if failure.outcome is Outcome.UNKNOWN:
         p = replace(p, possibly_changed=True, outcome_unknown=True)
         # What arrives late isolates: not after this run has ended, when an "on" may have come.
         done = replace(done, timers=replace(done.timers, arrived=now + plan.api_seconds))
     return done.with_progress(interface, replace(p, outcome=failure.outcome, failure=failure)), ()
-
-
-def _closed(p: Progress) -> Progress:
-    return replace(p, untracking=replace(p.untracking, opened=False))
 
 
 def _refused(plan: Plan, k: Knowledge, interface: str, failure: Failure) -> Tuple[Knowledge, Notes]:
@@ -203,8 +201,8 @@ def _smaller(plan: Plan, k: Knowledge, interface: str, failure: Failure) -> Tupl
         progress = replace(p, goal=goal, outcome=None, failure=None)  # the refusal was of the earlier goal
         return replace(k, groups=groups).with_progress(interface, progress), notes
     # What is on untrack_secg is given its earlier groups; what was rolled back has them, and another may isolate it.
-    if not p.untracking.attempts or k.phase is Phase.REISOLATE:
-        p = _closed(p)
+    if not p.opening.untrack_attempts or k.phase is Phase.REISOLATE:
+        p = p.with_opened(False)
     return k.with_progress(interface, replace(p, outcome=Outcome.REFUSED, failure=failure)), ()
 
 
@@ -219,11 +217,11 @@ def _rolled_back(
     p = k.interfaces[interface]
     done = replace(k, round=k.round - {interface})
     if failure is None:
-        return done.with_progress(interface, _closed(replace(p, possibly_changed=False))), ()
+        return done.with_progress(interface, replace(p, possibly_changed=False).with_opened(False)), ()
     notes: Notes = ()
-    if failure.outcome is Outcome.REFUSED and p.untracking.opened:
+    if failure.outcome is Outcome.REFUSED and p.opening.opened:
         notes = (Note(WARNING, messages.left_untracking(plan.id, [interface], failure.text)),)
-        p = _closed(p)
+        p = p.with_opened(False)
     if failure.outcome is Outcome.UNKNOWN:
         p = _may_arrive(replace(p, outcome_unknown=True), now + plan.api_seconds)
     return done.with_progress(interface, replace(p, failure=failure)), notes
@@ -231,7 +229,7 @@ def _rolled_back(
 
 def _may_arrive(p: Progress, until: Point) -> Progress:
     """The change, which opens the interface, may still arrive."""
-    return replace(p, untracking=replace(p.untracking, late_until=until))
+    return replace(p, opening=replace(p.opening, late_until=until))
 
 
 def _restored(
@@ -252,13 +250,12 @@ def _restored(
 
 def _answers(plan: Plan, k: Knowledge, effect: CheckAnswers, result: Result) -> Tuple[Knowledge, Notes]:
     """What answered; of what cannot be tried, a warning, once."""
-    found = result if isinstance(result, Answers) else Answers(FrozenMap())
+    assert isinstance(result, Answers)
     if k.probe.checked:
-        probe = k.probe.checked_again(effect.addresses, found.answers, found.standing, k.timers.settled)
+        probe = k.probe.checked_again(effect.addresses, result.answers, result.standing, k.timers.settled)
     else:
-        of = {a: i.id for r in (k.latest, k.first) if r for i in r.interfaces for a in i.addresses}
-        probe = k.probe.first_checked(of, found.answers, found.standing)
-    impossible = {a for a in effect.addresses if found.answers.get(a, Answer.IMPOSSIBLE) is Answer.IMPOSSIBLE}
+        probe = k.probe.first_checked(result.answers, result.standing)
+    impossible = {a for a in effect.addresses if result.answers.get(a, Answer.IMPOSSIBLE) is Answer.IMPOSSIBLE}
     notes: Notes = ()
     if not k.probe.checked:
         notes = (Note(INFO, messages.observable(plan.id, probe.addresses, effect.addresses)),)
@@ -286,8 +283,8 @@ def _written(plan: Plan, k: Knowledge, effect: WriteTags, result: Result, now: P
     added = len(same) < len(k.backup.backups)  # an interface that appeared, to the backup of this time
     again = k.phase is not Phase.BACKUP and not added and not plan.restoring
     written = messages.backup_written(plan.id, len(effect.tags), effect.backup.time)
-    tell = messages.backup_rewritten(plan.id, effect.backup.time) if again else written
-    return replace(k, backup=b, timers=timers), (Note(INFO, tell),)
+    text = messages.backup_rewritten(plan.id, effect.backup.time) if again else written
+    return replace(k, backup=b, timers=timers), (Note(INFO, text),)
 
 
 def not_rewritten(plan: Plan, k: Knowledge, failure: Failure) -> Notes:

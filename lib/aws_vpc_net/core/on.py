@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Callable, Dict, FrozenSet, Iterable, List, Mapping, Optional, Tuple
 
 from .. import messages
-from ..errors import Category, FenceError
+from ..errors import Category
 from . import backup as tags
 from .isolating import unfenced_groups, without_room, write_backup_again
 from .isolation import (
@@ -49,6 +49,7 @@ from .protocol import (
     Succeed,
     Tick,
     WriteTags,
+    fail,
 )
 from .reisolating import reisolate, start_reisolating
 from .tag_slots import NoRoom
@@ -72,21 +73,22 @@ def _first(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     if not k.reads.fresh:
         return Step(Read((plan.id,)), k, tick.ends)
     if k.failure is not None:
-        return Step(Fail(k.failure.category, k.failure.text), k)
+        return fail(k, k.failure)
     if k.latest is None and k.phase is Phase.FIRST:
         wait = tick.now + READ_ONCE_MORE_SECONDS
         return Step(Read((plan.id,)), replace(k, phase=Phase.AGAIN), tick.ends, not_before=wait)
     latest = k.latest or k.first
     if latest is None:
-        return _refuse(k, messages.unknown_instance(plan.id))
+        return fail(k, messages.unknown_instance(plan.id))
     if latest.terminated:
-        return _refuse(k, messages.terminated(plan.id))
+        return fail(k, messages.terminated(plan.id))
     if k.phase is not Phase.DOUBT:
-        k = _knows(k, latest)
-    return _static(plan, k, latest, tick) if plan.static else _recorded(plan, k, latest, tick)
+        k = _with_read(k, latest)
+    return _static(plan, k, latest, tick) if plan.static else _from_backup(plan, k, latest, tick)
 
 
-def _knows(k: Knowledge, instance: Instance) -> Knowledge:
+def _with_read(k: Knowledge, instance: Instance) -> Knowledge:
+    """The tags of this read are known: an ``off`` that writes others began later."""
     return replace(k, backup=replace(k.backup, history=k.backup.history.with_read(instance)))
 
 
@@ -95,11 +97,11 @@ def _static(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Step:
     numbering = {i.number - 1: i.id for i in latest.interfaces}
     missing = [n for n in numbering if n not in plan.static]
     if missing:
-        return _refuse(k, messages.static_gap(plan.id, missing, numbering))
+        return fail(k, messages.static_gap(plan.id, missing, numbering))
     goals = {numbering[n]: plan.static[n] for n in numbering}
     isolating = [n for n in numbering if matches_isolation(goals[numbering[n]], plan.spec)]
     if isolating and (plan.spec.keep_only or len(isolating) == len(numbering)):
-        return _refuse(k, messages.static_isolates(f"interface{isolating[0]}-sg"))
+        return fail(k, messages.static_isolates(f"interface{isolating[0]}-sg"))
     unused = [n for n in plan.static if n not in numbering]
     notes = (Note(WARNING, messages.static_unused(plan.id, unused)),) if unused else ()
     return _restore_first(plan, k, latest, goals, tick, notes)
@@ -111,7 +113,7 @@ def looks_fenced(plan: Plan, instance: Instance) -> bool:
     return any(is_isolated(i, instance, history, plan.spec) for i in instance.interfaces)
 
 
-def _recorded(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Step:
+def _from_backup(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Step:
     """The groups in the backup of each attached interface that has one.
 
     Where something looks isolated and no backup is seen, the read may be stale: there is another. What is known is
@@ -131,17 +133,17 @@ def _recorded(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Step:
     if k.backup.history.has_foreign_writes(latest):  # it is not the truly first read
         assert k.first is not None
         if not is_finished_fence(k.first, history, spec):
-            return _refuse(k, messages.backup_appeared(plan.id))
-        k = _knows(k, latest)
+            return fail(k, messages.backup_appeared(plan.id))
+        k = _with_read(k, latest)
     if not goals and looks_fenced(plan, latest):
-        return _refuse(k, messages.no_backup(plan.id))
+        return fail(k, messages.no_backup(plan.id))
     return _restore_first(plan, k, latest, goals, tick, _warnings(plan, latest, goals))
 
 
 def _warnings(plan: Plan, latest: Instance, goals: Mapping[str, Groups]) -> Notes:
     """What is not restored, and why."""
-    cut = latest.interfaces and all(matches_isolation(i.groups, plan.spec) for i in latest.interfaces)
-    notes = [Note(WARNING, messages.isolated_without_backup(plan.id))] if cut and not goals else []
+    isolated = latest.interfaces and all(matches_isolation(i.groups, plan.spec) for i in latest.interfaces)
+    notes = [Note(WARNING, messages.isolated_without_backup(plan.id))] if isolated and not goals else []
     history = tags.read(latest)
     notes += [
         Note(WARNING, messages.left_without_backup(plan.id, i.id, i.groups))
@@ -219,7 +221,7 @@ def _verify(plan: Plan, k: Knowledge, tick: Tick) -> Step:
         return Step(Read((plan.id,)), k, tick.reserve_ends)
     if k.failure is not None:
         why = {**_why(k, None), "last read": k.failure.text}
-        return _fail(k, messages.not_restored(plan.id, why, k.failure.category))
+        return fail(k, messages.not_restored(plan.id, why, k.failure.category))
     latest = k.latest
     todo: List[str] = []
     if latest is not None:
@@ -236,7 +238,7 @@ def _verify(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     if tick.expired:
         late = dict.fromkeys(k.late(tick.now), "a change without a reply may still arrive")
         why = _why(k, latest) or late or {"interfaces": "no read showed them"}
-        return _fail(k, messages.not_restored(plan.id, why, Category.DEADLINE))
+        return fail(k, messages.not_restored(plan.id, why, Category.DEADLINE))
     return replace(_restore(plan, k, tick, todo), backoff=True)
 
 
@@ -277,20 +279,20 @@ def _restored(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Step:
     if k.refused:
         failure = k.interfaces[min(k.refused)].failure
         assert failure is not None
-        return _fail(k, messages.not_restored(plan.id, _why(k, None), failure.category))
+        return fail(k, messages.not_restored(plan.id, _why(k, None), failure.category))
     if not k.interfaces and looks_fenced(plan, latest):  # the first read was stale: nothing may be forgotten
-        return _fail(k, messages.no_backup(plan.id))
+        return fail(k, messages.no_backup(plan.id))
     assert k.first is not None
     mine = {key: v for key, v in tags.own(latest.tags, latest.id).items() if (key, v) in k.backup.history.tags}
-    doomed = {**leftovers(k.first), **mine}
+    to_delete = {**leftovers(k.first), **mine}
     k = replace(k, phase=Phase.DELETE)
-    if not doomed:
+    if not to_delete:
         return _power(plan, k, tick)
     gone = {i: p.open_groups for i, p in k.interfaces.items() if not p.accepted}
     notes = tuple(Note(WARNING, messages.detached(plan.id, i, g), FrozenMap({i: g})) for i, g in gone.items())
     # What may fail must not take the time of what follows.
     ends = tick.now + (tick.reserve_ends - tick.now) / 2
-    return Step(DeleteTags(plan.id, FrozenMap(doomed)), k, ends, notes=notes)
+    return Step(DeleteTags(plan.id, FrozenMap(to_delete)), k, ends, notes=notes)
 
 
 def _deleted(plan: Plan, k: Knowledge, tick: Tick) -> Step:
@@ -316,7 +318,7 @@ def _looked_back(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     """
     assert k.first is not None
     if k.backup.backups or k.backup.failure:  # it was written again, or cannot be
-        return _fail(k, messages.fenced_concurrently(plan.id))
+        return fail(k, messages.fenced_concurrently(plan.id))
     if k.failure is not None or k.latest is None:
         reason = k.failure.text if k.failure else "no read shows it"
         note = Note(WARNING, messages.off_not_excluded(plan.id, reason, k.backup.originals), k.backup.originals)
@@ -334,7 +336,7 @@ def _looked_back(plan: Plan, k: Knowledge, tick: Tick) -> Step:
         return write_backup_again(plan, k, tick, tick.reserve_ends)
     except NoRoom as error:
         k, notes = without_room(plan, k, error)
-        return replace(_fail(k, messages.fenced_concurrently(plan.id)), notes=notes)
+        return replace(fail(k, messages.fenced_concurrently(plan.id)), notes=notes)
 
 
 def _lost(plan: Plan, k: Knowledge, latest: Instance) -> List[str]:
@@ -388,7 +390,7 @@ def _power(plan: Plan, k: Knowledge, tick: Tick) -> Step:
 def _powered(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     """Start a stopped instance; wait for one that is still stopping. Repeatable."""
     if k.failure is not None:
-        return _fail(k, messages.not_started(plan.id, k.failure.category, k.failure.text))
+        return fail(k, messages.not_started(plan.id, k.failure.category, k.failure.text))
     read_again = Step(Read((plan.id,)), k, tick.reserve_ends, backoff=True)
     if not k.reads.fresh:
         return read_again
@@ -397,23 +399,15 @@ def _powered(plan: Plan, k: Knowledge, tick: Tick) -> Step:
         return Step(Succeed(), k)
     if state in ("terminated", "shutting-down"):
         error = messages.terminated(plan.id)
-        return _fail(k, messages.not_started(plan.id, error.category, error.text))
+        return fail(k, messages.not_started(plan.id, error.category, error.text))
     if tick.reserve_expired:
         last = f"it is {state}" if state else None
         error = messages.no_answer(f"start {plan.id}", tick.seconds, last)
-        return _fail(k, messages.not_started(plan.id, error.category, error.text))
+        return fail(k, messages.not_started(plan.id, error.category, error.text))
     if state == "stopped":
         note = Note(INFO, messages.starting(plan.id))
         return Step(StartInstance(plan.id), k, tick.reserve_ends, notes=(note,))
     return read_again
-
-
-def _refuse(k: Knowledge, error: FenceError) -> Step:
-    return Step(Fail.of(error), k)
-
-
-def _fail(k: Knowledge, error: FenceError) -> Step:
-    return Step(Fail.of(error), k)
 
 
 _PHASES: Dict[Phase, Callable[[Plan, Knowledge, Tick], Step]] = {

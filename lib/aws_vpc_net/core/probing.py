@@ -81,44 +81,46 @@ class Probe:
     """What a run knows by its attempts to connect.
 
     Attributes:
-        connected: the addresses to which attempts were begun before the first change; None before that.
+        connected: the interface of each address to which attempts were begun before the first change; None before
+            that.
         checked: it was looked what came of these.
-        asked: when the latest attempts were begun; None if it was looked what came of them, or groups have changed.
+        asked: when the latest attempts were begun; None if they were checked again, or groups have changed since.
         addresses: the observable ones.
         warned: those of which the log says that they cannot be tried.
+        repeated: this run has isolated an interface again that it had isolated, perhaps, and that was opened since.
+            EC2's network may be at the earlier isolation still: silence does not prove that it has followed.
     """
 
-    connected: Optional[Tuple[str, ...]] = None
+    connected: Optional[FrozenMap[str, str]] = None
     checked: bool = False
     asked: Optional[float] = None
     addresses: FrozenMap[str, Observable] = FrozenMap()
     warned: FrozenSet[str] = frozenset()
+    repeated: bool = False
 
-    def first_checked(
-        self, of: Mapping[str, str], answers: Mapping[str, Answer], standing: Mapping[str, Standing]
-    ) -> Probe:
-        """After the attempts that were begun before the first change; ``of``: each address's interface."""
-        found = [a for a in self.connected or () if answers.get(a) is Answer.ANSWERED]
-        addresses = FrozenMap({a: Observable(of.get(a, ""), standing=standing.get(a)) for a in found})
-        return replace(self, checked=True, asked=None, addresses=addresses)
+    def first_checked(self, answers: Mapping[str, Answer], standing: Mapping[str, Standing]) -> Probe:
+        """After the attempts that were begun before the first change."""
+        assert self.connected is not None
+        found = {a: i for a, i in self.connected.items() if answers.get(a) is Answer.ANSWERED}
+        addresses = FrozenMap({a: Observable(i, standing=standing.get(a)) for a, i in found.items()})
+        return replace(self, checked=True, addresses=addresses)
 
     def checked_again(
         self, tried: Iterable[str], answers: Mapping[str, Answer], standing: Mapping[str, Standing], settled: float
     ) -> Probe:
         """After attempts that were begun since the latest change."""
-        asked = self.asked or 0.0
-        known = {a: self.addresses[a] for a in tried if a in self.addresses}
+        assert self.asked is not None
+        known = {a: self.addresses[a] for a in tried}
         new = {
-            a: o.answered(answers.get(a, Answer.IMPOSSIBLE), asked, standing.get(a, o.standing), settled)
+            a: o.answered(answers.get(a, Answer.IMPOSSIBLE), self.asked, standing.get(a, o.standing), settled)
             for a, o in known.items()
         }
         return replace(self, asked=None, addresses=self.addresses.updated(new))
 
-    def changed(self) -> Probe:
+    def changed(self, repeated: bool) -> Probe:
         """After a change of groups by this run."""
-        if not self.addresses:
-            return self
-        return replace(self, asked=None, addresses=FrozenMap({a: o.changed() for a, o in self.addresses.items()}))
+        addresses = FrozenMap({a: o.changed() for a, o in self.addresses.items()})
+        return replace(self, asked=None, addresses=addresses, repeated=self.repeated or repeated)
 
     def not_quiet(self, latest: Optional[Instance]) -> Tuple[str, ...]:
         """The observable addresses that are not quiet."""
@@ -127,8 +129,7 @@ class Probe:
     def _watched(self, latest: Optional[Instance]) -> Tuple[str, ...]:
         """All but those that have left their interface in this read; it may lack the interface, and be behind."""
         shown = {i.id: i.addresses for i in latest.interfaces} if latest else {}
-        known = [a for a in self.connected or () if a in self.addresses]
-        return tuple(a for a in known if a in shown.get(self.addresses[a].interface, (a,)))
+        return tuple(a for a, o in self.addresses.items() if a in shown.get(o.interface, (a,)))
 
     def unfinished(self, latest: Optional[Instance]) -> Tuple[str, ...]:
         """Those of them that have to be waited for: without those that cannot be tried."""
@@ -148,7 +149,7 @@ class Probe:
         Not where an address cannot be tried any more. A connection that the other side ended proves nothing: then
         another address of the interface has to.
         """
-        if latest is None or not self.addresses or self.not_quiet(latest):
+        if latest is None or self.repeated or not self.addresses or self.not_quiet(latest):
             return False
         known = [self.addresses[a] for a in self._watched(latest)]
         proven = {o.interface for o in known if o.standing is not Standing.ENDED}

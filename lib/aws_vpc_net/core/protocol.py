@@ -2,7 +2,7 @@
 
     Step --effect--> EC2 --result--> observe() --Knowledge--> decide() --> Step --> ...
 
-``decide`` (in off.py and on.py) is the only place of decisions; ``observe`` only keeps account. Both are pure.
+``decide`` (in off.py and on.py) makes all decisions; ``observe`` only updates what is known. Both are pure.
 Points in time are seconds on one clock that never goes back; they are never "seconds left".
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import FrozenSet, Optional, Tuple, Union
+from typing import FrozenSet, Iterable, Optional, Tuple, Union
 
 from ..errors import Category, FenceError
 from .backup import Backup, TagHistory
@@ -260,9 +260,9 @@ class Fail:
     text: str
 
     @staticmethod
-    def of(error: FenceError) -> Fail:
-        """The failure that this error tells of."""
-        return Fail(error.category, error.text)
+    def of(why: Union[FenceError, Failure]) -> Fail:
+        """The end of a run for this reason."""
+        return Fail(why.category, why.text)
 
 
 @dataclass(frozen=True)
@@ -304,25 +304,30 @@ class Step:
     notes: Notes = ()
 
 
+def fail(k: Knowledge, why: Union[FenceError, Failure]) -> Step:
+    """Fail for this reason; nothing that this run has opened is open."""
+    return Step(Fail.of(why), k)
+
+
 # --- what a run knows ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Untracking:
-    """The way of one interface through ``untrack_secg``.
+class Opening:
+    """How this run opens one interface: through ``untrack_secg``, by a roll-back, or by a restore.
 
     Attributes:
-        needed: it has to pass, and did not yet.
-        attempts: how often a change to it took effect, or may have.
-        tried: in the present round of changes.
-        late_until: the point in time until which a change that opens it, and had no reply, may arrive; 0 if none.
-        opened: this run has set it to ``untrack_secg``, perhaps, and nothing has closed it since; or it has rolled it
-            back or restored it beside another fencer.
+        untrack_due: it has to pass through ``untrack_secg``, and did not yet.
+        untrack_attempts: how many changes to that group took effect, or may have.
+        untrack_tried: such a change was tried in the present round of changes.
+        late_until: until this time a change that opens it, and had no reply, may take effect; 0 if there is none.
+        opened: this run may have opened it, and must isolate it before it ends: it has set ``untrack_secg``, or it
+            has rolled it back or restored it while another fencer was active.
     """
 
-    needed: bool = False
-    attempts: int = 0
-    tried: bool = False
+    untrack_due: bool = False
+    untrack_attempts: int = 0
+    untrack_tried: bool = False
     late_until: Point = 0.0
     opened: bool = False
 
@@ -354,7 +359,7 @@ class Progress:
     outcome_unknown: bool = False
     wrong_reads: int = 0
     missing_reads: int = 0
-    untracking: Untracking = Untracking()
+    opening: Opening = Opening()
 
     @property
     def accepted(self) -> bool:
@@ -370,6 +375,10 @@ class Progress:
     def lately_gone(self) -> bool:
         """Does the latest read lack it, for the first time, and it is not done? It may be there all the same."""
         return self.missing_reads == 1 and not self.accepted
+
+    def with_opened(self, opened: bool) -> Progress:
+        """After it was opened, perhaps, or isolated again."""
+        return replace(self, opening=replace(self.opening, opened=opened))
 
 
 @dataclass(frozen=True)
@@ -511,7 +520,7 @@ class Knowledge:
     @property
     def opened(self) -> FrozenSet[str]:
         """What this run has opened, perhaps, and nothing has closed since: an obligation."""
-        return frozenset(i for i, p in self.interfaces.items() if p.untracking.opened)
+        return frozenset(i for i, p in self.interfaces.items() if p.opening.opened)
 
     @property
     def refused(self) -> FrozenSet[str]:
@@ -531,12 +540,17 @@ class Knowledge:
         """
         silent = not self.reads.own_fenced and self.probe.has_followed(self.latest, self.interfaces)
         settled = 0.0 if silent else self.timers.settled
-        late = (p.untracking.late_until for p in self.interfaces.values())
+        late = (p.opening.late_until for p in self.interfaces.values())
         return max([settled, self.timers.arrived, *late])
 
     def late(self, now: Point) -> FrozenSet[str]:
         """The interfaces that a change without a reply may still open."""
-        return frozenset(i for i, p in self.interfaces.items() if p.untracking.late_until > now)
+        return frozenset(i for i, p in self.interfaces.items() if p.opening.late_until > now)
+
+    def with_opened(self, interfaces: Iterable[str], opened: bool = True) -> Knowledge:
+        """After these were opened, perhaps, or isolated again."""
+        changed = {i: self.interfaces[i].with_opened(opened) for i in interfaces}
+        return replace(self, interfaces=self.interfaces.updated(changed))
 
     def with_progress(self, interface: str, progress: Progress) -> Knowledge:
         """With this knowledge of one interface."""

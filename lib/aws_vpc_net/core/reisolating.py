@@ -25,10 +25,8 @@ def start_reisolating(plan: Plan, k: Knowledge, tick: Tick, interfaces: Iterable
 
 
 def _isolate(k: Knowledge, tick: Tick, interfaces: FrozenSet[str]) -> Step:
-    ways = {i: replace(k.interfaces[i].untracking, opened=True) for i in interfaces}
-    progress = {i: replace(k.interfaces[i], untracking=way) for i, way in ways.items()}
     goals = FrozenMap({i: k.interfaces[i].goal for i in interfaces})
-    k = replace(k, round=interfaces, interfaces=k.interfaces.updated(progress))
+    k = replace(k, round=interfaces).with_opened(interfaces)
     return Step(SetGroups(Change.ISOLATE, goals), k, tick.reserve_ends)
 
 
@@ -50,7 +48,7 @@ def reisolate(plan: Plan, k: Knowledge, tick: Tick, ending: Ending) -> Step:
         return replace(_isolate(k, tick, todo), backoff=True)
     late = k.late(tick.now) & k.reopened - k.refused
     if late:  # once more, when nothing can arrive any more that opens them
-        until = max(k.interfaces[i].untracking.late_until for i in late)
+        until = max(k.interfaces[i].opening.late_until for i in late)
         return replace(_isolate(k, tick, late), not_before=until)
     return _fail(plan, k, ending(open_now))
 

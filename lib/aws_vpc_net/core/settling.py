@@ -8,31 +8,31 @@ No effect here takes time: all waits are steps of their own.
 
 from __future__ import annotations
 
-from typing import Dict, Iterable, Optional, Tuple
+from dataclasses import replace
+from typing import Dict, FrozenSet, Optional, Tuple
 
-from .model import Instance
-from .probing import ATTEMPT_SECONDS, SILENT_ATTEMPTS, Answer, Standing, addresses_of
+from .model import FrozenMap, Instance
+from .probing import ATTEMPT_SECONDS, SILENT_ATTEMPTS, Answer, Standing
 from .protocol import CheckAnswers, Connect, Knowledge, Plan, Settle, Step, Tick
 
 
 def connect_before(plan: Plan, k: Knowledge, target: Instance, tick: Tick) -> Optional[Step]:
     """Begin to connect to each address, before anything is changed; None if that is done, or not asked for."""
-    addresses = addresses_of(target)
-    if not plan.data_plane.probe or k.probe.connected is not None or not addresses:
+    if not plan.data_plane.probe or k.probe.connected is not None:
         return None
-    return Step(Connect(addresses), k, tick.ends)
+    connected = FrozenMap({a: i.id for i in target.interfaces for a in i.addresses})
+    return Step(Connect(tuple(connected)), replace(k, probe=replace(k.probe, connected=connected)), tick.ends)
 
 
-def check_before(k: Knowledge, untracked: Iterable[str], tick: Tick) -> Optional[Step]:
+def check_before(k: Knowledge, untracked: FrozenSet[str], tick: Tick) -> Optional[Step]:
     """Look which addresses answered, just before the first change; None if that is done.
 
     A connection that stands is kept where its interface is to be untracked: it has to die.
     """
     if k.probe.connected is None or k.probe.checked:
         return None
-    shown = {i.id: i.addresses for r in (k.first, k.latest) if r for i in r.interfaces}
-    keep = dict.fromkeys(a for i in sorted(untracked) for a in shown.get(i, ()))
-    return Step(CheckAnswers(k.probe.connected, tuple(keep)), k, tick.ends)
+    keep = tuple(a for a, interface in k.probe.connected.items() if interface in untracked)
+    return Step(CheckAnswers(tuple(k.probe.connected), keep), k, tick.ends)
 
 
 def watch(k: Knowledge, tick: Tick) -> Optional[Step]:
@@ -41,7 +41,7 @@ def watch(k: Knowledge, tick: Tick) -> Optional[Step]:
 
     One that could not be tried is tried again as long as ``settle_time`` has to be waited for in any case.
     """
-    if tick.expired or k.late(tick.now):  # what may still open it comes first
+    if k.late(tick.now):  # what may still open it comes first
         return None
     if k.probe.asked is not None:
         until = k.probe.asked + ATTEMPT_SECONDS
@@ -59,7 +59,7 @@ def watch(k: Knowledge, tick: Tick) -> Optional[Step]:
 def possibly_tracked(k: Knowledge) -> Tuple[str, ...]:
     """The addresses that show that the network may never have seen the open state, so that connections may be alive:
     they answered when ``settle_time`` was over, which is also how long their interface was untracked."""
-    return tuple(a for i, p in k.interfaces.items() if p.untracking.attempts for a in k.probe.late(i))
+    return tuple(a for i, p in k.interfaces.items() if p.opening.untrack_attempts for a in k.probe.late(i))
 
 
 def why_not_quiet(k: Knowledge) -> Dict[str, str]:
