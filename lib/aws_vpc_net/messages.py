@@ -622,6 +622,13 @@ def group_dropped(interface: str, group: str) -> str:
     return f"{interface}: {group} of secg does not exist or belongs to another VPC; it is ignored; correct secg"
 
 
+def no_isolation_group(plug: str, groups: Iterable[str]) -> FenceError:
+    return FenceError(
+        Category.VALIDATION,
+        f"{plug} cannot be isolated: no group of secg ({_list(groups)}) exists; create one and set it in secg",
+    )
+
+
 def no_group_in_vpc(plug: str, interface: str, vpc: str, groups: Iterable[str]) -> FenceError:
     return FenceError(
         Category.VALIDATION,
@@ -721,7 +728,7 @@ def partly_isolated(plug: str, why: Mapping[str, FenceError], cut: Iterable[str]
     left = f"{names} not rolled back: " if names else ""
     return FenceError(
         Category.PARTIAL,
-        f"{plug} is only partly isolated: {_causes(why)}; {left}{reason}; repeat off",
+        f"{plug} is only partly isolated: {_causes(why)}; {left}{reason}; correct the cause and repeat off",
     )
 
 

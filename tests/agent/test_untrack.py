@@ -450,3 +450,17 @@ def test_an_interrupt_isolates_all_plugs(agent, ec2, options):
     assert running.returncode == 1
     assert "interrupted" in err
     assert all(is_cut(ec2, node, options) for node in nodes)
+
+
+def test_a_node_is_not_opened_once_more_when_its_isolation_group_is_gone(agent, ec2, node, keep):
+    """Pacemaker repeats a failed off ten times."""
+    before = groups(ec2, node)
+    options = {**keep, "secg": "sg-00000000000000bad", "untrack_secg": ec2.world.open}
+    assert agent.command("off", node, **options).code == 1
+    start = len(ec2.calls)
+    result = agent.command("off", node, **options)
+    assert result.code == 1
+    assert "no group of secg (sg-00000000000000bad) exists; create one and set it in secg" in result.last
+    assert sets(ec2, start) == []
+    assert groups(ec2, node) == before
+    assert agent.command("off", node, **{**keep, "untrack_secg": ec2.world.open}).code == 0

@@ -280,7 +280,7 @@ def test_what_was_opened_is_given_back_in_any_case_but_never_to_the_untracking_g
 def test_nothing_is_opened_beside_another_fencer():
     world = World()
     play(off_of(world, KEEP_UNTRACK), BACKUP)
-    run = played("read\nwrite e0:ad e1:as\nread", KEEP_UNTRACK, world)
+    run = played("read\nlook up | i1\nwrite e0:ad e1:as\nread", KEEP_UNTRACK, world)
     k, untrack = run.knowledge, sets(Change.UNTRACK, "e0:o")
     others = {**k.latest.tags, f"Original_SG_Backup_{ID}_9_1_0": "of another"}
     assert checked(run, untrack, reading(k, "e0:i e1:as")) == []

@@ -1055,7 +1055,7 @@ def test_off_rolls_back_after_a_refusal_and_looks_again():
 
 
 def test_off_says_why_it_did_not_look_whether_it_may_roll_back():
-    play(off_of(World()), f"{REFUSED}\nread | refused\n{LEFT} not permitted; repeat off")
+    play(off_of(World()), f"{REFUSED}\nread | refused\n{LEFT} not permitted; correct the cause and repeat off")
 
 
 def test_off_does_not_roll_back_an_interface_that_is_gone():
@@ -1111,6 +1111,7 @@ def test_off_isolates_what_it_untracked_and_reads_so_beside_another_fencer():
         untrack e0:o e1:o   | e0 lost before, e1 refused
         isolate e0:i
         B: read
+        B: look up          | i1
         B: write e0:ad e1:as
         * groups e0:o
         wait read
@@ -1129,6 +1130,7 @@ def test_off_leaves_to_another_fencer_what_that_one_untracks():
         f"""{BACKUP}
         untrack e0:o e1:o   | e1 refused
         B: read
+        B: look up          | i1
         B: write e0:ad e1:as
         B: read
         B: untrack e0:o e1:o
@@ -1327,6 +1329,7 @@ def test_off_does_not_untrack_what_another_fencer_has_isolated(fails):
         f"""{BACKUP}
         untrack e0:o e1:o   | e1 {fails}
         B: read
+        B: look up          | i1
         B: write e0:ad e1:as
         B: read
         B: untrack e0:o e1:o
@@ -1352,6 +1355,7 @@ def test_off_does_not_untrack_in_a_later_round_what_another_fencer_has_isolated(
         untrack e0:o e1:o   | e1 throttled
         isolate e0:i e1:i   | e1 throttled
         B: read
+        B: look up          | i1
         B: write e0:ad e1:as
         B: read
         B: untrack e1:o
@@ -1374,6 +1378,7 @@ def test_off_isolates_what_is_not_isolated_yet_before_it_gives_up_untracking():
         first,
         """
         B: read
+        B: look up          | i1
         B: write e0:i e1:as
         B: read
         B: untrack e1:o
@@ -1516,6 +1521,7 @@ def test_off_untracks_beside_another_fencer_what_reads_open():
         read
         write e0:ad e1:as
         B: read
+        B: look up          | i1
         B: write e0:ad e1:as
         read
         untrack e0:o e1:o
@@ -1555,7 +1561,8 @@ def test_off_gives_groups_back_without_a_pause_at_each_attempt():
 def test_off_gives_back_the_original_groups_where_it_was_left_untracking():
     world = World()
     play(off_of(world, KEEP_UNTRACK), f"{BACKUP}\nuntrack e0:o e1:o")
-    steps = f"{BACKUP}\nuntrack e0:o e1:o\nisolate e0:i e1:i | e0 refused\nroll back e0:ad"
+    again = BACKUP.replace("write", "look up | i1\nwrite")
+    steps = f"{again}\nuntrack e0:o e1:o\nisolate e0:i e1:i | e0 refused\nroll back e0:ad"
     play(off_of(world, KEEP_UNTRACK), steps)
 
 
@@ -1672,6 +1679,7 @@ def test_off_does_not_give_back_what_it_rolled_back_beside_another_fencer():
         isolate e0:i
         read
         B: read
+        B: look up          | i1
         B: write e0:ad e1:as
         roll back e0:ad
         read
@@ -1704,6 +1712,42 @@ def test_off_looks_up_the_groups_before_it_opens_a_node_that_they_may_not_close(
     spec = IsolationSpec((ISO, ISO2), keep_only=True, untrack=OPEN)
     steps = "read\nlook up | i1j1\nwrite e0:ad e1:as\nread\nuntrack e0:o e1:o\nisolate e0:ij e1:ij"
     play(off_of(World(), spec), steps)
+
+
+@pytest.mark.parametrize(
+    ("interfaces", "earlier", "spec", "second"),
+    [
+        ("e0:ad e1:as", True, KEEP_UNTRACK, "look up | i1\nwrite e0:ad e1:as"),
+        ("e0:i e1:as", True, KEEP_UNTRACK, "look up | i1\nwrite e0:ad e1:as"),
+        ("e0:i e1:i", True, KEEP_UNTRACK, "write e0:ad e1:as"),
+        ("e0:ad e1:as", False, KEEP_UNTRACK, "write e0:ad e1:as"),
+        ("e0:ad e1:as", True, KEEP, "write e0:ad e1:as"),
+        ("e0:ad e1:as", True, REMOVE_UNTRACK, "write e0:ad e1:as"),
+    ],
+)
+def test_off_looks_up_the_only_group_before_it_opens_a_node_that_an_earlier_off_did_not_isolate(
+    interfaces, earlier, spec, second
+):
+    world = World()
+    if earlier:
+        play(off_of(world, spec), "read\nwrite e0:ad e1:as")
+    world.groups.update(parsed(interfaces))
+    play(off_of(world, spec, skew=1), f"read\n{second}")
+
+
+def test_off_opens_nothing_when_its_group_is_gone_and_an_earlier_off_failed():
+    world = World()
+    play(
+        off_of(world, KEEP_UNTRACK),
+        f"""{BACKUP}
+        untrack e0:o e1:o
+        isolate e0:i e1:i | e0 no group, e1 no group
+        """,
+    )
+    world.groups.update(parsed("e0:ad e1:as"))
+    refusal = "fail: validation: i-0000000000000000a cannot be isolated: no group of secg (sg-"
+    play(off_of(world, KEEP_UNTRACK, skew=1), f"read\nlook up |\n{refusal}")
+    play(off_of(world, KEEP_UNTRACK, skew=2), "read\nlook up | refused\nwrite e0:ad e1:as\nread\nuntrack e0:o e1:o")
 
 
 GONE = "look up | i1"

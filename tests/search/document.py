@@ -628,7 +628,8 @@ def _backup_then(k: Knowledge) -> str:
 
 
 def _reason(action: Fail) -> str:
-    text = action.text.replace("; repeat off", "").rpartition("; ")[2].rpartition("rolled back: ")[2]
+    text = action.text.replace("; correct the cause and repeat off", "").replace("; repeat off", "")
+    text = text.rpartition("; ")[2].rpartition("rolled back: ")[2]
     return "the error of the latest call" if text in {f.text for f in FAILURES.values() if f} else text
 
 

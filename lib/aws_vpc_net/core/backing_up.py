@@ -22,6 +22,7 @@ from .isolation import (
     has_groups_to_remove,
     is_untracking,
     isolated_without_backup,
+    matches_isolation,
 )
 from .model import FrozenMap, Groups, Instance, tags_of
 from .protocol import (
@@ -124,23 +125,34 @@ def _choose_groups(plan: Plan, k: Knowledge, target: Instance, tick: Tick) -> Pr
     """The groups that isolate each interface, and the original ones; the refusals that depend on them.
 
     Which of ``secg`` each can use is looked up now where interfaces are of several VPCs, and where a refusal would
-    find the node open to everybody; else when EC2 refuses them.
+    find the node open to everybody and is to be expected: of several groups one may be gone, and after an ``off``
+    that failed the only one. Else when EC2 refuses them.
     """
     spec = plan.spec
-    several = len({i.vpc for i in target.interfaces}) > 1 or (spec.untrack is not None and len(spec.secg) > 1)
-    if several and spec.keep_only and not k.groups.looked_up:
+    several = len({i.vpc for i in target.interfaces}) > 1
+    if (several or _may_be_opened_in_vain(plan, target)) and spec.keep_only and not k.groups.looked_up:
         return Step(LookUpGroups(spec.secg), replace(k, phase=Phase.LOOK_UP), tick.share(1 / 4))
     # Another fencer may have isolated it since the first read, and an ``on`` have deleted that backup.
     originals = original_groups(plan, k, target)
     goals = {i.id: k.groups.of(spec, i, originals[i.id]) for i in target.interfaces}
     for interface in target.interfaces:
         if not goals[interface.id] and spec.keep_only:
+            if k.groups.vpcs is not None and not k.groups.vpcs:
+                return fail(k, messages.no_isolation_group(target.id, spec.secg))
             return fail(k, messages.no_group_in_vpc(target.id, interface.id, interface.vpc, spec.secg))
         if not goals[interface.id]:
             return fail(k, messages.nothing_left(target.id, interface.id, interface.groups))
     progress = FrozenMap({i: Progress(goal=g) for i, g in goals.items()})
     k = replace(k, interfaces=progress)
     return connect_before(plan, k, target, tick) or _write_first_backup(plan, k, target, originals, tick)
+
+
+def _may_be_opened_in_vain(plan: Plan, target: Instance) -> bool:
+    """Would it pass through ``untrack_secg``, and may EC2 then refuse a group of ``secg``?"""
+    if plan.spec.untrack is None:
+        return False
+    is_open = any(not matches_isolation(i.groups, plan.spec) for i in target.interfaces)
+    return len(plan.spec.secg) > 1 or (is_open and bool(tags.own(target.tags, target.id)))
 
 
 def _looked_up(plan: Plan, k: Knowledge, tick: Tick) -> Prepared:

@@ -298,7 +298,8 @@ def not_rewritten(plan: Plan, k: Knowledge, failure: Failure) -> Notes:
 def _looked_up(plan: Plan, k: Knowledge, effect: LookUpGroups, result: Result) -> Tuple[Knowledge, Notes]:
     groups = replace(k.groups, looked_up=True)
     notes: Notes = ()
-    if isinstance(result, Networks) and result.vpcs:  # else EC2 knows better when they are set
+    # Before the first change, none means that off is refused. Later, EC2's answer to the next change decides.
+    if isinstance(result, Networks) and (result.vpcs or k.phase is Phase.LOOK_UP):
         groups = IsolatingGroups(result.vpcs, result.complete, True, groups.refused)
         unknown = [g for g in effect.groups if g not in result.vpcs]
         notes = tuple(Note(WARNING, messages.group_dropped(plan.id, g)) for g in unknown)
