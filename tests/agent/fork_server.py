@@ -1,10 +1,10 @@
 """Runs the agent at a fifth of the CPU time: forked from an interpreter that has loaded what the agent imports.
 
-The AWS CLI too: see programs.py. Starting Python and loading boto3 is most of the CPU time of a run. A fork server is started with the interpreter and
+Starting Python and loading boto3 is most of the CPU time of a run. A fork server is started with the interpreter and
 the flags of the agent's first line, and imports the libraries, and the modules of this agent as they are before
 anything is called. For each run it forks. The child gets arguments, environment, working directory and streams of its
 own, and executes the agent's file as __main__. test_fork_server.py compares such a run with an ordinary one, and what
-the modules hold in both.
+the modules hold in both. The AWS CLI has such a server too: see programs.py.
 
 A run is an ordinary process if its environment affects how Python or the SDK starts, or if AGENT_RUNNER is set:
 `AGENT_RUNNER=env ./tests/check` makes all of them ordinary ones.
@@ -222,12 +222,11 @@ def _use_client() -> None:
 
 def _use_cli() -> None:
     """A call of the AWS CLI to nobody: it imports much at the first."""
-    import awscli.clidriver
-
+    cli = importlib.import_module("awscli.clidriver")
     call = ("ec2", "describe-instances", "--region=eu-central-1", "--no-sign-request")
     os.environ["AWS_MAX_ATTEMPTS"] = "1"
     with open(os.devnull, "w", encoding="ascii") as nowhere, contextlib.redirect_stderr(nowhere):
-        awscli.clidriver.create_clidriver().main([*call, "--endpoint-url=http://127.0.0.1:9"])
+        cli.create_clidriver().main([*call, "--endpoint-url=http://127.0.0.1:9"])
     del os.environ["AWS_MAX_ATTEMPTS"]
 
 

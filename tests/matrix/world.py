@@ -296,10 +296,8 @@ class Scene:
         tags = []
         for key, value in now["tags"].items():
             match = BACKUP.fullmatch(key)
-            if match:
-                body = json.loads(value)["n"]
-                tags.append((match[2], match[1], TIME.findall(value), body["i"], sorted(body["s"]), body["c"]))
-            else:
-                tags.append((key, value))
-        shown = TIME.sub(lambda found: f"time {times.index(found[0])}", repr(sorted(tags, key=repr)))
+            body = json.loads(value)["n"] if match else {}
+            held = (TIME.findall(value), body["i"], sorted(body["s"]), body["c"]) if match else ()
+            tags.append(repr((match.groups(), *held) if match else (key, value)))
+        shown = TIME.sub(lambda found: f"time {times.index(found[0])}", repr(sorted(tags)))
         return self.mode, now["state"], repr(sorted(now["interfaces"].items())), shown
