@@ -68,13 +68,19 @@ class ForkServers:
         return not affects_startup and self._folders.issuperset(folders) and "AGENT_RUNNER" not in os.environ
 
     def run(
-        self, arguments: List[str], stdin: str, env: Dict[str, str], limit: float
+        self,
+        arguments: List[str],
+        stdin: str,
+        env: Dict[str, str],
+        limit: float,
+        started: Callable[[int], object] = lambda pid: None,
     ) -> "subprocess.CompletedProcess[str]":
-        """Like subprocess.run with captured output."""
+        """Like subprocess.run with captured output; ``started`` is told its process ID before it can end."""
         command = [self._agent, *arguments]
         control, streams = self._fork(arguments, env)
         with control:
             pid = int.from_bytes(_receive(control, 4), "big")
+            started(pid)
             expired = threading.Event()
 
             def kill() -> None:
@@ -230,6 +236,40 @@ def _use_cli() -> None:
     del os.environ["AWS_MAX_ATTEMPTS"]
 
 
+def _remember() -> None:
+    """Keeps what the SDK makes of its own data only: which of its handlers take what, and a client's methods."""
+    from botocore import client, hooks
+
+    creator, aliaser = client.ClientCreator, hooks.EventAliaser
+    accepts, methods, alias = hooks.accepts_kwargs, creator._create_methods, aliaser._alias_event_name
+    accepted: Dict[Any, Any] = {}
+    made: Dict[str, Dict[str, Any]] = {}
+    aliases: Dict[str, str] = {}
+
+    def accepts_kwargs(function: Any) -> Any:
+        try:
+            found = accepted.get(function)
+        except TypeError:  # cannot be hashed
+            return accepts(function)
+        if found is None:
+            found = accepted[function] = accepts(function)
+        return found
+
+    def create_methods(self: Any, service_model: Any) -> Dict[str, Any]:
+        name = service_model.service_name
+        if name not in made:
+            made[name] = methods(self, service_model)
+        return dict(made[name])
+
+    def alias_event_name(self: Any, event_name: str) -> str:
+        if event_name not in aliases:
+            aliases[event_name] = alias(self, event_name)
+        return aliases[event_name]
+
+    hooks.accepts_kwargs, creator._create_methods = accepts_kwargs, create_methods
+    aliaser._alias_event_name = alias_event_name
+
+
 def _keep_models(use: Callable[[], None]) -> None:
     """Keeps the SDK's data files that a use of it reads. A run's first read of each gets what was read here.
 
@@ -259,6 +299,7 @@ def _keep_models(use: Callable[[], None]) -> None:
         return listed.pop(key) if key in listed else names(self, type_name)
 
     JSONFileLoader.load_file, Loader.list_available_services = keep, keep_names
+    _remember()
     use()
     JSONFileLoader.load_file, Loader.list_available_services = load_once, names_once
 
