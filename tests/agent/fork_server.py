@@ -1,4 +1,4 @@
-"""Runs the agent at a fifth of the CPU time: forked from an interpreter that has loaded what the agent imports.
+"""Runs the agent at a sixth of the CPU time: forked from an interpreter that has loaded what the agent imports.
 
 Starting Python and loading boto3 is most of the CPU time of a run. A fork server is started with the interpreter and
 the flags of the agent's first line, and imports the libraries, and the modules of this agent as they are before

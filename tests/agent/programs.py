@@ -23,7 +23,10 @@ with socket.socket(socket.AF_UNIX) as server:
     job = json.dumps(job).encode()
     socket.send_fds(server, [len(job).to_bytes(4, "big")], [0, 1, 2])
     server.sendall(job)
-    code = int.from_bytes(server.recv(4), "big", signed=True)
+    told = server.recv(4)
+code = int.from_bytes(told, "big", signed=True)
+if len(told) < 4:
+    sys.exit("the run has no end")
 if code < 0:
     os.kill(os.getpid(), -code)
 os._exit(code)
