@@ -1,11 +1,11 @@
 """The installed agent as a process: a real SIGKILL at every call, before and after it takes effect."""
 
-import contextlib
 import functools
 import os
 import select
 import signal
 import subprocess
+import threading
 import time
 
 import pytest
@@ -39,8 +39,11 @@ def process(servers, scene, action):
     env = {k: os.environ[k] for k in ("PATH", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX") if k in os.environ}
     own = {k: os.environ[k] for k in ("FENCE_AWS_VPC_NET_DMI", "AWS_EC2_METADATA_DISABLED")}
     env.update(own)
+    run = ordinary
+    if servers.can_run(env):
+        run = forked
+        servers.start(env)
     began = time.monotonic()
-    run = forked if servers.can_run(env) else ordinary
     code, err = run(servers, scene, text, env)
     seconds = time.monotonic() - began
     if code == -signal.SIGKILL:
@@ -52,19 +55,20 @@ def process(servers, scene, action):
 
 def forked(servers, scene, text, env):
     """Exit code and stderr of a run from a fork server."""
-    with contextlib.ExitStack() as stack:
+    known, pidfds = threading.Event(), []
 
-        def started(pid):
-            running = os.pidfd_open(pid)
-            stack.callback(os.close, running)
+    def started(pid):
+        pidfds.append(os.pidfd_open(pid))
+        known.set()
 
-            def kill():
-                signal.pidfd_send_signal(running, signal.SIGKILL)
-                select.select([running], [], [])
+    def kill():
+        assert known.wait(30)  # the run may be quicker than who started it
+        signal.pidfd_send_signal(pidfds[0], signal.SIGKILL)
+        select.select(pidfds, [], [])
 
-            scene.kill = kill
-
-        done = servers.run([], text, env, 60, started)
+    scene.kill = kill
+    done = servers.run([], text, env, 60, started)
+    os.close(pidfds[0])
     return done.returncode, done.stderr
 
 
