@@ -1,10 +1,10 @@
-"""Runs the agent at a fifth of the CPU time: forked from an interpreter that has loaded what the agent imports.
+"""Runs the agent at a sixth of the CPU time: forked from an interpreter that has loaded what the agent imports.
 
 Starting Python and loading boto3 is most of the CPU time of a run. A fork server is started with the interpreter and
 the flags of the agent's first line, and imports the libraries, and the modules of this agent as they are before
 anything is called. For each run it forks. The child gets arguments, environment, working directory and streams of its
 own, and executes the agent's file as __main__. test_fork_server.py compares such a run with an ordinary one, and what
-the modules hold in both.
+the modules hold in both. The AWS CLI has such a server too: see programs.py.
 
 A run is an ordinary process if its environment affects how Python or the SDK starts, or if AGENT_RUNNER is set:
 `AGENT_RUNNER=env ./tests/check` makes all of them ordinary ones.
@@ -25,7 +25,7 @@ import sys
 import threading
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 STARTUP = ("PYTHON", "LC_", "LANG", "LD_", "MALLOC_", "OPENSSL_", "SSL_", "TZ")  # read before the agent runs
 SHARED = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX")  # by all runs of one fork server
@@ -68,13 +68,19 @@ class ForkServers:
         return not affects_startup and self._folders.issuperset(folders) and "AGENT_RUNNER" not in os.environ
 
     def run(
-        self, arguments: List[str], stdin: str, env: Dict[str, str], limit: float
+        self,
+        arguments: List[str],
+        stdin: str,
+        env: Dict[str, str],
+        limit: float,
+        started: Callable[[int], object] = lambda pid: None,
     ) -> "subprocess.CompletedProcess[str]":
-        """Like subprocess.run with captured output."""
+        """Like subprocess.run with captured output; ``started`` is told its process ID before it can end."""
         command = [self._agent, *arguments]
         control, streams = self._fork(arguments, env)
         with control:
             pid = int.from_bytes(_receive(control, 4), "big")
+            started(pid)
             expired = threading.Event()
 
             def kill() -> None:
@@ -99,17 +105,22 @@ class ForkServers:
 
     def _fork(self, arguments: List[str], env: Dict[str, str]) -> Tuple[socket.socket, Tuple[int, int, int]]:
         """Starts a run; returns the connection that tells process ID and exit code, and the ends of its streams."""
-        control, remote = socket.socketpair()
         (stdin, our_stdin), (our_stdout, stdout), (our_stderr, stderr) = (os.pipe() for _ in range(3))
-        job = json.dumps({"arguments": arguments, "env": env, "cwd": os.getcwd()}).encode()
+        control = self.begin(arguments, env, os.getcwd(), (stdin, stdout, stderr))
+        return control, (our_stdin, our_stdout, our_stderr)
+
+    def begin(self, arguments: List[str], env: Dict[str, str], cwd: str, streams: Tuple[int, ...]) -> socket.socket:
+        """Starts a run on these streams, which are closed here; what tells its process ID, and then its exit code."""
+        control, remote = socket.socketpair()
+        job = json.dumps({"arguments": arguments, "env": env, "cwd": cwd}).encode()
         with self._lock:
             server = self._server(env)
-            socket.send_fds(server, [len(job).to_bytes(4, "big")], [stdin, stdout, stderr, remote.fileno()])
+            socket.send_fds(server, [len(job).to_bytes(4, "big")], [*streams, remote.fileno()])
             server.sendall(job)
-        for descriptor in (stdin, stdout, stderr):
+        for descriptor in streams:
             os.close(descriptor)
         remote.close()
-        return control, (our_stdin, our_stdout, our_stderr)
+        return control
 
     def _server(self, env: Dict[str, str]) -> socket.socket:
         key = tuple(env.get(name, "") for name in SHARED)
@@ -185,6 +196,10 @@ def _load(agent: str) -> Any:
     with open(agent, encoding="utf-8") as file:
         source = file.read()
     path = [os.path.dirname(agent), *sys.path[1:]]
+    if "import awscli.clidriver" in source:
+        sys.path[:] = path
+        _keep_models(_use_cli)
+        return compile(source, agent, "exec", dont_inherit=True)
     extended = re.search(r"^sys\.path\.extend\((.*)\)$", source, re.MULTILINE)
     folders = re.findall(r"[\"'](/[^\"']*)[\"']", extended[1]) if extended else []
     sys.path[:] = [*path, *folders]
@@ -194,7 +209,7 @@ def _load(agent: str) -> Any:
     if "aws_vpc_net.logs" in sys.modules:  # not by the function itself, which keeps them; re knows them now
         sys.modules["aws_vpc_net.logs"]._patterns.__wrapped__()
     del sys.modules["fencing"]  # each run imports it anew, as it counts the delay from then
-    _keep_models()
+    _keep_models(_use_client)
     sys.path[:] = path
     return compile(source, agent, "exec", dont_inherit=True)
 
@@ -205,12 +220,61 @@ def _own_modules(folders: List[str]) -> List[str]:
     return [module.name for module in pkgutil.walk_packages([own], "aws_vpc_net.")] if own else []
 
 
-def _keep_models() -> None:
-    """Reads the SDK's data files that a client for EC2 needs. A run's first read of each gets what was read here.
+def _use_client() -> None:
+    import boto3.session
+
+    boto3.session.Session("none", "none", region_name="eu-central-1").client("ec2")
+
+
+def _use_cli() -> None:
+    """A call of the AWS CLI to nobody: it imports much at the first."""
+    cli = importlib.import_module("awscli.clidriver")
+    call = ("ec2", "describe-instances", "--region=eu-central-1", "--no-sign-request")
+    os.environ["AWS_MAX_ATTEMPTS"] = "1"
+    with open(os.devnull, "w", encoding="ascii") as nowhere, contextlib.redirect_stderr(nowhere):
+        cli.create_clidriver().main([*call, "--endpoint-url=http://127.0.0.1:9"])
+    del os.environ["AWS_MAX_ATTEMPTS"]
+
+
+def _remember() -> None:
+    """Keeps what the SDK makes of its own data only: which of its handlers take what, and a client's methods."""
+    from botocore import client, hooks
+
+    creator, aliaser = client.ClientCreator, hooks.EventAliaser
+    accepts, methods, alias = hooks.accepts_kwargs, creator._create_methods, aliaser._alias_event_name
+    accepted: Dict[Any, Any] = {}
+    made: Dict[str, Dict[str, Any]] = {}
+    aliases: Dict[str, str] = {}
+
+    def accepts_kwargs(function: Any) -> Any:
+        try:
+            found = accepted.get(function)
+        except TypeError:  # cannot be hashed
+            return accepts(function)
+        if found is None:
+            found = accepted[function] = accepts(function)
+        return found
+
+    def create_methods(self: Any, service_model: Any) -> Dict[str, Any]:
+        name = service_model.service_name
+        if name not in made:
+            made[name] = methods(self, service_model)
+        return dict(made[name])
+
+    def alias_event_name(self: Any, event_name: str) -> str:
+        if event_name not in aliases:
+            aliases[event_name] = alias(self, event_name)
+        return aliases[event_name]
+
+    hooks.accepts_kwargs, creator._create_methods = accepts_kwargs, create_methods
+    aliaser._alias_event_name = alias_event_name
+
+
+def _keep_models(use: Callable[[], None]) -> None:
+    """Keeps the SDK's data files that a use of it reads. A run's first read of each gets what was read here.
 
     So does the first look for the names of services, in the same folders.
     """
-    import boto3.session
     from botocore.loaders import JSONFileLoader, Loader
 
     load, names = JSONFileLoader.load_file, Loader.list_available_services
@@ -235,12 +299,16 @@ def _keep_models() -> None:
         return listed.pop(key) if key in listed else names(self, type_name)
 
     JSONFileLoader.load_file, Loader.list_available_services = keep, keep_names
-    boto3.session.Session("none", "none", region_name="eu-central-1").client("ec2")
+    _remember()
+    use()
     JSONFileLoader.load_file, Loader.list_available_services = load_once, names_once
 
 
-def _serve(requests: socket.socket) -> Optional[Dict[str, Any]]:
-    """Forks for each request. Returns the request in the child, and None in the server at the end of the tests."""
+def _serve(requests: socket.socket, imported: Dict[str, str]) -> Optional[Dict[str, Any]]:
+    """Forks for each request. Returns the request in the child, and None in the server at the end of the tests.
+
+    ``imported``: the environment variables that imports have set.
+    """
     requests.sendall(b"!")  # ready
     with selectors.DefaultSelector() as selector:
         selector.register(requests, selectors.EVENT_READ)
@@ -257,7 +325,7 @@ def _serve(requests: socket.socket) -> Optional[Dict[str, Any]]:
                 job: Dict[str, Any] = json.loads(_receive(requests, int.from_bytes(size, "big")))
                 pid = os.fork()
                 if not pid:
-                    _become(job, descriptors[:3])
+                    _become({**job, "env": {**imported, **job["env"]}}, descriptors[:3])
                     return job
                 for descriptor in descriptors[:3]:
                     os.close(descriptor)
@@ -287,10 +355,12 @@ def _become(job: Dict[str, Any], streams: List[int]) -> None:
 
 
 if __name__ == "__main__":
+    before = dict(os.environ)
     code = _load(sys.argv[1])
+    imported = {name: value for name, value in os.environ.items() if name not in before}
     gc.collect()
     gc.freeze()
-    if _serve(socket.socket(fileno=int(sys.argv[2]))) is not None:
+    if _serve(socket.socket(fileno=int(sys.argv[2])), imported) is not None:
         for number in map(int, os.listdir("/proc/self/fd")):
             if number > 2:
                 with contextlib.suppress(OSError):  # that of the listing itself

@@ -9,15 +9,18 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Callable, Dict, List
+from typing import Callable, Dict, Iterator, List, Tuple
 from xml.etree import ElementTree
 
 import boto3
 import pytest
 from assertions import groups, our_tags
 from ec2.keys import AccessKey
+from fork_server import ForkServers
+from programs import Programs
 from unit.pages import DOC, TOP, blocks, operators_blocks, path, text
 
+CLI = str(Path(sys.executable).parent / "aws")
 EXAMPLE = "0123456789abcdef"
 NEEDED = {
     "run": {"README.md", "setup.md", "runbook.md", "migration.md"},
@@ -47,14 +50,15 @@ def swapped(text: str, names: Dict[str, str]) -> str:
 class Shell:
     """bash, where aws and fence_aws_vpc_net reach the emulator."""
 
-    def __init__(self, agent, ec2, examples: Dict[str, str], folder: Path) -> None:
+    def __init__(self, agent, ec2, examples: Dict[str, str], folder: Path, commands: Tuple[str, str]) -> None:
+        """``commands``: how the AWS CLI and the agent are started."""
         self.examples, self.folder = examples, folder
         tools = folder / "tools"
         tools.mkdir()
-        cli = Path(sys.executable).parent / "aws"
-        self._program(tools / "aws", f'exec {shlex.quote(str(cli))} "$@"')
+        aws, fence = commands
+        self._program(tools / "aws", f'exec {aws} "$@"')
         reach = f'case " $* " in *\' -o \'*) set -- "$@" --endpoint-url={ec2.endpoint} --settle-time=0 ;; esac\n'
-        self._program(tools / "fence_aws_vpc_net", f'{reach}exec {shlex.quote(os.environ["AGENT"])} "$@"')
+        self._program(tools / "fence_aws_vpc_net", f'{reach}exec {fence} "$@"')
         known = {**agent.env, **ec2.environment(), "AWS_PAGER": ""}
         self.env = {**known, "PATH": f"{tools}:{agent.env['PATH']}"}
 
@@ -69,7 +73,8 @@ class Shell:
         file.write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
         file.chmod(0o755)
 
-    def _done(self, commands: str) -> "subprocess.CompletedProcess[str]":
+    def result(self, commands: str) -> "subprocess.CompletedProcess[str]":
+        """How commands end."""
         return subprocess.run(
             ["bash", "-c", swapped(commands, self.examples)],
             env=self.env,
@@ -82,22 +87,33 @@ class Shell:
 
     def errors(self, command: str) -> str:
         """What a command that has to fail prints on stderr."""
-        done = self._done(command)
+        done = self.result(command)
         assert done.returncode, command
         return done.stderr
 
     def run(self, commands: str) -> str:
         """What they print on stdout, in the IDs of the documents; each has to succeed."""
-        done = self._done(f"set -euo pipefail\n{commands}")
+        done = self.result(f"set -euo pipefail\n{commands}")
         assert done.returncode == 0, f"{commands}\n{done.stdout}{done.stderr}"
         return swapped(done.stdout, {v: k for k, v in self.examples.items()})
 
 
+@pytest.fixture(scope="module")
+def programs(fork_servers, tmp_path_factory) -> Iterator[Programs]:
+    with ForkServers(CLI) as servers:
+        known = {"aws": servers, "fence_aws_vpc_net": fork_servers}
+        with Programs(known, tmp_path_factory.mktemp("programs")) as made:
+            yield made
+
+
 @pytest.fixture
-def shell(agent, ec2, examples, tmp_path) -> Shell:
+def shell(agent, ec2, examples, tmp_path, programs) -> Shell:
     folder = tmp_path / "shell"
     folder.mkdir()
-    return Shell(agent, ec2, examples, folder)
+    forked = agent.fork_servers.can_run(agent.env)
+    ordinary = (shlex.quote(CLI), shlex.quote(os.environ["AGENT"]))
+    commands = (programs.command("aws"), programs.command("fence_aws_vpc_net")) if forked else ordinary
+    return Shell(agent, ec2, examples, folder, commands)
 
 
 def alike(text: str) -> List[str]:
@@ -128,6 +144,16 @@ def test_commands_of_the_pages_work_as_described(shell, page, fence):
         after = found[number + 1] if number + 1 < len(found) else None
         if after and after.mark == "output":
             assert alike(printed) == alike(after.text), str(block)
+
+
+@pytest.mark.parametrize("end", ["--output=text", "--output=json", "--instance-ids=i-0", "--no-such-option"])
+def test_a_forked_aws_cli_says_and_ends_as_an_ordinary_one(shell, programs, end):
+    call = f"ec2 describe-instances {end}"
+    forked, ordinary = (shell.result(f"{command} {call}") for command in (programs.command("aws"), shlex.quote(CLI)))
+    assert (forked.returncode, forked.stdout, forked.stderr) == (
+        ordinary.returncode, ordinary.stdout, ordinary.stderr
+    )  # fmt: skip
+    assert len(forked.stdout + forked.stderr) > 100
 
 
 def test_pages_have_commands_to_run():

@@ -68,8 +68,15 @@ class Case:
 
 
 def prepare(scene: Scene, action: str) -> bool:
-    """What comes before the action; does that succeed?"""
-    return all(scene.run("off", ignore_instance_state=True).code == 0 for _ in range(ACTIONS[action][1]))
+    """What comes before the action, once for all cases of a mode; does that succeed?"""
+    known = scene.bench.prepared.get((scene.mode, action))
+    if known is not None:
+        scene.put_back(known)
+        return True
+    done = all(scene.run("off", ignore_instance_state=True).code == 0 for _ in range(ACTIONS[action][1]))
+    if done:
+        scene.bench.prepared[scene.mode, action] = scene.now
+    return done
 
 
 def points(bench: Bench, mode: str, action: str) -> List[Point]:
@@ -118,7 +125,7 @@ class Trial:
         self._must(bool(scene.faulty), "the fault did not happen")
         self._outcome(outcome)
         self._effect(outcome, calls)
-        self._afterwards()
+        self._recovers()
         self._must(not scene.lost, f"original groups not readable from tags: {scene.lost[:3]}")
         if not self.wrong:
             return []
@@ -185,13 +192,21 @@ class Trial:
 
     # And then
 
+    def _recovers(self) -> None:
+        """Once for all cases that end in the same situation."""
+        situation, wrong = self.scene.situation, len(self.wrong)
+        if situation not in self.scene.bench.recovered:
+            self._afterwards()
+            if len(self.wrong) == wrong:
+                self.scene.bench.recovered.add(situation)
+
     def _afterwards(self) -> None:
         """A plain on at once; and a plain off, then an on."""
         scene = self.scene
-        load = scene.save()
+        then = scene.now
         if not scene.has("ignore"):
             self._plain_on("on at once")
-            load()
+            scene.put_back(then)
         # Nothing to remove is left, and no backup, which off takes for a mistake.
         no_backup = scene.mode == "remove+ignore" and scene.is_isolated() and not scene.tags()
         outcome = scene.run("off", ignore_instance_state=True)

@@ -1,11 +1,15 @@
 """The installed agent as a process: a real SIGKILL at every call, before and after it takes effect."""
 
+import functools
 import os
+import select
 import signal
 import subprocess
+import threading
 import time
 
 import pytest
+from fork_server import ForkServers
 
 from .case import ACTIONS, KILLS, cases, wrong
 from .world import MODES, SECONDS, Outcome
@@ -14,7 +18,16 @@ pytestmark = pytest.mark.timeout(300)  # seconds, for a part
 PARTS = 2
 
 
-def process(scene, action):
+@pytest.fixture(scope="module")
+def servers():
+    """What runs the agent at less cost."""
+    if "AGENT" not in os.environ:
+        pytest.fail("AGENT does not name the installed agent: run ./tests/check")
+    with ForkServers(os.environ["AGENT"]) as made:
+        yield made
+
+
+def process(servers, scene, action):
     """The faulted run as Pacemaker starts it."""
     key, server = scene.server.key, scene.server
     options = {
@@ -25,10 +38,45 @@ def process(scene, action):
     text = "".join(f"{k}={1 if v is True else v}\n" for k, v in options.items())
     env = {k: os.environ[k] for k in ("PATH", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX") if k in os.environ}
     own = {k: os.environ[k] for k in ("FENCE_AWS_VPC_NET_DMI", "AWS_EC2_METADATA_DISABLED")}
-    command = [*os.environ.get("AGENT_RUNNER", "").split(), os.environ["AGENT"]]
+    env.update(own)
+    run = ordinary
+    if servers.can_run(env):
+        run = forked
+        servers.start(env)
     began = time.monotonic()
+    code, err = run(servers, scene, text, env)
+    seconds = time.monotonic() - began
+    if code == -signal.SIGKILL:
+        return Outcome(None, seconds=seconds)
+    error = err.strip().splitlines()[-1].partition("ERROR: ")[2] if code else ""
+    foreign = err if "Traceback" in err or "internal error" in err or (code and not error) else ""
+    return Outcome(code, error, error.partition(" error:")[0], seconds, foreign)
+
+
+def forked(servers, scene, text, env):
+    """Exit code and stderr of a run from a fork server."""
+    known, pidfds = threading.Event(), []
+
+    def started(pid):
+        pidfds.append(os.pidfd_open(pid))
+        known.set()
+
+    def kill():
+        assert known.wait(30)  # the run may be quicker than who started it
+        signal.pidfd_send_signal(pidfds[0], signal.SIGKILL)
+        select.select(pidfds, [], [])
+
+    scene.kill = kill
+    done = servers.run([], text, env, 60, started)
+    os.close(pidfds[0])
+    return done.returncode, done.stderr
+
+
+def ordinary(_servers, scene, text, env):
+    """The same of a process of its own."""
+    command = [*os.environ.get("AGENT_RUNNER", "").split(), os.environ["AGENT"]]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env={**env, **own}) as running:
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=env) as running:
 
         def kill():
             running.send_signal(signal.SIGKILL)
@@ -36,12 +84,7 @@ def process(scene, action):
 
         scene.kill = kill
         _, err = running.communicate(text, timeout=60)
-    seconds = time.monotonic() - began
-    if running.returncode == -signal.SIGKILL:
-        return Outcome(None, seconds=seconds)
-    error = err.strip().splitlines()[-1].partition("ERROR: ")[2] if running.returncode else ""
-    foreign = err if "Traceback" in err or "internal error" in err or (running.returncode and not error) else ""
-    return Outcome(running.returncode, error, error.partition(" error:")[0], seconds, foreign)
+    return running.returncode, err
 
 
 ASSOCIATIONS = "DescribeSecurityGroupVpcAssociations"  # which the distribution's SDK may not know
@@ -59,11 +102,9 @@ def kills(bench, action):
 
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("action", ACTIONS)
-def test_real_processes(bench, action, part, record_property):
-    if "AGENT" not in os.environ:
-        pytest.fail("AGENT does not name the installed agent: run ./tests/check")
+def test_real_processes(bench, servers, action, part, record_property):
     found = kills(bench, action)[part::PARTS]
-    lines = [line for case in found for line in wrong(bench, case, process)]
+    lines = [line for case in found for line in wrong(bench, case, functools.partial(process, servers))]
     record_property("processes that were killed", len(found))
     assert found
     assert not lines, "\n".join([f"{len(lines)} of {len(found)} cases:", *lines])

@@ -1,10 +1,12 @@
 """The bench of a worker and the scene of a case: an instance, its modes, runs in this process, looks from outside."""
 
+import json
+import re
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Callable, Dict, FrozenSet, List, Optional, Set
+from typing import Any, Callable, Dict, FrozenSet, List, Optional, Set, Tuple
 
 from ec2.faults import Fault, Hook
 from ec2.mark import Mark
@@ -25,6 +27,8 @@ SECONDS = 10.0  # the deadline, on the bench's clock
 SETTLE_SECONDS = 1
 API_SECONDS = 0.2
 ATTEMPT_SECONDS = 0.5  # for a whole reply
+TIME = re.compile(r"(?<![0-9a-f])\d{10}(?![0-9a-f])")
+BACKUP = re.compile(r"Original_SG_Backup_i-[0-9a-f]+_(\d+)_\d+_(\d+)")  # time, chance, chunk
 SCALE = 100.0  # pauses are so many times shorter; the bench's clock counts them in full
 
 
@@ -69,11 +73,17 @@ class Bench:
         self._mark: Optional[Mark] = None
         self._make: Callable[[Any], ec2.Connection] = ec2._client
         self._made: Dict[float, ec2.Connection] = {}  # by the time of a call
+        self.prepared: Dict[Tuple[str, str], Dict[str, Any]] = {}
+        """Mode and action to what the instance looks like before the action."""
+        self.recovered: Set[Any] = set()
+        """Situations from which plain runs have restored everything."""
 
     def fresh(self) -> Dict[str, str]:
         """A fresh world, or the last one as it was when it was fresh; its groups."""
         if self._mark is None or not self.server.rewind(self._mark):
             self.server.reset()
+            self.prepared.clear()
+            self.recovered.clear()
             self._spare = self.server.edit.add_group("isolation2")
             self._mark = self.server.mark()
         return {**self.server.world.groups, "isolation2": self._spare}
@@ -267,17 +277,27 @@ class Scene:
 
     # Two ways on from one state
 
-    def save(self) -> Callable[[], None]:
-        """Remember groups, tags and state; the function brings them back."""
-        then = self.now
+    def put_back(self, then: Dict[str, Any]) -> None:
+        """Groups, tags and state are what they were."""
+        now = self.now
+        for interface, groups in then["interfaces"].items():
+            self.server.edit.set_groups(interface, groups)
+        gone = {k: None for k in now["tags"] if k not in then["tags"]}
+        self.server.edit.put_tags(self.node, {**gone, **then["tags"]})
+        if now["state"] != then["state"]:
+            self.server.edit.set_state(self.node, then["state"])
 
-        def load() -> None:
-            now = self.now
-            for interface, groups in then["interfaces"].items():
-                self.server.edit.set_groups(interface, groups)
-            gone = {k: None for k in now["tags"] if k not in then["tags"]}
-            self.server.edit.put_tags(self.node, {**gone, **then["tags"]})
-            if now["state"] != then["state"]:
-                self.server.edit.set_state(self.node, then["state"])
-
-        return load
+    @property
+    def situation(self) -> Any:
+        """What the instance looks like, but for when a backup was made, and the chance in its keys and values."""
+        now = self.now
+        texts = [text for item in now["tags"].items() for text in item]
+        times = sorted({time for text in texts for time in TIME.findall(text)})
+        tags = []
+        for key, value in now["tags"].items():
+            match = BACKUP.fullmatch(key)
+            body = json.loads(value)["n"] if match else {}
+            held = (TIME.findall(value), body["i"], sorted(body["s"]), body["c"]) if match else ()
+            tags.append(repr((match.groups(), *held) if match else (key, value)))
+        shown = TIME.sub(lambda found: f"time {times.index(found[0])}", repr(sorted(tags)))
+        return self.mode, now["state"], repr(sorted(now["interfaces"].items())), shown

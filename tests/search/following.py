@@ -7,7 +7,7 @@ from aws_vpc_net.core.model import FrozenMap
 from aws_vpc_net.core.probing import Answer, Standing
 from aws_vpc_net.core.protocol import Change, CheckAnswers, Connect, Phase, SetGroups
 
-from .invocations import DEAD, Table, ec2_refusal
+from .invocations import DEAD, Table, Tables, ec2_refusal
 from .truth import (
     AFTERWARDS,
     ALIVE,
@@ -67,8 +67,8 @@ Transitions = Iterator[Transition]
 class Following(Truth):
     """The states of a scenario."""
 
-    def __init__(self, scenario: Scenario) -> None:
-        super().__init__(scenario)
+    def __init__(self, scenario: Scenario, tables: Optional[Tables] = None) -> None:
+        super().__init__(scenario, tables)
         self.flights, self.sets = Table(), Table()
         self.flights.number(())
         self.sets.number(frozenset())

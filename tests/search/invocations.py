@@ -4,8 +4,8 @@ Time is each invocation's own: it knows points in time only in relation to its p
 A pause moves its clock; the deadline comes when an adversity says so.
 """
 
-from dataclasses import dataclass, fields, replace
-from typing import Any, Dict, FrozenSet, List, Optional, Set, Tuple
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Dict, FrozenSet, List, Optional, Tuple
 
 from aws_vpc_net.core import invariants, observe, off, on
 from aws_vpc_net.core.model import FrozenMap
@@ -86,6 +86,9 @@ class Exit:
     logged: FrozenSet[Tuple[str, FrozenSet[str]]]
 
 
+Decided = Tuple[int, Optional[Exit], Tuple[str, ...]]  # the next effect, or the end, and what is wrong with it
+
+
 def _shifted(k: Knowledge, seconds: float) -> Knowledge:
     """The same, so many seconds later."""
 
@@ -140,20 +143,36 @@ def ec2_refusal(groups: FrozenSet[str], vpc: str) -> str:
     return text
 
 
+@dataclass
+class Tables:
+    """What is known of invocations with the same options: scenarios with the same ``who`` may have them in common."""
+
+    tags: Table = field(default_factory=Table)
+    nets: Table = field(default_factory=Table)
+    pendings: List[Pending] = field(default_factory=list)
+    kinds: List[str] = field(default_factory=list)
+    memo: List[Dict[Any, Decided]] = field(default_factory=list)
+    numbers: Dict[Pending, int] = field(default_factory=dict)
+    decided: Dict[Any, Decided] = field(default_factory=dict)
+
+    @staticmethod
+    def who(scenario: Scenario) -> Any:
+        """All that a decision depends on beside what the invocation has seen."""
+        return scenario.actors, scenario.isolation
+
+
 class Invocations:
     """Those of a scenario, and a plain off and on for what comes afterwards: their tables."""
 
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(self, scenario: Scenario, tables: Optional["Tables"] = None) -> None:
         self.scenario = scenario
         self.spec = scenario.isolation
         self.actors = [*scenario.actors, Actor("off", 5, 0x777), Actor("on", 6, 0x888)]  # the last two: recovery
         self.plans = [a.plan(self.spec) for a in self.actors]
-        self.tags, self.nets = Table(), Table()
-        self.pendings: List[Pending] = []
-        self.kinds: List[str] = []
-        self.memo: List[Dict[Any, Tuple[int, Optional[Exit], Tuple[str, ...]]]] = []
-        self._numbers: Dict[Pending, int] = {}
-        self.local: Dict[int, Set[int]] = {}
+        known = tables or Tables()
+        self.tags, self.nets = known.tags, known.nets
+        self.pendings, self.kinds, self.memo = known.pendings, known.kinds, known.memo
+        self._numbers, self._decided = known.numbers, known.decided
         self.decisions = 0
 
     def name(self, actor: int) -> str:
@@ -167,9 +186,18 @@ class Invocations:
 
     def begin(self, actor: int) -> int:
         """The pending effect of one that starts now."""
-        return self._decide(actor, Knowledge(), frozenset(), 0, [])[0]
+        return self._decide(actor, Knowledge(), frozenset(), 0)[0]
 
-    def _decide(
+    def _decide(self, actor: int, k: Knowledge, logged: FrozenSet, flag: int) -> Decided:
+        """Several answers may teach the same."""
+        key = (actor, k, logged, flag)
+        found = self._decided.get(key)
+        if found is None:
+            problems: List[str] = []
+            found = self._decided[key] = (*self._decide_anew(actor, k, logged, flag, problems), tuple(problems))
+        return found
+
+    def _decide_anew(
         self, actor: int, k: Knowledge, logged: FrozenSet, flag: int, problems: List[str]
     ) -> Tuple[int, Optional[Exit]]:
         plan, tick = self.plans[actor], self.tick(actor, flag)
@@ -206,7 +234,7 @@ class Invocations:
             self.kinds.append(KINDS[type(pending.action)])
         return found
 
-    def answer(self, number: int, key: Any, flag: int) -> Tuple[int, Optional[Exit], Tuple[str, ...]]:
+    def answer(self, number: int, key: Any, flag: int) -> Decided:
         """What an invocation does next after this answer to its pending effect."""
         memo = self.memo[number]
         found = memo.get((key, flag))
@@ -214,16 +242,12 @@ class Invocations:
             found = memo[(key, flag)] = self._answer(number, key, flag)
         return found
 
-    def _answer(self, number: int, key: Any, flag: int) -> Tuple[int, Optional[Exit], Tuple[str, ...]]:
+    def _answer(self, number: int, key: Any, flag: int) -> Decided:
         p = self.pendings[number]
         plan, tick = self.plans[p.actor], self.tick(p.actor, flag)
-        problems: List[str] = []
         k, notes = observe.observe(plan, p.knowledge, p.action, self._result(p, key), tick)
         logged = p.logged | {item for note in notes for item in note.originals.items()}
-        target, end = self._decide(p.actor, k, logged, flag, problems)
-        if target >= 0:
-            self.local.setdefault(number, set()).add(target)
-        return target, end, tuple(problems)
+        return self._decide(p.actor, k, logged, flag)
 
     def _result(self, p: Pending, key: Any) -> Any:
         if isinstance(p.action, SetGroups):

@@ -7,7 +7,7 @@ from aws_vpc_net.core.isolation import groups_to_restore, matches_isolation
 from aws_vpc_net.core.model import FrozenMap
 from aws_vpc_net.core.protocol import DeleteTags, LookUpGroups, Read, SetGroups, WriteTags
 
-from .invocations import DEAD, FAILED, SUCCEEDED, Exit, Invocations, ec2_refusal
+from .invocations import DEAD, FAILED, SUCCEEDED, Exit, Invocations, Tables, ec2_refusal
 from .world import APP, DB, E0, E1, EDITED, ISO, NEW, OTHER, SHORT, WORLDS, Network, Scenario
 
 BASE = 6  # fields of a state before those of the invocations
@@ -39,8 +39,8 @@ Transition = Tuple[Label, State, Tuple[str, ...]]  # how it comes about, and wha
 class Truth(Invocations):
     """The world of a scenario, and the checks on it."""
 
-    def __init__(self, scenario: Scenario) -> None:
-        super().__init__(scenario)
+    def __init__(self, scenario: Scenario, tables: Optional[Tables] = None) -> None:
+        super().__init__(scenario, tables)
         self._recovered: Dict[Tuple[int, int], Tuple[str, ...]] = {}
         self._isolated: Dict[int, bool] = {}
         self._changed: Dict[Tuple[int, int], Tuple[str, ...]] = {}
