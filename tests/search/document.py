@@ -17,6 +17,7 @@ from typing import Any, Callable, Dict, FrozenSet, Iterator, List, Mapping, Opti
 
 from aws_vpc_net.core import backup as tags_of
 from aws_vpc_net.core import invariants, observe, off, on, rolling_back
+from aws_vpc_net.core.backing_up import opens_after_another_off
 from aws_vpc_net.core.isolating import may_untrack, rollback_groups
 from aws_vpc_net.core.isolation import (
     amend_backup,
@@ -222,7 +223,10 @@ def _of_read(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Texts:
     if k.phase in (Phase.FIRST, Phase.AGAIN, Phase.DOUBT):
         doubt = isolated_without_backup(latest, history, spec)
         yield "doubt", "something is isolated without a backup" if doubt else "nothing is isolated without a backup"
-        yield "vpcs", "several VPCs" if len({i.vpc for i in latest.interfaces}) > 1 else "one VPC"
+        several = len({i.vpc for i in latest.interfaces}) > 1
+        repeated = spec.keep_only and opens_after_another_off(plan, latest)
+        usual = "one VPC, no untracking after an earlier off"
+        yield "vpcs", "several VPCs" if several else "untracking is due after an earlier off" if repeated else usual
         removable = "there are groups to remove" if has_groups_to_remove(latest, spec) else "no group to remove"
         yield "remove", "groups are kept" if spec.keep_only else removable
     if k.phase is Phase.BACKUP and b.latest:
@@ -418,7 +422,8 @@ def _shortened(
 
 
 DEFAULTS = {  # they say that nothing special is the case: used only where another row differs by them
-    "", "read", "in time", "reserve left", "no refusal", "nothing left open", "nothing may still arrive", "one VPC",
+    "", "read", "in time", "reserve left", "no refusal", "nothing left open", "nothing may still arrive",
+    "one VPC, no untracking after an earlier off",
     "the backup is required", "no untracking is due", "none is to be untracked", "no off has written since",
     "nothing is isolated without a backup", "no off in progress", "no look-up is due", "nothing is open again",
     "no accepted change reads otherwise", "no refused one is open", "no interface is attached again",

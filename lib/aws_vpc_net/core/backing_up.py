@@ -129,8 +129,8 @@ def _choose_groups(plan: Plan, k: Knowledge, target: Instance, tick: Tick) -> Pr
     that failed the only one. Else when EC2 refuses them.
     """
     spec = plan.spec
-    several = len({i.vpc for i in target.interfaces}) > 1
-    if (several or _may_be_opened_in_vain(plan, target)) and spec.keep_only and not k.groups.looked_up:
+    several = len({i.vpc for i in target.interfaces}) > 1 or (spec.untrack is not None and len(spec.secg) > 1)
+    if (several or opens_after_another_off(plan, target)) and spec.keep_only and not k.groups.looked_up:
         return Step(LookUpGroups(spec.secg), replace(k, phase=Phase.LOOK_UP), tick.share(1 / 4))
     # Another fencer may have isolated it since the first read, and an ``on`` have deleted that backup.
     originals = original_groups(plan, k, target)
@@ -147,12 +147,10 @@ def _choose_groups(plan: Plan, k: Knowledge, target: Instance, tick: Tick) -> Pr
     return connect_before(plan, k, target, tick) or _write_first_backup(plan, k, target, originals, tick)
 
 
-def _may_be_opened_in_vain(plan: Plan, target: Instance) -> bool:
-    """Would it pass through ``untrack_secg``, and may EC2 then refuse a group of ``secg``?"""
-    if plan.spec.untrack is None:
-        return False
+def opens_after_another_off(plan: Plan, target: Instance) -> bool:
+    """Is ``untrack_secg`` to be set, and has an ``off`` written a backup before? It may have failed to isolate."""
     is_open = any(not matches_isolation(i.groups, plan.spec) for i in target.interfaces)
-    return len(plan.spec.secg) > 1 or (is_open and bool(tags.own(target.tags, target.id)))
+    return plan.spec.untrack is not None and is_open and bool(tags.own(target.tags, target.id))
 
 
 def _looked_up(plan: Plan, k: Knowledge, tick: Tick) -> Prepared:
