@@ -203,7 +203,10 @@ class Ec2:
                 last = error
             self.stats.add(retries=1)
             self.deadline.pause(next(throttled if last.code in ec2_errors.THROTTLED else pauses))
-        raise messages.no_answer(purpose.what, self.deadline.seconds, last.text if last else None)
+        if last is not None and last.category is Category.AUTHENTICATION:  # which names its own source
+            raise messages.no_answer(purpose.what, self.deadline.seconds, last.text)
+        endpoint = str(self._connect().client.meta.endpoint_url)
+        raise messages.no_answer(purpose.what, self.deadline.seconds, last.text if last else None, endpoint)
 
     def call_once(
         self, operation: str, purpose: CallContext, *, queue: bool = False, **params: Any

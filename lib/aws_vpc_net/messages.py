@@ -467,11 +467,11 @@ def refused(purpose: CallContext, call: str, code: str, text: str) -> ApiError:
     return ApiError(purpose.category, f"cannot {purpose.what}: {call}: {code}: {_words(text)}", call=call, code=code)
 
 
-def no_answer(what: str, seconds: float, last: Optional[str]) -> FenceError:
+def no_answer(what: str, seconds: float, last: Optional[str], endpoint: str = "the API") -> FenceError:
     reason = f" (last: {last})" if last else ""
     return FenceError(
         Category.DEADLINE,
-        f"gave up after {seconds:g} s: {what}{reason}; check the network path to the API, then repeat",
+        f"gave up after {seconds:g} s: {what}{reason}; check the network path to {endpoint}, then repeat",
     )
 
 

@@ -384,6 +384,7 @@ def test_a_hanging_last_read_does_not_hide_the_cause(agent, ec2, keep, action):
     result = agent.command(action, node, deadline=4, api_timeout=1, **keep)
     assert result.code == 1
     assert "gave up after" in result.last
+    assert f"; check the network path to {ec2.endpoint}, then repeat" in result.last
     assert f"cannot set the groups of {ec2.world.interfaces['node1'][0]}" in result.last
     assert "ModifyNetworkInterfaceAttribute" in result.last
 

@@ -68,6 +68,7 @@ SAMPLES: Dict[str, Any] = {
     "reason": "not permitted; allow ec2:CreateTags",
     "region": "eu west",
     "deadline": 45.0,
+    "endpoint": "https://ec2.eu-central-1.amazonaws.com",
     "zone": "eu-west-1a",
     "seconds": 45.0,
     "settle": 36.0,
