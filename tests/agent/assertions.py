@@ -17,7 +17,7 @@ def our_tags(ec2: Ec2Server, instance: str) -> Dict[str, str]:
     return {k: v for k, v in tags.items() if k == "lastfence" or k.startswith("Original_SG_Backup_")}
 
 
-def is_cut(ec2: Ec2Server, instance: str, options: Dict[str, Any]) -> bool:
+def is_isolated(ec2: Ec2Server, instance: str, options: Dict[str, Any]) -> bool:
     """Do all interfaces have the groups of a fenced node?"""
     secg = set(str(options["secg"]).replace(" ", "").split(","))
     keep = options.get("invert_sg_removal")

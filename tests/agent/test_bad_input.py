@@ -156,7 +156,7 @@ def test_a_mistake_is_one_clear_line_and_changes_nothing(agent, ec2, keep, row):
     assert not any(word in result.err.lower() for word in ("timed out", "timeout", "unsupported action", "traceback"))
     assert result.seconds < 6
     after = ec2.snapshot()
-    if row.category == "modification":  # only EC2 knows that the group cannot be used: the record was written first
+    if row.category == "modification":  # only EC2 knows that the group cannot be used: the backup was written first
         after = {i: {**s, "tags": before[i]["tags"]} for i, s in after.items()}
     assert after == before
 

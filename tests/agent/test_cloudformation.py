@@ -87,7 +87,7 @@ def test_its_resources_pass_every_check(agent, ec2, outputs, options, node, clie
     warned = [line for line in before.out.splitlines() if not line.startswith(("ok ", "Success: "))]
     assert before.code == 0, before.out
     assert len(warned) == 1
-    assert "out: all traffic to 127.0.0.1/32" in warned[0], "the placeholder is told of, and nothing else"
+    assert "out: all traffic to 127.0.0.1/32" in warned[0], "only the placeholder is reported"
     ec2.key.permit_all()
     revoke(outputs, client)
     ec2.key.attach(stored_policy(ec2, outputs))

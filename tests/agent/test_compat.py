@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from assertions import is_cut
+from assertions import is_isolated
 
 
 @pytest.mark.parametrize("which", ["BOTO3_OLDEST", "BOTO3_NEWEST"])
@@ -17,7 +17,7 @@ def test_off_status_on_list_monitor(agent, ec2, mode, which):
     assert agent.command("monitor", **mode).code == 0
     off = agent.pacemaker("off", node, onfence_poweroff=1, **mode)
     assert off.code == 0, off.err
-    assert is_cut(ec2, node, mode)
+    assert is_isolated(ec2, node, mode)
     assert agent.command("status", node, **mode).code == 2
     assert node in agent.command("list").out
     ec2.edit.set_state(node, "running")

@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from assertions import is_cut
+from assertions import is_isolated
 from test_access import EXPIRES, files, temporary, use
 
 SDKS = ["distribution", "oldest", "newest"]
@@ -144,7 +144,7 @@ def test_a_program_that_reads_stdin_does_not_block(agent, ec2, node, keep, progr
     os.close(read)
     os.close(write)
     assert done.returncode == 0, done.stderr
-    assert is_cut(ec2, node, keep)
+    assert is_isolated(ec2, node, keep)
 
 
 def everything(agent, syslog, tmp_path, keep, node):
@@ -187,11 +187,11 @@ BAD = {
 @pytest.mark.parametrize("kind", BAD)
 def test_a_program_without_credentials_is_named_at_once(agent, node, keep, program, syslog, tmp_path, kind, which):
     use(agent, which)
-    text, told = BAD[kind]
+    text, expected = BAD[kind]
     program(text)
     result, said = everything(agent, syslog, tmp_path, keep, node)
     assert result.last.startswith("ERROR: authentication error: ")
-    assert told in result.last
+    assert expected in result.last
     assert "a-secret-key" not in said
     wait_for(lambda: not left(tmp_path))
 

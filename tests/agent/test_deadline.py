@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from assertions import groups, is_cut, our_tags
+from assertions import groups, is_isolated, our_tags
 from ec2.faults import Delay, Stall, Trickle
 from result import Result
 from tarpit import HEAD, Tarpit
@@ -172,7 +172,7 @@ def test_metadata_that_hangs_ends(agents, ec2, keep, node, pits):
     assert identity.code == 0, identity
     assert any("cannot determine which instance this machine is" in line for line in identity.lines)
     assert identity.seconds < 20
-    assert is_cut(ec2, other, keep)
+    assert is_isolated(ec2, other, keep)
 
 
 # --- the operation ---------------------------------------------------------------------------------------------
@@ -227,7 +227,7 @@ def test_many_nodes_fenced_at_once_share_the_api_limits(agents, ec2, keep):
         agents.start(node, "off", node, options=keep)
     found = agents.results()
     assert {node: result.code for node, result in found.items()} == dict.fromkeys(nodes, 0), found
-    assert all(is_cut(ec2, node, keep) for node in nodes)
+    assert all(is_isolated(ec2, node, keep) for node in nodes)
     assert sum(c.error == "RequestLimitExceeded" for c in ec2.calls) > 4
 
 
@@ -267,4 +267,4 @@ def test_an_untracking_that_never_answers_leaves_nothing_open(agent, ec2, keep, 
     stall = ec2.rules.add(CHANGE, Stall(), when=opening, times=None)
     gave_up(agent.command("off", node, **options), 9)
     assert stall.fired
-    assert is_cut(ec2, node, options)
+    assert is_isolated(ec2, node, options)

@@ -4,7 +4,7 @@ import json
 import random
 
 import pytest
-from assertions import groups, is_cut, our_tags
+from assertions import groups, is_isolated, our_tags
 
 EARLIER = 1700000000
 
@@ -81,21 +81,21 @@ def beside_copies(node, interfaces):
     return {**copies, **one_chunk(node, interfaces)}
 
 
-RECORDS = [one_chunk, many_chunks, text_times, odd_spacing, odd_order, more_keys_and_prefixes]
-RECORDS += [two_generations, beside_half_a_generation, beside_copies]
+BACKUPS = [one_chunk, many_chunks, text_times, odd_spacing, odd_order, more_keys_and_prefixes]
+BACKUPS += [two_generations, beside_half_a_generation, beside_copies]
 
 
-@pytest.mark.parametrize("record", RECORDS, ids=[f.__name__ for f in RECORDS])
+@pytest.mark.parametrize("backup", BACKUPS, ids=[f.__name__ for f in BACKUPS])
 @pytest.mark.parametrize("first", ["on", "off"])
-def test_on_restores_a_node_that_the_other_agent_fenced(agent, ec2, node, mode, record, first):
+def test_on_restores_a_node_that_the_other_agent_fenced(agent, ec2, node, mode, backup, first):
     """Directly, and after another off by this one."""
     before = ec2.snapshot()
     interfaces = before[node]["interfaces"]
-    ec2.edit.put_tags(node, {"lastfence": str(EARLIER), **record(node, interfaces)})
+    ec2.edit.put_tags(node, {"lastfence": str(EARLIER), **backup(node, interfaces)})
     app = ec2.world.groups["app"]
     for interface, some in interfaces.items():
-        cut = [g for g in some if g != app] if "invert_sg_removal" not in mode else [ec2.world.isolation]
-        ec2.edit.set_groups(interface, cut)
+        isolated = [g for g in some if g != app] if "invert_sg_removal" not in mode else [ec2.world.isolation]
+        ec2.edit.set_groups(interface, isolated)
     assert agent.command("status", node, **mode).code == 2
     if first == "off":
         assert agent.pacemaker("off", node, **mode).code == 0
@@ -125,7 +125,7 @@ def test_static_groups_without_permission_to_write_tags(agent, ec2, node, keep):
     app, db = ec2.world.groups["app"], ec2.world.groups["db"]
     options = {**keep, "interface0-sg": app, "interface1-sg": f"{app},{db}"}
     assert agent.pacemaker("off", node, **options).code == 0
-    assert is_cut(ec2, node, keep)
+    assert is_isolated(ec2, node, keep)
     assert agent.pacemaker("status", node, **options).code == 2
     assert agent.pacemaker("on", node, **options).code == 0
     assert list(groups(ec2, node).values()) == [[app], sorted((app, db))]
@@ -147,5 +147,5 @@ def test_existing_configurations_work(agent, ec2, node, keep, text):
     body = text.format(isolation=ec2.world.isolation)
     result = agent.stdin(f"nodename=node2\nport={node}\naction=reboot\n{connection}{body}")
     assert result.code == 0, result.err
-    assert is_cut(ec2, node, keep)
+    assert is_isolated(ec2, node, keep)
     assert ec2.snapshot()[node]["state"] == "running"

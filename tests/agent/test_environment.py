@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from assertions import is_cut
+from assertions import is_isolated
 from tarpit import Tarpit
 
 SECRET = "mIsPlAcEdSeCrEt"
@@ -123,7 +123,7 @@ def test_a_syslog_that_hangs_keeps_no_node_from_being_fenced(agent, ec2, node, k
     with_site(agent, tmp_path, sitecustomize=HANGING_SYSLOG)
     result = agent.command("off", node, **keep, delay=1)
     assert result.code == 0, result.err
-    assert is_cut(ec2, node, keep)
+    assert is_isolated(ec2, node, keep)
 
 
 BREAKS = {
@@ -307,7 +307,7 @@ def test_off_succeeds_with_a_closed_stdout(agent, ec2, node, keep):
     command = shlex.join([os.environ["AGENT"], *agent.arguments("off", node, **keep)])
     done = subprocess.run(["sh", "-c", f"{command} >&-"], env=agent.env, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert is_cut(ec2, node, keep)
+    assert is_isolated(ec2, node, keep)
     command = shlex.join([os.environ["AGENT"], *agent.arguments("list")])
     for where in (">&-", ">/dev/full"):
         assert subprocess.run(["sh", "-c", f"{command} {where}"], env=agent.env, check=False).returncode == 1
@@ -333,4 +333,4 @@ def test_power_wait_does_not_extend_the_deadline(agent, ec2, keep):
     result = agent.command("off", nodes, **keep, deadline=8, power_wait=10)
     assert result.code == 0, result.err
     assert result.seconds > 20, "the second plug began after the deadline of the first"
-    assert all(is_cut(ec2, ec2.world.nodes[n], keep) for n in ("node1", "node2"))
+    assert all(is_isolated(ec2, ec2.world.nodes[n], keep) for n in ("node1", "node2"))

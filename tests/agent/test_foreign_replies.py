@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from assertions import groups, is_cut, our_tags
+from assertions import groups, is_isolated, our_tags
 from ec2.faults import Page
 from test_access import use
 
@@ -119,7 +119,7 @@ def test_a_change_answered_by_a_page_is_repeated(agent, ec2, keep, page, effect)
     ec2.rules.add("ModifyNetworkInterfaceAttribute", fault, when=on_first)
     result = agent.command("off", node, **keep)
     assert result.code == 0, result.err
-    assert is_cut(ec2, node, keep)
+    assert is_isolated(ec2, node, keep)
     assert len([c for c in ec2.calls_of("ModifyNetworkInterfaceAttribute") if on_first(c)]) == 2
 
 
@@ -146,7 +146,7 @@ def test_a_change_answered_only_by_pages_fails(agent, ec2, keep, page):
     fault = Page(NOT_EC2[page].body, NOT_EC2[page].status, effect=True)
     ec2.rules.add("ModifyNetworkInterfaceAttribute", fault, times=None)
     result = agent.command("off", node, deadline=4, **keep)
-    assert is_cut(ec2, node, keep)
+    assert is_isolated(ec2, node, keep)
     assert result.code == 1
     assert result.last.startswith("ERROR: deadline error: ")
     assert f"ModifyNetworkInterfaceAttribute: HTTP {fault.status}" in result.last

@@ -179,17 +179,17 @@ def test_the_demo_can_be_drawn_as_an_image(tmp_path):
     """A line of text for each line of the steps that were asked for."""
     demo = TOP / "tests" / "demo.d"
     env = {**os.environ, "PYTHONPATH": str(TOP / "tests"), "SCRATCH": str(tmp_path)}
-    told = subprocess.run(
+    output = subprocess.run(
         [sys.executable, str(demo / "story.py")], env=env, capture_output=True, text=True, timeout=250, check=True
     ).stdout
     drawn = subprocess.run(
-        [sys.executable, str(demo / "svg.py"), "4"], input=told, capture_output=True, text=True, check=True
+        [sys.executable, str(demo / "svg.py"), "4"], input=output, capture_output=True, text=True, check=True
     )
     texts = [str(found.text) for found in ElementTree.fromstring(drawn.stdout) if found.tag.endswith("text")]
-    step = told[told.index("\n4. ") : told.index("\n5. ")]
+    step = output[output.index("\n4. ") : output.index("\n5. ")]
     assert texts == [line for line in step.splitlines() if line]
     nothing = subprocess.run(
-        [sys.executable, str(demo / "svg.py"), "77"], input=told, capture_output=True, text=True, check=False
+        [sys.executable, str(demo / "svg.py"), "77"], input=output, capture_output=True, text=True, check=False
     )
     assert (nothing.returncode, nothing.stdout) == (1, "")
 

@@ -7,7 +7,7 @@ import time
 from contextlib import contextmanager
 
 import pytest
-from assertions import is_cut
+from assertions import is_isolated
 from ec2.faults import Stall, Throttle
 
 LIMIT = 20  # seconds after which it hangs
@@ -94,7 +94,7 @@ def test_off_with_unread_stderr_succeeds(agent, ec2, node, mode, more):
     with full_pipe() as stderr:
         code, seconds = ends(start(agent, as_stdin(agent, "off", node, **mode, **more), stderr), began)
     assert code == 0
-    assert is_cut(ec2, node, mode)
+    assert is_isolated(ec2, node, mode)
     assert seconds < 5
 
 
@@ -108,7 +108,7 @@ def test_an_unread_answer_does_not_change_the_exit_code(agent, ec2, node, keep, 
     with full_pipe() as pipe:
         code_now, seconds = ends(start(agent, as_stdin(agent, action, node, **keep), pipe, pipe), began)
     assert code_now == code
-    assert is_cut(ec2, node, keep) == (action == "off" or code == 2)
+    assert is_isolated(ec2, node, keep) == (action == "off" or code == 2)
     assert seconds < 5
 
 
@@ -135,7 +135,7 @@ def test_an_unread_pipe_as_log_does_not_block_off(agent, ec2, node, keep, tmp_pa
         os.close(reader)
         os.close(writer)
     assert result.code == 0, result.err
-    assert is_cut(ec2, node, keep)
+    assert is_isolated(ec2, node, keep)
     assert result.seconds < 5
 
 
@@ -205,7 +205,7 @@ def test_a_pipe_as_debug_file_does_not_block(agent, ec2, node, keep, tmp_path, r
             os.close(reader)
     assert result.code == 0
     assert read or "cannot write the debug file" in result.err
-    assert is_cut(ec2, node, keep)
+    assert is_isolated(ec2, node, keep)
     assert result.seconds < 5
 
 
@@ -230,6 +230,6 @@ def test_a_throttled_stop_does_not_block_the_next_node(agent, ec2, node, keep):
     result = agent.command("off", f"{node},{other}", onfence_poweroff=True, deadline=6, **keep)
     assert result.code == 0
     assert sum("is isolated but was not stopped" in line for line in result.lines) == 2
-    assert is_cut(ec2, node, keep)
-    assert is_cut(ec2, other, keep)
+    assert is_isolated(ec2, node, keep)
+    assert is_isolated(ec2, other, keep)
     assert result.seconds < 8

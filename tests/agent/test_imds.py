@@ -6,7 +6,7 @@ import socket
 import time
 
 import pytest
-from assertions import is_cut
+from assertions import is_isolated
 from ec2 import AccessKey, Hook, Imds
 from ec2.transport import Transport
 from ec2.wire import Reply
@@ -34,32 +34,32 @@ def imds(agent, ec2):
         yield running
 
 
-# --- stumbling -------------------------------------------------------------------------------------------------
+# --- temporary failures ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("which", SDKS)
 @pytest.mark.parametrize("mode", ["429", "500", "503", "reset"])
 def test_off_waits_for_credentials_of_an_unavailable_imds(agent, ec2, node, keep, imds, mode, which):
     use(agent, which)
-    imds.stumble(mode, seconds=2.5)
+    imds.fail_temporarily(mode, seconds=2.5)
     result = agent.pacemaker("off", node, **keep)
     assert result.code == 0, result.err
-    assert is_cut(ec2, node, keep)
+    assert is_isolated(ec2, node, keep)
     assert "cannot determine which instance" not in result.err
 
 
 @pytest.mark.parametrize("path", ["api/token", "security-credentials/", "/fence", "instance-id"])
 @pytest.mark.parametrize("mode,requests", [("503", 2), ("reset", 2), ("black hole", 1)])
 def test_off_waits_at_every_request_to_imds(agent, ec2, node, keep, imds, mode, requests, path):
-    imds.stumble(mode, requests=requests, path=path)
+    imds.fail_temporarily(mode, requests=requests, path=path)
     result = agent.pacemaker("off", node, **keep)
     assert result.code == 0, result.err
-    assert is_cut(ec2, node, keep)
+    assert is_isolated(ec2, node, keep)
 
 
 def test_off_waits_for_a_service_that_restarts(agent, ec2, node, keep, imds):
     """An error, then refused connections for longer than the wait on a machine without the service."""
-    imds.stumble("503", requests=1)
+    imds.fail_temporarily("503", requests=1)
     running = agent.start(*agent.arguments("off", node, **keep))
     while not imds.paths:
         time.sleep(0.02)
@@ -71,22 +71,22 @@ def test_off_waits_for_a_service_that_restarts(agent, ec2, node, keep, imds):
         again.values = imds.values
         _, err = running.communicate(timeout=60)
     assert running.returncode == 0, err
-    assert is_cut(ec2, node, keep)
+    assert is_isolated(ec2, node, keep)
 
 
 def test_imds_version_1_is_used_without_version_2(agent, ec2, node, keep, imds):
-    imds.stumble("501", requests=100, path="api/token")
+    imds.fail_temporarily("501", requests=100, path="api/token")
     imds.v1 = True
     assert agent.pacemaker("off", node, **keep).code == 0
 
 
 def test_off_waits_for_the_region_of_an_unavailable_imds(agent, ec2, node, keep, imds):
-    imds.stumble("503", requests=5, path="placement/region")
+    imds.fail_temporarily("503", requests=5, path="placement/region")
     assert agent.pacemaker("off", node, region=None, **keep).code == 0
 
 
 def test_self_fencing_is_refused_with_an_unavailable_imds(agent, ec2, keep, imds):
-    imds.stumble("503", seconds=2.5, path="instance-id")
+    imds.fail_temporarily("503", seconds=2.5, path="instance-id")
     result = agent.pacemaker("off", ec2.world.nodes["node3"], **keep)
     assert "Self-fencing detected" in result.last
 
@@ -144,7 +144,7 @@ def test_off_takes_new_credentials_when_its_own_expire(agent, ec2, node, keep, i
     ec2.rules.add("CreateTags", Hook(expire))
     result = agent.pacemaker("off", node, **keep)
     assert result.code == 0, result.err
-    assert is_cut(ec2, node, keep)
+    assert is_isolated(ec2, node, keep)
 
 
 def test_credentials_that_stay_expired_are_reported_at_once(agent, ec2, node, keep, imds):
@@ -163,7 +163,7 @@ def test_imds_that_forgets_its_tokens_gives_new_ones(agent, ec2, node, keep, imd
 def test_imds_without_tokens_is_asked_without_one(agent, node, keep, imds):
     """As behind one hop more than it allows for tokens, or where something old stands in its place."""
     imds.v1 = True
-    imds.stumble("405", requests=100, path="api/token")
+    imds.fail_temporarily("405", requests=100, path="api/token")
     assert agent.pacemaker("off", node, **keep).code == 0
     agent.env["AWS_EC2_METADATA_V1_DISABLED"] = "true"
     assert agent.pacemaker("off", node, **keep).last.startswith("ERROR: authentication error: ")

@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from assertions import groups, is_cut, our_tags
+from assertions import groups, is_isolated, our_tags
 from ec2.edit import secondary_interface
 from ec2.faults import Error, Hook
 
@@ -95,7 +95,7 @@ def test_a_group_that_is_gone_is_left_out_whatever_the_code(agent, ec2, keep, co
     assert result.code == 0, result.err
     assert rule.fired == 2
     assert any(f"{gone} of secg does not exist" in line for line in result.lines)
-    assert is_cut(ec2, node, keep)
+    assert is_isolated(ec2, node, keep)
 
 
 def test_more_groups_than_an_interface_may_have_are_left_out(agent, ec2):
@@ -106,7 +106,7 @@ def test_more_groups_than_an_interface_may_have_are_left_out(agent, ec2):
     before = ec2.snapshot()
     result = agent.command("off", node, **options)
     assert result.code == 0, result.err
-    assert is_cut(ec2, node, options)
+    assert is_isolated(ec2, node, options)
     assert [len(g) for g in groups(ec2, node).values()] == [5, 5]
     assert agent.command("on", node, **options).code == 0
     assert ec2.snapshot() == before
@@ -156,7 +156,7 @@ def test_removal_in_several_vpcs(agent, ec2, two_vpcs):
     options = {"secg": f"{ec2.world.groups['app']},{app}"}
     before = ec2.snapshot()
     assert agent.command("off", node, **options).code == 0
-    assert is_cut(ec2, node, options)
+    assert is_isolated(ec2, node, options)
     assert agent.command("on", node, **options).code == 0
     assert ec2.snapshot() == before
 
@@ -200,9 +200,9 @@ def test_forty_eight_interfaces_and_a_name_tag_fill_the_tags(agent, ec2, keep):
     before = ec2.snapshot()
     assert agent.command("off", node, **keep).code == 0
     assert len(ec2.snapshot()[node]["tags"]) == 50
-    assert is_cut(ec2, node, keep)
+    assert is_isolated(ec2, node, keep)
     result = agent.command("off", node, **keep)
-    assert result.code == 0, "again, though there is no room for a second record"
+    assert result.code == 0, "again, though there is no room for a second backup"
     assert agent.command("on", node, **keep).code == 0
     assert ec2.snapshot() == before
 
@@ -216,7 +216,7 @@ def test_sixty_interfaces_exceed_the_tags_and_are_counted(agent, ec2, keep):
     assert ec2.snapshot() == before
     result = agent.command("off", node, ignore_tag_write_failure=True, **keep)
     assert result.code == 0, result.err
-    assert is_cut(ec2, node, keep)
+    assert is_isolated(ec2, node, keep)
     assert our_tags(ec2, node) == {}
 
 

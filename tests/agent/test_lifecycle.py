@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from assertions import changes, groups, is_cut, our_tags
+from assertions import changes, groups, is_isolated, our_tags
 
 
 @pytest.fixture(params=["command", "pacemaker"])
@@ -18,7 +18,7 @@ def test_off_isolates_and_on_restores_exactly(run, ec2, mode):
 
     off = run("off", node, **mode)
     assert (off.code, off.out) == (0, "Success: Powered OFF\n")
-    assert is_cut(ec2, node, mode)
+    assert is_isolated(ec2, node, mode)
     status = run("status", node, **mode)
     assert (status.code, status.out) == (2, "Status: OFF\n")
 
@@ -35,7 +35,7 @@ def test_reboot_means_off_until_on(run, ec2, mode):
     reboot = run("reboot", node, **mode)
     assert (reboot.code, reboot.out) == (0, "Success: Powered OFF\n")
     for _ in range(2):  # it stays so
-        assert is_cut(ec2, node, mode)
+        assert is_isolated(ec2, node, mode)
         assert run("status", node, **mode).code == 2
     assert run("on", node, **mode).code == 0
     assert ec2.snapshot() == before
@@ -105,7 +105,7 @@ def test_fifteen_interfaces(agent, ec2, keep):
     node = ec2.edit.add_instance("wide", sets)
     before = ec2.snapshot()
     assert agent.command("off", node, **keep).code == 0
-    assert is_cut(ec2, node, keep)
+    assert is_isolated(ec2, node, keep)
     assert agent.command("on", node, **keep).code == 0
     assert ec2.snapshot() == before
 
@@ -155,7 +155,7 @@ def test_several_plugs(agent, ec2, mode):
     nodes = [ec2.world.nodes[n] for n in ("node1", "node2")]
     before = ec2.snapshot()
     assert agent.command("off", ",".join(nodes), **mode).code == 0
-    assert all(is_cut(ec2, n, mode) for n in nodes)
+    assert all(is_isolated(ec2, n, mode) for n in nodes)
     assert agent.command("status", ", ".join(nodes), **mode).code == 2
     assert agent.command("on", nodes[0], **mode).code == 0
     assert agent.command("status", ",".join(nodes), **mode).code == 0, "on if any is on"
@@ -187,7 +187,7 @@ def test_a_deleted_group_to_keep_is_ignored_while_one_remains(agent, ec2, keep):
     result = agent.command("off", node, **both)
     assert result.code == 0
     assert any("sg-00000000000000bad of secg does not exist" in line for line in result.lines)
-    assert is_cut(ec2, node, keep)
+    assert is_isolated(ec2, node, keep)
 
 
 def test_the_warning_about_established_connections_comes_once(agent, ec2, keep):

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from assertions import is_cut
+from assertions import is_isolated
 from ec2 import Error
 
 
@@ -131,7 +131,7 @@ def test_a_log_that_is_a_link_is_refused_and_its_target_untouched(agent, ec2, ke
     agent.env["FENCE_AWS_VPC_NET_BOTO3_LOG"] = str(path)
     result = off(agent, ec2, keep, **{option: path if option == "debug_file" else "1"})
     assert result.code == 0, result.err
-    assert is_cut(ec2, ec2.world.nodes["node1"], keep)
+    assert is_isolated(ec2, ec2.world.nodes["node1"], keep)
     warned = [line for line in result.lines if f" {path}: it is a " in line and "link" in line]
     assert [line.split(":")[0] for line in warned] == ["WARNING"]
     if link is dangling:

@@ -1,7 +1,7 @@
 """So little memory that not all of it works: no traceback, a line if at all possible, and no lie in the exit code."""
 
 import pytest
-from assertions import groups, is_cut, our_tags
+from assertions import groups, is_isolated, our_tags
 
 LIMITS = range(24, 264, 24)  # MB of address space; from not even Python's modules to enough for all
 
@@ -27,29 +27,29 @@ def test_off_and_on_complete_an_off_without_memory(
     agent, ec2, node, mode, monkeypatch, record_property
 ):
     before = groups(ec2, node)
-    told = []
+    reported = []
     for limit in LIMITS:
         result, has_line = limited(agent, monkeypatch, limit, "off", node, **mode)
         if result.code == 0:
-            assert is_cut(ec2, node, mode), limit
+            assert is_isolated(ec2, node, mode), limit
         else:
-            told.append(has_line)
+            reported.append(has_line)
         assert agent.command("off", node, **mode).code == 0
-        assert is_cut(ec2, node, mode)
+        assert is_isolated(ec2, node, mode)
         assert agent.command("on", node, **mode).code == 0
         assert (groups(ec2, node), our_tags(ec2, node)) == (before, {}), limit
-    assert len(told) > 2, "the limits are too high"
-    assert sum(told) >= len(told) / 2  # a thread that dies before it begins leaves no word
-    record_property("measured", f"{sum(told)} of {len(told)} failures told")
+    assert len(reported) > 2, "the limits are too high"
+    assert sum(reported) >= len(reported) / 2  # a thread that dies before it begins leaves no word
+    record_property("measured", f"{sum(reported)} of {len(reported)} failures reported")
 
 
 def test_a_monitor_with_too_little_memory_fails(agent, ec2, keep, monkeypatch):
-    told = []
+    reported = []
     for limit in LIMITS:
         result, has_line = limited(agent, monkeypatch, limit, "monitor", None, **keep)
-        told += [has_line] * (result.code != 0)
-    assert len(told) > 2
-    assert sum(told) >= len(told) / 2
+        reported += [has_line] * (result.code != 0)
+    assert len(reported) > 2
+    assert sum(reported) >= len(reported) / 2
 
 
 def test_an_action_that_needs_little_works_with_little(agent, monkeypatch):

@@ -8,7 +8,7 @@ import subprocess
 import time
 
 import pytest
-from assertions import is_cut
+from assertions import is_isolated
 from ec2 import Error, Throttle
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -41,7 +41,7 @@ def fences(agent, ec2, node, keep, **options):
     """An off that succeeds in spite of this; returns its warnings about the metrics."""
     result = agent.pacemaker("off", node, **{**keep, **options})
     assert result.code == 0, result.err
-    assert is_cut(ec2, node, keep)
+    assert is_isolated(ec2, node, keep)
     assert result.seconds < 15
     return [line for line in result.lines if "metrics_file" in line]
 
@@ -134,8 +134,8 @@ def test_run_whose_options_are_refused_is_a_failure(agent, ec2, keep, path, node
     assert found["operations_total", action, "failed"] == 1
     assert found["operation_failures_total", action, "validation"] == 1
     assert time.time() - found["last_failure_timestamp_seconds", action] < 60
-    told = [key[1:] for key in found if key[0] == "node_last_operation_timestamp_seconds"]
-    assert told == ([("off", node, "failed")] if action == "off" else [])
+    reported = [key[1:] for key in found if key[0] == "node_last_operation_timestamp_seconds"]
+    assert reported == ([("off", node, "failed")] if action == "off" else [])
 
 
 def test_refused_options_where_nothing_can_be_counted(agent, keep, path):

@@ -2,7 +2,7 @@
 
 import boto3
 import pytest
-from assertions import is_cut
+from assertions import is_isolated
 from botocore.config import Config
 from ec2.faults import Stall
 
@@ -21,7 +21,7 @@ def test_off_and_on_accept_each_kind_of_name(agent, ec2, mode, about, kind):
     name = {"Name": "node1", **about}[kind]
     before = ec2.snapshot()
     assert agent.pacemaker("off", name, **mode).code == 0
-    assert is_cut(ec2, ec2.world.nodes["node1"], mode)
+    assert is_isolated(ec2, ec2.world.nodes["node1"], mode)
     assert agent.command("status", name, **mode).code == 2
     assert agent.command("on", name, **mode).code == 0
     assert ec2.snapshot() == before
@@ -32,7 +32,7 @@ def test_a_name_in_another_case_is_found(agent, ec2, keep, about, kind):
     """list offers node1; Pacemaker compares without case, and may ask for NODE1."""
     name = {"Name": "node1", **about}[kind]
     assert agent.pacemaker("off", name.upper(), **keep).code == 0
-    assert is_cut(ec2, ec2.world.nodes["node1"], keep)
+    assert is_isolated(ec2, ec2.world.nodes["node1"], keep)
     assert len({c.action for c in ec2.calls if c.reads}) == 1
     assert agent.command("status", name.title(), **keep).code == 2
     assert agent.command("on", name.upper(), **keep).code == 0
@@ -41,8 +41,8 @@ def test_a_name_in_another_case_is_found(agent, ec2, keep, about, kind):
 def test_an_exact_match_comes_before_another_case(agent, ec2, keep):
     upper, lower = ec2.edit.add_instance("DB1"), ec2.edit.add_instance("db1")
     assert agent.command("off", "db1", **keep).code == 0
-    assert is_cut(ec2, lower, keep)
-    assert not is_cut(ec2, upper, keep)
+    assert is_isolated(ec2, lower, keep)
+    assert not is_isolated(ec2, upper, keep)
     before = ec2.snapshot()
     result = agent.command("off", "Db1", **keep)
     assert result.code == 1
@@ -58,7 +58,7 @@ def test_a_node_is_fenced_by_every_name_that_list_offers(agent, ec2, keep, name)
     rows = dict(line.split(",", 1) for line in agent.command("list").out.splitlines())
     for asked in (rows[node], rows[node].upper(), rows[node].lower()):
         assert agent.pacemaker("off", asked, **keep).code == 0
-        assert is_cut(ec2, node, keep)
+        assert is_isolated(ec2, node, keep)
         assert agent.pacemaker("on", asked, **keep).code == 0
 
 
@@ -68,14 +68,14 @@ def test_another_case_is_found_on_a_later_page(agent, ec2, keep):
     wanted = ec2.edit.add_instance("late1")
     ec2.config.page_limit = 5
     assert agent.command("off", "LATE1", **keep).code == 0
-    assert is_cut(ec2, wanted, keep)
+    assert is_isolated(ec2, wanted, keep)
 
 
 def test_another_case_is_looked_for_within_the_filter(agent, ec2, keep):
     ec2.edit.add_instance("db1", tags={"cluster": "b"})
     mine = ec2.edit.add_instance("db1", tags={"cluster": "a"})
     assert agent.command("off", "DB1", filter="tag:cluster=a", **keep).code == 0
-    assert is_cut(ec2, mine, keep)
+    assert is_isolated(ec2, mine, keep)
 
 
 def test_an_api_that_stalls_ends_the_look_up_in_time(agent, ec2, keep):
@@ -117,14 +117,14 @@ def test_a_filter_decides(agent, ec2, keep):
     ec2.edit.add_instance("node1", tags={"cluster": "b"})
     mine = ec2.edit.add_instance("node1", tags={"cluster": "a"})
     assert agent.command("off", "node1", filter="tag:cluster=a", **keep).code == 0
-    assert is_cut(ec2, mine, keep)
+    assert is_isolated(ec2, mine, keep)
 
 
 def test_a_terminated_namesake_does_not_count(agent, ec2, keep):
     other = ec2.edit.add_instance("node1")
     ec2.edit.set_state(other, "terminated")
     assert agent.command("off", "node1", **keep).code == 0
-    assert is_cut(ec2, ec2.world.nodes["node1"], keep)
+    assert is_isolated(ec2, ec2.world.nodes["node1"], keep)
 
 
 def test_a_name_that_only_terminated_instances_have_is_off(agent, ec2, keep):
@@ -135,7 +135,7 @@ def test_a_name_that_only_terminated_instances_have_is_off(agent, ec2, keep):
     assert "is terminated" in agent.command("on", "gone", **keep).last
     alive = ec2.edit.add_instance("GONE")
     assert agent.command("off", "gone", **keep).code == 0
-    assert is_cut(ec2, alive, keep)
+    assert is_isolated(ec2, alive, keep)
 
 
 @pytest.mark.parametrize("name", ["node*", "node?", "*"])
@@ -148,7 +148,7 @@ def test_wildcards_in_names_are_literal(agent, ec2, keep, name):
 def test_names_and_ids_mixed(agent, ec2, keep):
     plugs = f"node1, {ec2.world.nodes['node2']},node1"
     assert agent.command("off", plugs, **keep).code == 0
-    assert all(is_cut(ec2, ec2.world.nodes[n], keep) for n in ("node1", "node2"))
+    assert all(is_isolated(ec2, ec2.world.nodes[n], keep) for n in ("node1", "node2"))
 
 
 def test_self_fencing_by_name_is_refused(agent, ec2, keep):

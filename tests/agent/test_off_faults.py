@@ -5,7 +5,7 @@ import threading
 from dataclasses import replace
 
 import pytest
-from assertions import groups, is_cut, our_tags
+from assertions import groups, is_isolated, our_tags
 from ec2 import AccessKey
 from ec2.faults import Delay, Error, Garbage, Hook, LoseReply, Reset, ServerError, Stall, Throttle, Truncate
 
@@ -20,7 +20,7 @@ def on_interface(interface):
 def both_ways(agent, ec2, node, options, before):
     """After this, an off without faults isolates, and an on without faults restores everything."""
     assert agent.command("off", node, **options).code == 0
-    assert is_cut(ec2, node, options)
+    assert is_isolated(ec2, node, options)
     assert agent.command("on", node, **options).code == 0
     assert ec2.snapshot() == before
 
@@ -34,7 +34,7 @@ def test_transient_errors_do_not_fail_it(agent, ec2, keep, fault):
     result = agent.command("off", node, verbose=True, **keep)
     assert [rule.fired for rule in rules] == [2, 2, 2]
     assert result.code == 0, result.err
-    assert is_cut(ec2, node, keep)
+    assert is_isolated(ec2, node, keep)
     ec2.rules.clear()
     assert agent.command("on", node, **keep).code == 0
     assert ec2.snapshot() == before
@@ -46,7 +46,7 @@ def test_throttled_changes_are_repeated_one_at_a_time_and_without_a_read(agent, 
     ec2.rules.add(CALLS[2], Delay(0.5), times=None)
     ec2.rules.add(CALLS[2], Throttle(), times=3 + 1)
     assert agent.command("off", node, **keep).code == 0
-    assert is_cut(ec2, node, keep)
+    assert is_isolated(ec2, node, keep)
     assert (len(ec2.calls_of("DescribeInstances")), len(ec2.calls_of("CreateTags"))) == (3, 1)
     repeated = ec2.calls_of(CALLS[2])[3:]
     assert len(repeated) == 1 + 3
@@ -60,7 +60,7 @@ def test_stale_reads_do_not_fail_it(agent, ec2, mode, kind):
     ec2.stale(**{f"{kind}_changes": 1}, reads=4)
     assert agent.command("off", node, **mode).code == 0
     ec2.fresh()
-    assert is_cut(ec2, node, mode)
+    assert is_isolated(ec2, node, mode)
     assert agent.command("on", node, **mode).code == 0
     assert ec2.snapshot() == before
 
@@ -111,7 +111,7 @@ def test_ignore_tag_write_failure_isolates_without_tags(agent, ec2, mode, how):
     result = agent.command("off", node, ignore_tag_write_failure=True, deadline=8, **mode)
     assert result.code == 0, result.err
     assert any("continuing without a backup" in line for line in result.lines)
-    assert is_cut(ec2, node, mode)
+    assert is_isolated(ec2, node, mode)
     assert agent.command("status", node, ignore_tag_write_failure=True, **mode).code == 2
 
 
@@ -242,14 +242,14 @@ def test_an_unknown_outcome_stays_isolated_after_a_later_refusal(agent, ec2, kee
     result = agent.command("off", node, **keep)
     assert result.code == 1
     assert "the outcome of a change is unknown" in result.last
-    assert is_cut(ec2, node, keep)
+    assert is_isolated(ec2, node, keep)
 
 
 def test_a_change_that_is_never_accepted_fails(agent, ec2, keep):
     node = ec2.world.nodes["node1"]
     ec2.rules.add("ModifyNetworkInterfaceAttribute", LoseReply(), times=None)
     result = agent.command("off", node, deadline=4, **keep)
-    assert is_cut(ec2, node, keep)
+    assert is_isolated(ec2, node, keep)
     assert result.code == 1
     assert "deadline error" in result.last
 
@@ -274,7 +274,7 @@ def test_an_interface_that_appears_is_backed_up_and_isolated(agent, ec2, mode):
     assert any("appeared during off" in line for line in result.lines)
     assert not any("concurrent fencing detected" in line for line in result.lines)
     assert len(groups(ec2, node)) == 3
-    assert is_cut(ec2, node, mode)
+    assert is_isolated(ec2, node, mode)
     new = (set(groups(ec2, node)) - set(ec2.world.interfaces["node1"])).pop()
     assert next(c.action for c in ec2.writes() if new in str(c.params)) == "CreateTags"
     assert agent.command("on", node, **mode).code == 0
@@ -291,7 +291,7 @@ def test_a_detached_interface_is_ignored(agent, ec2, keep):
         when=on_interface(second),
     )
     assert agent.command("off", node, **keep).code == 0
-    assert is_cut(ec2, node, keep)
+    assert is_isolated(ec2, node, keep)
 
 
 def test_an_instance_terminated_during_off_is_off(agent, ec2, keep):
@@ -317,7 +317,7 @@ def test_an_interface_that_is_opened_again_is_isolated_again(agent, ec2, keep):
     opened = [ec2.world.groups["app"]]
     ec2.rules.add("DescribeInstances", Hook(lambda call: ec2.edit.set_groups(first, opened)), nth=3)
     assert agent.command("off", node, **keep).code == 0
-    assert is_cut(ec2, node, keep)
+    assert is_isolated(ec2, node, keep)
 
 
 def test_the_fencer_that_was_fenced_after_its_first_read_stops(agent, ec2, keep):
@@ -354,7 +354,7 @@ def test_on_restores_after_a_kill_with_all_changes_in_flight(agent, ec2, mode):
     running[0].communicate(timeout=30)
     assert running[0].returncode == -signal.SIGKILL
     took_effect.wait()
-    assert is_cut(ec2, node, mode)
+    assert is_isolated(ec2, node, mode)
     assert len(ec2.calls_of("ModifyNetworkInterfaceAttribute")) == all_arrived.parties
     ec2.rules.clear()
     assert agent.command("on", node, **mode).code == 0
@@ -422,4 +422,4 @@ def test_a_refused_second_fencer_keeps_a_success(agent, ec2, keep):
     assert any("concurrent fencing detected" in line for line in result.lines)
     assert running[0].returncode == 1
     assert "a concurrent fencer may have fenced it" in err
-    assert is_cut(ec2, node, keep)
+    assert is_isolated(ec2, node, keep)

@@ -11,7 +11,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from assertions import is_cut
+from assertions import is_isolated
 
 AGENT = Path(os.environ.get("AGENT", "build/install/sbin/agent"))
 TREE = AGENT.parents[2] / "tree"
@@ -89,7 +89,7 @@ def test_an_older_library_fences_several_plugs(agent, ec2, library, keep, way):
         assert (action, result.code) == (action, code), result.err
         assert "unknown option" not in result.err
         if action in ("off", "on"):
-            assert all(is_cut(ec2, node, keep) == (action == "off") for node in nodes)
+            assert all(is_isolated(ec2, node, keep) == (action == "off") for node in nodes)
 
 
 def test_an_older_library_takes_verbosity_and_quiet(agent, ec2, library, keep):

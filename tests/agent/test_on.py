@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from assertions import groups, is_cut, our_tags
+from assertions import groups, is_isolated, our_tags
 from ec2.faults import Delay, Garbage, Hook, LoseReply, Reset, ServerError, Throttle
 
 PASSING = [Throttle, ServerError, Reset, LoseReply, Garbage]
@@ -262,7 +262,7 @@ def test_a_concurrent_off_takes_precedence(agent, ec2, node, keep, fenced, nth, 
     assert between.codes == [0]
     assert result.code == 1
     assert "was fenced concurrently; off takes precedence" in result.last
-    assert is_cut(ec2, node, keep)
+    assert is_isolated(ec2, node, keep)
     assert agent.command("status", node, **keep).code == 2
     assert agent.command("on", node, **keep).code == 0
     assert ec2.snapshot() == fenced
@@ -276,7 +276,7 @@ def test_an_off_before_the_clean_up_keeps_its_backup(agent, ec2, node, keep, fen
     result = agent.command("on", node, **keep)
     assert between.codes == [0]
     assert result.code == 0, result.err
-    assert is_cut(ec2, node, keep)
+    assert is_isolated(ec2, node, keep)
     left = {k: v for k, v in between.tags.items() if first.get(k) != v}
     assert our_tags(ec2, node) == left
     assert "lastfence" in left

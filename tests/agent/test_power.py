@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from assertions import groups, is_cut
+from assertions import groups, is_isolated
 
 
 @pytest.fixture
@@ -98,4 +98,4 @@ def test_without_it_nothing_is_started(agent, ec2, node, keep):
     assert agent.command("off", node, onfence_poweroff=True, **keep).code == 0
     assert agent.command("on", node, unfence_poweron="false", **keep).code == 0
     assert ec2.snapshot()[node]["state"] == "stopped"
-    assert not is_cut(ec2, node, keep)
+    assert not is_isolated(ec2, node, keep)

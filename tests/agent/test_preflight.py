@@ -199,9 +199,9 @@ def test_each_rule_of_the_isolation_group_is_reported(agent, ec2, node, keep):
 def test_in_remove_mode_rules_of_remaining_groups_are_reported(agent, ec2, node, remove):
     result = agent.command("validate-all", node, **remove)
     assert result.code == 0, result.out
-    told = {about.split()[-1]: text for level, about, text in lines(result) if about.startswith("isolation by ")}
-    assert set(told) == {ec2.world.groups["ssh"], ec2.world.groups["db"]}
-    assert all("in: tcp 22 from 10.20.0.0/16; out: all traffic to 0.0.0.0/0" in text for text in told.values())
+    reported = {about.split()[-1]: text for level, about, text in lines(result) if about.startswith("isolation by ")}
+    assert set(reported) == {ec2.world.groups["ssh"], ec2.world.groups["db"]}
+    assert all("in: tcp 22 from 10.20.0.0/16; out: all traffic to 0.0.0.0/0" in text for text in reported.values())
 
 
 def test_without_untracking_it_warns_that_connections_survive(agent, ec2, node, keep):
@@ -252,8 +252,8 @@ def test_in_several_vpcs_each_interface_is_checked_with_the_groups_of_its_own(ag
     node, isolation = ec2.edit.add_instance("two", groups), ec2.edit.add_group("isolation2", other["vpc"])
     result = agent.command("validate-all", node, secg=f"{ec2.world.isolation},{isolation}", invert_sg_removal=True)
     assert result.code == 0, result.out
-    told = [text for level, _, text in lines(result) if "does not support" in text]
-    assert len(told) == (sdk == "BOTO3_OLDEST")
+    reported = [text for level, _, text in lines(result) if "does not support" in text]
+    assert len(reported) == (sdk == "BOTO3_OLDEST")
     goals = [c.listing("SecurityGroupId") for c in ec2.calls_of("ModifyNetworkInterfaceAttribute")]
     assert [ec2.world.isolation] in goals
     assert [isolation] in goals
@@ -320,8 +320,8 @@ def test_a_kind_of_interface_that_groups_may_not_filter_is_a_warning(agent, ec2,
     ec2.edit.interface_type(eni, kind)
     result = agent.command("validate-all", node, **keep)
     assert result.code == 0
-    (told,) = [t for level, about, t in lines(result) if (level, about) == ("warn", f"interface {eni}")]
-    assert told.startswith(text)
+    (reported,) = [t for level, about, t in lines(result) if (level, about) == ("warn", f"interface {eni}")]
+    assert reported.startswith(text)
     assert agent.command("off", node, **keep).code == 0
 
 
@@ -329,8 +329,8 @@ def test_an_instance_on_an_outpost_is_a_warning(agent, ec2, node, keep):
     ec2.edit.outpost(node)
     result = agent.command("validate-all", node, **keep)
     assert result.code == 0
-    (told,) = [t for level, about, t in lines(result) if (level, about) == ("warn", f"interfaces of {node}")]
-    assert "local network interfaces" in told
+    (reported,) = [t for level, about, t in lines(result) if (level, about) == ("warn", f"interfaces of {node}")]
+    assert "local network interfaces" in reported
 
 
 def test_a_refusal_under_a_policy_by_tags_names_the_tag(agent, ec2, node, keep):
@@ -340,9 +340,9 @@ def test_a_refusal_under_a_policy_by_tags_names_the_tag(agent, ec2, node, keep):
     for tags, text in ({}, f"{node} has no tag cluster"), ({"cluster": "one"}, None):
         ec2.edit.put_tags(node, tags)
         result = agent.command("validate-all", node, **WHOLE, **keep)
-        told = [t for level, what, t in lines(result) if (level, what) == ("warn", about)]
+        reported = [t for level, what, t in lines(result) if (level, what) == ("warn", about)]
         assert result.code == (1 if text else 0)
-        assert [t.partition(";")[0] for t in told] == ([text] if text else [])
+        assert [t.partition(";")[0] for t in reported] == ([text] if text else [])
         off = agent.command("off", node, **keep)
         assert off.code == result.code
         assert (f"WARNING: {node} has no tag cluster" in off.err) == bool(text)
@@ -359,8 +359,8 @@ def test_stop_protection_fails_where_the_instance_is_to_be_stopped(agent, ec2, n
     assert agent.command("validate-all", node, **keep).code == 0
     result = agent.command("validate-all", node, **WHOLE, **keep)
     assert result.code == 1
-    (told,) = failed(result)
-    assert told.startswith(f"stop of {node}: stop protection (disableApiStop) is on")
+    (reported,) = failed(result)
+    assert reported.startswith(f"stop of {node}: stop protection (disableApiStop) is on")
     assert any(about == "permission ec2:StopInstances" and level == "ok" for level, about, _ in lines(result))
     assert harmless(ec2)
     off = agent.command("off", node, onfence_poweroff=True, **keep)
@@ -391,8 +391,8 @@ def test_an_instance_that_ec2_cannot_stop_is_reported(agent, ec2, node, keep, sh
     ec2.edit.cannot_stop(node, **shown)
     result = agent.command("validate-all", node, **WHOLE, **keep)
     assert result.code == code
-    (told,) = [t for level, about, t in lines(result) if about == f"stop of {node}"]
-    assert text in told
+    (reported,) = [t for level, about, t in lines(result) if about == f"stop of {node}"]
+    assert text in reported
     assert "was not stopped" in agent.command("off", node, onfence_poweroff=True, **keep).err
 
 
@@ -401,7 +401,7 @@ def test_the_tracking_time_of_each_interface_is_reported(agent, ec2, node, keep,
     agent.env["PYTHONPATH"] = os.environ[sdk]
     default = "EC2's default (five days; 350 s on Nitro v6 types)"
 
-    def told():
+    def reported():
         result = agent.command("validate-all", node, **keep)
         assert result.code == 0, result.out
         found = {about.split()[-1]: text for _, about, text in lines(result)}
@@ -410,15 +410,15 @@ def test_the_tracking_time_of_each_interface_is_reported(agent, ec2, node, keep,
         return shown, survive
 
     first, second = ec2.world.interfaces["node1"]
-    shown, survive = told()
+    shown, survive = reported()
     assert shown == [default, default]
     assert f"until they are idle for {default}" in survive
     ec2.edit.tracking(first, 60)
-    shown, survive = told()
+    shown, survive = reported()
     assert shown == ["60 s", default]
     assert f"until they are idle for {default}" in survive
     ec2.edit.tracking(second, 350)
-    shown, survive = told()
+    shown, survive = reported()
     assert shown == ["60 s", "350 s"]
     assert "until they are idle for 350 s" in survive
 
@@ -616,8 +616,8 @@ def test_probe_port_and_what_the_isolating_group_lets_in(agent, ec2, node, eni, 
     number = {None: None, "its": port, "another": port - 1}[ports_of_rule]
     ec2.edit.add_rule(probing["secg"], peer, "-1" if number is None else "tcp", number and (number, number))
     result = agent.command("validate-all", node, **probing)
-    (_, (told, text)) = probed(result, eni)
-    assert (told, result.code) == (level, level == "FAIL"), result.out
+    (_, (reported, text)) = probed(result, eni)
+    assert (reported, result.code) == (level, level == "FAIL"), result.out
     assert level == "ok" or f"{probing['secg']} in: " in text
     assert level == "ok" or f" from {peer};" in text
     assert f"probe_port on {eni}" in result.last if level == "FAIL" else result.err == ""
@@ -671,10 +671,10 @@ def test_probe_port_of_a_group_that_lets_all_through_on_the_way_does_not_count(a
 @pytest.mark.parametrize("lacking", ["DescribeInstances", "DescribeSecurityGroups"])
 def test_probe_port_where_something_cannot_be_read(agent, ec2, node, probing, lacking):
     ec2.key.deny(f"ec2:{lacking}")
-    told = probed(agent.command("validate-all", node, **probing))
+    reported = probed(agent.command("validate-all", node, **probing))
     depends = f"instance {node}" if lacking == "DescribeInstances" else "groups"
-    assert told[-1] == ("warn", f"not checked: depends on {depends}")
-    assert len(told) == (1 if lacking == "DescribeInstances" else 4)
+    assert reported[-1] == ("warn", f"not checked: depends on {depends}")
+    assert len(reported) == (1 if lacking == "DescribeInstances" else 4)
 
 
 def test_probe_port_of_this_machine_is_not_tried(agent, ec2, probing, ports):

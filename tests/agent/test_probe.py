@@ -9,7 +9,7 @@ import time
 from collections import Counter
 
 import pytest
-from assertions import is_cut, our_tags
+from assertions import is_isolated, our_tags
 from port import Port, open_ports
 
 CHANGE = "ModifyNetworkInterfaceAttribute"
@@ -86,9 +86,9 @@ def test_silence_ends_the_wait(agent, ec2, node, options, ports, kind):
     assert running.returncode == 0, err
     assert last_read(ec2) - began >= 1, "two attempts, half a second apart"
     assert last_read(ec2) - accepted(ec2)[-1] < 30
-    assert is_cut(ec2, node, options)
-    told = float(re.search(r"summary action=off .* network_seconds=(\S+)", err)[1])
-    assert began - accepted(ec2)[-1] - 0.1 < told < last_read(ec2) - accepted(ec2)[-1]
+    assert is_isolated(ec2, node, options)
+    seconds_reported = float(re.search(r"summary action=off .* network_seconds=(\S+)", err)[1])
+    assert began - accepted(ec2)[-1] - 0.1 < seconds_reported < last_read(ec2) - accepted(ec2)[-1]
     assert float(re.search(r"^fence_aws_vpc_net_network_seconds (\S+)$", metrics.read_text(), re.M)[1]) > 0.5
 
 
@@ -109,7 +109,7 @@ def test_an_address_that_still_answers_is_named(agent, ec2, node, options, ports
     assert f"{HERE[1]}: it still answers at probe_port" in last
     assert "ERROR: deadline error" in last
     assert HERE[0] not in last
-    assert is_cut(ec2, node, options), "it stays isolated"
+    assert is_isolated(ec2, node, options), "it stays isolated"
     assert our_tags(ec2, node)
 
 
@@ -178,7 +178,7 @@ def test_plugs_are_watched_together(agent, ec2, options, ports):
     _, err = running.communicate(timeout=60)
     assert running.returncode == 0, err
     assert reads()[-1] < first_done
-    assert all(is_cut(ec2, node, options) for node in nodes)
+    assert all(is_isolated(ec2, node, options) for node in nodes)
 
 
 def test_a_plug_that_still_answers_fails_alone(agent, ec2, options, ports):
@@ -209,7 +209,7 @@ def test_a_connection_that_stays_alive_fails(agent, ec2, node, untracks, ports):
     assert running.returncode == 1
     for address in HERE[:2]:
         assert f"{address}: an earlier connection to probe_port is still alive" in err.splitlines()[-1]
-    assert is_cut(ec2, node, untracks)
+    assert is_isolated(ec2, node, untracks)
 
 
 def test_a_connection_that_the_node_has_ended_is_not_waited_for(agent, ec2, node, untracks, ports):
@@ -236,7 +236,7 @@ def test_an_interrupted_probe_leaves_no_connection(agent, ec2, node, untracks, p
     running.send_signal(number)
     running.communicate(timeout=30)
     assert running.returncode == (1 if number == signal.SIGTERM else -number)
-    assert is_cut(ec2, node, untracks)
+    assert is_isolated(ec2, node, untracks)
     assert ports[0].next_was_reset()
 
 
@@ -283,4 +283,4 @@ def test_with_everything_on_it_fits_the_default_deadline_though_ec2_throttles(ag
     assert running.returncode == 0, err
     assert 5 + 5 < time.monotonic() - began < 45 + 2
     assert sum(call.error == "RequestLimitExceeded" for call in ec2.calls) > 5
-    assert is_cut(ec2, node, keep)
+    assert is_isolated(ec2, node, keep)

@@ -9,7 +9,7 @@ import threading
 import time
 
 import pytest
-from assertions import groups, is_cut, our_tags
+from assertions import groups, is_isolated, our_tags
 from ec2 import AccessKey
 from ec2.faults import Delay, Error, Fault, Hook, Reset, Throttle
 from ec2.wire import success_reply
@@ -49,7 +49,7 @@ def on_interface(interface):
     return lambda call: call.params.get("NetworkInterfaceId") == interface
 
 
-def until_record(ec2, number):
+def until_backup(ec2, number):
     """For ``stale``: until this many backups were written."""
     return lambda call: len(ec2.calls_of("CreateTags")) < number
 
@@ -100,7 +100,7 @@ def once(ec2, call, what, late=False, nth=1, when=None):
     return done
 
 
-def record_of_another(node, when, interfaces):
+def backup_of_another_fencer(node, when, interfaces):
     """The tags of the backup of another fencer."""
     tags = {"lastfence": str(when)}
     for n, (interface, some) in enumerate(interfaces.items(), 1):
@@ -124,18 +124,18 @@ def test_fencers_at_once_all_succeed_and_soon(agent, ec2, node, mode, count):
     assert time.monotonic() - began < 10
     assert len(ec2.calls_of("CreateTags")) <= 4 * count
     ec2.rules.clear()
-    assert is_cut(ec2, node, mode)
+    assert is_isolated(ec2, node, mode)
     restores(agent, ec2, node, mode, before)
 
 
 def test_a_fencer_that_always_writes_last_does_not_block(agent, ec2, node, mode):
     before = groups(ec2, node)
 
-    def record_again(_call):
+    def write_backup_again(_call):
         later = 1 + int(our_tags(ec2, node)["lastfence"])
-        ec2.edit.put_tags(node, record_of_another(node, later, before))
+        ec2.edit.put_tags(node, backup_of_another_fencer(node, later, before))
 
-    ec2.rules.add("CreateTags", Hook(record_again, late=True), times=None)
+    ec2.rules.add("CreateTags", Hook(write_backup_again, late=True), times=None)
     succeeds(agent.command("off", node, deadline=10, **mode))
     assert len(ec2.calls_of("CreateTags")) <= 2
     ec2.rules.clear()
@@ -167,7 +167,7 @@ def test_a_refused_fencer_rolls_nothing_back_unseen_by_the_other(agent, ec2, nod
     succeeds(result)
     assert running[0].returncode == 1
     assert "partial error" in err
-    assert is_cut(ec2, node, keep)
+    assert is_isolated(ec2, node, keep)
 
 
 # --- original groups -------------------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ def test_a_kill_after_a_backup_of_isolated_groups_loses_nothing(agent, ec2, node
     """The second off does not see the backup of the first, backs up isolated groups, and is killed at once."""
     before = groups(ec2, node)
     half_fenced(agent, ec2, mode)
-    ec2.stale(tags_changes=1000, when=until_record(ec2, 2))
+    ec2.stale(tags_changes=1000, when=until_backup(ec2, 2))
     killed_at(agent, ec2, agent.arguments("off", node, **mode), "CreateTags")
     ec2.fresh()
     restores(agent, ec2, node, mode, before)
@@ -186,7 +186,7 @@ def test_a_kill_after_a_backup_of_isolated_groups_loses_nothing(agent, ec2, node
 def test_a_kill_after_a_backup_of_an_isolated_node_loses_nothing(agent, ec2, node, keep):
     before = groups(ec2, node)
     succeeds(agent.command("off", node, **keep))
-    ec2.stale(tags_changes=1000, when=until_record(ec2, 2))
+    ec2.stale(tags_changes=1000, when=until_backup(ec2, 2))
     killed_at(agent, ec2, agent.arguments("off", node, **keep), "CreateTags")
     ec2.fresh()
     assert agent.command("status", node, **keep).code == 2
@@ -209,7 +209,7 @@ def test_a_group_added_before_the_backup_is_restored(agent, ec2, node, first, mo
     wanted = {**groups(ec2, node), first: more}
     once(ec2, "CreateTags", lambda: ec2.edit.set_groups(first, more))
     succeeds(agent.command("off", node, **mode))
-    assert is_cut(ec2, node, mode)
+    assert is_isolated(ec2, node, mode)
     restores(agent, ec2, node, mode, wanted)
 
 
@@ -217,10 +217,10 @@ def test_stale_reads_of_an_isolated_node_are_not_backed_up(agent, ec2, node, kee
     before = groups(ec2, node)
     for action in ("off", "on"):
         succeeds(agent.command(action, node, **keep))
-    ec2.stale(groups_changes=2, when=until_record(ec2, 2))
+    ec2.stale(groups_changes=2, when=until_backup(ec2, 2))
     succeeds(agent.command("off", node, **keep))
     ec2.fresh()
-    assert is_cut(ec2, node, keep)
+    assert is_isolated(ec2, node, keep)
     restores(agent, ec2, node, keep, before)
 
 
@@ -230,10 +230,10 @@ def test_fencers_with_the_same_timestamp_keep_both_backups(agent, ec2, node, mod
     before = groups(ec2, node)
     ec2.edit.put_tags(node, {"lastfence": str(int(time.time()) + future)})
     half_fenced(agent, ec2, mode)
-    ec2.stale(tags_changes=1, when=until_record(ec2, 2))
+    ec2.stale(tags_changes=1, when=until_backup(ec2, 2))
     succeeds(agent.command("off", node, **mode))
     ec2.fresh()
-    assert is_cut(ec2, node, mode)
+    assert is_isolated(ec2, node, mode)
     restores(agent, ec2, node, mode, before)
 
 
@@ -275,7 +275,7 @@ def test_the_backup_of_a_new_interface_overwrites_no_other(agent, ec2, keep, kil
     succeeds(agent.command("off", node, **keep))
     ec2.fresh()
     ec2.rules.clear()
-    assert is_cut(ec2, node, keep)
+    assert is_isolated(ec2, node, keep)
     restores(agent, ec2, node, keep, {**wanted, new[0]: [ssh]})
 
 
@@ -289,7 +289,7 @@ def test_a_change_of_the_second_round_counts_only_if_it_was_accepted(agent, ec2,
     ec2.rules.add(CHANGE, Throttle(), nth=3)
     ec2.stale(groups_changes=1, reads=1, when=lambda call: len(ec2.calls_of(CHANGE)) >= 3)
     succeeds(agent.command("off", node, **keep))
-    assert is_cut(ec2, node, keep)
+    assert is_isolated(ec2, node, keep)
     assert len(ec2.calls_of(CHANGE)) == 4
 
 
@@ -307,7 +307,7 @@ def test_no_room_for_the_backup_of_a_new_interface_is_a_tag_error(agent, ec2, no
     assert result.last.startswith("ERROR: tag error")
     assert "EC2 allows only 0 more" in result.last
     now = groups(ec2, node)
-    assert now.pop(new[0]) == app, "never changed without a record"
+    assert now.pop(new[0]) == app, "never changed without a backup"
     assert set(map(tuple, now.values())) == {(ec2.world.isolation,)}
 
 
@@ -323,7 +323,7 @@ def test_ignore_tag_write_failure_isolates_a_new_interface(agent, ec2, node, mod
     succeeds(result)
     assert any("continuing without a backup" in line for line in result.lines)
     assert len(groups(ec2, node)) == 3
-    assert is_cut(ec2, node, mode)
+    assert is_isolated(ec2, node, mode)
 
 
 # --- on --------------------------------------------------------------------------------------------------------
@@ -340,7 +340,7 @@ def test_on_isolates_again_through_throttling(agent, ec2, node, keep):
     assert throttle.fired == 2
     assert result.code == 1
     assert "was fenced concurrently; off takes precedence" in result.last
-    assert is_cut(ec2, node, keep)
+    assert is_isolated(ec2, node, keep)
     restores(agent, ec2, node, keep, before)
 
 
@@ -352,7 +352,7 @@ def test_off_takes_precedence_over_an_on_without_secg(agent, ec2, node, keep):
     succeeds(off[0])
     assert result.code == 1
     assert "was fenced concurrently; off takes precedence" in result.last
-    assert is_cut(ec2, node, keep)
+    assert is_isolated(ec2, node, keep)
     restores(agent, ec2, node, {}, before)
 
 
@@ -368,9 +368,9 @@ def test_an_on_that_cannot_isolate_again_names_open_interfaces(agent, ec2, singl
     assert result.code == 1
     assert "NOT isolated again; run off now" in result.last
     assert all(interface in result.last for interface in groups(ec2, single))
-    assert our_tags(ec2, single), "the record is kept"
+    assert our_tags(ec2, single), "the backup is kept"
     succeeds(agent.command("off", single, **keep))
-    assert is_cut(ec2, single, keep)
+    assert is_isolated(ec2, single, keep)
 
 
 def test_an_off_with_the_same_keys_and_time_takes_precedence(agent, ec2, node, keep):
@@ -385,7 +385,7 @@ def test_an_off_with_the_same_keys_and_time_takes_precedence(agent, ec2, node, k
     result = agent.command("on", node, **keep)
     assert result.code == 1
     assert "was fenced concurrently; off takes precedence" in result.last
-    assert is_cut(ec2, node, keep)
+    assert is_isolated(ec2, node, keep)
 
 
 def test_an_interface_that_is_attached_again_during_on_is_restored(agent, ec2, node, second, mode):
@@ -427,7 +427,7 @@ def test_an_off_that_runs_during_the_second_read_takes_precedence(agent, ec2, no
     succeeds(off[0])
     assert result.code == 1
     assert "a backup appeared after the first read" in result.last
-    assert is_cut(ec2, node, options)
+    assert is_isolated(ec2, node, options)
     restores(agent, ec2, node, options, before)
 
 
@@ -443,7 +443,7 @@ def test_an_off_that_starts_during_the_second_read_takes_precedence(agent, ec2, 
     _, err = running.communicate(timeout=LIMIT)
     succeeds(result)
     assert running.returncode == 0 or "fenced" in err
-    assert is_cut(ec2, node, options)
+    assert is_isolated(ec2, node, options)
     restores(agent, ec2, node, options, before)
 
 
@@ -460,7 +460,7 @@ def test_a_superseded_on_isolates_with_the_groups_that_fit(agent, ec2, node, kee
     assert result.code == 1
     assert "was fenced concurrently; off takes precedence" in result.last
     assert result.seconds < 20, "not only at the deadline"
-    assert is_cut(ec2, node, options)
+    assert is_isolated(ec2, node, options)
     restores(agent, ec2, node, options, before)
 
 
@@ -475,7 +475,7 @@ def test_a_superseded_on_of_a_half_fenced_node_isolates_too(agent, ec2, node, ke
     result = agent.command("on", node, **options)
     succeeds(off[0])
     assert result.code == 1
-    assert is_cut(ec2, node, options)
+    assert is_isolated(ec2, node, options)
     restores(agent, ec2, node, options, before)
 
 
@@ -486,7 +486,7 @@ def test_stale_groups_after_an_on_are_not_backed_up(agent, ec2, node, keep):
         succeeds(agent.command(action, node, **keep))
     ec2.stale(groups_changes=2, reads=5)
     succeeds(agent.command("off", node, **keep))
-    assert is_cut(ec2, node, keep)
+    assert is_isolated(ec2, node, keep)
     restores(agent, ec2, node, keep, before)
 
 
@@ -516,7 +516,7 @@ def test_a_first_read_without_the_instance_is_not_final(agent, ec2, node, keep, 
     rule = ec2.rules.add("DescribeInstances", Nothing())
     succeeds(agent.command(action, node, **keep))
     assert rule.fired == 1
-    assert is_cut(ec2, node, keep) == (action == "off")
+    assert is_isolated(ec2, node, keep) == (action == "off")
 
 
 def test_monitor_looks_twice_before_it_says_that_a_group_is_gone(agent, ec2, keep):

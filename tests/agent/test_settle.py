@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from assertions import is_cut, our_tags
+from assertions import is_isolated, our_tags
 from ec2.faults import Delay, Error, Throttle
 
 CHANGE = "ModifyNetworkInterfaceAttribute"
@@ -30,7 +30,7 @@ def test_off_succeeds_after_the_network_has_settled_and_reads_then(agent, ec2, n
     result = agent.command("off", node, **{**mode, "settle_time": 2})
     assert result.code == 0, result.err
     assert last_read(ec2) - accepted(ec2)[-1] >= 2
-    assert is_cut(ec2, node, mode)
+    assert is_isolated(ec2, node, mode)
 
 
 def test_nothing_waits_before_the_isolation(agent, ec2, node, mode):
@@ -71,7 +71,7 @@ def test_an_interface_that_appears_while_it_settles_is_isolated_and_settles_too(
     ec2.edit.attach(node, [ec2.world.groups["app"]], 5)
     _, err = running.communicate(timeout=30)
     assert running.returncode == 0, err
-    assert is_cut(ec2, node, keep)
+    assert is_isolated(ec2, node, keep)
     assert len(accepted(ec2)) >= 3
     assert last_read(ec2) - accepted(ec2)[-1] >= 2
 
@@ -82,7 +82,7 @@ def test_without_time_to_settle_it_isolates_and_fails(agent, ec2, node, keep):
     assert result.code == 1
     assert result.last.startswith("ERROR: deadline error")
     assert "settle_time=5 was not over" in result.last
-    assert is_cut(ec2, node, keep)
+    assert is_isolated(ec2, node, keep)
     assert our_tags(ec2, node)
 
 
@@ -117,7 +117,7 @@ def test_several_plugs_settle_together(agent, ec2, keep):
     reads = ec2.calls_of("DescribeInstances")
     assert last_read(ec2) - changes[-1] >= 3
     assert last_read(ec2) - changes[0] < 2 * 3 + 2
-    assert all(is_cut(ec2, node, keep) for node in nodes)
+    assert all(is_isolated(ec2, node, keep) for node in nodes)
     assert len(reads) == 1 + 2 * 3, "the first read shows both"
 
 
@@ -132,7 +132,7 @@ def test_several_plugs_stay_on_the_untracking_group_together(agent, ec2, keep):
     assert isolating[0] - untracking[1] >= 3
     assert isolating[2] - untracking[3] >= 3
     assert isolating[-1] - untracking[0] < 2 * 3
-    assert all(is_cut(ec2, node, keep) for node in nodes)
+    assert all(is_isolated(ec2, node, keep) for node in nodes)
 
 
 @pytest.mark.parametrize("action", ["CreateTags", "ModifyNetworkInterfaceAttribute"])
@@ -147,5 +147,5 @@ def test_a_failed_plug_leaves_no_other_open(agent, ec2, keep, action):
     options = {**keep, "settle_time": 2, "untrack_secg": ec2.world.open}
     result = agent.command("off", f"{first},{second}", **options)
     assert result.code == 1
-    assert is_cut(ec2, first, keep)
+    assert is_isolated(ec2, first, keep)
     assert second in result.last or interfaces[0] in result.last

@@ -5,7 +5,7 @@ import ssl
 from contextlib import contextmanager
 
 import pytest
-from assertions import is_cut
+from assertions import is_isolated
 from ec2.proxy import certificate
 from ec2.transport import TlsTransport
 
@@ -38,7 +38,7 @@ def test_many_connections_to_an_endpoint_that_is_trusted(use, ec2, keep, tmp_pat
     with https(ec2, tmp_path) as (endpoint, pem):
         use.env["AWS_CA_BUNDLE"] = str(pem)
         assert use.command("off", node, endpoint_url=endpoint, **keep).code == 0
-    assert is_cut(ec2, node, keep)
+    assert is_isolated(ec2, node, keep)
     assert len({c.port for c in ec2.calls}) > 2
 
 

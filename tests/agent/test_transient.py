@@ -5,7 +5,7 @@ import os
 import subprocess
 
 import pytest
-from assertions import is_cut
+from assertions import is_isolated
 from ec2.faults import Error
 
 from aws_vpc_net import ec2_errors
@@ -50,7 +50,7 @@ def test_off_retries_a_transient_error(agent, ec2, keep, code):
     result = agent.command("off", node, **keep)
     assert [rule.fired for rule in rules] == [1, 1, 1]
     assert result.code == 0, result.err
-    assert is_cut(ec2, node, keep)
+    assert is_isolated(ec2, node, keep)
 
 
 @pytest.mark.parametrize("action", ["off", "on"])
@@ -68,7 +68,7 @@ def test_an_interface_that_is_still_being_attached_is_changed_later(agent, ec2, 
     assert rule.fired == 2
     assert result.code == 0, result.err
     assert len(ec2.calls_of("ModifyNetworkInterfaceAttribute")) == 4 + 2 * (action == "on")
-    assert is_cut(ec2, node, keep) == (action == "off")
+    assert is_isolated(ec2, node, keep) == (action == "off")
     assert action == "off" or ec2.snapshot() == before
 
 

@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from assertions import groups, is_cut
+from assertions import groups, is_isolated
 from ec2.faults import Delay, Error, Hook, LoseReply, Reset, ServerError, Stall, Throttle
 
 
@@ -35,7 +35,7 @@ def test_untrack_all_then_isolate_all_then_read(agent, ec2, node, options):
     assert [g for _, g in done[:2]] == [[ec2.world.open]] * 2
     assert ec2.world.open not in [g for _, some in done[2:] for g in some]
     assert [c.action for c in ec2.calls][-1] == "DescribeInstances"
-    assert is_cut(ec2, node, options)
+    assert is_isolated(ec2, node, options)
     assert agent.command("status", node, **options).code == 2
     assert agent.command("on", node, **options).code == 0
     assert ec2.snapshot() == before
@@ -71,7 +71,7 @@ def test_a_kill_between_the_steps_is_on_and_restored(agent, ec2, node, options, 
     running[0].communicate(timeout=30)
     assert running[0].returncode == -signal.SIGKILL
     ec2.rules.clear()
-    assert agent.command("status", node, **options).code == (2 if is_cut(ec2, node, options) else 0)
+    assert agent.command("status", node, **options).code == (2 if is_isolated(ec2, node, options) else 0)
     assert any(g == [ec2.world.open] for g in groups(ec2, node).values())
     for action in ("off", "on"):
         assert agent.command(action, node, **options).code == 0
@@ -97,7 +97,7 @@ def test_an_interface_is_done_only_when_its_untracking_was_accepted(agent, ec2, 
     assert agent.command("off", node, **options).code == 0
     assert [c.outcome for c in ec2.calls if opening(c)][-1] == "whole"
     assert len([c for c in ec2.calls if opening(c)]) == 2
-    assert is_cut(ec2, node, options)
+    assert is_isolated(ec2, node, options)
 
 
 def test_a_missing_untracking_group_rolls_all_back(agent, ec2, node, mode):
@@ -126,7 +126,7 @@ def test_an_interface_that_appears_passes_through_it_too(agent, ec2, node, optio
     assert agent.command("off", node, **options).code == 0
     new = (set(groups(ec2, node)) - set(ec2.world.interfaces["node1"])).pop()
     assert next(g for i, g in sets(ec2) if i == new) == [ec2.world.open]
-    assert is_cut(ec2, node, options)
+    assert is_isolated(ec2, node, options)
 
 
 def test_monitor_misses_the_untracking_group(agent, ec2, mode):
@@ -180,7 +180,7 @@ def test_reads_that_fail_after_one_isolation_did_leave_nothing_open(agent, ec2, 
     assert missed.fired == 1
     assert failing.fired > 0
     assert result.code == 1
-    assert is_cut(ec2, node, options)
+    assert is_isolated(ec2, node, options)
     changed = [c.number for c in ec2.calls_of(CHANGE) if second_round(ec2, second)(c)]
     assert len(changed) == 2
     assert not [c for c in ec2.calls_of("DescribeInstances") if changed[0] < c.number < changed[1]], "no read between"
@@ -204,7 +204,7 @@ def test_throttled_until_the_deadline_it_names_open_interfaces(agent, ec2, node,
     assert any("may still have untrack_secg" in line for line in result.lines)
     ec2.rules.clear()
     assert agent.command("off", node, **options).code == 0
-    assert is_cut(ec2, node, options)
+    assert is_isolated(ec2, node, options)
 
 
 # From the second round on, once: what the SDK raises is no error of ours; or no thread can be started any more.
@@ -256,7 +256,7 @@ def test_no_thread_for_the_second_round_leaves_nothing_open(agent, ec2, node, op
     flag = broken_later(NO_THREADS)
     agent.command("off", node, **options)
     assert flag.exists()
-    assert is_cut(ec2, node, options)
+    assert is_isolated(ec2, node, options)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -269,7 +269,7 @@ def test_an_interrupt_between_the_steps_isolates_first(agent, ec2, node, options
     _, err = running.communicate(timeout=30)
     assert running.returncode == 1
     assert "interrupted" in err
-    assert is_cut(ec2, node, options)
+    assert is_isolated(ec2, node, options)
 
 
 def test_an_interrupt_does_not_stop_the_isolation(agent, ec2, node, options):
@@ -283,7 +283,7 @@ def test_an_interrupt_does_not_stop_the_isolation(agent, ec2, node, options):
     _, err = running.communicate(timeout=30)
     assert running.returncode == 1
     assert "interrupted" in err
-    assert is_cut(ec2, node, options)
+    assert is_isolated(ec2, node, options)
 
 
 # --- an untracking without a reply, which arrives later -----------------------------------------------------------
@@ -343,7 +343,7 @@ def test_a_second_of_throttling_does_not_use_up_the_attempts(agent, ec2, node, o
     result = agent.command("off", node, **options)
     assert result.code == 0, result.err
     assert throttled.fired == 4
-    assert is_cut(ec2, node, options)
+    assert is_isolated(ec2, node, options)
 
 
 def test_a_hanging_untracking_fails_soon(agent, ec2, node, options):
@@ -353,7 +353,7 @@ def test_a_hanging_untracking_fails_soon(agent, ec2, node, options):
     assert result.code == 1
     assert f"EC2 accepted no change of {first} to untrack_secg" in result.last
     assert result.seconds < 20
-    assert is_cut(ec2, node, options)
+    assert is_isolated(ec2, node, options)
 
 
 def test_where_an_untracking_is_refused_nothing_stays_open_for_the_settle_time(agent, ec2, node, options):
@@ -424,7 +424,7 @@ def test_a_plug_is_not_kept_open_by_calls_for_another(agent, ec2, options, actio
     assert result.code == 1
     assert result.seconds > 6, "it was tried until the deadline"
     assert 2 <= seconds_open(ec2, first_node) < 6
-    assert is_cut(ec2, nodes[first_node], options)
+    assert is_isolated(ec2, nodes[first_node], options)
     assert not is_open(ec2, failing)
 
 
@@ -436,7 +436,7 @@ def test_a_backup_that_is_throttled_for_seconds_delays_only_its_own_plug(agent, 
     assert throttled.fired == 6
     for name in ("node1", "node2"):
         assert 2 <= seconds_open(ec2, name) < 6
-        assert is_cut(ec2, ec2.world.nodes[name], options)
+        assert is_isolated(ec2, ec2.world.nodes[name], options)
 
 
 def test_an_interrupt_isolates_all_plugs(agent, ec2, options):
@@ -449,7 +449,7 @@ def test_an_interrupt_isolates_all_plugs(agent, ec2, options):
     _, err = running.communicate(timeout=30)
     assert running.returncode == 1
     assert "interrupted" in err
-    assert all(is_cut(ec2, node, options) for node in nodes)
+    assert all(is_isolated(ec2, node, options) for node in nodes)
 
 
 def test_a_node_is_not_opened_once_more_when_its_isolation_group_is_gone(agent, ec2, node, keep):

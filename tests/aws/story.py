@@ -61,9 +61,9 @@ class Story:
     def expect(self, run: Run, what: str, code: int, more: str = "") -> None:
         """A row for a run of the agent."""
         counted = {k: v for k, v in run.summary.items() if k in ("seconds", "api_calls", "retries", "throttles")}
-        told = ", ".join(f"{k} {v}" for k, v in counted.items())
+        reported = ", ".join(f"{k} {v}" for k, v in counted.items())
         problem = f": {run.last}" if run.code != code else ""
-        text = f"exit code {run.code} after {run.seconds:.2f} s ({told}){problem}{more}"
+        text = f"exit code {run.code} after {run.seconds:.2f} s ({reported}){problem}{more}"
         self.report.row(what, text, run.code == code)
 
 

@@ -157,7 +157,7 @@ class Truncate(Fault):
         whole = len(reply.body)
         reply.body = reply.body[: int(whole * self.share)]
         if self.announce:
-            reply.mode, reply.length = "cut", whole
+            reply.mode, reply.length = "truncated", whole
 
 
 @dataclass

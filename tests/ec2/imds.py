@@ -17,7 +17,7 @@ MODES = ("ok", "black hole", "garbage", "reset")
 """Others are a status that is answered to everything: "404", "503"."""
 
 
-class Stumble:
+class TemporaryFailure:
     """A mode that lasts for a number of requests, or for a time from the first one."""
 
     def __init__(self, mode: str, requests: Optional[int], seconds: Optional[float], path: str) -> None:
@@ -55,7 +55,7 @@ class Imds:
         """Whether it answers without a token too."""
         self.uses: Optional[int] = None
         """For how many requests a token is good; None: any number."""
-        self._stumbles: Optional[Stumble] = None
+        self._temporary_failure: Optional[TemporaryFailure] = None
         self.paths: List[str] = []
         """What was asked for, as "PUT /latest/api/token"."""
         self.tokens: Dict[str, int] = {}
@@ -88,11 +88,11 @@ class Imds:
             }
         )
 
-    def stumble(
+    def fail_temporarily(
         self, mode: str, requests: Optional[int] = None, seconds: Optional[float] = None, path: str = ""
     ) -> None:
         """Is in this mode for so many requests, or seconds from the first one; only for paths that end so."""
-        self._stumbles = Stumble(mode, requests, seconds, path)
+        self._temporary_failure = TemporaryFailure(mode, requests, seconds, path)
 
     def revoke(self) -> None:
         """No token of before is good any longer, as after a restart of the service."""
@@ -113,7 +113,7 @@ class Imds:
     def _answer(self, request: Request, send: Callable[[Reply], None]) -> None:
         self.paths.append(f"{request.method} {request.target}")
         time.sleep(self.slow)
-        mode = self._stumbles.take(request.target, self.mode) if self._stumbles else self.mode
+        mode = self._temporary_failure.take(request.target, self.mode) if self._temporary_failure else self.mode
         if mode == "black hole":
             send(Reply(200, b"", mode="stall"))
         elif mode == "reset":

@@ -52,7 +52,7 @@ class Handler(BaseHTTPRequestHandler):
         if reply.mode == "reset":
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()
-        elif reply.mode == "cut":
+        elif reply.mode == "truncated":
             self.wfile.write(self._head(reply) + reply.body)
         elif reply.mode == "stall":
             self._wait(float("inf"))

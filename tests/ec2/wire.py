@@ -48,7 +48,7 @@ class Reply:
     """What to send and how.
 
     mode: "whole"; "lost" (close without a byte); "reset" (RST); "stall" (never a byte); "trickle"
-    (one byte each `pause` seconds); "cut" (announce the whole length, send the body given, close).
+    (one byte each `pause` seconds); "truncated" (announce the whole length, send the body given, close).
     """
 
     status: int
@@ -82,7 +82,7 @@ class Call:
     status: Optional[int] = None
     error: Optional[str] = None
     outcome: str = "pending"
-    """How the reply went: pending, whole, lost, reset, stall, trickle, cut."""
+    """How the reply went: pending, whole, lost, reset, stall, trickle, truncated."""
     took_effect: bool = False
     """The call passed all checks and (for a change) changed the world."""
 
