@@ -140,7 +140,9 @@ class Tree:
 
 def selections(mutant: Mutant, tests: Sequence[str], fallback: bool) -> List[Tuple[str, ...]]:
     """What is run, one after the other until something fails: as far as it exists."""
-    given = [mutant.tests, *((f,) for f in FALLBACK if fallback)] if mutant.tests else [t.split() for t in tests]
+    own = f"core/test_{Path(mutant.path).stem}.py"  # those of the module notice most of what is not noticed otherwise
+    core = [[own], *(t.split() for t in tests)]
+    given = [mutant.tests, *((f,) for f in FALLBACK if fallback)] if mutant.tests else core
     some = [tuple(t for t in group if (TOP / "tests" / t.partition("::")[0]).exists()) for group in given]
     return [group for group in some if group]
 
