@@ -271,7 +271,8 @@ class Runner:
             if isinstance(effect, SetGroups):
                 category = Category.RESTORE if self.plan.restoring else Category.MODIFICATION
                 # Only what isolates may come late: what opens an interface must follow a read closely.
-                queue = effect.change is Change.ISOLATE
+                # Not beside an untracking, which would get none of the calls that EC2 allows.
+                queue = effect.change is Change.ISOLATE and self.plan.spec.untrack is None
                 errors = context.groups.set_groups(effect.goals, category, queue=queue)
                 return Changes(FrozenMap({i: failure_of(e) if e else None for i, e in errors.items()}))
             if isinstance(effect, LookUpGroups):
