@@ -335,6 +335,7 @@ def test_a_late_untracking_is_closed_though_off_fails(agent, ec2, node, options,
     assert result.code == 1
     assert arrived.wait(30)
     assert not is_open(ec2, node)
+    assert len(ec2.calls_of(CHANGE)) < 20, "it waits until nothing can arrive any more"
 
 
 def test_a_second_of_throttling_does_not_use_up_the_attempts(agent, ec2, node, options):

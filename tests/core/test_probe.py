@@ -1,5 +1,6 @@
 """What ``off`` does with ``probe_port``, one transcript for each behaviour; see transcript.py."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -430,6 +431,12 @@ def test_without_a_route_a_connection_that_stands_has_to_be_dead_all_the_same():
     play(run, UNTRACKED)
     lost = "check e0 e1 | e0 no route, e1 no route"
     play(run, f"connect e0 e1\nsettle\n{lost}\nconnect e0 e1\nsettle\n{lost}, e0 dead, e1 dead\nread\nsuccess")
+
+
+def test_without_a_backup_the_warning_comes_once_before_the_addresses_are_checked():
+    run = probing(replace(KEEP, without_backup=True))
+    play(run, "read\nconnect e0 e1\nwrite e0:ad e1:as | refused\ncheck e0 e1\nisolate e0:i e1:i")
+    assert len([line for line in run.log if "without a backup" in line]) == 1
 
 
 def test_no_connection_is_kept_where_the_interface_is_not_untracked():

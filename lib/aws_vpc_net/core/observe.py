@@ -128,8 +128,7 @@ def _groups(plan: Plan, k: Knowledge, effect: SetGroups, result: Changes, tick: 
     notes: List[Note] = []
     k = replace(k, backup=replace(k.backup, answered=False), reads=replace(k.reads, fresh=False))
     outcomes = [k.interfaces[i].outcome for i in effect.goals]
-    isolated_before = any(o in (Outcome.ACCEPTED, Outcome.UNKNOWN) for o in outcomes)
-    repeated = effect.change is Change.ISOLATE and isolated_before
+    repeated = any(o in (Outcome.ACCEPTED, Outcome.UNKNOWN) for o in outcomes)
     k = replace(k, probe=k.probe.changed(repeated))
     settled = tick.now + plan.settle_seconds
     # What was accepted first: whether a refusal may be looked into depends on what is still open.
