@@ -397,8 +397,11 @@ class FenceAWSVPCNet:
         return code
 
 
+COUNTED = ("api_calls", "retries", "throttles", "interfaces_changed", "tags_written", "chunks")
+
+
 def _summary(chosen: Settings, stats: Stats, result: str) -> str:
-    counts: Dict[str, Any] = {k: v for k, v in vars(stats).items() if isinstance(v, int)}
+    counts: Dict[str, Any] = {name: getattr(stats, name) for name in COUNTED}
     if stats.network_seconds is not None:
         counts["network_seconds"] = f"{stats.network_seconds:.2f}"
     fields = {

@@ -21,7 +21,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         patch.setattr(ec2, "_client", made.client)
         patch.setattr(deadline, "time", SimpleNamespace(sleep=made.clock.sleep))
-        patch.setattr(runner, "time", SimpleNamespace(sleep=made.clock.sleep, time=time.time))
+        patch.setattr(runner, "time", SimpleNamespace(sleep=made.clock.sleep, time=time.time, monotonic=made.clock))
         patch.setattr(logging.getLogger("aws_vpc_net"), "level", logging.CRITICAL)
         patch.setattr(logging.getLogger("urllib3.connection"), "level", logging.CRITICAL)
         yield made

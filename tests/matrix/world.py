@@ -58,7 +58,9 @@ class SharedClient:
     def __init__(self, client: Any) -> None:
         self._client = client
         events = SimpleNamespace(register=_done, register_last=_done)
-        self.meta = SimpleNamespace(method_to_api_mapping=client.meta.method_to_api_mapping, events=events)
+        meta = client.meta
+        mapping, endpoint = meta.method_to_api_mapping, meta.endpoint_url
+        self.meta = SimpleNamespace(method_to_api_mapping=mapping, endpoint_url=endpoint, events=events)
 
     def __getattr__(self, operation: str) -> Callable[..., Any]:
         call: Callable[..., Any] = getattr(self._client, operation)
