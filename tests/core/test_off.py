@@ -1628,6 +1628,12 @@ def test_off_says_what_it_could_neither_isolate_nor_give_back():
     assert run.log[-1] == messages.left_untracking(run.plan.id, [eni("e1")], "not permitted")
 
 
+def test_off_isolates_what_is_open_at_once_when_its_time_is_over():
+    run = off_of(World(), KEEP_UNTRACK, settle_seconds=5)
+    play(run, "read\nwrite e0:ad e1:as\nread\n* 39 s\nuntrack e0:o e1:o\n* 1 s\nisolate e0:i e1:i")
+    play(run, "read\nsettle\nfail: deadline")
+
+
 def test_off_does_not_wait_for_the_network_where_no_untracking_was_accepted():
     run = off_of(World(), KEEP_UNTRACK, settle_seconds=5)
     play(run, f"{BACKUP}\nuntrack e0:o e1:o | e0 lost, e1 lost\nisolate e0:i e1:i")

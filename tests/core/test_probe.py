@@ -60,6 +60,13 @@ def test_the_silence_that_a_fenced_fencer_hears_does_not_end_the_settle_time():
     assert run.world.now - accepted >= 5
 
 
+def test_a_later_read_of_the_target_alone_does_not_show_that_the_fencer_is_not_fenced():
+    run = probing(own=OWN)
+    play(run, BEFORE.replace("read", "read target and own") + "\ncheck e0 e1\nisolate e0:i e1:i")
+    run.world.own_is_fenced = True
+    play(run, f"read\n{TWICE}\nread target and own | no tags\nwrite e0:ad e1:as\npause read\nsettle")
+
+
 def test_an_answer_begins_the_count_anew():
     play(
         probing(),

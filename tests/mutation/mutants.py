@@ -28,6 +28,7 @@ EQUIVALENT: Dict[str, str] = {
     "rolling_back.why_not_rolled_back: set(tags.own(latest.tags, latest.id).items()) <= k.backup.written -> set(tags.own(latest.tags, latest.id).items()) < k.backup.written": "of two backups there is one lastfence: what a read shows is less than both",
     "settling.watch: tick.now >= k.timers.reread -> tick.now > k.timers.reread": BORDER,
     "settling.watch: tick.now + ATTEMPT_SECONDS > k.timers.settled -> tick.now + ATTEMPT_SECONDS >= k.timers.settled": BORDER,
+    "observe._read: k.probe.addresses -> True": "a time that nothing looks at without them; the search would have more states",
     "protocol.Tick.expired: self.now >= self.ends -> self.now > self.ends": BORDER,
     "model.FrozenMap.__hash__: self._hash is None -> True": "the same, computed again",
     "model.FrozenMap.__eq__: isinstance(other, FrozenMap) -> False": "the same, by way of the other's comparison",
