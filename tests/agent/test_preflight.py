@@ -468,8 +468,12 @@ def test_it_takes_less_than_three_seconds_at_50_ms_a_call_and_15_interfaces(agen
     runs = [agent.command("validate-all", node, untrack_secg=ec2.world.open, **WHOLE, **keep) for _ in range(2)]
     assert [r.code for r in runs] == [0, 0], runs[0].out
     assert len(ec2.calls) == 2 * 26
-    assert one_after_the_other(ec2.calls) <= 2 * 6
     assert min(r.seconds for r in runs) < 3
+    ec2.calls.clear()
+    ec2.rules.clear()
+    ec2.rules.add(None, Delay(0.5), times=None)  # longer than a busy machine lets a thread wait
+    assert agent.command("validate-all", node, untrack_secg=ec2.world.open, **WHOLE, **keep).code == 0
+    assert one_after_the_other(ec2.calls) <= 6
 
 
 def test_an_api_that_stalls_ends_it_in_time(agent, ec2, node, keep):
