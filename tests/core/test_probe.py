@@ -471,6 +471,11 @@ def test_without_the_option_nothing_is_connected_to():
     assert run.knowledge.probe.connected is None
 
 
+def test_without_the_option_the_last_read_is_of_the_target_alone():
+    run = off_of(World(), own=OWN, settle_seconds=5)
+    play(run, "read target and own\nwrite e0:ad e1:as\nread target and own\nisolate e0:i e1:i\nread\nsettle\nread")
+
+
 def test_an_instance_that_is_refused_is_not_connected_to():
     run = probing()
     run.world.state = "stopped"
