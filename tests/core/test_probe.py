@@ -335,14 +335,6 @@ def test_a_node_that_goes_on_answering_is_read_again():
     play(run, f"{TWICE}\nread\nsuccess")
 
 
-def test_a_node_that_goes_on_answering_is_read_again_before_the_settle_time_is_over():
-    run = probing(settle=20)
-    play(run, f"{BEFORE}\ncheck e0 e1\nisolate e0:i e1:i\nread")
-    while run.world.now < run.knowledge.timers.reread:
-        play(run, "connect e0 e1\nsettle\ncheck e0 e1 | e0 answers, e1 answers")
-    play(run, "read\nconnect e0 e1")
-
-
 def test_a_late_untracking_that_opens_the_node_while_it_is_watched_is_closed_soon():
     run = probing(KEEP_UNTRACK, 0)
     play(run, f"{BEFORE}\ncheck e0 e1 keep e0 e1 | e0 ended, e1 ended\nuntrack e0:o e1:o | e0 lost before")

@@ -176,7 +176,8 @@ def _settled(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     late = k.late(tick.now)
     if not tick.expired:
         step = watch(k, tick)
-        if step is None and not k.probe.unfinished(k.latest) and not late and tick.now < k.due:
+        watched = k.probe.addresses and not k.probe.unfinished(k.latest) and not late
+        if step is None and watched and tick.now < k.due:
             step = Step(Settle(k.due), k, tick.ends)
         machines = plan.machines if k.probe.addresses else (plan.id,)
         return step or Step(Read(machines), replace(k, phase=Phase.VERIFY), tick.ends)
