@@ -11,6 +11,7 @@ from assertions import is_isolated
 from ec2.faults import Stall, Throttle
 
 LIMIT = 20  # seconds after which it hangs
+SOON = 10.0  # seconds on a busy machine; far below the deadlines of 12 s and 45 s
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def test_a_delayed_read_with_unread_stderr_ends(agent, ec2, node, keep):
             start(agent, as_stdin(agent, "status", node, deadline=3, delay=15, **keep), stderr), began
         )
     assert code == 1
-    assert seconds < 5
+    assert seconds < SOON
 
 
 @pytest.mark.parametrize("more", [{}, {"verbose_level": 3}], ids=["warnings", "debug"])
@@ -95,7 +96,7 @@ def test_off_with_unread_stderr_succeeds(agent, ec2, node, mode, more):
         code, seconds = ends(start(agent, as_stdin(agent, "off", node, **mode, **more), stderr), began)
     assert code == 0
     assert is_isolated(ec2, node, mode)
-    assert seconds < 5
+    assert seconds < SOON
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
@@ -109,7 +110,7 @@ def test_an_unread_answer_does_not_change_the_exit_code(agent, ec2, node, keep, 
         code_now, seconds = ends(start(agent, as_stdin(agent, action, node, **keep), pipe, pipe), began)
     assert code_now == code
     assert is_isolated(ec2, node, keep) == (action == "off" or code == 2)
-    assert seconds < 5
+    assert seconds < SOON
 
 
 def test_an_unread_list_fails_by_the_deadline(agent, ec2):
@@ -136,7 +137,7 @@ def test_an_unread_pipe_as_log_does_not_block_off(agent, ec2, node, keep, tmp_pa
         os.close(writer)
     assert result.code == 0, result.err
     assert is_isolated(ec2, node, keep)
-    assert result.seconds < 5
+    assert result.seconds < SOON
 
 
 @pytest.mark.parametrize("slow", [False, True], ids=["at once", "slowly"])
@@ -206,7 +207,7 @@ def test_a_pipe_as_debug_file_does_not_block(agent, ec2, node, keep, tmp_path, r
     assert result.code == 0
     assert read or "cannot write the debug file" in result.err
     assert is_isolated(ec2, node, keep)
-    assert result.seconds < 5
+    assert result.seconds < SOON
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,8 @@ class Outcome:
     """Bytes of the node that arrived after the agent ended."""
     network_delay: float
     """The longest time that the network took to apply a change."""
+    applied: float
+    """When the network had applied the last change."""
     open_applied: bool
     """Whether the network applied the group that allows all traffic, on each interface."""
 
@@ -147,6 +149,7 @@ def _outcome(bed: Bed, trial: Trial, name: str, began: float, ended: float, code
         _last_read(bed, bed.cloud.machines[name].instance, interfaces),
         sum(w.size for w in writes if w.at > ended),
         max((e.delay for e in effects), default=0.0),
+        max((e.at for e in effects), default=began) - began,
         {e.interface for e in effects if e.untracked} == set(interfaces),
     )
 
