@@ -30,6 +30,7 @@ from .shell import Failed
 LAG = 1.0  # seconds, by default
 APPLY_SECONDS = 0.05  # that replacing the rules takes; it begins so long before the lag is over
 MAX_PENDING = 1000  # changes
+UNTRACK_ATTEMPTS = 50  # each of which deletes connections; those that end by themselves are fewer
 
 FAMILIES = ("ip", "ip6")
 TRACKING = "\n".join(
@@ -307,7 +308,15 @@ class DataPlane:
             for protocol in ("tcp", "udp")
             for side in ("--orig-src", "--orig-dst")
         ]
-        self._fabric.inside(self._fabric.switch, "conntrack", "--load-file", "-", stdin="".join(commands))
+        for _ in range(UNTRACK_ATTEMPTS):
+            try:
+                self._fabric.inside(self._fabric.switch, "conntrack", "--load-file", "-", stdin="".join(commands))
+                return
+            except Failed as error:
+                # conntrack lists the connections, then deletes each; one of them ended in between.
+                if "such conntrack doesn't exist" not in str(error):
+                    raise
+        raise Failed(f"connections of {', '.join(addresses)} ended during each of {UNTRACK_ATTEMPTS} attempts")
 
     def dropped(self, address: str) -> int:
         """The number of packets from and to an address that the groups dropped since the rules changed last."""

@@ -1,5 +1,6 @@
 """The network of the test cluster applies groups as its modes specify; without nodes."""
 
+import concurrent.futures
 import contextlib
 import errno
 import socket
@@ -106,6 +107,20 @@ def test_lag_of_one_instance_holds_until_all_are_set(network):
     assert not network.plane.idle
     network.plane.apply_now()
     assert network.plane.idle
+
+
+def test_untracking_ignores_connections_that_end_meanwhile(network):
+    address = network.cloud.machines["node1"].addresses[0]
+    inserted = [
+        f"-I -p tcp -s {address} -d {STORAGE} --sport {port} --dport 7000 --state ESTABLISHED --timeout 60\n"
+        for port in range(20000, 20500)
+    ]
+    network.fabric.inside(network.fabric.switch, "conntrack", "--load-file", "-", stdin="".join(inserted))
+    assert len(network.plane.connections(address)) == len(inserted)
+    with concurrent.futures.ThreadPoolExecutor(4) as threads:  # each deletes what another one has listed
+        for done in [threads.submit(network.plane.untrack, address) for _ in range(4)]:
+            done.result()
+    assert network.plane.connections(address) == []
 
 
 def test_isolated_interfaces_answer_neighbour_discovery(network):

@@ -111,9 +111,9 @@ def test_control_characters_are_removed(char):
     ],
 )
 def test_no_text_takes_long(text):
-    began = time.monotonic()
+    began = time.thread_time()  # on a busy machine too
     logs.sanitize(text)
-    assert time.monotonic() - began < 3
+    assert time.thread_time() - began < 3
 
 
 def random_key(seed: int) -> str:
