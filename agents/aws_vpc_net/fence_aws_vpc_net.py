@@ -374,7 +374,8 @@ class FenceAWSVPCNet:
 
     def _power_off(self) -> None:
         running = [p for p in self._plugs if self._runs[p].is_isolated]
-        if self.context.settings.power.onfence_poweroff and running:
+        power = self.context.settings.power
+        if power.onfence_poweroff and not power.require_poweroff and running:
             from aws_vpc_net import actions
 
             actions.power_off(self.context, running)

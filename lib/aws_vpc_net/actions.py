@@ -11,13 +11,11 @@ from .context import Context
 from .core.model import FrozenMap
 from .core.protocol import DataPlane, Instances, Plan, Read
 from .ec2 import RESERVE_SECONDS, run_concurrently
-from .errors import ApiError, FenceError
+from .errors import FenceError
 from .runner import Runner, run_all
+from .settings import Settings
 
 log = logging.getLogger(__name__)
-
-# The errors of EC2 or the SDK if SkipOsShutdown is not supported.
-NO_SKIP = ("ParamValidationError", "OperationNotPermitted", "UnsupportedOperation", "UnknownParameter")
 
 
 def prepare_off(context: Context, plugs: Sequence[str]) -> List[Runner]:
@@ -49,7 +47,6 @@ def prepare_off(context: Context, plugs: Sequence[str]) -> List[Runner]:
 
 def _plan(context: Context, plug: str, own: Optional[str], *, restoring: bool = False) -> Plan:
     settings = context.settings
-    timing = settings.timing
     return Plan(
         id=plug,
         spec=settings.spec,
@@ -59,9 +56,14 @@ def _plan(context: Context, plug: str, own: Optional[str], *, restoring: bool = 
         restoring=restoring,
         ignore_restore=settings.overrides.unfence_ignore_restore,
         power=settings.power.unfence_poweron if restoring else settings.power.onfence_poweroff,
-        data_plane=DataPlane() if restoring else DataPlane(timing.settle_seconds, timing.probe_port is not None),
-        api_seconds=timing.api_seconds,
+        data_plane=DataPlane() if restoring else _data_plane(settings),
+        api_seconds=settings.timing.api_seconds,
     )
+
+
+def _data_plane(settings: Settings) -> DataPlane:
+    timing = settings.timing
+    return DataPlane(timing.settle_seconds, timing.probe_port is not None, settings.power.require_poweroff)
 
 
 def restore(context: Context, plug: str) -> None:
@@ -83,20 +85,8 @@ def power_off(context: Context, plugs: Sequence[str]) -> None:
 
 def _stop(context: Context, plug: str) -> None:
     try:
-        if not (context.settings.power.skip_os_shutdown and _stop_without_guest(context, plug)):
-            context.instances.stop(plug)
+        stop = context.instances.stop_at_once if context.settings.power.skip_os_shutdown else context.instances.stop
+        stop(plug)
         log.info(messages.stopping(plug))
     except FenceError as error:
         log.warning(messages.stop_failed(plug, error.text))
-
-
-def _stop_without_guest(context: Context, plug: str) -> bool:
-    """False if this SDK, or this kind of instance, does not support it."""
-    try:
-        context.instances.stop(plug, SkipOsShutdown=True)
-    except ApiError as error:
-        if error.code not in NO_SKIP:
-            raise
-        log.warning(messages.graceful_stop(plug, error.text))
-        return False
-    return True

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from . import messages
 from .core.model import Instance, Interface
 from .ec2 import CallContext, Ec2
-from .errors import Category
+from .errors import ApiError, Category
 
+log = logging.getLogger(__name__)
+
+# The errors of EC2 or the SDK if SkipOsShutdown is not supported.
+NO_SKIP = ("ParamValidationError", "OperationNotPermitted", "UnsupportedOperation", "UnknownParameter")
 PAGE = 1000  # instances a page, EC2's most
 MOST_PAGES = 1000  # a bound, not a limit that an account reaches
 
@@ -147,6 +152,16 @@ class InstanceOperations:
         """Force a stop; ``SkipOsShutdown=True`` does not wait for the operating system."""
         purpose = CallContext(f"stop instance {instance}", Category.INSTANCE)
         self._ec2.call("stop_instances", purpose, InstanceIds=[instance], Force=True, **more)
+
+    def stop_at_once(self, instance: str) -> None:
+        """Force a stop, without waiting for the operating system where EC2 and the SDK can."""
+        try:
+            self.stop(instance, SkipOsShutdown=True)
+        except ApiError as error:
+            if error.code not in NO_SKIP:
+                raise
+            log.warning(messages.graceful_stop(instance, error.text))
+            self.stop(instance)
 
     def stop_protected(self, instance: str) -> bool:
         """Is stop protection (``disableApiStop``) on? A dry run does not show it."""

@@ -134,6 +134,10 @@ def several_untrack() -> FenceError:
     return _invalid("untrack_secg has several groups; set only the one that allows all traffic")
 
 
+def requires_poweroff(option: str) -> FenceError:
+    return FenceError(Category.VALIDATION, f"{option} requires onfence_poweroff; set both, or none")
+
+
 def untrack_in_secg(group: str) -> FenceError:
     return _invalid(
         f"untrack_secg {group} is also in secg; use two groups: one allows all traffic, the other isolates"
@@ -740,8 +744,16 @@ def stop_failed(plug: str, reason: str) -> str:
     return f"{plug} is isolated but was not stopped: {reason}"
 
 
+def not_stopped(plug: str, category: Category, reason: str) -> FenceError:
+    return FenceError(category, f"{plug} is isolated but was not stopped, which require_poweroff requires: {reason}")
+
+
+def stop_not_finished(state: str, seconds: float) -> str:
+    return f"EC2 showed it as {state} when deadline={seconds:g} was over; raise deadline"
+
+
 def graceful_stop(plug: str, reason: str) -> str:
-    return f"{plug}: cannot stop it with skip_os_shutdown, so the stop waits for the operating system: {reason}"
+    return f"{plug}: cannot stop it with SkipOsShutdown, so the stop waits for the operating system: {reason}"
 
 
 def stopping(plug: str) -> str:
@@ -916,6 +928,13 @@ def preflight_of_self() -> str:
 
 def without_poweroff() -> str:
     return "has no effect without onfence_poweroff"
+
+
+def short_for_poweroff(seconds: float, least: float) -> str:
+    return (
+        f"deadline={seconds:g} includes the stop, which can take minutes; set deadline={least:g} or more, and "
+        "pcmk_off_timeout and pcmk_reboot_timeout above it"
+    )
 
 
 def skip_unknown(sdk: str) -> str:

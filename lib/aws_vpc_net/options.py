@@ -21,8 +21,8 @@ LONGDESC = (
     "A change of groups does not end established connections that EC2 tracks. An isolated node can continue to write "
     "over them until they are idle for the tracking time of the interface: five days by default, 350 seconds on "
     "Nitro v6 instance types. untrack_secg prevents that. Security groups do not filter EBS volumes: if nodes share "
-    "EBS volumes, use power fencing. onfence_poweroff is not sufficient for them, because off succeeds when the stop "
-    "was requested, whether or not the instance stops."
+    "EBS volumes, set require_poweroff, or use power fencing. onfence_poweroff alone is not sufficient for them, "
+    "because off then succeeds when the stop was requested, whether or not the instance stops."
 )
 VENDOR = "https://aws.amazon.com/vpc/"  # of the device, as with all fence agents
 PORT = (
@@ -171,7 +171,7 @@ OPTIONS = (
         "",
         "Also request a forced stop of the instance after it is isolated. Default: it keeps running. Memory and "
         "instance store are lost. off does not wait for the stop, and a failed stop is a warning: this does not "
-        "protect EBS volumes that nodes share",
+        "protect EBS volumes that nodes share, unless require_poweroff is set",
     ),
     Option(
         "ignore-tag-write-failure",
@@ -210,6 +210,14 @@ OPTIONS = (
         "",
         "The action on also starts a stopped instance after its groups are restored, and fails if the start fails. "
         "Default: it stays stopped",
+    ),
+    Option(
+        "require_poweroff",
+        "",
+        "",
+        "With onfence_poweroff: off succeeds only when EC2 shows the instance as stopped or terminated, which also "
+        "ends its writes to EBS volumes. It fails if the stop is refused, or is not finished by deadline: set "
+        "that to 180 or more. Default: off does not wait for the stop",
     ),
     Option(
         "profile",

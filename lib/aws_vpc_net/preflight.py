@@ -19,6 +19,7 @@ from .instances import parse_instance
 from .probe import Prober
 from .target_checks import FAIL, OK, WARN, CheckResult, Snapshot, Target
 
+POWEROFF_DEADLINE = 180.0  # seconds; EC2 documents no limit for a stop
 BY_TAG = ("CreateTags", "DeleteTags", "StopInstances", "StartInstances")  # policies may depend on its tags
 
 
@@ -145,6 +146,9 @@ def _sdk(context: Context) -> List[CheckResult]:
         results.append(CheckResult(WARN, "skip_os_shutdown", messages.without_poweroff()))
     elif power.skip_os_shutdown and not context.ec2.knows("StopInstances", "SkipOsShutdown"):
         results.append(CheckResult(WARN, "skip_os_shutdown", messages.skip_unknown(context.ec2.sdk)))
+    if power.require_poweroff and context.settings.timing.deadline < POWEROFF_DEADLINE:
+        text = messages.short_for_poweroff(context.settings.timing.deadline, POWEROFF_DEADLINE)
+        results.append(CheckResult(WARN, "require_poweroff", text))
     return results
 
 

@@ -45,6 +45,7 @@ from .core.protocol import (
     Settle,
     StartInstance,
     Step,
+    StopInstance,
     Succeed,
     Tick,
     WriteTags,
@@ -56,7 +57,7 @@ from .probe import Prober
 
 log = logging.getLogger(__name__)
 
-CHANGES = (WriteTags, DeleteTags, SetGroups, StartInstance)
+CHANGES = (WriteTags, DeleteTags, SetGroups, StartInstance, StopInstance)
 # Before an interface is due to leave untrack_secg, no call for another instance begins.
 CLEAR_SECONDS = 1.0
 
@@ -281,6 +282,8 @@ class Runner:
                 context.tags.write(effect.id, effect.tags)
             elif isinstance(effect, DeleteTags):
                 context.tags.delete(effect.id, effect.tags)
+            elif isinstance(effect, StopInstance):
+                context.instances.stop_at_once(effect.id)
             else:
                 context.instances.start(effect.id)
         except FenceError as error:

@@ -81,6 +81,7 @@ class Power:
     onfence_poweroff: bool = False
     skip_os_shutdown: bool = False
     unfence_poweron: bool = False
+    require_poweroff: bool = False
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,10 @@ class _Parser:
             onfence_poweroff=self.flag("onfence-poweroff"),
             skip_os_shutdown=boolean("skip_os_shutdown", self.text("skip-os-shutdown") or "false"),
             unfence_poweron=self.flag("unfence-poweron"),
+            require_poweroff=self.flag("require-poweroff"),
         )
+        if power.require_poweroff and not power.onfence_poweroff:
+            raise messages.requires_poweroff("require_poweroff")
         return Overrides(skip_race_check, ignore_restore, self.flag("ignore-instance-state")), power
 
     def timing(self, action: str) -> Timing:

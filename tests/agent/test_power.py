@@ -4,6 +4,7 @@ import os
 
 import pytest
 from assertions import groups, is_isolated
+from ec2.faults import LoseReply
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def test_an_sdk_that_does_not_know_it_stops_without(agent, ec2, node, keep):
     agent.env["PYTHONPATH"] = os.environ["BOTO3_OLDEST"]
     result = agent.command("off", node, onfence_poweroff=True, skip_os_shutdown="true", **keep)
     assert result.code == 0
-    assert any("cannot stop it with skip_os_shutdown" in line for line in result.lines)
+    assert any("cannot stop it with SkipOsShutdown" in line for line in result.lines)
     assert ec2.snapshot()[node]["state"] == "stopped"
 
 
@@ -37,7 +38,7 @@ def test_an_instance_or_api_that_does_not_support_it_is_stopped_without(agent, e
     ec2.config.skip_os_shutdown = answer
     result = agent.command("off", node, onfence_poweroff=True, skip_os_shutdown="true", **keep)
     assert result.code == 0
-    assert any("cannot stop it with skip_os_shutdown" in line for line in result.lines)
+    assert any("cannot stop it with SkipOsShutdown" in line for line in result.lines)
     assert ec2.snapshot()[node]["state"] == "stopped"
 
 
@@ -99,3 +100,70 @@ def test_without_it_nothing_is_started(agent, ec2, node, keep):
     assert agent.command("on", node, unfence_poweron="false", **keep).code == 0
     assert ec2.snapshot()[node]["state"] == "stopped"
     assert not is_isolated(ec2, node, keep)
+
+
+# --- require_poweroff ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def required(mode):
+    return {**mode, "onfence_poweroff": True, "require_poweroff": True}
+
+
+def test_off_succeeds_once_the_instance_has_stopped(agent, ec2, node, required):
+    agent.env["PYTHONPATH"] = os.environ["BOTO3_NEWEST"]
+    ec2.config.stop_seconds = 1.5
+    other = ec2.world.nodes["node2"]
+    assert agent.pacemaker("off", f"{node},{other}", plug_separator=",", **required).code == 0
+    for plug in (node, other):  # they stop at the same time
+        assert ec2.snapshot()[plug]["state"] == "stopped"
+        assert is_isolated(ec2, plug, required)
+    assert [c.flag("SkipOsShutdown") for c in ec2.calls_of("StopInstances")] == [True, True]
+
+
+@pytest.mark.parametrize("refusal", ["unsupported", "protected", "no permission"])
+def test_off_fails_if_the_stop_is_refused(agent, ec2, node, required, refusal):
+    if refusal == "unsupported":
+        ec2.config.unstoppable.add(node)
+    elif refusal == "protected":
+        ec2.edit.stop_protection(node)
+    else:
+        ec2.key.deny("ec2:StopInstances")
+    result = agent.command("off", node, **required)
+    assert result.code == 1
+    assert "is isolated but was not stopped, which require_poweroff requires" in result.last
+    assert is_isolated(ec2, node, required)
+    ec2.config.unstoppable.clear()
+    ec2.edit.stop_protection(node, False)
+    ec2.key.permit_all()
+    assert agent.command("off", node, **required).code == 0
+    assert ec2.snapshot()[node]["state"] == "stopped"
+
+
+def test_off_fails_if_the_stop_does_not_end_by_the_deadline(agent, ec2, node, required):
+    ec2.config.stop_seconds = 60
+    result = agent.command("off", node, deadline=6, **required)
+    assert result.code == 1
+    assert "EC2 showed it as stopping when deadline=6 was over" in result.last
+    assert is_isolated(ec2, node, required)
+
+
+def test_a_lost_reply_to_the_stop_is_asked_again(agent, ec2, node, required):
+    ec2.rules.add("StopInstances", LoseReply(), times=1)
+    assert agent.command("off", node, **required).code == 0
+    assert ec2.snapshot()[node]["state"] == "stopped"
+
+
+def test_a_stopped_instance_is_not_stopped_again(agent, ec2, node, required):
+    ec2.edit.set_state(node, "stopped")
+    assert agent.command("off", node, ignore_instance_state=True, **required).code == 0
+    assert not ec2.calls_of("StopInstances")
+    assert is_isolated(ec2, node, required)
+
+
+@pytest.mark.parametrize("action", ["off", "on", "status", "monitor"])
+def test_requiring_a_stop_without_one_is_a_usage_error(agent, ec2, node, keep, action):
+    result = agent.command(action, node, require_poweroff=True, **keep)
+    assert result.code == 1
+    assert "require_poweroff requires onfence_poweroff" in result.last
+    assert not ec2.calls

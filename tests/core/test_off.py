@@ -29,6 +29,7 @@ from aws_vpc_net import messages
 from aws_vpc_net.core.isolating import close_after_interrupt, end
 from aws_vpc_net.core.model import FrozenMap, IsolationSpec
 from aws_vpc_net.core.protocol import Change, Fail, LookUpGroups, SetGroups
+from aws_vpc_net.errors import Category
 
 ORIGINALS = f"{eni('e0')} had sg-11111111111111111, sg-22222222222222222; {eni('e1')} had sg-11111111111111111, sg-33"
 WITHOUT_BACKUP = IsolationSpec((ISO,), keep_only=True, without_backup=True)
@@ -1841,3 +1842,93 @@ def test_off_looks_up_the_groups_when_one_of_them_is_gone():
         success
         """,
     )
+
+
+# --- the stop, if success requires it --------------------------------------------------------------------------
+
+
+def stopping_off(**options):
+    return off_of(World(), power=True, stop=True, settle_seconds=5, **options)
+
+
+def test_a_required_stop_is_requested_at_once_and_success_waits_for_it():
+    play(
+        stopping_off(),
+        f"""
+        {BACKUP}
+        isolate e0:i e1:i
+        read
+        stop
+        pause read
+        settle
+        read
+        pause read
+        * state stopped
+        pause read
+        success
+        """,
+    )
+
+
+def test_an_instance_that_has_stopped_within_settle_time_adds_no_wait():
+    isolated = f"{BACKUP}\nisolate e0:i e1:i\nread"
+    play(stopping_off(), f"{isolated}\nstop\n* state stopped\npause read\nsettle\nread\nsuccess")
+
+
+def test_a_stop_that_reads_do_not_show_is_requested_again():
+    play(
+        stopping_off(),
+        f"""
+        {BACKUP}
+        isolate e0:i e1:i
+        read
+        stop
+        * state running
+        pause read
+        stop
+        pause read
+        settle
+        read
+        * state running
+        pause read
+        stop
+        """,
+    )
+
+
+@pytest.mark.parametrize("answer", ["refused", "lost"])
+def test_a_required_stop_that_fails_ends_off_and_leaves_it_isolated(answer):
+    play(
+        stopping_off(),
+        f"{BACKUP}\nisolate e0:i e1:i\nread\nstop | {answer}\nfail: modification: i-0000000000000000a is isol",
+    )
+
+
+def test_what_is_opened_again_during_the_stop_is_isolated_again():
+    play(
+        stopping_off(),
+        f"""
+        {BACKUP}
+        isolate e0:i e1:i
+        read
+        stop
+        * groups e1:as
+        pause read
+        write e0:ad e1:as
+        pause read
+        pause isolate e1:i
+        read
+        settle
+        read
+        * state stopped
+        pause read
+        success
+        """,
+    )
+
+
+def test_a_stop_that_does_not_end_fails_at_the_deadline():
+    run = stopping_off()
+    play(run, f"{BACKUP}\nisolate e0:i e1:i\nread\nstop\npause read\nsettle\nread\n* 45 s")
+    error = messages.not_stopped(run.plan.id, Category.DEADLINE, messages.stop_not_finished("stopping", 45.0))
+    play(run, f"fail: deadline: {error.text}")

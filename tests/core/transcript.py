@@ -45,6 +45,7 @@ from aws_vpc_net.core.protocol import (
     Settle,
     StartInstance,
     Step,
+    StopInstance,
     Succeed,
     Tick,
     WriteTags,
@@ -222,8 +223,8 @@ class Run:
             self.world.write(effect.tags)
         elif isinstance(effect, DeleteTags):
             self.world.delete(effect.tags)
-        elif isinstance(effect, StartInstance):
-            self.world.state = "pending"
+        elif isinstance(effect, (StartInstance, StopInstance)):
+            self.world.state = "pending" if isinstance(effect, StartInstance) else "stopping"
         return failure or Done()
 
     def _check(self, effect: CheckAnswers, answer: str) -> Answers:
@@ -266,6 +267,7 @@ def _said(action: Any) -> str:
         names = [f"e{a[7:]}" for a in action.addresses], [f"e{a[7:]}" for a in keep]
         return " keep ".join([f"{word} {' '.join(names[0])}", *([" ".join(names[1])] if keep else [])])
     words = {Succeed: "success", Settle: "settle", DeleteTags: "delete", LookUpGroups: "look up"}
+    words[StopInstance] = "stop"
     return words.get(type(action), "start")
 
 
@@ -281,7 +283,7 @@ def on_of(world: World, spec: IsolationSpec = KEEP, **options: Any) -> Run:
 
 def _run(world: World, decide: Any, spec: IsolationSpec, options: Dict[str, Any]) -> Run:
     more = {key: options.pop(key) for key in ("nonce", "skew") if key in options}
-    plane = {key: options.pop(key) for key in ("settle_seconds", "probe") if key in options}
+    plane = {key: options.pop(key) for key in ("settle_seconds", "probe", "stop") if key in options}
     return Run(world, decide, Plan(ID, spec, data_plane=DataPlane(**plane), **options), **more)
 
 
@@ -298,13 +300,15 @@ def play(run: Run, transcript: str, **others: Run) -> None:
 
 
 def _by_hand(world: World, what: str) -> None:
-    """ "groups e0:d", "attach e2:a", "detach e1", "12 s", "no tags"."""
+    """ "groups e0:d", "attach e2:a", "detach e1", "state stopped", "12 s", "no tags"."""
     word, _, rest = what.partition(" ")
     if word in ("groups", "attach"):
         world.change(parsed(rest))
     elif word == "detach":
         world.past_groups.append(dict(world.groups))
         del world.groups[eni(rest)]
+    elif word == "state":
+        world.state = rest
     elif rest == "tags":
         world.delete(dict(world.tags))
     else:

@@ -112,6 +112,16 @@ def probing_pairs(
                 yield Scenario(mode, (replace(first, settle=settle, probe=True), *others), start)
 
 
+def stopping(modes: Sequence[str] = MODES, settle: float = 1.5) -> Iterator[Scenario]:
+    """An off that requires that the instance stops: alone with each kind of adversity, and beside another."""
+    off = replace(actors("off")[0], settle=settle, require_poweroff=True)
+    for mode in modes:
+        for start in ("open", "fenced"):
+            yield Scenario(mode, (off,), start, 1)
+            for pair in ("off,off", "off,on"):
+                yield Scenario(mode, (off, actors(*pair.split(","))[1]), start)
+
+
 ROTATION = 739946  # raise it with a release, after a search of the new part
 
 

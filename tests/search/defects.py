@@ -10,10 +10,22 @@ import textwrap
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterator, Mapping, Tuple
 
-from aws_vpc_net.core import backing_up, isolating, isolation, observe, off, on, reisolating, rolling_back, tag_slots
+from aws_vpc_net.core import (
+    backing_up,
+    isolating,
+    isolation,
+    observe,
+    off,
+    on,
+    reisolating,
+    rolling_back,
+    stopping,
+    tag_slots,
+)
 from aws_vpc_net.core.probing import Observable, Probe
 from aws_vpc_net.core.protocol import Knowledge
 
+from . import catalogue
 from .world import (
     CRASH,
     DEADLINE,
@@ -238,6 +250,14 @@ DEFECTS: Mapping[str, Defect] = {
     "off succeeds without its backup": _of(
         off._is_proven, "undecided = k.backup.rewritten or", "undecided = False and",
         _one("keep", "off,on", "fenced"),
+    ),
+    # power
+    "off does not wait for a required stop": _of(
+        stopping.is_off, "return not plan.require_poweroff or (", "return True or (",
+        next(catalogue.stopping(["keep"])),
+    ),
+    "off does not ask again for a stop that a read does not show": _of(
+        stopping.request, "k.latest.state in STOPS", "True", next(catalogue.stopping(["keep"])),
     ),
     # untrack_secg
     "off leaves open what it opened": _of(

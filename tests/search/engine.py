@@ -170,7 +170,7 @@ class Search(Following):
         path: Set[Tuple[int, ...]] = set()
         while s[BASE + 2 * actor] >= 0:
             here = (s[BASE + 2 * actor], *s[:2])
-            if here in good:
+            if here in good or self.nets.values[s[1]].state == "stopping":  # which ends by itself
                 break
             if here in path:
                 return True

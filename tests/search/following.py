@@ -1,7 +1,7 @@
 """Every next state of a state: each invocation goes on, or something goes wrong."""
 
 from dataclasses import replace
-from typing import Any, Iterator, List, Optional, Tuple
+from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
 from aws_vpc_net.core.model import FrozenMap
 from aws_vpc_net.core.probing import Answer, Standing
@@ -124,6 +124,8 @@ class Following(Truth):
             yield from getattr(self, "_" + self.kinds[number].replace(" ", "_"))(s, actor, number, left)
         for f in self.flights.values[s[2]] if s[2] else ():
             yield from self._land(s, f)
+        if self.nets.values[s[1]].state == "stopping":
+            yield (-1, "the instance has stopped"), self._made(self._in_state(s, "stopped")), ()
         if left and self.scenario.events and self.may.get(EVENT):
             yield from self._events(s)
 
@@ -363,6 +365,25 @@ class Following(Truth):
         yield from self._answered(list(s), actor, number, "accepted", (actor, "looks up"))
         if left and self.may.get(REFUSED):
             yield from self._answered(self._spent(s), actor, number, "refused", (actor, "looks up", "refused"))
+
+    def _in_state(self, s: Sequence[int], name: str) -> List[int]:
+        """EC2 shows another state of the instance now."""
+        state, network = list(s), self.nets.values[s[1]]
+        state[4] = self.sets.number(self.sets.values[s[4]] | {s[1]})
+        state[1] = self.nets.number(replace(network, state=name))
+        return state
+
+    def _stop(self, s: State, actor: int, number: int, left: int) -> Transitions:
+        if not self.pendings[number].usable:
+            yield from self._answered(list(s), actor, number, "no time", (actor, "no time"))
+            return
+        done = s if self.nets.values[s[1]].state == "stopped" else tuple(self._in_state(s, "stopping"))
+        yield from self._answered(list(done), actor, number, "accepted", (actor, "stops it"))
+        if left and self.may.get(REFUSED):
+            yield from self._answered(self._spent(s), actor, number, "refused", (actor, "stops it", "refused"))
+        if left and self.may.get(LOST):
+            yield from self._answered(self._spent(s), actor, number, "unknown", (actor, "stops it", "lost"))
+            yield from self._answered(self._spent(done), actor, number, "unknown", (actor, "stops it", "reply lost"))
 
     def _set(self, s: State, actor: int, number: int, left: int) -> Transitions:
         p = self.pendings[number]

@@ -27,6 +27,7 @@ from aws_vpc_net.core.protocol import (
     Read,
     SetGroups,
     Settle,
+    StopInstance,
     Succeed,
     Tick,
     WriteTags,
@@ -41,7 +42,7 @@ BACKOFF = 1.0
 DEAD, SUCCEEDED, FAILED = -1, -2, -3
 KINDS = {
     Read: "read", WriteTags: "write", DeleteTags: "delete", SetGroups: "set", LookUpGroups: "look up",
-    Connect: "connect", CheckAnswers: "check",
+    Connect: "connect", CheckAnswers: "check", StopInstance: "stop",
 }  # fmt: skip
 
 

@@ -66,6 +66,16 @@ def test_an_off_that_connects_to_the_node_beside_another_invocation(pair, record
     search_all(catalogue.shuffled([*catalogue.probing_pairs([pair])]), record_property, ROTATING // 6)
 
 
+def test_an_off_that_requires_a_stop(record_property):
+    alone = [s for s in catalogue.stopping() if len(s.actors) == 1]
+    search_all(alone, record_property)
+
+
+def test_an_off_that_requires_a_stop_beside_another_invocation(record_property):
+    pairs = [s for s in catalogue.stopping() if len(s.actors) > 1]
+    search_all(catalogue.shuffled(pairs), record_property, ROTATING // 3)
+
+
 @pytest.mark.parametrize("kind", [CRASH, DEADLINE, UNREAD])
 def test_off_and_on_and_one_adversity(kind, record_property):
     search_all(catalogue.with_adversity(1, [kind], ["keep"], ["off,on"]), record_property)

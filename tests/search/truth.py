@@ -205,6 +205,8 @@ class Truth(Invocations):
             texts.append("off exits 0, and the node is open")
         if action == "off" and end.succeeded:
             texts += self.too_early(ghost, state[1])
+            if self.actors[actor].require_poweroff and self.nets.values[state[1]].state != "stopped":
+                texts.append("off exits 0, and the instance has not stopped")
         if action == "off" and not ghost & LAST_STALE:
             lost = (self.lost(state[0], state[1]) & end.changed) - named
             if lost:

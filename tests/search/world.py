@@ -1,6 +1,6 @@
 """The world of the search: what there is in EC2, who acts on it, and what may go wrong; all as values."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Dict, FrozenSet, Mapping, Optional, Tuple
 
 from aws_vpc_net.core.model import FrozenMap, Groups, Instance, Interface, IsolationSpec
@@ -39,6 +39,7 @@ class Network:
 
     attached: Tuple[Nic, ...]
     elsewhere: Tuple[Nic, ...] = ()
+    state: str = "running"
 
     def find(self, interface: str) -> Optional[Nic]:
         """This interface, attached or not."""
@@ -50,21 +51,22 @@ class Network:
         def changed(nics: Tuple[Nic, ...]) -> Tuple[Nic, ...]:
             return tuple(Nic(n.id, n.number, groups, n.vpc) if n.id == interface else n for n in nics)
 
-        return Network(changed(self.attached), changed(self.elsewhere))
+        return replace(self, attached=changed(self.attached), elsewhere=changed(self.elsewhere))
 
     def without(self, interface: str) -> "Network":
         """As a read that lacks it shows it; or after it was deleted."""
-        return Network(tuple(n for n in self.attached if n.id != interface), self.elsewhere)
+        return replace(self, attached=tuple(n for n in self.attached if n.id != interface))
 
     def detached(self, interface: str) -> "Network":
         """After it was detached."""
         nic = next(n for n in self.attached if n.id == interface)
-        return Network(self.without(interface).attached, (*self.elsewhere, nic))
+        return replace(self, attached=self.without(interface).attached, elsewhere=(*self.elsewhere, nic))
 
     def with_attached(self, nic: Nic) -> "Network":
         """After it was attached."""
         others = tuple(n for n in self.elsewhere if n.id != nic.id)
-        return Network(tuple(sorted((*self.attached, nic), key=lambda n: n.number)), others)
+        attached = tuple(sorted((*self.attached, nic), key=lambda n: n.number))
+        return replace(self, attached=attached, elsewhere=others)
 
     def instance(self, tags: FrozenMap[str, str], addresses: bool = False) -> Instance:
         """As a read shows it; ``addresses``: one of each interface, to whoever looks at them."""
@@ -74,7 +76,7 @@ class Network:
             Interface(n.id, rank, n.groups, n.vpc, position=(0, n.number - 1), addresses=own.get(n.id, ()))
             for rank, n in enumerate(self.attached, 1)
         ]
-        return Instance(ID, "running", tuple(interfaces), tags)
+        return Instance(ID, self.state, tuple(interfaces), tags)
 
 
 DEFAULT = Network((Nic(E0, 1, frozenset((APP, DB))), Nic(E1, 2, frozenset((APP, OTHER)))))
@@ -109,10 +111,20 @@ class Actor:
     denied: FrozenSet[str] = frozenset()
     settle: float = 0.0
     probe: bool = False
+    require_poweroff: bool = False
 
     def plan(self, spec: IsolationSpec) -> Plan:
         """What it was asked for."""
-        return Plan(ID, spec, restoring=self.action == "on", data_plane=DataPlane(self.settle, self.probe))
+        stops = self.require_poweroff
+        plane = DataPlane(self.settle, self.probe, stops)
+        return Plan(
+            ID,
+            spec,
+            ignore_instance_state=True,
+            restoring=self.action == "on",
+            power=stops,
+            data_plane=plane,
+        )
 
 
 @dataclass(frozen=True)
@@ -144,6 +156,7 @@ class Scenario:
         half += "".join(f", skew {a.skew}" for a in self.actors if a.skew)
         half += "".join(f", settle {a.settle:g}" for a in self.actors if a.settle)
         half += ", probe" * any(a.probe for a in self.actors)
+        half += ", stop" * any(a.require_poweroff for a in self.actors)
         return f"{self.mode}: {actors}, {self.start}{half}{world}, adversities {self.budget}{more}"
 
 

@@ -18,7 +18,7 @@ CORE_LAYERS = [
     {"observe"},
     {"isolating"},
     {"reisolating", "settling"},
-    {"backing_up", "rolling_back"},
+    {"backing_up", "rolling_back", "stopping"},
     {"off", "on"},
     {"invariants"},
 ]

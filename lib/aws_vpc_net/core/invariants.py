@@ -141,6 +141,14 @@ def network_is_proven(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> 
     return [*texts, f"off succeeds, and connections to {', '.join(late)} may be tracked"] if late else texts
 
 
+def power_is_proven(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
+    """Where success requires that the power is off, a read shows that."""
+    if plan.restoring or not plan.require_poweroff or not isinstance(step.action, Succeed):
+        return []
+    state = before.latest.state if before.latest else "not shown"
+    return [] if state in ("stopped", "terminated") else [f"off succeeds, and the instance is {state}"]
+
+
 def knowledge_grows(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
     """What was seen or written is never forgotten, and the truly first read stays the first."""
     after = step.knowledge
@@ -265,6 +273,7 @@ CHECKS: List[Check] = [
     open_groups_outrank,
     success_is_proven,
     network_is_proven,
+    power_is_proven,
     knowledge_grows,
     tags_are_deleted_last,
     what_was_opened_is_closed,

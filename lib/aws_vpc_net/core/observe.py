@@ -61,7 +61,7 @@ def observe(plan: Plan, k: Knowledge, effect: Effect, result: Result, tick: Tick
         return replace(k, probe=replace(k.probe, asked=tick.now)), ()
     if isinstance(effect, CheckAnswers):
         return _answers(plan, k, effect, result)
-    failure = result if isinstance(result, Failure) else None  # of a deletion, or a start
+    failure = result if isinstance(result, Failure) else None  # of a deletion, a start or a stop
     return replace(k, reads=replace(k.reads, failure=failure, fresh=False)), ()
 
 

@@ -1,6 +1,7 @@
 """off: write the backup, prove it, isolate, prove that. Each step is a decision based on what is known.
 
-    read → refuse? → write the backup → read it back → [untrack] → isolate → read until all are isolated → wait → read
+    read → refuse? → write the backup → read it back → [untrack] → isolate → read until all are isolated
+         → [stop] → wait → read [until it has stopped]
 
 ``decide`` selects a function by the phase. Each function lists its possible ways out.
 
@@ -8,6 +9,7 @@
 - this module: changing groups, and the proof. An interrupted run leaves an instance that ``status`` shows as ON and
   whose original groups are in the tags. The next ``off`` completes it, or the next ``on`` restores it.
 - rolling_back.py: after EC2 has refused a change permanently.
+- stopping.py: the stop, if success requires it.
 
 **A lost reply.** All interfaces of a round are changed at the same time, with one attempt each. The outcome of a
 change without a reply is unknown: it may have taken effect, or may still do so until ``api_timeout`` is over
@@ -32,7 +34,7 @@ from typing import Callable, Dict, FrozenSet, List, Optional
 
 from .. import messages
 from ..errors import FenceError
-from . import backing_up
+from . import backing_up, stopping
 from . import backup as tags
 from .backing_up import Proven
 from .isolating import (
@@ -165,7 +167,12 @@ def _proven(plan: Plan, k: Knowledge, tick: Tick) -> Step:
         tracked = possibly_tracked(k)
         if tracked:
             return end(plan, k, tick, Fail.of(messages.possibly_tracked(plan.id, tracked, plan.settle_seconds)))
+        if not stopping.is_off(plan, k.latest):
+            return stopping.request(plan, k, tick) or stopping.wait(plan, k, tick)
         return Step(Succeed(), k, notes=originals_in_doubt(plan, k))
+    stop = stopping.request(plan, k, tick)
+    if stop is not None:
+        return stop
     k = replace(k, phase=Phase.SETTLE)
     until = min(k.due, tick.now + LATE_SECONDS) if k.late(tick.now) else k.due
     return watch(k, tick) or Step(Settle(until), k, tick.ends)
@@ -358,6 +365,7 @@ _PHASES: Dict[Phase, Callable[[Plan, Knowledge, Tick], Step]] = {
     **dict.fromkeys(backing_up.PHASES, _prepare),
     Phase.CHANGE: _change,
     Phase.VERIFY: _verify,
+    Phase.STOP: stopping.requested,
     Phase.SETTLE: _settled,
     Phase.GIVE_UP: after_refusal,
     Phase.ROLL_BACK: look_again,

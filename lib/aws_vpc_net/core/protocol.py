@@ -82,6 +82,13 @@ class StartInstance:
 
 
 @dataclass(frozen=True)
+class StopInstance:
+    """Stop it at once, without waiting for its operating system where EC2 can."""
+
+    id: str
+
+
+@dataclass(frozen=True)
 class Connect:
     """Begin one attempt to connect to each address; takes no time."""
 
@@ -96,7 +103,8 @@ class CheckAnswers:
     keep: Tuple[str, ...] = ()
 
 
-Effect = Union[Read, WriteTags, DeleteTags, SetGroups, LookUpGroups, StartInstance, Connect, CheckAnswers]
+Power = Union[StartInstance, StopInstance]
+Effect = Union[Read, WriteTags, DeleteTags, SetGroups, LookUpGroups, Power, Connect, CheckAnswers]
 
 
 # --- what came of it -------------------------------------------------------------------------------------------
@@ -133,7 +141,7 @@ class Instances:
 
 @dataclass(frozen=True)
 class Done:
-    """The answer to WriteTags, DeleteTags, StartInstance and Connect: accepted."""
+    """The answer to WriteTags, DeleteTags, StartInstance, StopInstance and Connect: accepted."""
 
 
 @dataclass(frozen=True)
@@ -207,10 +215,12 @@ class DataPlane:
     Attributes:
         settle_seconds: how long the network may take.
         probe: this machine tries whether the instance still answers.
+        stop: the instance has to stop too, since no group filters its EBS volumes.
     """
 
     settle_seconds: float = 0.0
     probe: bool = False
+    stop: bool = False
 
 
 @dataclass(frozen=True)
@@ -240,6 +250,11 @@ class Plan:
     def settle_seconds(self) -> float:
         """How long the network may take to follow."""
         return self.data_plane.settle_seconds
+
+    @property
+    def require_poweroff(self) -> bool:
+        """Does ``off`` succeed only if the instance has stopped?"""
+        return self.data_plane.stop
 
     @property
     def machines(self) -> Tuple[str, ...]:
@@ -450,6 +465,7 @@ class Phase(Enum):
     CLAIM = "claim the backup"
     CHANGE = "change groups"
     VERIFY = "read until it is proven"
+    STOP = "stop the instance"
     SETTLE = "wait for the network, then read"
     GIVE_UP = "read, to decide whether to roll back"
     ROLL_BACK = "rolled back: look again"
