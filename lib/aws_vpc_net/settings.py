@@ -28,13 +28,15 @@ ACTIONS = (
 MOST_GROUPS = 16  # per interface, the highest quota
 MOST_SECONDS = 86400
 MOST_PORT = 65535
+MOST_KEY = 128  # characters of a tag key
 
 _GROUP = re.compile(r"sg-(?:[0-9a-f]{8}|[0-9a-f]{17})")
 _INSTANCE = re.compile(r"i-(?:[0-9a-f]{8}|[0-9a-f]{17})")
 _REGION = re.compile(r"[a-z]{2,5}(?:-[a-z]+)+-[0-9]+")
 # An Availability Zone, a Local Zone (us-west-2-lax-1a) or a Wavelength Zone; its region.
 _ZONE = re.compile(rf"({_REGION.pattern})(?:[a-z]|-[a-z0-9-]+)")
-_LIKE_INSTANCE = re.compile(r"i-[0-9a-fA-F]*")
+_ID = re.compile(r"(?:i|eni|vol)-(?:[0-9a-f]{8}|[0-9a-f]{17})")
+_LIKE_ID = re.compile(r"(i|eni|vol)-[0-9a-fA-F]*")
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,14 @@ class Access:
     def secrets(self) -> Tuple[str, ...]:
         """What must never be shown, in the forms that it takes on its way."""
         return tuple(s for s in (self.secret_key, *(userinfo_forms(self.proxy) if self.proxy else ())) if s)
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """How instances are found by name, and listed: within these filters; by this tag instead of the usual names."""
+
+    filters: Tuple[Tuple[str, Tuple[str, ...]], ...] = ()
+    tag: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -100,7 +110,7 @@ class Settings:
     plugs: Tuple[str, ...] = ()
     spec: IsolationSpec = IsolationSpec()
     static: Mapping[int, Tuple[str, ...]] = field(default_factory=dict)
-    filters: Tuple[Tuple[str, Tuple[str, ...]], ...] = ()
+    lookup: Lookup = Lookup()
     access: Access = Access()
     timing: Timing = Timing()
     overrides: Overrides = Overrides()
@@ -283,6 +293,15 @@ class _Parser:
             warnings=tuple(self.warnings),
         )
 
+    def plug_tag(self) -> Optional[str]:
+        """A tag key, also one of AWS's own: it is only read."""
+        key = self.text("plug-tag") or ""
+        if "--plug-tag" not in self.options:
+            return None
+        if not 1 <= len(key) <= MOST_KEY:
+            raise messages.bad_tag_key("plug_tag", len(key), MOST_KEY)
+        return key
+
     def filters(self) -> Tuple[Tuple[str, Tuple[str, ...]], ...]:
         if "--filter" not in self.options:
             return ()
@@ -316,8 +335,9 @@ def _check_plugs(action: str, plugs: Iterable[str]) -> None:
     if action in ("on", "off", "status") and not given:
         raise messages.no_plug(action)
     for plug in given:
-        if _LIKE_INSTANCE.fullmatch(plug) and not is_instance_id(plug):
-            raise messages.malformed_instance(plug)
+        like = _LIKE_ID.fullmatch(plug)
+        if like and not _ID.fullmatch(plug):
+            raise messages.malformed_plug(plug, like[1])
         if len(plug) > 255:
             raise messages.bad_text("plug")
 
@@ -365,7 +385,7 @@ def parse(options: Mapping[str, object]) -> Settings:
         plugs=plugs,
         spec=spec,
         static=static,
-        filters=p.filters(),
+        lookup=Lookup(p.filters(), p.plug_tag()),
         access=access,
         timing=p.timing(action),
         overrides=overrides,
