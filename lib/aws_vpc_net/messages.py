@@ -515,7 +515,7 @@ def not_attached(plug: str) -> FenceError:
 def lost_names(instance: str, names: Iterable[str]) -> FenceError:
     return FenceError(
         Category.INSTANCE,
-        f"{_list(map(_short, names))} named {instance} and now does not; nothing was changed; repeat the operation, "
+        f"{_list(map(_short, names))} named {instance} and now does not; no group was changed; repeat the operation, "
         "or use an instance ID",
     )
 

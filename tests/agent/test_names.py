@@ -171,7 +171,7 @@ def refused_as_moved(result, ec2, name):
     assert result.code == 1
     node = ec2.world.nodes["node1"]
     assert result.last == (
-        f"ERROR: instance error: {name} named {node} and now does not; nothing was changed; repeat the operation, "
+        f"ERROR: instance error: {name} named {node} and now does not; no group was changed; repeat the operation, "
         "or use an instance ID"
     )
 

@@ -348,7 +348,7 @@ def test_off_of_an_instance_that_two_reads_do_not_show_is_refused():
     play(off_of(World()), "read | nothing\nwait read | nothing\nfail: instance:")
 
 
-LOST_NAME = "fail: instance: node1 named i-0000000000000000a and now does not; nothing was changed"
+LOST_NAME = "fail: instance: node1 named i-0000000000000000a and now does not; no group was changed"
 
 
 def test_off_of_an_instance_that_has_lost_its_name_is_refused_before_its_groups_change():
