@@ -49,6 +49,7 @@ class Access:
     profile: Optional[str] = None
     endpoint_url: Optional[str] = None
     proxy: Optional[str] = field(default=None, repr=False)
+    user_agent: str = ""  # by which CloudTrail shows calls of this agent
 
     @property
     def secrets(self) -> Tuple[str, ...]:
@@ -355,7 +356,7 @@ def _check_library_options(options: Mapping[str, object]) -> None:
         raise messages.empty_separator("separator")
 
 
-def parse(options: Mapping[str, object]) -> Settings:
+def parse(options: Mapping[str, object], user_agent: str = "") -> Settings:
     """The settings of the library's options dictionary, whose keys are ``--long-option``.
 
     Raises:
@@ -378,6 +379,7 @@ def parse(options: Mapping[str, object]) -> Settings:
         region=_region(p.text("region")),
         endpoint_url=_endpoint(p.text("endpoint-url")),
         proxy=_proxy(p.text("proxy")),
+        user_agent=user_agent,
     )
     overrides, power = p.overrides_and_power()
     return Settings(

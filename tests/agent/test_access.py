@@ -224,6 +224,7 @@ def proves_a_way(agent, ec2, proxy, syslog, keep, way):
         result = agent.pacemaker("status", ec2.world.nodes["node1"], **given)
         assert result.code == 0, result.err
     assert "CONNECT ec2.eu-central-1.amazonaws.com:443" in proxy.asked
+    assert [c.action for c in ec2.calls if " fence_aws_vpc_net/0.1.0" not in c.user_agent] == []
     texts = [result.out, result.err, *(path.read_text("utf-8") for path in (debug, log, syslog))]
     assert [len(t) > 200 for t in texts[1:]] == [True] * 4
     assert "***" in texts[3], "what the SDK logs is nothing to be proud of"
