@@ -3,6 +3,7 @@
 Commands that need AWS itself are parsed by the AWS CLI, which checks options and queries without a call.
 """
 
+import json
 import os
 import re
 import shlex
@@ -219,6 +220,28 @@ def set_back(ec2, node: str) -> bool:
     """Does any interface have a group that does not isolate?"""
     harmless = {ec2.world.isolation, ec2.world.open}
     return any(set(found) - harmless for found in groups(ec2, node).values())
+
+
+def test_the_policies_are_rendered_for_every_partition(shell):
+    """In the checkout, as the guide says; with every partition that it names."""
+    (block,) = [b for b in operators_blocks("checkout") if "partition=" in b.text]
+    table = text(DOC / "setup.md").split("| partition | regions |")[1].split("\n\n")[0]
+    partitions = re.findall(r"`(aws-[a-z-]+)`", table)
+    assert len(partitions) == 7
+    (shell.folder / "doc").symlink_to(DOC)
+    for partition in partitions:
+        shell.run(block.text.replace("aws-cn", partition))
+        for name in ("iam-policy", "iam-policy-operator"):
+            rendered = arns(json.loads((shell.folder / f"{name}-{partition}.json").read_text(encoding="utf-8")))
+            known = arns(json.loads(text(DOC / f"{name}.json")))
+            assert rendered == [arn.replace("arn:aws:", f"arn:{partition}:") for arn in known]
+            assert len(known) > 3
+
+
+def arns(policy) -> List[str]:
+    """Of every statement, in order."""
+    named = [statement["Resource"] for statement in policy["Statement"]]
+    return [arn for some in named for arn in ([some] if isinstance(some, str) else some)]
 
 
 # --- the manual page -------------------------------------------------------------------------------------------
