@@ -32,14 +32,14 @@ def _found(context: Context, plug: str) -> str:
     """The ID of the only instance that has this name."""
     from .names import Name
 
-    lookup = context.settings.lookup
-    name = Name(plug, lookup.tag)
-    matched = context.instances.named(name, lookup.filters)
+    tag = context.settings.lookup.tag
+    name = Name(plug, tag)
+    matched = context.instances.named(name, context.settings.filters)
     if not matched:  # a stale view, perhaps: once more before that is final
         context.deadline.pause(READ_ONCE_MORE_SECONDS)
-        matched = context.instances.named(name, lookup.filters)
+        matched = context.instances.named(name, context.settings.filters)
     if not matched:
-        raise _not_found(plug, lookup.tag)
+        raise _not_found(plug, tag)
     if len(matched) > 1:
         raise messages.ambiguous_name(plug, matched)
     context.instances.keep_name(matched[0], name)
@@ -120,7 +120,6 @@ def listed(context: Context) -> Dict[str, Tuple[str, str]]:
     """
     from .names import one_word, tag_of
 
-    lookup = context.settings.lookup
-    key = lookup.tag or "Name"
-    found = context.instances.listed(lookup.filters)
+    key = context.settings.lookup.tag or "Name"
+    found = context.instances.listed(context.settings.filters)
     return {r["InstanceId"]: (one_word(tag_of(r, key)), STATES.get(r["State"]["Name"], "unknown")) for r in found}

@@ -30,6 +30,8 @@ MOST_SECONDS = 86400
 MOST_PORT = 65535
 MOST_KEY = 128  # characters of a tag key
 
+Filters = Tuple[Tuple[str, Tuple[str, ...]], ...]
+
 _GROUP = re.compile(r"sg-(?:[0-9a-f]{8}|[0-9a-f]{17})")
 _INSTANCE = re.compile(r"i-(?:[0-9a-f]{8}|[0-9a-f]{17})")
 _REGION = re.compile(r"[a-z]{2,5}(?:-[a-z]+)+-[0-9]+")
@@ -61,7 +63,7 @@ class Access:
 class Lookup:
     """How instances are found by name, and listed: within these filters; by this tag instead of the usual names."""
 
-    filters: Tuple[Tuple[str, Tuple[str, ...]], ...] = ()
+    filters: Filters = ()
     tag: Optional[str] = None
 
 
@@ -122,6 +124,11 @@ class Settings:
     def is_mutating(self) -> bool:
         """Does the action change anything?"""
         return self.action in ("on", "off")
+
+    @property
+    def filters(self) -> Filters:
+        """Within which instances are looked up and listed."""
+        return self.lookup.filters
 
     @property
     def preflight(self) -> bool:
@@ -303,7 +310,7 @@ class _Parser:
             raise messages.bad_tag_key("plug_tag", len(key), MOST_KEY)
         return key
 
-    def filters(self) -> Tuple[Tuple[str, Tuple[str, ...]], ...]:
+    def filters(self) -> Filters:
         if "--filter" not in self.options:
             return ()
         text = self.text("filter") or ""
