@@ -517,7 +517,7 @@ def _settings(logs: LoggingManager, options: Dict[str, Any]) -> Settings:
     for text in (options.get("--access-key"), os.environ.get("AWS_ACCESS_KEY_ID")):
         if text and not settings.is_key_id(text):  # it may be swapped with the secret
             register_secrets(text)
-    chosen = settings.parse(options)
+    chosen = settings.parse(options, f"fence_aws_vpc_net/{VERSION}")
     register_secrets(*chosen.access.secrets)
     return chosen
 

@@ -37,6 +37,8 @@ variable "endpoint_subnet_ids" {
   default     = []
 }
 
+data "aws_partition" "this" {}
+
 data "aws_vpc" "this" {
   id = var.vpc_id
 }
@@ -80,7 +82,7 @@ resource "aws_security_group" "untrack" {
 resource "aws_iam_policy" "fencing" {
   name_prefix = "${var.name}-"
   description = "The least that fence_aws_vpc_net needs"
-  policy      = file("${path.module}/../iam-policy.json")
+  policy      = replace(file("${path.module}/../iam-policy.json"), "arn:aws:", "arn:${data.aws_partition.this.partition}:")
 }
 
 resource "aws_iam_role" "node" {

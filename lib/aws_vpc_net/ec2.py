@@ -509,6 +509,7 @@ def _config(settings: Settings) -> Any:
 
     proxy = settings.access.proxy
     return Config(
+        user_agent_extra=settings.access.user_agent or None,
         connect_timeout=settings.timing.api_seconds,
         read_timeout=settings.timing.api_seconds,
         retries={"mode": "standard", "total_max_attempts": 1},

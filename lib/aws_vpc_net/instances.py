@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-import re
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from . import messages
 from .core.model import Instance, Interface
 from .ec2 import CallContext, Ec2
 from .errors import ApiError, Category
+
+if TYPE_CHECKING:
+    from .names import Name
 
 log = logging.getLogger(__name__)
 
@@ -18,42 +20,7 @@ NO_SKIP = ("ParamValidationError", "OperationNotPermitted", "UnsupportedOperatio
 PAGE = 1000  # instances a page, EC2's most
 MOST_PAGES = 1000  # a bound, not a limit that an account reaches
 
-
-def _name(raw: Mapping[str, Any]) -> str:
-    return next((t.get("Value", "") for t in raw.get("Tags", ()) if t["Key"] == "Name"), "")
-
-
-def one_word(name: str) -> str:
-    """A name as one word for the cluster's parser, which splits at white space, ',' and ';'."""
-    return "".join("_" if c.isspace() or c in ",;" or not c.isprintable() else c for c in name)
-
-
-def _folded(name: str) -> str:
-    """Equal for names that the cluster takes for one: it sees them as ``list`` shows them, and ignores case."""
-    return one_word(name).lower()
-
-
-def _literal(name: str) -> str:
-    """The value of a filter that matches exactly this name: EC2 has wildcards."""
-    return re.sub(r"([*?\\])", r"\\\1", name)
-
-
-def _pattern(name: str) -> str:
-    """The value of a filter that matches every name that folds to the same, and more: EC2 respects case."""
-    return "".join("*" if not c.isascii() else "?" if c.isalpha() or c == "_" else _literal(c) for c in name)
-
-
-NAMES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
-    "tag:Name": _name,
-    "private-dns-name": lambda raw: str(raw.get("PrivateDnsName", "")),
-    "private-ip-address": lambda raw: str(raw.get("PrivateIpAddress", "")),
-}
-
-
-def _kinds(name: str) -> Tuple[str, str]:
-    """The filters that can match it: what looks like an address is no DNS name, and nothing else is an address."""
-    address = re.fullmatch(r"[0-9]+(?:\.[0-9]+){3}", name)
-    return ("tag:Name", "private-ip-address" if address else "private-dns-name")
+Filters = Sequence[Tuple[str, Tuple[str, ...]]]
 
 
 def _position(raw: Mapping[str, Any]) -> Tuple[int, int, str]:
@@ -68,8 +35,12 @@ def _addresses(raw: Mapping[str, Any]) -> Tuple[str, ...]:
     return tuple(dict.fromkeys(str(a) for a in (*private, *ipv6) if a))
 
 
-def parse_instance(raw: Mapping[str, Any]) -> Instance:
-    """An instance of a DescribeInstances reply; interfaces numbered by (network card, device index)."""
+def parse_instance(raw: Mapping[str, Any], names: Iterable[Name] = ()) -> Instance:
+    """An instance of a DescribeInstances reply; interfaces numbered by (network card, device index).
+
+    Args:
+        names: by which it was found. (A terminated instance has none but its tags, and is off.)
+    """
     ordered = sorted(raw.get("NetworkInterfaces", ()), key=_position)
     interfaces = [
         Interface(
@@ -88,7 +59,9 @@ def parse_instance(raw: Mapping[str, Any]) -> Instance:
     for number, i in enumerate(raw.get("SecondaryInterfaces", ()), len(interfaces) + 1):
         interfaces.append(Interface(i["SecondaryInterfaceId"], number, frozenset()))
     tags = {t["Key"]: t.get("Value", "") for t in raw.get("Tags", ())}
-    return Instance(raw["InstanceId"], raw["State"]["Name"], tuple(interfaces), tags)
+    state = raw["State"]["Name"]
+    lost = tuple(n.plug for n in names if state != "terminated" and not n.matches(raw))
+    return Instance(raw["InstanceId"], state, tuple(interfaces), tags, lost)
 
 
 class InstanceOperations:
@@ -96,10 +69,15 @@ class InstanceOperations:
 
     def __init__(self, ec2: Ec2) -> None:
         self._ec2 = ec2
+        self._names: Dict[str, List[Name]] = {}  # by which instances were found
 
     def read(self, ids: Iterable[str]) -> Dict[str, Instance]:
         """These instances, in one call; the unknown ones are missing."""
-        return {i: parse_instance(raw) for i, raw in self.described(ids).items()}
+        return {i: parse_instance(raw, self._names.get(i, ())) for i, raw in self.described(ids).items()}
+
+    def keep_name(self, instance: str, name: Name) -> None:
+        """The instance was found by this name; later reads tell whether it still has it."""
+        self._names.setdefault(instance, []).append(name)
 
     def described(self, ids: Iterable[str]) -> Dict[str, Mapping[str, Any]]:
         """These instances as EC2 describes them.
@@ -111,36 +89,36 @@ class InstanceOperations:
         pages = self._pages(purpose, Filters=[{"Name": "instance-id", "Values": wanted}])
         return {raw["InstanceId"]: raw for page in pages for raw in page}
 
-    def listed(self, filters: Sequence[Tuple[str, Tuple[str, ...]]]) -> Iterator[Tuple[str, str, str]]:
-        """(ID, Name tag, state) of every instance that matches, page by page."""
+    def listed(self, filters: Filters) -> Iterator[Mapping[str, Any]]:
+        """Every instance that matches, page by page, with its ID, tags and state only."""
         purpose = CallContext("list instances", Category.RETRIEVAL)
         given = [{"Name": k, "Values": list(v)} for k, v in filters]
         for page in self._pages(purpose, Filters=given, MaxResults=PAGE):
-            for raw in page:
-                yield raw["InstanceId"], _name(raw), raw["State"]["Name"]
+            yield from page
 
     def probe(self) -> None:
         """One cheap call that needs good credentials and the permission to read instances."""
         self._ec2.call("describe_instances", CallContext("read instances", Category.RETRIEVAL), MaxResults=5)
 
-    def named(self, name: str, filters: Sequence[Tuple[str, Tuple[str, ...]]]) -> List[str]:
-        """IDs of the instances that have this Name tag, private DNS name or primary private IP.
+    def named(self, name: Name, filters: Filters) -> List[str]:
+        """IDs of the instances that have this name.
 
         An exact match takes precedence. Otherwise, names match that differ in case, or in characters that ``list``
         replaces: Pacemaker knows the names from ``list`` and ignores case. Terminated instances are ignored if
         there is another one; otherwise one of them represents all, because it stays off.
         """
-        purpose = CallContext(f"look up instance {name}", Category.RETRIEVAL)
+        purpose = CallContext(f"look up instance {name.plug}", Category.RETRIEVAL)
         given = [{"Name": k, "Values": list(v)} for k, v in filters]
         terminated: List[str] = []
-        for wanted, same in ((_literal(name), str), (_pattern(name), _folded)):
-            if wanted == _literal(name) and same is _folded:
-                break  # nothing in it that could be written in another way
+        for exactly in (True, False):
             states: Dict[str, str] = {}
-            for key in _kinds(name):
-                narrowed = [*given, {"Name": key, "Values": [wanted]}]
+            for kind in name.kinds:
+                value = kind.exact if exactly else kind.similar
+                if value is None:
+                    continue  # nothing in it that could be written in another way
+                narrowed = [*given, {"Name": kind.filter, "Values": [value]}]
                 for raw in (r for page in self._pages(purpose, Filters=narrowed, MaxResults=PAGE) for r in page):
-                    if same(NAMES[key](raw)) == same(name):
+                    if kind.matches(raw, exactly=exactly):
                         states[raw["InstanceId"]] = raw["State"]["Name"]
             alive = sorted(i for i, state in states.items() if state != "terminated")
             if alive:

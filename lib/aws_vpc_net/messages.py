@@ -106,6 +106,10 @@ def bad_input(name: str) -> FenceError:
     return _invalid(f"cannot read {name}: it is not UTF-8 text or is too long; check what passes the options")
 
 
+def bad_tag_key(name: str, count: int, most: int) -> FenceError:
+    return _invalid(f"{name} is not the key of a tag: it has {count} characters; write one of 1 to {most}")
+
+
 def empty_list(name: str) -> FenceError:
     return _invalid(f"{name} is empty; write one or more values, separated by commas")
 
@@ -122,8 +126,9 @@ def malformed_group(name: str, group: str) -> FenceError:
     return _invalid(f"{name}: {_fixed(group)} is not a security group ID; write an ID such as sg-0123456789abcdef0")
 
 
-def malformed_instance(plug: str) -> FenceError:
-    return _invalid(f"plug {_fixed(plug)} is not an instance ID; write an ID such as i-0123456789abcdef0")
+def malformed_plug(plug: str, kind: str) -> FenceError:
+    what = {"eni": "an interface", "vol": "a volume"}.get(kind, "an instance")
+    return _invalid(f"plug {_fixed(plug)} is not {what} ID; write an ID such as {kind}-0123456789abcdef0")
 
 
 def too_many_groups(name: str, count: int, most: int) -> FenceError:
@@ -494,11 +499,28 @@ def unknown_instance(plug: str) -> FenceError:
     )
 
 
+def no_such_tag(plug: str, key: str) -> FenceError:
+    text = f"no instance has {_short(plug)} in its tag {_short(key)}; check plug, plug_tag, filter and region"
+    return FenceError(Category.INSTANCE, text)
+
+
 def no_such_name(plug: str) -> FenceError:
     return FenceError(
         Category.INSTANCE,
         f"no instance has the Name tag, private DNS name or primary private IP {_short(plug)}; "
         "check plug, filter and region",
+    )
+
+
+def not_attached(plug: str) -> FenceError:
+    return FenceError(Category.INSTANCE, f"{plug} is attached to no instance; check plug, filter and region")
+
+
+def lost_names(instance: str, names: Iterable[str]) -> FenceError:
+    return FenceError(
+        Category.INSTANCE,
+        f"{_list(map(_short, names))} named {instance} and now does not; no group was changed; repeat the operation, "
+        "or use an instance ID",
     )
 
 

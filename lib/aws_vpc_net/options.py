@@ -12,7 +12,7 @@ LONGDESC = (
     "the action on. With onfence_poweroff it also requests a stop of the instance. off succeeds only after EC2 "
     "accepted every change and a later read shows every interface isolated.\n\n"
     "The action reboot is the same as off: the node stays isolated until an operator stops it, runs the action on, "
-    "and starts it again. The action validate-all with an instance ID checks whether fencing would work, and changes "
+    "and starts it again. The action validate-all with plug checks whether fencing would work, and changes "
     "nothing. Credentials come from the sources of the AWS SDK, such as the role of the instance, from profile, or "
     "from access_key and secret_key.\n\n"
     "Recommended: set secg to a security group without rules, inbound or outbound, and invert_sg_removal=1, so that "
@@ -26,8 +26,9 @@ LONGDESC = (
 )
 VENDOR = "https://aws.amazon.com/vpc/"  # of the device, as with all fence agents
 PORT = (
-    "Instance ID of the node (recommended), or its Name tag, private DNS name or primary private IP address, which "
-    "must match exactly one instance. Separate several by commas"
+    "Instance ID of the node (recommended), or a name that exactly one instance has: Name tag, private DNS name, "
+    "primary private IP address (IPv4 or IPv6), or the tag of plug_tag instead; or the ID of an attached interface "
+    "or volume. Separate several by commas"
 )
 
 
@@ -218,6 +219,13 @@ OPTIONS = (
         "With onfence_poweroff: off succeeds only when EC2 shows the instance as stopped or terminated, which also "
         "ends its writes to EBS volumes. It fails if the stop is refused, or is not finished by deadline: set "
         "that to 180 or more. Default: off does not wait for the stop",
+    ),
+    Option(
+        "plug_tag",
+        ":",
+        "key",
+        "Key of the tag whose value names an instance, such as Hostname: plug is looked up by this tag instead of "
+        "Name tag, private DNS name and private IP address, and list shows its values. Default: none",
     ),
     Option(
         "profile",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Dict, List, Tuple
+from typing import Dict, List, Optional, Tuple
 
 from . import messages
 from .context import Context
@@ -11,7 +11,6 @@ from .core import backup, isolation
 from .core.model import Instance
 from .core.protocol import READ_ONCE_MORE_SECONDS
 from .errors import Category, FenceError
-from .instances import one_word
 from .settings import is_instance_id
 
 log = logging.getLogger(__name__)
@@ -26,21 +25,33 @@ def resolve(context: Context) -> Dict[str, str]:
     Raises:
         FenceError: a name matches none or several.
     """
-    instance_ids: Dict[str, str] = {}
-    for plug in context.settings.plugs:
-        if is_instance_id(plug):
-            instance_ids[plug] = plug
-            continue
-        matched = context.instances.named(plug, context.settings.filters)
-        if not matched:  # a stale view, perhaps: once more before that is final
-            context.deadline.pause(READ_ONCE_MORE_SECONDS)
-            matched = context.instances.named(plug, context.settings.filters)
-        if not matched:
-            raise messages.no_such_name(plug)
-        if len(matched) > 1:
-            raise messages.ambiguous_name(plug, matched)
-        instance_ids[plug] = matched[0]
-    return instance_ids
+    return {p: p if is_instance_id(p) else _found(context, p) for p in context.settings.plugs}
+
+
+def _found(context: Context, plug: str) -> str:
+    """The ID of the only instance that has this name."""
+    from .names import Name
+
+    tag = context.settings.lookup.tag
+    name = Name(plug, tag)
+    matched = context.instances.named(name, context.settings.filters)
+    if not matched:  # a stale view, perhaps: once more before that is final
+        context.deadline.pause(READ_ONCE_MORE_SECONDS)
+        matched = context.instances.named(name, context.settings.filters)
+    if not matched:
+        raise _not_found(plug, tag)
+    if len(matched) > 1:
+        raise messages.ambiguous_name(plug, matched)
+    context.instances.keep_name(matched[0], name)
+    return matched[0]
+
+
+def _not_found(plug: str, tag: Optional[str]) -> FenceError:
+    from .names import is_attached_thing
+
+    if is_attached_thing(plug):
+        return messages.not_attached(plug)
+    return messages.no_such_tag(plug, tag) if tag else messages.no_such_name(plug)
 
 
 def status(context: Context, plugs: List[str]) -> Dict[str, bool]:
@@ -55,12 +66,14 @@ def status(context: Context, plugs: List[str]) -> Dict[str, bool]:
 
 def _read_all(context: Context, ids: List[str]) -> Dict[str, Instance]:
     instances = context.instances.read(ids)
-    if any(i not in instances for i in ids):  # a stale view, perhaps: once more before that is final
+    if any(i not in instances or instances[i].lost_names for i in ids):  # a stale view, perhaps: as above
         context.deadline.pause(READ_ONCE_MORE_SECONDS)
         instances = {**instances, **context.instances.read(ids)}
     for instance in ids:
         if instance not in instances:
             raise messages.unknown_instance(instance)
+        if instances[instance].lost_names:
+            raise messages.lost_names(instance, instances[instance].lost_names)
     return instances
 
 
@@ -100,6 +113,13 @@ def monitor(context: Context) -> None:
 
 
 def listed(context: Context) -> Dict[str, Tuple[str, str]]:
-    """ID -> (name, on|off|unknown) of every instance that matches ``filter``; all of them or an error."""
-    rows = context.instances.listed(context.settings.filters)
-    return {i: (one_word(name), STATES.get(state, "unknown")) for i, name, state in rows}
+    """ID -> (name, on|off|unknown) of every instance that matches ``filter``; all of them or an error.
+
+    The name is that by which plugs are looked up, so that the cluster fences what it is offered: an instance without
+    the tag of ``plug_tag`` has none, also if it has a Name tag.
+    """
+    from .names import one_word, tag_of
+
+    key = context.settings.lookup.tag or "Name"
+    found = context.instances.listed(context.settings.filters)
+    return {r["InstanceId"]: (one_word(tag_of(r, key)), STATES.get(r["State"]["Name"], "unknown")) for r in found}

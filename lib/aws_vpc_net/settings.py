@@ -28,13 +28,17 @@ ACTIONS = (
 MOST_GROUPS = 16  # per interface, the highest quota
 MOST_SECONDS = 86400
 MOST_PORT = 65535
+MOST_KEY = 128  # characters of a tag key
+
+Filters = Tuple[Tuple[str, Tuple[str, ...]], ...]
 
 _GROUP = re.compile(r"sg-(?:[0-9a-f]{8}|[0-9a-f]{17})")
 _INSTANCE = re.compile(r"i-(?:[0-9a-f]{8}|[0-9a-f]{17})")
 _REGION = re.compile(r"[a-z]{2,5}(?:-[a-z]+)+-[0-9]+")
 # An Availability Zone, a Local Zone (us-west-2-lax-1a) or a Wavelength Zone; its region.
 _ZONE = re.compile(rf"({_REGION.pattern})(?:[a-z]|-[a-z0-9-]+)")
-_LIKE_INSTANCE = re.compile(r"i-[0-9a-fA-F]*")
+_ID = re.compile(r"(?:i|eni|vol)-(?:[0-9a-f]{8}|[0-9a-f]{17})")
+_LIKE_ID = re.compile(r"(i|eni|vol)-[0-9a-fA-F]*")
 
 
 @dataclass(frozen=True)
@@ -47,11 +51,20 @@ class Access:
     profile: Optional[str] = None
     endpoint_url: Optional[str] = None
     proxy: Optional[str] = field(default=None, repr=False)
+    user_agent: str = ""  # by which CloudTrail shows calls of this agent
 
     @property
     def secrets(self) -> Tuple[str, ...]:
         """What must never be shown, in the forms that it takes on its way."""
         return tuple(s for s in (self.secret_key, *(userinfo_forms(self.proxy) if self.proxy else ())) if s)
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """How instances are found by name, and listed: within these filters; by this tag instead of the usual names."""
+
+    filters: Filters = ()
+    tag: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -101,7 +114,7 @@ class Settings:
     plugs: Tuple[str, ...] = ()
     spec: IsolationSpec = IsolationSpec()
     static: Mapping[int, Tuple[str, ...]] = field(default_factory=dict)
-    filters: Tuple[Tuple[str, Tuple[str, ...]], ...] = ()
+    lookup: Lookup = Lookup()
     access: Access = Access()
     timing: Timing = Timing()
     overrides: Overrides = Overrides()
@@ -112,6 +125,11 @@ class Settings:
     def is_mutating(self) -> bool:
         """Does the action change anything?"""
         return self.action in ("on", "off")
+
+    @property
+    def filters(self) -> Filters:
+        """Within which instances are looked up and listed."""
+        return self.lookup.filters
 
     @property
     def preflight(self) -> bool:
@@ -287,7 +305,16 @@ class _Parser:
             warnings=tuple(self.warnings),
         )
 
-    def filters(self) -> Tuple[Tuple[str, Tuple[str, ...]], ...]:
+    def plug_tag(self) -> Optional[str]:
+        """A tag key, also one of AWS's own: it is only read."""
+        key = self.text("plug-tag") or ""
+        if "--plug-tag" not in self.options:
+            return None
+        if not 1 <= len(key) <= MOST_KEY:
+            raise messages.bad_tag_key("plug_tag", len(key), MOST_KEY)
+        return key
+
+    def filters(self) -> Filters:
         if "--filter" not in self.options:
             return ()
         text = self.text("filter") or ""
@@ -320,8 +347,9 @@ def _check_plugs(action: str, plugs: Iterable[str]) -> None:
     if action in ("on", "off", "status") and not given:
         raise messages.no_plug(action)
     for plug in given:
-        if _LIKE_INSTANCE.fullmatch(plug) and not is_instance_id(plug):
-            raise messages.malformed_instance(plug)
+        like = _LIKE_ID.fullmatch(plug)
+        if like and not _ID.fullmatch(plug):
+            raise messages.malformed_plug(plug, like[1])
         if len(plug) > 255:
             raise messages.bad_text("plug")
 
@@ -339,7 +367,7 @@ def _check_library_options(options: Mapping[str, object]) -> None:
         raise messages.empty_separator("separator")
 
 
-def parse(options: Mapping[str, object]) -> Settings:
+def parse(options: Mapping[str, object], user_agent: str = "") -> Settings:
     """The settings of the library's options dictionary, whose keys are ``--long-option``.
 
     Raises:
@@ -362,6 +390,7 @@ def parse(options: Mapping[str, object]) -> Settings:
         region=_region(p.text("region")),
         endpoint_url=_endpoint(p.text("endpoint-url")),
         proxy=_proxy(p.text("proxy")),
+        user_agent=user_agent,
     )
     overrides, power = p.overrides_and_power()
     return Settings(
@@ -369,7 +398,7 @@ def parse(options: Mapping[str, object]) -> Settings:
         plugs=plugs,
         spec=spec,
         static=static,
-        filters=p.filters(),
+        lookup=Lookup(p.filters(), p.plug_tag()),
         access=access,
         timing=p.timing(action),
         overrides=overrides,

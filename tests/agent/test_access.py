@@ -224,6 +224,7 @@ def proves_a_way(agent, ec2, proxy, syslog, keep, way):
         result = agent.pacemaker("status", ec2.world.nodes["node1"], **given)
         assert result.code == 0, result.err
     assert "CONNECT ec2.eu-central-1.amazonaws.com:443" in proxy.asked
+    assert [c.action for c in ec2.calls if " fence_aws_vpc_net/0.1.0" not in c.user_agent] == []
     texts = [result.out, result.err, *(path.read_text("utf-8") for path in (debug, log, syslog))]
     assert [len(t) > 200 for t in texts[1:]] == [True] * 4
     assert "***" in texts[3], "what the SDK logs is nothing to be proud of"
@@ -497,6 +498,7 @@ ENDPOINTS.append(({**FIPS, **DUAL}, f"ec2-fips.{REGION}.api.aws"))
 def asked_for(agent, ec2, proxy, keep):
     """The host of the first call; the proxy refuses all connections."""
     proxy.routes.clear()
+    proxy.asked.clear()
     refused(agent, ec2, keep)
     return proxy.asked[0].replace("CONNECT ", "").replace(":443", "")
 
@@ -525,6 +527,32 @@ def test_endpoint_url_takes_precedence_over_all_settings(agent, ec2, keep, which
     use(agent, which)
     agent.env.update({**FIPS, **DUAL})
     assert agent.command("status", ec2.world.nodes["node1"], **keep).code == 0
+
+
+SUFFIXES = {  # of a region of each partition but aws
+    "cn-north-1": "amazonaws.com.cn",
+    "us-gov-west-1": "amazonaws.com",
+    "us-iso-east-1": "c2s.ic.gov",
+    "us-isob-east-1": "sc2s.sgov.gov",
+    "eu-isoe-west-1": "cloud.adc-e.uk",
+    "us-isof-south-1": "csp.hci.ic.gov",
+    "eusc-de-east-1": "amazonaws.eu",
+}
+PARTITIONS = [*(("newest", region) for region in SUFFIXES), ("oldest", "cn-north-1"), ("oldest", "us-isob-east-1")]
+
+
+@pytest.mark.parametrize("which,region", PARTITIONS)
+def test_each_partition_has_its_own_hosts(agent, ec2, behind, proxy, keep, which, region):
+    """Those of EC2; and those of STS, which a profile asks first. Here the metadata service names the region."""
+    use(agent, which)
+    agent.options["region"] = region
+    assert asked_for(agent, ec2, proxy, keep) == f"ec2.{region}.{SUFFIXES[region]}"
+    with Imds(ec2.world.nodes["node3"], region) as imds:
+        agent.env.pop("AWS_EC2_METADATA_DISABLED")
+        agent.env["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = imds.endpoint + "/"  # older SDKs want it so
+        agent.options["region"] = None
+        chain(agent, ec2)
+        assert asked_for(agent, ec2, proxy, keep) == f"sts.{region}.{SUFFIXES[region]}"
 
 
 @pytest.mark.parametrize("action", ["off", "on", "status", "monitor", "list"])

@@ -120,8 +120,13 @@ def test_settling_adds_a_read(calls, node):
     assert calls("off", node, settle_time=1) == OFF + changes(2) + Counter({READ: 1})
 
 
-def test_a_name_adds_2(calls):
-    assert calls("status", "node1") == {READ: 2 + 1}
+def test_a_name_adds_2_and_1_where_it_can_be_of_one_kind_only(calls, ec2, node):
+    ec2.edit.put_tags(node, {"Host": "web"})
+    ec2.edit.ipv6(ec2.world.interfaces["node1"][0], "2001:db8::1")
+    one_kind = {"web": 1, "WEB": 2, ec2.edit.attach_volume(node): 1, ec2.world.interfaces["node1"][1]: 1}
+    for name, count in {"node1": 2, "NODE1": 4, "2001:DB8::0:1": 2, **one_kind}.items():
+        tag = "Host" if name in one_kind else None
+        assert calls("status", name, plug_tag=tag) == {READ: count + 1}, name
     assert calls("off", "node1") == OFF + changes(2) + Counter({READ: 2})
 
 

@@ -3,6 +3,7 @@
 Commands that need AWS itself are parsed by the AWS CLI, which checks options and queries without a call.
 """
 
+import json
 import os
 import re
 import shlex
@@ -14,11 +15,11 @@ from xml.etree import ElementTree
 
 import boto3
 import pytest
-from assertions import groups, our_tags
+from assertions import groups, is_isolated, our_tags
 from ec2.keys import AccessKey
 from fork_server import ForkServers
 from programs import Programs
-from unit.pages import DOC, TOP, blocks, operators_blocks, path, text
+from unit.pages import DOC, TOP, Block, blocks, operators_blocks, path, text
 
 CLI = str(Path(sys.executable).parent / "aws")
 EXAMPLE = "0123456789abcdef"
@@ -219,6 +220,61 @@ def set_back(ec2, node: str) -> bool:
     """Does any interface have a group that does not isolate?"""
     harmless = {ec2.world.isolation, ec2.world.open}
     return any(set(found) - harmless for found in groups(ec2, node).values())
+
+
+def test_the_policies_are_rendered_for_every_partition(shell):
+    """In the checkout, as the guide says; with every partition that it names."""
+    (block,) = [b for b in operators_blocks("checkout") if "partition=" in b.text]
+    table = text(DOC / "setup.md").split("| partition | regions |")[1].split("\n\n")[0]
+    partitions = re.findall(r"`(aws-[a-z-]+)`", table)
+    assert len(partitions) == 7
+    (shell.folder / "doc").symlink_to(DOC)
+    for partition in partitions:
+        shell.run(block.text.replace("aws-cn", partition))
+        for name in ("iam-policy", "iam-policy-operator"):
+            rendered = arns(json.loads((shell.folder / f"{name}-{partition}.json").read_text(encoding="utf-8")))
+            known = arns(json.loads(text(DOC / f"{name}.json")))
+            assert rendered == [arn.replace("arn:aws:", f"arn:{partition}:") for arn in known]
+            assert len(known) > 3
+
+
+def arns(policy) -> List[str]:
+    """Of every statement, in order."""
+    named = [statement["Resource"] for statement in policy["Statement"]]
+    return [arn for some in named for arn in ([some] if isinstance(some, str) else some)]
+
+
+def device(block: Block) -> Dict[str, str]:
+    """The options of the device that a block creates."""
+    words = shlex.split(block.text.replace("\\\n", " "))
+    return dict(word.split("=", 1) for word in words[: words.index("op")] if "=" in word)
+
+
+DEVICES = {"fence_aws": "fence-vpc fence_aws_vpc_net ", "external/ec2": "stonith:fence_aws_vpc_net "}
+
+
+@pytest.mark.parametrize("before", DEVICES)
+def test_a_migrated_device_fences_every_node(agent, ec2, examples, before):
+    """Each by the name that the cluster knows: that of the host map, or else one that list offers."""
+    (block,) = [b for b in operators_blocks("cluster") if b.page == "migration.md" and DEVICES[before] in b.text]
+    options = {k: swapped(v, examples) for k, v in device(block).items()}
+    plugs = dict(pair.split(":") for pair in options.get("pcmk_host_map", "").split(";") if pair)
+    options = {k: v for k, v in options.items() if not k.startswith("pcmk_")}
+    nodes = ec2.world.nodes
+    if "plug_tag" in options:
+        for name, node in nodes.items():
+            ec2.edit.put_tags(node, {options["plug_tag"]: name, "Name": "unknown"})
+        (agent.folder / ".aws").mkdir()
+        keys = f"aws_access_key_id={ec2.key.access_key}\naws_secret_access_key={ec2.key.secret_key}\n"
+        (agent.folder / ".aws" / "credentials").write_text(f"[{options['profile']}]\n{keys}", encoding="utf-8")
+        agent.options.update(access_key=None, secret_key=None)
+    listed = agent.pacemaker("list", **options).out.split()
+    plugs = plugs or {name: name for _, name in (row.split(",") for row in listed)}
+    assert set(plugs) == set(nodes)
+    assert agent.pacemaker("monitor", **options).code == 0
+    for name in set(nodes) - {"node3"}:  # which is the fencer
+        assert agent.pacemaker("reboot", plugs[name], **options).code == 0
+        assert is_isolated(ec2, nodes[name], {"secg": options["secg"], "invert_sg_removal": True})
 
 
 # --- the manual page -------------------------------------------------------------------------------------------

@@ -146,6 +146,17 @@ def test_ipv6_counts(agent, ec2, node, options, ports):
     assert 1 <= last_read(ec2) - began < 30
 
 
+def test_an_ipv6_only_instance_is_probed(agent, ec2, options):
+    """Its address is its name, too."""
+    ec2.edit.ipv6_only(ec2.edit.add_instance("six"), "::1")
+    with Port("::1", options["probe_port"]) as six:
+        running = isolate(agent, ec2, "0::1", {**options, **NO_DEADLINE}, changes=1)
+        began = follow([six], 0.7)
+        _, err = running.communicate(timeout=60)
+    assert running.returncode == 0, err
+    assert 1 <= last_read(ec2) - began < 30
+
+
 def test_an_address_without_a_route_is_a_warning(agent, ec2, node, options, ports):
     ec2.edit.addresses(ec2.world.interfaces["node1"][1], MULTICAST)
     running = isolate(agent, ec2, node, {**options, "settle_time": 3})

@@ -349,6 +349,16 @@ def test_off_of_an_instance_that_two_reads_do_not_show_is_refused():
     play(off_of(World()), "read | nothing\nwait read | nothing\nfail: instance:")
 
 
+LOST_NAME = "fail: instance: node1 named i-0000000000000000a and now does not; no group was changed"
+
+
+def test_off_of_an_instance_that_has_lost_its_name_is_refused_before_its_groups_change():
+    """One read without the name may be stale, but not one that shows the backup: it is no older than that."""
+    play(off_of(World()), f"read | no name\nwait read | no name\n{LOST_NAME}")
+    play(off_of(World()), f"read | no name\nwait read\nwrite e0:ad e1:as\nread | no name\n{LOST_NAME}")
+    play(off_of(World()), f"{BACKUP} | stale tags, no name\npause read\nisolate e0:i e1:i\nread | no name\nsuccess")
+
+
 def test_off_of_an_instance_with_nothing_to_remove_is_refused():
     refusal = "fail: validation: i-0000000000000000a has nothing to remove"
     play(off_of(World("e0:d e1:s"), REMOVE), "read\n" + 8 * "pause read\n" + refusal)

@@ -119,6 +119,11 @@ def test_on_of_an_isolated_node_without_a_backup_fails():
     play(on_of(World("e0:i e1:i")), "read\npause read\npause read\nfail: backup:")
 
 
+def test_on_of_an_instance_that_has_lost_its_name_is_refused():
+    play(on_of(fenced()), "read | no name\nwait read | no name\nfail: instance: node1 named i-0000000000000000a and")
+    play(on_of(fenced()), "read | no name\nwait read\nrestore e0:ad e1:as")
+
+
 def test_on_restores_the_backup_that_only_a_later_read_shows_of_a_finished_off():
     play(on_of(fenced()), "read | no tags\npause read\nrestore e0:ad e1:as\nread\ndelete\nsuccess")
 

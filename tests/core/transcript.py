@@ -125,7 +125,7 @@ class World:
         self.tags = {k: v for k, v in self.tags.items() if tags.get(k) != v}
 
     def read(self, answer: str) -> Instance:
-        """As it is, or "stale groups", "stale tags", "no tags", "without e1"."""
+        """As it is, or "stale groups", "stale tags", "no tags", "without e1", "no name"."""
         some, tags = dict(self.groups), dict(self.tags)
         some = self.past_groups[-1] if "stale groups" in answer else some
         tags = self.past_tags[-1] if "stale tags" in answer else {} if "no tags" in answer else tags
@@ -142,7 +142,7 @@ class World:
             )
             for i, g in some.items()
         )
-        return Instance(ID, self.state, attached, FrozenMap(tags))
+        return Instance(ID, self.state, attached, FrozenMap(tags), ("node1",) if "no name" in answer else ())
 
     def own(self) -> Instance:
         """The machine that runs the agent."""

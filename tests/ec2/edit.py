@@ -93,6 +93,29 @@ class Edit:
         """Sets the IPv6 addresses of an interface."""
         self._front.moto.backend().enis[interface].ipv6_addresses = list(addresses)
 
+    def ipv6_only(self, instance: str, *addresses: str) -> None:
+        """Shows an instance as in an IPv6-only subnet: an address for each interface, and no private IPv4 address."""
+        nics = self._front.moto.backend().get_instance(instance).network_interfaces
+        for nic, address in zip(nics, addresses):
+            nic.private_ip_address, nic.private_ip_addresses, nic.ipv6_addresses = None, [], [address]
+            nic.private_dns_name = None
+
+    def attach_volume(self, instance: str, volume: str = "") -> str:
+        """Attaches a volume, perhaps one that is attached elsewhere too (EBS Multi-Attach), or a new one: its ID."""
+        with self._front.lock:
+            backend = self._backend()
+            zone = backend.region_name + world.ZONE
+            found = volume or backend.create_volume(size=8, zone_name=zone, volume_type="io2", iops=100).id
+            count = len(backend.get_instance(instance).volume_ids)
+            backend.attach_volume(found, instance, f"/dev/sd{'fghij'[count]}")
+        return str(found)
+
+    def detach_volume(self, instance: str, volume: str) -> None:
+        """Detaches a volume from this instance."""
+        blocks = self._front.moto.backend().get_instance(instance).block_device_mapping
+        for device in [device for device, block in blocks.items() if block.volume_id == volume]:
+            del blocks[device]
+
     def associate_group(self, group: str, vpc: str) -> None:
         """Associates a group with a VPC that is not its own."""
         self._front.config.associated.add((group, vpc))

@@ -29,14 +29,14 @@ class Filtered:
     interface: str
     instance: str
     address: str
-    """Primary private IPv4 address."""
+    """Primary private IPv4 address; empty if it has none."""
     groups: Tuple[str, ...]
     permissions: Tuple[Permission, ...]
     ipv6: Tuple[str, ...] = ()
 
     def addresses(self, ipv6: bool) -> Tuple[str, ...]:
         """Of one family."""
-        return self.ipv6 if ipv6 else (self.address,)
+        return self.ipv6 if ipv6 else (self.address,) if self.address else ()
 
     @property
     def untracked_addresses(self) -> Tuple[str, ...]:
@@ -46,7 +46,7 @@ class Filtered:
     @property
     def untracked(self) -> bool:
         """EC2 does not track connections of any of its addresses."""
-        return self.untracked_addresses == (self.address, *self.ipv6)
+        return self.untracked_addresses == (*self.addresses(False), *self.ipv6)
 
     def _allows_all(self, ipv6: bool) -> bool:
         return {p.egress for p in self.permissions if p.allows_all(ipv6)} == {False, True}
@@ -61,7 +61,7 @@ def filtering(backend: Any) -> List[Filtered]:
             permissions = tuple(p for group in groups for p in _permissions(group))
             ids = tuple(str(group.id) for group in groups)
             ipv6 = tuple(str(a) for a in nic.ipv6_addresses)
-            found.append(Filtered(nic.id, instance.id, nic.private_ip_address, ids, permissions, ipv6))
+            found.append(Filtered(nic.id, instance.id, nic.private_ip_address or "", ids, permissions, ipv6))
     return found
 
 

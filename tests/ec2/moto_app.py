@@ -62,6 +62,29 @@ def _interface_group_ids(instance: Any) -> List[str]:
     return [group.id for nic in _interfaces(instance) for group in nic._group_set]
 
 
+def _primary_address(instance: Any) -> Any:
+    """None of a terminated instance, nor of one in an IPv6-only subnet."""
+    primary = next((nic for nic in _interfaces(instance) if nic is instance.nics.get(0)), None)
+    return primary.private_ip_address if primary is not None else None
+
+
+def _private_dns_name(instance: Any, original: Any = Instance.private_dns_name.fget) -> str:
+    """Of an IPv6-only instance it is made of the instance's ID."""
+    if instance._state.name == "terminated":
+        return ""
+    if instance.private_ip is None:
+        return f"{instance.id}.{instance.region_name}.compute.internal"
+    return str(original(instance))
+
+
+def _ipv6_addresses(instance: Any) -> List[str]:
+    return [str(address) for nic in _interfaces(instance) for address in nic.ipv6_addresses]
+
+
+def _volume_ids(instance: Any) -> List[str]:
+    return [str(block.volume_id) for _, block in instance.get_block_device_mapping]
+
+
 def _detach(instance: Any, interface: Any) -> None:
     """By identity: on instances with several network cards the same device index occurs more than once."""
     instance.nics = {key: nic for key, nic in instance.nics.items() if nic is not interface}
@@ -114,11 +137,17 @@ def patch() -> None:
             "instance-state-code": "state_code_text",
             "network-interface.network-interface-id": "network_interfaces.id",
             "network-interface.group-id": "interface_group_ids",
+            "network-interface.ipv6-addresses.ipv6-address": "interface_ipv6_addresses",
+            "block-device-mapping.volume-id": "volume_ids",
             "network-interface.vpc-id": "network_interfaces.vpc_id",
             "network-interface.subnet-id": "network_interfaces.subnet_id",
         }
     )
     Instance.interface_group_ids = property(_interface_group_ids)  # type: ignore[attr-defined]
+    Instance.interface_ipv6_addresses = property(_ipv6_addresses)  # type: ignore[attr-defined]
+    Instance.volume_ids = property(_volume_ids)  # type: ignore[attr-defined]
+    Instance.private_ip = Instance.private_ip_address = property(_primary_address)  # type: ignore[assignment,method-assign]
+    Instance.private_dns_name = property(_private_dns_name)  # type: ignore[assignment,method-assign]
     Instance.state_code_text = property(lambda self: str(self.state_code))  # type: ignore[attr-defined]
 
 

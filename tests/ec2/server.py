@@ -296,6 +296,7 @@ class Ec2Server:
                 scope.service,
                 scope.region,
                 scope.key_id,
+                request.headers.get("User-Agent") or "",
             )
             self.calls.append(call)
         return call

@@ -75,6 +75,7 @@ class Call:
     service: str = ""
     region: str = ""
     key_id: str = ""
+    user_agent: str = ""
     at: float = field(default_factory=time.monotonic)
     """time.monotonic() of the arrival, seconds."""
     ended: Optional[float] = None

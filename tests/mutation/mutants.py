@@ -16,6 +16,7 @@ FAULTS, ON, SETTLE = "agent/test_off_faults.py", "agent/test_on.py", "agent/test
 PROBE = "agent/test_probe.py"
 LIFECYCLE, REFUSALS, QUERIES = "agent/test_lifecycle.py", "agent/test_refusals.py", "agent/test_queries.py"
 UNTRACK, FACES, BAD = "agent/test_untrack.py", "agent/test_interfaces.py", "agent/test_bad_input.py"
+NAMES = "agent/test_names.py"
 
 # Generated mutants that change nothing that anybody could see: key -> why.
 BORDER = "one point in time, the border of a wait for others"
@@ -52,7 +53,10 @@ ROWS: Tuple[Row, ...] = (
     _m("status: an unknown instance is ON", "queries.py", "status", "    instances = _read_all(context, plugs)\n    return", "    instances = context.instances.read(plugs)\n    if len(instances) < len(plugs):\n        return dict.fromkeys(plugs, False)\n    return", f"{QUERIES}::test_status_of_an_unknown_instance_is_an_error"),
     _m("the stop comes first", AGENT, "FenceAWSVPCNet._fence", "        if not self._errors:\n", "        __import__('aws_vpc_net.actions').actions.power_off(self.context, self._plugs)\n        if not self._errors:\n", "agent/test_power.py::test_an_instance_that_cannot_be_stopped_is_fenced_with_a_warning", f"{LIFECYCLE}::test_poweroff_stops_the_instance_after_it_is_isolated"),
     _m("already off is an answer", AGENT, "FenceAWSVPCNet.get_power_status", '            return "on"\n', '            return "off" if all(queries.status(self.context, self._plugs).values()) else "on"\n', "agent/test_power.py::test_poweroff_also_of_an_instance_that_is_isolated_already"),
-    _m("of several matches the first", "queries.py", "resolve", "        if len(matched) > 1:", "        if False:", "agent/test_names.py::test_several_matches_are_refused_and_listed"),
+    _m("of several matches the first", "queries.py", "_found", "    if len(matched) > 1:", "    if False:", f"{NAMES}::test_several_matches_are_refused_and_listed"),
+    _m("a name that has moved is not noticed", "instances.py", "parse_instance", 'if state != "terminated" and not n.matches(raw)', "if False", f"{NAMES}::test_an_instance_that_has_lost_the_name_is_not_touched"),
+    _m("an address of any interface is a name", "names.py", "_primary_ipv6", 'if not at.get("DeviceIndex") and not at.get("NetworkCardIndex"):', "if True:", f"{NAMES}::test_what_names_no_instance_is_refused"),
+    _m("list offers names that no plug has", "queries.py", "listed", 'context.settings.lookup.tag or "Name"', '"Name"', f"{NAMES}::test_list_offers_the_names_of_plug_tag"),
     _m("monitor swallows errors", AGENT, "FenceAWSVPCNet.get_nodes_list", "            queries.monitor(self.context)\n", "            try:\n                queries.monitor(self.context)\n            except FenceError:\n                pass\n", f"{QUERIES}::test_monitor_fails_when_fencing_would_fail"),
     _m("monitor does not miss a group", "queries.py", "monitor", "        raise messages.groups_missing(missing)", "        pass", f"{UNTRACK}::test_monitor_misses_the_untracking_group"),
     # --- reading

@@ -29,6 +29,7 @@ PACEMAKER = set(  # options of a device that are Pacemaker's own
     "pcmk_host_map pcmk_delay_max pcmk_delay_base pcmk_action_limit pcmk_reboot_action "
     "pcmk_reboot_timeout pcmk_reboot_retries pcmk_off_timeout pcmk_off_retries".split()
 )
+OTHER_AGENTS = {"region", "power_timeout", "tag", "profile"}  # options of theirs
 CLUSTER_COMMANDS = {"grep", "pcs", "crm", "stonith_admin", "crm_mon", "journalctl", "corosync-quorumtool"}
 SETTLE_SECONDS = 5  # that EC2's network is given to follow
 METADATA = TOP / "tests" / "metadata" / "fence_aws_vpc_net.xml"
@@ -204,7 +205,7 @@ def test_devices_have_options_that_exist(block):
     for words in commands(block):
         assert words[0] in CLUSTER_COMMANDS, words
         ours, names = device(words)
-        assert set(names) <= PACEMAKER | (known_options() if ours else {"region"}), words
+        assert set(names) <= PACEMAKER | (known_options() if ours else OTHER_AGENTS), words
 
 
 def test_the_device_of_the_readme_is_that_of_the_guide():

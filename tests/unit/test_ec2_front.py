@@ -466,6 +466,46 @@ def test_unknown_and_malformed_instances(server, client, node):
     assert code_of(client.describe_instances, Filters=wrong) == "InvalidParameterValue"
 
 
+def test_instances_are_found_by_what_is_attached_until_they_are_terminated(server, client, node, eni):
+    other = server.world.nodes["node2"]
+    volume = server.edit.attach_volume(node)
+    server.edit.attach_volume(other, volume)
+    server.edit.ipv6(eni, "2001:db8::1")
+    filters = {
+        "network-interface.network-interface-id": eni,
+        "network-interface.ipv6-addresses.ipv6-address": "2001:db8::1",
+        "private-ip-address": instance_of(client, node)["PrivateIpAddress"],
+        "private-dns-name": instance_of(client, node)["PrivateDnsName"],
+    }
+    by_volume = {"block-device-mapping.volume-id": volume}
+    assert [found(client, {name: value}) for name, value in filters.items()] == [[node]] * 4
+    assert found(client, by_volume) == sorted([node, other])
+    server.edit.detach_volume(other, volume)
+    server.edit.set_state(node, "terminated")
+    assert [found(client, {name: value}) for name, value in {**filters, **by_volume}.items()] == [[]] * 5
+    shown = instance_of(client, node)
+    assert {shown.get("PrivateIpAddress"), shown["PrivateDnsName"]} == {None, ""}
+    assert (shown["NetworkInterfaces"], shown["BlockDeviceMappings"]) == ([], [])
+
+
+def test_an_ipv6_only_instance_has_no_ipv4_address(server, client, node):
+    server.edit.ipv6_only(node, "2001:db8::1", "2001:db8::2")
+    shown = instance_of(client, node)
+    assert "PrivateIpAddress" not in shown
+    assert shown["PrivateDnsName"] == f"{node}.{server.region}.compute.internal"
+    assert [i.get("PrivateIpAddresses", []) for i in shown["NetworkInterfaces"]] == [[], []]
+    assert ["PrivateIpAddress" in i for i in shown["NetworkInterfaces"]] == [False, False]
+
+
+def instance_of(client, node):
+    return instances(client.describe_instances(InstanceIds=[node]))[0]
+
+
+def found(client, wanted):
+    filters = [{"Name": name, "Values": [value]} for name, value in wanted.items()]
+    return sorted(i["InstanceId"] for i in instances(client.describe_instances(Filters=filters)))
+
+
 def test_unknown_groups_are_an_error_by_id_but_not_by_filter(server, client):
     unknown = "sg-0123456789abcdef0"
     assert code_of(client.describe_security_groups, GroupIds=[unknown]) == "InvalidGroup.NotFound"

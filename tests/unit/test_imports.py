@@ -26,7 +26,7 @@ LAYERS = [
     {"errors"},
     {"messages"},
     *CORE_LAYERS,
-    {"settings", "inputs", "options", "replies", "deadline", "logs", "outputs"},
+    {"settings", "inputs", "options", "replies", "names", "deadline", "logs", "outputs"},
     {"ec2", "ec2_errors", "credentials", "credential_process", "imds"}
     | {"identity", "instances", "security_groups", "tags", "dry_run", "context", "metrics", "probe"},
     {"runner", "target_checks"},
@@ -34,7 +34,7 @@ LAYERS = [
 ]
 CORE = set().union(*CORE_LAYERS)
 ALLOWED_IN_CORE = {"__future__", "dataclasses", "enum", "ipaddress", "json", "re", "typing"}  # no time, chance, I/O
-PURE = ("errors", "messages", "settings", "inputs", "options", "replies")
+PURE = ("errors", "messages", "settings", "inputs", "options", "replies", "names")
 
 
 def imported(nodes: Iterable[ast.AST]) -> Iterator[str]:

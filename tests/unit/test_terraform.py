@@ -18,6 +18,7 @@ RULE = {"from_port", "to_port", "protocol", "cidr_blocks", "ipv6_cidr_blocks"}
 # From website/docs/r and website/docs/d of github.com/hashicorp/terraform-provider-aws: those of use here.
 ARGUMENTS = {
     "aws_vpc": {"id"},
+    "aws_partition": set(),
     "aws_vpc_endpoint_service": {"service", "service_type"},
     "aws_security_group": {"name", "description", "vpc_id", "ingress", "egress", "tags"},
     "aws_iam_policy": {"name_prefix", "description", "policy", "tags"},
@@ -89,8 +90,11 @@ def test_what_is_referred_to_is_declared_and_variables_are_used(text, module, bl
 
 def test_its_policy_is_the_one_that_is_documented(blocks):
     policy = blocks["resource", "aws_iam_policy", "fencing"]["policy"]
-    path = re.fullmatch(r'\$\{file\("\$\{path\.module\}/(.+)"\)\}', policy)[1]
+    partition = re.escape("${data.aws_partition.this.partition}")
+    rendered = r'\$\{replace\(file\("\$\{path\.module\}/(.+)"\), "(.+)", "(.+)' + partition + r':"\)\}'
+    path, before, after = re.fullmatch(rendered, policy).groups()
     assert (MODULE / path).resolve() == DOC / "iam-policy.json"
+    assert (before, after) == ("arn:aws:", "arn:")
 
 
 def rules_of(body):

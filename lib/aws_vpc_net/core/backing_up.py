@@ -75,7 +75,7 @@ def _first(plan: Plan, k: Knowledge, tick: Tick) -> Prepared:
         return Step(Read(plan.machines), k, tick.ends)
     if k.failure is not None:
         return fail(k, k.failure)
-    if k.latest is None and k.phase is Phase.FIRST:
+    if k.phase is Phase.FIRST and (k.latest is None or k.latest.lost_names):  # a stale view, perhaps
         wait = tick.now + READ_ONCE_MORE_SECONDS
         return Step(Read(plan.machines), replace(k, phase=Phase.AGAIN), tick.ends, not_before=wait)
     target = k.latest or k.first
@@ -87,6 +87,8 @@ def _first(plan: Plan, k: Knowledge, tick: Tick) -> Prepared:
 def _refuse_or_continue(plan: Plan, k: Knowledge, target: Instance, tick: Tick) -> Prepared:
     if target.terminated:
         return Step(Succeed(), k, notes=(Note(INFO, messages.already_terminated(plan.id)),))
+    if target.lost_names:
+        return fail(k, messages.lost_names(plan.id, target.lost_names))
     if target.state != "running" and not plan.ignore_instance_state:
         return fail(k, messages.not_running(plan.id, target.state))
     refusal = refused_interface(target)
@@ -194,6 +196,8 @@ def _backup(plan: Plan, k: Knowledge, tick: Tick) -> Prepared:
     latest, written = k.latest, k.backup.latest
     assert written is not None
     if latest is not None and tags.is_visible(written, latest):
+        if latest.lost_names:
+            return fail(k, messages.lost_names(plan.id, latest.lost_names))
         others = tags.foreign_backups(latest, k.backup.written)
         amended = amend_backup(k.backup.originals, latest, others, plan.spec, k.backup.first_times, True)
         if amended is None:

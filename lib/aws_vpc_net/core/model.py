@@ -75,12 +75,17 @@ class Interface:
 
 @dataclass(frozen=True)
 class Instance:
-    """An instance as one read of EC2 showed it; interfaces in order of (network card, device index)."""
+    """An instance as one read of EC2 showed it; interfaces in order of (network card, device index).
+
+    Attributes:
+        lost_names: the names by which it was looked up, and which it does not have in this read.
+    """
 
     id: str
     state: str
     interfaces: Tuple[Interface, ...] = ()
     tags: Mapping[str, str] = field(default_factory=FrozenMap)
+    lost_names: Tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.tags, FrozenMap):

@@ -74,7 +74,7 @@ def _first(plan: Plan, k: Knowledge, tick: Tick) -> Step:
         return Step(Read((plan.id,)), k, tick.ends)
     if k.failure is not None:
         return fail(k, k.failure)
-    if k.latest is None and k.phase is Phase.FIRST:
+    if k.phase is Phase.FIRST and (k.latest is None or k.latest.lost_names):  # a stale view, perhaps
         wait = tick.now + READ_ONCE_MORE_SECONDS
         return Step(Read((plan.id,)), replace(k, phase=Phase.AGAIN), tick.ends, not_before=wait)
     latest = k.latest or k.first
@@ -82,6 +82,8 @@ def _first(plan: Plan, k: Knowledge, tick: Tick) -> Step:
         return fail(k, messages.unknown_instance(plan.id))
     if latest.terminated:
         return fail(k, messages.terminated(plan.id))
+    if latest.lost_names:
+        return fail(k, messages.lost_names(plan.id, latest.lost_names))
     if k.phase is not Phase.DOUBT:
         k = _with_read(k, latest)
     return _static(plan, k, latest, tick) if plan.static else _from_backup(plan, k, latest, tick)
