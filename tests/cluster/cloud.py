@@ -172,3 +172,5 @@ class Cloud:
             for interface, groups in self.original[name].items():
                 self.ec2.edit.set_groups(interface, groups)
             self.ec2.edit.put_tags(self.machines[name].instance, dict.fromkeys(self.tags(name)))
+            self.ec2.edit.set_state(self.machines[name].instance, "running")
+        self.ec2.config.stop_seconds = 0.0

@@ -3,7 +3,10 @@
 Hung: its cluster daemons are stopped, so that nothing on the node stops the writer.
 """
 
+import threading
 import time
+
+from ec2.faults import Hook
 
 from .shell import wait
 
@@ -68,3 +71,30 @@ def test_unfencing_without_restart_delivers_buffered_data(bed, measured):
     bed.unfence(victim, by=new_node)
     wait("bytes written before the isolation arrive", lambda: bed.storage.bytes_of(victim) > before, 60)
     measured(f"{bed.storage.bytes_of(victim) - before} bytes of {victim} arrived, after unfencing without a restart")
+
+
+def test_no_write_to_a_shared_volume_after_success_if_the_stop_is_required(bed, measured):
+    """No group filters a volume (EBS): the node writes to it while it is isolated, until it has stopped."""
+    victim = bed.writer_on()
+    node, by, volume = bed.nodes[victim], bed.others(victim)[0], bed.folder / "volume"
+    sizes = []
+
+    def stop(_call):
+        sizes.append(volume.stat().st_size)
+        threading.Timer(1.5, node.power_off).start()
+
+    bed.ec2.rules.add("StopInstances", Hook(stop, late=True))
+    bed.ec2.config.stop_seconds = 2.5
+    node.start("bash", "-c", f"while :; do echo data >>{volume}; sleep 0.01; done")
+    wait("it writes", volume.exists, 10)
+    began = time.monotonic()
+    required = ("onfence_poweroff=1", "require_poweroff=1", "settle_time=0")
+    result = bed.agent_on(by, "off", victim, *required)
+    seconds, at_success = time.monotonic() - began, volume.stat().st_size
+    assert result.returncode == 0, result.stderr
+    assert bed.ec2.snapshot()[node.machine.instance]["state"] == "stopped"
+    assert at_success > sizes[0], "it wrote while it was isolated"
+    assert not node.running
+    time.sleep(1)
+    assert volume.stat().st_size == at_success
+    measured(f"{at_success - sizes[0]} bytes after the isolation, success after {seconds:.2f} s, then none")

@@ -245,7 +245,7 @@ DEFECTS: Mapping[str, Defect] = {
     ),
     # what counts
     "off succeeds on the groups alone": _of(
-        off._is_done, "p.accepted and", "", _one("keep", "off,off", "open", LATE)
+        off._is_done, "_is_accepted(p) and", "not p.opening.untrack_due and", _one("keep", "off,off", "open", LATE)
     ),
     "off succeeds without its backup": _of(
         off._is_proven, "undecided = k.backup.rewritten or", "undecided = False and",

@@ -19,9 +19,10 @@ accepted attempt makes it known; a refused one does not. The read that proves su
 
 **Another ``off`` at the same time.** It writes a backup of its own. The reads of this run show that as tags that it
 neither wrote nor read at first. Then ``_backup_again`` writes this run's backup once more, under a new time, before
-``_retry`` repeats any change, and once after each change of groups (``answered``). For the other fencer rolls back
-only if no other backup is there; so it does not open what this run has isolated. If the backup cannot be written
-again, a warning names the original groups (a known limitation: the other fencer may roll back).
+``_retry`` repeats any change, and once after each change of groups (``answered``). The other fencer, if EC2 refuses a
+change of it, rolls back only if a read shows no backup but its own; so it does not open what this run has isolated.
+If the backup cannot be written again, a warning names the original groups (a known limitation: the other fencer may
+roll back).
 
 **What this run has opened** (``opened``), by ``untrack_secg`` or by a roll-back beside another fencer, is isolated
 before the run ends, whatever ends it (``end``). The time between ``ends`` and ``reserve_ends`` is kept for that.
@@ -200,10 +201,11 @@ def _open_now(plan: Plan, k: Knowledge, latest: Instance) -> List[str]:
 
 
 def _is_done(plan: Plan, p: Progress, groups: Groups) -> bool:
-    return p.accepted and not p.opening.untrack_due and matches_isolation(groups, plan.spec)
+    return _is_accepted(p) and matches_isolation(groups, plan.spec)
 
 
-def _is_reopened(p: Progress) -> bool:
+def _is_accepted(p: Progress) -> bool:
+    """Has EC2 accepted to isolate it, and nothing of this run is left to do? Then what reads open was opened again."""
     return p.accepted and not p.opening.untrack_due
 
 
@@ -238,15 +240,16 @@ def _must_precede(plan: Plan, k: Knowledge, latest: Instance) -> bool:
     """Must a newer backup be there before the next change of groups?"""
     current = [b.time for b in k.backup.backups[-1:]]
     open_now = [k.interfaces[i] for i in _open_now(plan, k, latest)]
-    reopened_under_it = any(_is_reopened(p) and p.under in current for p in open_now)
-    return reopened_under_it or (k.backup.missing and any(not _is_reopened(p) or p.wrong_reads > 1 for p in open_now))
+    reopened_under_it = any(_is_accepted(p) and p.under in current for p in open_now)
+    return reopened_under_it or (k.backup.missing and any(not _is_accepted(p) or p.wrong_reads > 1 for p in open_now))
 
 
 def _retry(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Optional[Step]:
     """Set again what has to be; None if nothing has.
 
     What was not accepted, at once. What was accepted and reads open: at the second such read, as the first may be
-    stale. Nothing behind a read that shows no backup of ours, or before a newer one is there that has to be.
+    stale. Nothing is set if the latest read shows no backup of this run, or before a newer backup is
+    written, if one has to be (``_must_precede``).
     """
     open_now = _open_now(plan, k, latest)
     spent = [i for i in open_now if _cannot_untrack(plan, k, i)]
@@ -255,7 +258,7 @@ def _retry(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Optional[S
     if _must_precede(plan, k, latest):
         return None
     progress = k.interfaces
-    todo = [i for i in open_now if not _is_reopened(progress[i]) or progress[i].wrong_reads > 1]
+    todo = [i for i in open_now if not _is_accepted(progress[i]) or progress[i].wrong_reads > 1]
     todo = [i for i in todo if i not in spent]
     unproven = [i for i in todo if not _has_visible_backup(k, latest, i)]
     notes: Notes = ()
