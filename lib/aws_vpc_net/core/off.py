@@ -205,7 +205,7 @@ def _is_done(plan: Plan, p: Progress, groups: Groups) -> bool:
 
 
 def _is_accepted(p: Progress) -> bool:
-    """Has EC2 accepted to isolate it, and nothing of this run is left to do? Then what reads open was opened again."""
+    """Has EC2 accepted to isolate it, and this run has no more to do? Then what reads open was opened again."""
     return p.accepted and not p.opening.untrack_due
 
 
