@@ -357,13 +357,18 @@ def originals(ec2) -> Dict[str, List[str]]:
 
 def test_the_manual_recovery_works_as_described(originals, fenced, shell, ec2, agent, keep):
     assert agent.command("status", fenced, **keep).code == 2
-    read, restore, look, delete = operators_blocks("recovery")
+    read, restore, look, delete, delete_all = operators_blocks("recovery")
     assert sorted(shell.run(read.text).splitlines()) == sorted(tags_of_the_page())
     shell.run(restore.text)
     looked = shell.run(look.text).splitlines()
     assert [line.split("\t")[0] for line in looked] == [f"eni-{EXAMPLE}{n}" for n in range(2)]
     assert groups(ec2, fenced) == originals
-    shell.run(delete.text)
+    tags = ec2.snapshot()[fenced]["tags"]
+    for block in (delete, delete_all):
+        ec2.edit.put_tags(fenced, tags)
+        shell.run(block.text)
+        assert ec2.snapshot()[fenced]["tags"] == {"Name": "node1"}
+    shell.run(delete_all.text)  # with no tag to delete
     assert ec2.snapshot()[fenced]["tags"] == {"Name": "node1"}
 
 
