@@ -9,7 +9,7 @@ from typing import List, Optional, Sequence
 from . import identity, messages
 from .context import Context
 from .core.model import FrozenMap
-from .core.protocol import DataPlane, Instances, Plan, Read
+from .core.protocol import DataPlane, Instances, Plan, Read, Restore
 from .ec2 import RESERVE_SECONDS, run_concurrently
 from .errors import ApiError, FenceError
 from .runner import Runner, run_all
@@ -57,7 +57,7 @@ def _plan(context: Context, plug: str, own: Optional[str], *, restoring: bool = 
         static=FrozenMap({n: frozenset(groups) for n, groups in settings.static.items()}),
         ignore_instance_state=settings.overrides.ignore_instance_state,
         restoring=restoring,
-        ignore_restore=settings.overrides.unfence_ignore_restore,
+        restore=Restore(ignored=settings.overrides.unfence_ignore_restore),
         power=settings.power.unfence_poweron if restoring else settings.power.onfence_poweroff,
         data_plane=DataPlane() if restoring else DataPlane(timing.settle_seconds, timing.probe_port is not None),
         api_seconds=timing.api_seconds,
