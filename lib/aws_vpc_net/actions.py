@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from functools import partial
 from typing import List, Optional, Sequence
 
@@ -71,6 +72,20 @@ def restore(context: Context, plug: str) -> None:
         FenceError: it is not restored, or that was not verified; the backup is kept.
     """
     for error in run_all([Runner(context, _plan(context, plug, None, restoring=True))]):
+        if error is not None:
+            raise error
+
+
+def bring_back(context: Context, instances: Instances, plug: str) -> None:
+    """Restore one instance and start it, based on a read that shows it stopped: an ``off`` after that read wins.
+
+    Raises:
+        FenceError: it is not restored, or not started.
+    """
+    plan = replace(_plan(context, plug, None, restoring=True), restore=Restore(unattended=True), power=True)
+    runner = Runner(context, plan)
+    runner.give(Read(plan.machines), instances)
+    for error in run_all([runner]):
         if error is not None:
             raise error
 

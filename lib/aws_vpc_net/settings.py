@@ -81,6 +81,7 @@ class Power:
     onfence_poweroff: bool = False
     skip_os_shutdown: bool = False
     unfence_poweron: bool = False
+    auto_unfence: bool = False
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,12 @@ class _Parser:
             onfence_poweroff=self.flag("onfence-poweroff"),
             skip_os_shutdown=boolean("skip_os_shutdown", self.text("skip-os-shutdown") or "false"),
             unfence_poweron=self.flag("unfence-poweron"),
+            auto_unfence=self.flag("auto-unfence"),
         )
+        if power.auto_unfence and not power.onfence_poweroff:
+            raise messages.auto_unfence_without_poweroff()
+        if power.auto_unfence and ignore_restore:
+            raise messages.auto_unfence_without_restore()
         return Overrides(skip_race_check, ignore_restore, self.flag("ignore-instance-state")), power
 
     def timing(self, action: str) -> Timing:

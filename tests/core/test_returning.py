@@ -55,7 +55,7 @@ def verdict(stopped: Stopped, spec: IsolationSpec = KEEP, **static: Any) -> Verd
     return judge(stopped, spec, static.get("static", {}), NOW, 47.0)
 
 
-OPEN_AGAIN = {"restored": "01"}
+OPEN_AGAIN: Any = {"restored": "01"}
 UNFINISHED = returned(60, launched=LAUNCHED)
 BY_NATURE = replace(KEEP, secg=(ISO, ISO2))
 CASES = {
