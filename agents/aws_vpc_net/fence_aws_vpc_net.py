@@ -321,13 +321,14 @@ class FenceAWSVPCNet:
     checks the reasons to refuse. Only ``status`` gets the real status.
     """
 
-    def __init__(self, context: Context, watchdog: Watchdog) -> None:
+    def __init__(self, context: Context, watchdog: Watchdog, returns: Dict[str, str]) -> None:
         self.context = context
         self._watchdog = watchdog
         self._plugs = list(context.settings.plugs)
         self._runs: Dict[str, Runner] = {}
         self._errors: Dict[str, Optional[FenceError]] = {}  # known after all have settled
         self._off: Dict[str, bool] = {}
+        self._returns = returns  # what monitor has brought back, or has not: instance ID -> result
 
     def get_power_status(self, _connection: Any, options: Dict[str, Any]) -> str:
         """ "on" or "off"."""
@@ -385,7 +386,11 @@ class FenceAWSVPCNet:
         from aws_vpc_net import queries
 
         if options.get("--original-action") == "monitor":
-            queries.monitor(self.context)
+            plugs = queries.monitor(self.context)
+            if self.context.settings.power.auto_unfence:
+                from aws_vpc_net import auto_unfence
+
+                auto_unfence.bring_back(self.context, plugs, self._returns)
             return {}
         return queries.listed(self.context)
 
@@ -416,7 +421,14 @@ def _summary(chosen: Settings, stats: Stats, result: str) -> str:
     return "summary " + " ".join(f"{k}={v}" for k, v in fields.items())
 
 
-def _tell_metrics(chosen: Settings, stats: Stats, result: str, ends: float, names: Iterable[str] = ()) -> None:
+def _tell_metrics(
+    chosen: Settings,
+    stats: Stats,
+    result: str,
+    ends: float,
+    names: Iterable[str] = (),
+    returns: Optional[Dict[str, str]] = None,
+) -> None:
     """Update the metrics before the watchdog expires, which would turn a success into a failure."""
     path = chosen.reporting.metrics_file
     if not path:
@@ -427,7 +439,8 @@ def _tell_metrics(chosen: Settings, stats: Stats, result: str, ends: float, name
     category = error.category if isinstance(error, FenceError) else None
     seconds = time.monotonic() - STARTED
     given = tuple(name for name in names if name not in chosen.plugs)
-    run = metrics.Run(chosen.action, result, category, seconds, stats, VERSION, tuple(chosen.plugs), given)
+    plugs = tuple(chosen.plugs)
+    run = metrics.Run(chosen.action, result, category, seconds, stats, VERSION, plugs, given, returns or {})
     warning = metrics.update(path, run, ends + WATCHDOG_SECONDS / 2 - seconds)
     if warning:
         log.warning(warning)
@@ -464,6 +477,7 @@ def _operate(options: Dict[str, Any], chosen: Settings) -> int:
         from aws_vpc_net import metrics  # noqa: F401
     stats = Stats()
     names: Dict[str, str] = {}
+    returns: Dict[str, str] = {}
     result = "failed"
     wait = int(options["--power-wait"]) if chosen.is_mutating else 0  # the library's, after each plug
     delay = _delay(options, chosen)
@@ -482,13 +496,14 @@ def _operate(options: Dict[str, Any], chosen: Settings) -> int:
             chosen = replace(chosen, plugs=tuple(dict.fromkeys(names.values())))
             context = replace(context, settings=chosen)
             options["--plug"] = ",".join(chosen.plugs)
-        code = _preflight(context, names) if chosen.preflight else FenceAWSVPCNet(context, watchdog).run(options)
+        agent = FenceAWSVPCNet(context, watchdog, returns)
+        code = _preflight(context, names) if chosen.preflight else agent.run(options)
         ignore_signals()  # the result is decided
         result = {0: "ok", 2: "off"}.get(code, "failed")
         return code
     finally:
         log.info(_summary(chosen, stats, result))
-        _tell_metrics(chosen, stats, result, watchdog.seconds, names)
+        _tell_metrics(chosen, stats, result, watchdog.seconds, names, returns)
 
 
 def _preflight(context: Context, names: Dict[str, str]) -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from functools import partial
 from typing import List, Optional, Sequence
 
 from . import identity, messages
 from .context import Context
 from .core.model import FrozenMap
-from .core.protocol import DataPlane, Instances, Plan, Read
+from .core.protocol import DataPlane, Instances, Plan, Read, Restore
 from .ec2 import RESERVE_SECONDS, run_concurrently
 from .errors import FenceError
 from .runner import Runner, run_all
@@ -54,7 +55,7 @@ def _plan(context: Context, plug: str, own: Optional[str], *, restoring: bool = 
         static=FrozenMap({n: frozenset(groups) for n, groups in settings.static.items()}),
         ignore_instance_state=settings.overrides.ignore_instance_state,
         restoring=restoring,
-        ignore_restore=settings.overrides.unfence_ignore_restore,
+        restore=Restore(ignored=settings.overrides.unfence_ignore_restore),
         power=settings.power.unfence_poweron if restoring else settings.power.onfence_poweroff,
         data_plane=DataPlane() if restoring else _data_plane(settings),
         api_seconds=settings.timing.api_seconds,
@@ -73,6 +74,20 @@ def restore(context: Context, plug: str) -> None:
         FenceError: it is not restored, or that was not verified; the backup is kept.
     """
     for error in run_all([Runner(context, _plan(context, plug, None, restoring=True))]):
+        if error is not None:
+            raise error
+
+
+def bring_back(context: Context, instances: Instances, plug: str) -> None:
+    """Restore one instance and start it, based on a read that shows it stopped: an ``off`` after that read wins.
+
+    Raises:
+        FenceError: it is not restored, or not started.
+    """
+    plan = replace(_plan(context, plug, None, restoring=True), restore=Restore(unattended=True), power=True)
+    runner = Runner(context, plan)
+    runner.give(Read(plan.machines), instances)
+    for error in run_all([runner]):
         if error is not None:
             raise error
 

@@ -21,11 +21,11 @@ class DryRun:
     def __init__(self, ec2: Ec2) -> None:
         self._ec2 = ec2
 
-    def tags(self, instance: str, tags: Mapping[str, str]) -> List[Check]:
-        """Write a backup, and delete it."""
+    def tags(self, instance: str, tags: Mapping[str, str], what: str = "backup tags") -> List[Check]:
+        """Write a backup, and delete it; or other tags."""
         given = [{"Key": k, "Value": v} for k, v in tags.items()]
-        write = CallContext(f"write the backup tags of {instance}", Category.TAG)
-        delete = CallContext(f"delete the backup tags of {instance}", Category.TAG)
+        write = CallContext(f"write the {what} of {instance}", Category.TAG)
+        delete = CallContext(f"delete the {what} of {instance}", Category.TAG)
         return [
             ("CreateTags", lambda: self._ask("create_tags", write, Resources=[instance], Tags=given)),
             ("DeleteTags", lambda: self._ask("delete_tags", delete, Resources=[instance], Tags=given)),

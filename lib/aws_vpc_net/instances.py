@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from . import messages
@@ -95,6 +96,13 @@ class InstanceOperations:
         given = [{"Name": k, "Values": list(v)} for k, v in filters]
         for page in self._pages(purpose, Filters=given, MaxResults=PAGE):
             yield from page
+
+    def raw_pages(
+        self, purpose: CallContext, filters: Sequence[Tuple[str, Tuple[str, ...]]], most: int
+    ) -> Iterator[List[Mapping[str, Any]]]:
+        """The instances that match, as EC2 describes them; at most so many pages."""
+        given = [{"Name": k, "Values": list(v)} for k, v in filters]
+        return islice(self._pages(purpose, Filters=given, MaxResults=PAGE), most)
 
     def probe(self) -> None:
         """One cheap call that needs good credentials and the permission to read instances."""

@@ -140,7 +140,7 @@ def several_untrack() -> FenceError:
 
 
 def requires_poweroff(option: str) -> FenceError:
-    return FenceError(Category.VALIDATION, f"{option} requires onfence_poweroff; set both, or none")
+    return _invalid(f"{option} requires onfence_poweroff; set both or neither")
 
 
 def untrack_in_secg(group: str) -> FenceError:
@@ -801,6 +801,13 @@ def not_started(plug: str, category: Category, reason: str) -> FenceError:
     return FenceError(category, f"the groups of {plug} are restored, but it was not started: {reason}; repeat on")
 
 
+def fenced_before_start(plug: str) -> FenceError:
+    return FenceError(
+        Category.RESTORE,
+        f"{plug} was fenced concurrently; off takes precedence: it was not started; repeat on",
+    )
+
+
 def nothing_to_restore(plug: str) -> str:
     return f"{plug}: no interface is isolated and there is no backup; nothing to restore"
 
@@ -904,6 +911,55 @@ def groups_unchecked(reason: str) -> str:
 
 def monitor_without_secg() -> str:
     return "secg is not set, so off and status will fail; set secg"
+
+
+# --- auto_unfence ----------------------------------------------------------------------------------------------
+
+
+def auto_unfence_without_restore() -> FenceError:
+    return _invalid("auto_unfence and unfence-ignore-restore are both set, and exclude each other; remove one")
+
+
+def bringing_back(plug: str, count: int, most: int) -> str:
+    return f"{plug}: fenced and stopped; auto_unfence brings it back ({count} of at most {most} times in 24 hours)"
+
+
+def brought_back(plug: str) -> str:
+    return f"{plug}: brought back by auto_unfence"
+
+
+def not_brought_back(plug: str, reason: str) -> str:
+    return f"{plug} was not brought back by auto_unfence: {reason}"
+
+
+def stays_stopped(plug: str, most: int) -> str:
+    return (
+        f"{plug} stays stopped: auto_unfence brought it back {most} times within 24 hours; find out why it is "
+        "fenced, then run on and start it"
+    )
+
+
+def no_room_for_return(plug: str) -> str:
+    return f"{plug} is not brought back by auto_unfence, because it has no room for another tag; delete a tag"
+
+
+def return_search_failed(reason: str) -> str:
+    return f"cannot look for instances that auto_unfence may bring back: {reason}"
+
+
+def return_search_incomplete(pages: int) -> str:
+    return f"auto_unfence looked at the first {pages} pages of stopped instances only; set filter"
+
+
+def auto_unfence_without_filter() -> str:
+    return (
+        "filter is not set, so monitor may also bring back nodes of other clusters that use the same secg; "
+        "set filter, such as filter=tag:cluster=NAME"
+    )
+
+
+def cannot_bring_back(reason: str) -> str:
+    return f"fencing works, but auto_unfence cannot bring a node back: {reason}"
 
 
 # --- preflight: the text after "level about: " in a line ---------------------------------------------------------

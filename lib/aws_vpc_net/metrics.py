@@ -17,7 +17,7 @@ import os
 import re
 import stat
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Dict, Iterator, Mapping, NamedTuple, Optional, Tuple
 
 from . import messages
@@ -41,6 +41,7 @@ RESULTS = ("ok", "off", "failed", "refused")
 TAG_CALLS = {"CreateTags": "write", "DeleteTags": "delete"}
 GROUP_CALL = "ModifyNetworkInterfaceAttribute"
 NODE_ACTIONS = ("off", "on")
+RETURN_RESULTS = ("ok", "failed", "stays_stopped")  # of auto_unfence
 NODE_TIME = "node_last_operation_timestamp_seconds"
 RESOLVED = "resolved"  # the result for a name: its operation is ok, and counted for the instance that it means
 
@@ -67,6 +68,7 @@ FAMILIES: Mapping[str, Family] = {
     "last_api_error_timestamp_seconds": Family("gauge", ("call", "code"), "When a call last failed with this code."),
     "api_retries_total": Family("counter", (), "Attempts at a call that were repeated."),
     "api_throttles_total": Family("counter", (), "Attempts at a call that EC2 throttled."),
+    "auto_unfence_total": Family("counter", ("result",), "Stopped instances that monitor brought back, or did not."),
     "tags_written_total": Family("counter", (), "Tags written."),
     "backup_chunks_total": Family("counter", (), "Chunks of backups written, each a tag."),
     "tag_characters_total": Family("counter", (), "Length of the values of tags written; EC2 allows 256 each."),
@@ -103,6 +105,7 @@ class Run:
     version: str
     plugs: Tuple[str, ...] = ()
     names: Tuple[str, ...] = ()  # that were given in place of the plugs' instance IDs
+    returns: Mapping[str, str] = field(default_factory=dict)  # by monitor: instance ID -> result
 
 
 def update(path: str, run: Run, seconds: float) -> Optional[str]:
@@ -242,7 +245,9 @@ def add(samples: Samples, run: Run, now: float) -> None:
     _count(samples, "backup_chunks_total", by=stats.chunks)
     _count(samples, "tag_characters_total", by=stats.tag_characters)
     _last(samples, run, now)
-    if run.action in NODE_ACTIONS:
+    for result in run.returns.values():
+        _count(samples, "auto_unfence_total", result)
+    if run.action in NODE_ACTIONS or run.returns:
         _nodes(samples, run, now)
 
 
@@ -251,6 +256,8 @@ def _start(samples: Samples) -> None:
     for action in ACTIONS:
         for result in RESULTS:
             _count(samples, "operations_total", action, result, by=0)
+    for result in RETURN_RESULTS:
+        _count(samples, "auto_unfence_total", result, by=0)
     for result in ("ok", "failed"):
         _count(samples, "security_group_changes_total", result, by=0)
         for operation in TAG_CALLS.values():
@@ -310,9 +317,12 @@ def _nodes(samples: Samples, run: Run, now: float) -> None:
     """When each node was fenced or restored, so that alerts can name it.
 
     A plug that was not resolved may be any text. A failed lookup is counted under the name; if the name is found
-    later, the result is counted under the name too. The oldest nodes are dropped.
+    later, the result is counted under the name too. The oldest nodes are dropped. What monitor brings back, or does
+    not, is an ``on`` of that node.
     """
-    for plug in run.plugs:
+    for plug, result in run.returns.items():
+        samples[NODE_TIME, ("on", plug, result)] = now
+    for plug in run.plugs if run.action in NODE_ACTIONS else ():
         samples[NODE_TIME, (run.action, plug if _may_be_told(plug) else "other", run.result)] = now
     for name in run.names if run.result == "ok" else ():
         if _may_be_told(name):

@@ -228,6 +228,14 @@ OPTIONS = (
         "Name tag, private DNS name and private IP address, and list shows its values. Default: none",
     ),
     Option(
+        "auto_unfence",
+        "",
+        "",
+        "With onfence_poweroff: monitor restores and starts a node that was fenced and has stopped since, at most 3 "
+        "times in 24 hours. Limit it to the nodes of this cluster with filter. A node with the tag "
+        "fence_aws_vpc_net:auto_unfence=no stays stopped. Default: no",
+    ),
+    Option(
         "profile",
         ":",
         "name",

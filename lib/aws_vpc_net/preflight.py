@@ -47,7 +47,7 @@ def run(context: Context, names: Mapping[str, str]) -> List[CheckResult]:
     for target in targets:
         results += target.check_groups()
     results += _let_through(context, snapshot, targets)
-    results += _permissions(context, targets)
+    results += [*_permissions(context, targets), *_auto_unfence(context, targets)]
     for target in targets:
         results += target.check_impact()
     return [*results, *_probe(context, targets)]
@@ -218,6 +218,19 @@ def _permissions(context: Context, targets: Sequence[Target]) -> List[CheckResul
         text = messages.refusals(texts, count) if texts else messages.permitted(count)
         results.append(CheckResult(FAIL if texts else OK, f"permission ec2:{action}", text))
     return [*results, *(t.tag_condition() for t in refused.values() if t.instance)]
+
+
+def _auto_unfence(context: Context, targets: Sequence[Target]) -> List[CheckResult]:
+    """Can monitor bring the nodes back, and only those of this cluster? Fencing works without, so these warn."""
+    settings, about = context.settings, "auto_unfence"
+    if not settings.power.auto_unfence:
+        return []
+    results = [] if settings.filters else [CheckResult(WARN, about, messages.auto_unfence_without_filter())]
+    asked = [ask for target in targets for _, ask in target.dry_runs_of_return()]
+    texts = [messages.cannot_bring_back(error.text) for error in _run_all(asked) if error is not None]
+    if asked and not texts:
+        results.append(CheckResult(OK, about, messages.permitted(len(asked))))
+    return [*results, *(CheckResult(WARN, about, text) for text in texts)]
 
 
 def _is_refusal(result: Optional[FenceError]) -> bool:

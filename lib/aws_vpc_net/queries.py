@@ -77,21 +77,31 @@ def _read_all(context: Context, ids: List[str]) -> Dict[str, Instance]:
     return instances
 
 
-def monitor(context: Context) -> None:
+def monitor(context: Context) -> List[str]:
     """Check that fencing would work: credentials, API, groups, and the instance, if ``plug`` names one.
 
     Two calls, whatever the account's size; three for a name (more if it is written in another case), or where
     something is not there at first. Pacemaker passes no ``plug`` here, unless the device is configured with one: then
     it is the node that the device fences.
 
+    Returns:
+        the instance ID of each ``plug``.
+
     Raises:
         FenceError: it would not.
     """
-    ids = [p for p, i in resolve(context).items() if p == i]
+    resolved = resolve(context)
+    ids = [p for p, i in resolved.items() if p == i]
     if ids:
         _read_all(context, ids)
     if not context.settings.plugs:
         context.instances.probe()
+    _check_groups(context)
+    return list(resolved.values())
+
+
+def _check_groups(context: Context) -> None:
+    """Do the groups exist?"""
     wanted = context.spec.forbidden_groups
     if not wanted:
         log.warning(messages.monitor_without_secg())

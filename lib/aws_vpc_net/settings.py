@@ -95,6 +95,7 @@ class Power:
     skip_os_shutdown: bool = False
     unfence_poweron: bool = False
     require_poweroff: bool = False
+    auto_unfence: bool = False
 
 
 @dataclass(frozen=True)
@@ -252,9 +253,13 @@ class _Parser:
             skip_os_shutdown=boolean("skip_os_shutdown", self.text("skip-os-shutdown") or "false"),
             unfence_poweron=self.flag("unfence-poweron"),
             require_poweroff=self.flag("require-poweroff"),
+            auto_unfence=self.flag("auto-unfence"),
         )
-        if power.require_poweroff and not power.onfence_poweroff:
-            raise messages.requires_poweroff("require_poweroff")
+        for option in ("require_poweroff", "auto_unfence"):
+            if getattr(power, option) and not power.onfence_poweroff:
+                raise messages.requires_poweroff(option)
+        if power.auto_unfence and ignore_restore:
+            raise messages.auto_unfence_without_restore()
         return Overrides(skip_race_check, ignore_restore, self.flag("ignore-instance-state")), power
 
     def timing(self, action: str) -> Timing:

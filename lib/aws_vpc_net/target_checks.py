@@ -220,6 +220,13 @@ class Target:
             checks.append(dry.start(self.plug))
         return checks
 
+    def dry_runs_of_return(self) -> List[Check]:
+        """A dry run of every write that only auto_unfence needs."""
+        if self.instance is None or not self.context.settings.power.auto_unfence:
+            return []
+        dry = DryRun(self.context.ec2)
+        return [*dry.tags(self.plug, {backup.RETURNED: "0"}, f"tag {backup.RETURNED}"), dry.start(self.plug)]
+
     def unchecked(self) -> List[str]:
         """Why some permissions are not checked."""
         if self.instance is None and self.snapshot.instances_error is None:

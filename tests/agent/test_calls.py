@@ -143,6 +143,8 @@ def test_monitor_takes_2_and_a_list_one_for_each_page(calls, ec2, agent):
     assert calls("monitor", None, untrack_secg=ec2.world.open) == {READ: 1, GROUPS: 1}
     assert calls("monitor", ec2.world.nodes["node1"]) == {READ: 1, GROUPS: 1}
     assert calls("monitor", "node1") == {READ: 2, GROUPS: 1}
+    auto = {"onfence_poweroff": True, "auto_unfence": True}
+    assert calls("monitor", None, **auto) == {READ: 2, GROUPS: 1}
     ec2.calls.clear()
     assert calls("list", None) == {READ: 3}
     assert {c.params["MaxResults"] for c in ec2.calls_of(READ)} == {"1000"}

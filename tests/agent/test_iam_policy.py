@@ -59,6 +59,7 @@ def options(agent, ec2, node):
         "untrack_secg": ec2.world.open,
         "onfence_poweroff": True,
         "unfence_poweron": True,
+        "auto_unfence": True,
         "ignore_instance_state": True,
         "verbose_level": 2,
     }

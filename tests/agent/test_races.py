@@ -84,12 +84,16 @@ def killed_at(agent, ec2, arguments, call, nth=1, when=None):
 
 def half_fenced(agent, ec2, options):
     """An off of node1 that was killed after it isolated the first interface and before the second."""
+    half_changed(agent, ec2, agent.arguments("off", ec2.world.nodes["node1"], **options))
+
+
+def half_changed(agent, ec2, arguments):
+    """Run the agent; it is killed after it changed the first interface of node1 and before the second."""
     first, second = ec2.world.interfaces["node1"]
     arrived = threading.Event()
     ec2.rules.add(CHANGE, Hook(lambda call: arrived.set()), when=on_interface(second), times=None)
     ec2.rules.add(CHANGE, Reset(), when=on_interface(second), times=None)
     ec2.rules.add(CHANGE, Hook(lambda call: arrived.wait(LIMIT), late=True), when=on_interface(first))
-    arguments = agent.arguments("off", ec2.world.nodes["node1"], **options)
     killed_at(agent, ec2, arguments, CHANGE, when=on_interface(first))
 
 

@@ -18,9 +18,10 @@ from core.transcript import (
 )
 
 from aws_vpc_net import messages
+from aws_vpc_net.core.backup import RETURNED
 from aws_vpc_net.core.isolating import close_after_interrupt, end
 from aws_vpc_net.core.model import FrozenMap, IsolationSpec
-from aws_vpc_net.core.protocol import Change, Fail, Knowledge, Phase, Plan, Progress, SetGroups, Tick
+from aws_vpc_net.core.protocol import Change, Fail, Knowledge, Phase, Plan, Progress, Restore, SetGroups, Tick
 from aws_vpc_net.core.tag_slots import make_backup
 
 ORIGINALS = "eni-00000000000000000 had sg-11111111111111111, sg-22222222222222222"
@@ -228,7 +229,7 @@ def test_on_names_the_groups_of_an_interface_that_is_gone_where_nothing_is_resto
 
 
 def test_on_that_is_to_restore_nothing_asks_nothing():
-    run = on_of(fenced(), ignore_restore=True)
+    run = on_of(fenced(), restore=Restore(ignored=True))
     play(run, "success")
     assert run.log == [messages.restore_skipped(run.plan.id)]
 
@@ -926,7 +927,7 @@ def test_on_starts_a_stopped_instance_after_the_restore():
 
 def powered(state: str, ignore_restore: bool = False) -> Run:
     """Restored, if that was asked for, and not started yet."""
-    run = on_of(fenced(), KEEP, power=True, ignore_restore=ignore_restore)
+    run = on_of(fenced(), KEEP, power=True, restore=Restore(ignored=ignore_restore))
     play(run, "" if ignore_restore else f"{RESTORED}\nread\ndelete")
     run.world.state = state
     play(run, "read")
@@ -960,6 +961,39 @@ def test_on_says_that_an_instance_cannot_be_started_any_more(state):
 
 def test_on_says_that_the_start_was_refused():
     play(powered("stopped"), "start | refused\nfail: modification: the groups of i-0000000000000000a are restored")
+
+
+def test_on_does_not_start_what_was_fenced_since():
+    """An off may rely on the stop, and succeeds on its isolation."""
+    run = on_of(fenced(), power=True)
+    run.world.state = "stopped"
+    play(run, f"{RESTORED}\nread\ndelete")
+    fencer = off_of(run.world, nonce=2, skew=9, ignore_instance_state=True)
+    play(run, "off: read\noff: write e0:ad e1:as", off=fencer)
+    play(run, "read\nfail: restore: i-0000000000000000a was fenced concurrently; off takes precedence: it was not")
+
+
+def test_on_starts_an_instance_whose_deleted_backup_a_stale_read_shows():
+    run = on_of(fenced(), power=True)
+    run.world.state = "stopped"
+    play(run, f"{RESTORED}\nread\ndelete\nread | stale tags\nstart")
+
+
+@pytest.mark.parametrize("unattended", [False, True])
+def test_on_deletes_the_count_of_returns_unless_monitor_makes_it(unattended):
+    """Also where nothing is isolated, and by the value that it has read."""
+    for world in (fenced(), World()):
+        world.tags[RETURNED] = "1700000000;launched=1600000000"
+        play(on_of(world, restore=Restore(unattended=unattended)), STEPS[len(world.tags) > 1, unattended])
+        assert (RETURNED in world.tags) == unattended
+
+
+STEPS = {
+    (True, False): f"{RESTORED}\nread\ndelete\nsuccess",
+    (True, True): f"{RESTORED}\nread\ndelete\nsuccess",
+    (False, False): "read\nread\ndelete\nsuccess",
+    (False, True): "read\nsuccess",
+}
 
 
 def test_on_that_is_interrupted_ends_without_setting_groups_that_it_does_not_know():

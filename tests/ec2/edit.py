@@ -3,7 +3,7 @@
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
 from . import world
-from .front import Front
+from .front import Front, launched_again
 
 Interfaces = Sequence[Dict[str, Any]]
 
@@ -162,6 +162,8 @@ class Edit:
         """Sets the state of an instance at once. A terminated one loses its interfaces."""
         with self._front.lock:
             found = self._backend().get_instance(instance)
+            if state == "running" and found._state.name == "stopped":
+                launched_again(found)
             {"terminated": found.terminate, "stopped": found.stop, "running": found.start}.get(state, lambda: None)()
             self._front.move(found, "", 0)
             self._front._set_state(instance, state)

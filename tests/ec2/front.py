@@ -1,5 +1,6 @@
 """The front: authenticates, refuses what EC2 refuses, then answers by moto or by itself."""
 
+import datetime
 import re
 import threading
 import time
@@ -14,6 +15,7 @@ from .moto_app import Moto
 from .shapes import Shapes
 from .wire import ApiError, Call, Reply, Request, success_reply
 
+SECOND = datetime.timedelta(seconds=1)
 STATES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
 
 
@@ -289,6 +291,7 @@ class Front:
             before = instance._state.name
             if before == "stopped":
                 instance.start()
+                launched_again(instance)
                 self.move(instance, "pending", self.config.start_seconds)
             changes.append((instance.id, before, "running" if before == "running" else "pending"))
         return _state_changes(call, changes)
@@ -301,6 +304,12 @@ class Front:
             for instance in fresh:
                 self.move(instance, "shutting-down", self.config.terminate_seconds)
         return reply
+
+
+def launched_again(instance: Any) -> None:
+    """EC2 shows when an instance was launched last, in seconds; here never the same time twice."""
+    now = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=instance.launch_time.tzinfo)
+    instance.launch_time = max(now, instance.launch_time + SECOND)
 
 
 def out_of_scope(call: Call) -> ApiError:

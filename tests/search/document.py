@@ -276,7 +276,7 @@ def _of_restore(plan: Plan, k: Knowledge, latest: Instance) -> Texts:
         yield "goals", "a backup to restore" if kept else "no backup to restore"
         possible = on.concurrent_off_possible(plan, latest)
         yield "concurrent", "an off may be in progress" if possible else "no off in progress"
-        yield "tags", "tags" if on.leftovers(latest) else "no tags"
+        yield "tags", "tags" if on.leftovers(plan, latest) else "no tags"
     if k.phase is Phase.DOUBT:
         yield "isolated", "an interface is isolated" if on.looks_fenced(plan, latest) else "no interface is isolated"
     if k.phase in (Phase.VERIFY, Phase.REISOLATE):

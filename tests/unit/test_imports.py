@@ -13,7 +13,7 @@ MODULES: Dict[str, Path] = {p.stem: p for p in LIB.rglob("*.py") if p.stem != "_
 CORE_LAYERS = [
     {"model", "sg_rules"},
     {"isolation", "backup", "probing"},
-    {"tag_slots", "group_choice"},
+    {"tag_slots", "group_choice", "returning"},
     {"protocol"},
     {"observe"},
     {"isolating"},
@@ -30,7 +30,7 @@ LAYERS = [
     {"ec2", "ec2_errors", "credentials", "credential_process", "imds"}
     | {"identity", "instances", "security_groups", "tags", "dry_run", "context", "metrics", "probe"},
     {"runner", "target_checks"},
-    {"actions", "queries", "preflight"},
+    {"actions", "queries", "preflight", "auto_unfence"},
 ]
 CORE = set().union(*CORE_LAYERS)
 ALLOWED_IN_CORE = {"__future__", "dataclasses", "enum", "ipaddress", "json", "re", "typing"}  # no time, chance, I/O

@@ -180,7 +180,8 @@ def test_nodes_stay_few_and_plain_and_the_newest_are_kept():
     assert (metrics.NODE_TIME, "off", "other", "ok") in values(after(run(plugs=tuple(strange))))
 
 
-KNOWN = {"action": {*metrics.ACTIONS}, "result": {*metrics.RESULTS, metrics.RESOLVED}, "cluster": {""}}
+RESULTS = {*metrics.RESULTS, *metrics.RETURN_RESULTS, metrics.RESOLVED}
+KNOWN = {"action": {*metrics.ACTIONS}, "result": RESULTS, "cluster": {""}}
 
 
 def test_alerts_use_existing_metrics():
@@ -225,7 +226,7 @@ def test_every_alert_is_in_the_guide_and_has_cases_to_run(rule):
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
 def test_a_failure_ends_by_a_later_success_of_any_node_of_the_cluster(rule):
     ends = r" unless .* <= (on \(cluster, plug\) group_left \(\) max by \(cluster, plug\)|max by \(cluster\)) "
-    lasting = ("FencingFailed", "NodeFenced", "UnfencingFailed", "FencingWouldFail")
+    lasting = ("FencingFailed", "NodeFenced", "UnfencingFailed", "NodeStaysStopped", "FencingWouldFail")
     assert bool(re.search(ends, rule["expr"])) == (rule["alert"] in lasting)
 
 

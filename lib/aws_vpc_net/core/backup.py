@@ -22,6 +22,7 @@ from .model import BackupHistory, FrozenMap, Groups, Instance
 
 LASTFENCE = "lastfence"
 PREFIX = "Original_SG_Backup_"
+RETURNED = "fence_aws_vpc_net:returned"  # no part of the backup: when monitor brought the instance back
 VALUE_LIMIT = 254  # characters of JSON in a value; EC2 allows 256
 MAX_TIMESTAMP = 10**11  # later times are no times (year 5138)
 MAX_CHUNKS = 64

@@ -59,7 +59,7 @@ READ_AGAIN_SECONDS = 2.0  # how long a read that may be stale is repeated where 
 
 def decide(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     """The next step of ``on``; pure."""
-    if plan.ignore_restore and k.phase is Phase.FIRST:
+    if plan.restore.ignored and k.phase is Phase.FIRST:
         step = _power(plan, k, tick)
         return replace(step, notes=(Note(INFO, messages.restore_skipped(plan.id)), *step.notes))
     return _PHASES[k.phase](plan, k, tick)
@@ -163,7 +163,8 @@ def _restore_first(
     plan: Plan, k: Knowledge, latest: Instance, goals: Mapping[str, Groups], tick: Tick, notes: Notes
 ) -> Step:
     """Restore these groups; where an ``off`` may still be in progress, claim the backup first."""
-    if not goals and (not leftovers(latest) or not plan.spec.secg):  # without secg nobody can tell what is isolated
+    # Without secg nobody can tell what is isolated.
+    if not goals and (not leftovers(plan, latest) or not plan.spec.secg):
         note = Note(INFO, messages.nothing_to_restore(plan.id))
         step = _power(plan, k, tick)
         return replace(step, notes=(*notes, note, *step.notes))
@@ -180,9 +181,11 @@ def _restore_first(
     return replace(step, notes=(*notes, *step.notes))
 
 
-def leftovers(instance: Instance) -> Dict[str, str]:
-    """Our format's tags, also those that name another instance, as images copy them."""
-    return {**tags.own(instance.tags, instance.id), **tags.foreign_tags(instance.tags, instance.id)}
+def leftovers(plan: Plan, instance: Instance) -> Dict[str, str]:
+    """Our format's tags, also those that name another instance, as images copy them; and the count of monitor's
+    returns, which begins anew with each ``on`` that monitor does not make."""
+    counted = {k: v for k, v in instance.tags.items() if k == tags.RETURNED and not plan.restore.unattended}
+    return {**tags.own(instance.tags, instance.id), **tags.foreign_tags(instance.tags, instance.id), **counted}
 
 
 def concurrent_off_possible(plan: Plan, first: Instance) -> bool:
@@ -286,7 +289,7 @@ def _restored(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Step:
         return fail(k, messages.no_backup(plan.id))
     assert k.first is not None
     mine = {key: v for key, v in tags.own(latest.tags, latest.id).items() if (key, v) in k.backup.history.tags}
-    to_delete = {**leftovers(k.first), **mine}
+    to_delete = {**leftovers(plan, k.first), **mine}
     k = replace(k, phase=Phase.DELETE)
     if not to_delete:
         return _power(plan, k, tick)
@@ -303,7 +306,7 @@ def _deleted(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     if k.failure is not None:
         note = Note(WARNING, messages.cleanup_failed(plan.id, k.failure.text))
     else:
-        note = Note(INFO, messages.tags_deleted(plan.id, len(leftovers(k.first))))
+        note = Note(INFO, messages.tags_deleted(plan.id, len(leftovers(plan, k.first))))
     deleted = k.failure is None or k.failure.outcome is Outcome.UNKNOWN  # perhaps
     if deleted and concurrent_off_possible(plan, k.first):
         patience = tick.now + min(READ_AGAIN_SECONDS, max(0.0, tick.reserve_ends - tick.now) / 8)
@@ -399,6 +402,10 @@ def _powered(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     state = k.latest.state if k.latest else ""
     if state in ("running", "pending"):
         return Step(Succeed(), k)
+    # An "off" may rely on a stopped instance, and has isolated it by itself.
+    fenced = k.latest is not None and k.backup.history.has_foreign_writes(k.latest, claims=False)
+    if fenced and not plan.restore.ignored:
+        return fail(k, messages.fenced_before_start(plan.id))
     if state in ("terminated", "shutting-down"):
         error = messages.terminated(plan.id)
         return fail(k, messages.not_started(plan.id, error.category, error.text))

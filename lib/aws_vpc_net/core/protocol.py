@@ -224,6 +224,19 @@ class DataPlane:
 
 
 @dataclass(frozen=True)
+class Restore:
+    """What is particular of an ``on``.
+
+    Attributes:
+        ignored: it restores nothing.
+        unattended: monitor makes it, with auto_unfence: the tag that counts these returns stays.
+    """
+
+    ignored: bool = False
+    unattended: bool = False
+
+
+@dataclass(frozen=True)
 class Plan:
     """What the operator asked for, of one instance.
 
@@ -231,7 +244,7 @@ class Plan:
         own: this machine's instance ID, if it is to be looked at.
         static: the groups of ``interfaceN-sg``, by N.
         restoring: it is ``on``.
-        ignore_restore: ``on`` restores nothing.
+        restore: what is particular of this ``on``.
         power: ``off`` stops the instance afterwards; ``on`` starts it.
     """
 
@@ -241,7 +254,7 @@ class Plan:
     static: FrozenMap[int, Groups] = FrozenMap()
     ignore_instance_state: bool = False
     restoring: bool = False
-    ignore_restore: bool = False
+    restore: Restore = Restore()
     power: bool = False
     data_plane: DataPlane = DataPlane()
     api_seconds: float = 5.0

@@ -1,0 +1,327 @@
+"""auto_unfence: monitor brings back a node that was fenced and has stopped, and nothing else."""
+
+import json
+import re
+import time
+from pathlib import Path
+
+import pytest
+from assertions import is_isolated, our_tags
+from ec2.faults import Delay, Error, Stall
+from test_metrics import values
+from test_races import LIMIT, half_changed, killed_at, on_interface, once
+
+RETURNED, EXEMPT = "fence_aws_vpc_net:returned", "fence_aws_vpc_net:auto_unfence"
+POLICY = Path(__file__).parents[2] / "doc" / "iam-policy.json"
+READ, TAG, SET, UNTAG, START = (
+    "DescribeInstances",
+    "CreateTags",
+    "ModifyNetworkInterfaceAttribute",
+    "DeleteTags",
+    "StartInstances",
+)
+RETURN = [READ, TAG, READ, SET, SET, READ, UNTAG, READ, START, READ]
+
+
+@pytest.fixture
+def node(ec2):
+    return ec2.world.nodes["node1"]
+
+
+@pytest.fixture
+def first(ec2):
+    return ec2.world.interfaces["node1"][0]
+
+
+@pytest.fixture
+def auto(keep):
+    """The options of a device with auto_unfence."""
+    return {**keep, "onfence_poweroff": True, "auto_unfence": True, "ignore_instance_state": True}
+
+
+def later(ec2, node):
+    """Let a minute pass: all times in the tags of the node are older by that, but for its launch."""
+    tags = ec2.snapshot()[node]["tags"]
+    older = {older_by_a_minute(k): older_by_a_minute(v) for k, v in tags.items()}
+    ec2.edit.put_tags(node, {**dict.fromkeys(tags), **older})
+
+
+def older_by_a_minute(text):
+    return re.sub(r"(?<![0-9a-f=])\d{10}(?![0-9a-f])", lambda found: str(int(found[0]) - 60), text)
+
+
+def fence(agent, ec2, options, *nodes, times=1):
+    """Fence them a minute ago; they have stopped."""
+    for node in nodes:
+        for _ in range(times):
+            assert agent.command("off", node, **options).code == 0
+        assert ec2.snapshot()[node]["state"] == "stopped"
+        later(ec2, node)
+
+
+def monitor(agent, ec2, options, **more):
+    """A monitor, which passes and prints nothing; its result, and the calls that follow those of its checks."""
+    done = len(ec2.calls)
+    result = agent.pacemaker("monitor", **{**options, **more})
+    assert result.code == 0, result.err
+    assert result.out == ""
+    actions = [c.action for c in ec2.calls[done:]]
+    return result, actions[actions.index("DescribeSecurityGroups") + 1 :]
+
+
+def is_back(ec2, node, before):
+    """As it was before it was fenced, but for the tag that counts its returns; how many these are."""
+    now = ec2.snapshot()[node]
+    times = now["tags"].pop(RETURNED).partition(";")[0].split(",")
+    assert now == before[node]
+    return len(times)
+
+
+# --- the whole story -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fences", [1, 2])
+def test_monitor_restores_and_starts_a_stopped_node(agent, ec2, node, mode, auto, fences):
+    options = {k: v for k, v in {**auto, "secg": None, "invert_sg_removal": None, **mode}.items() if v is not None}
+    before = ec2.snapshot()
+    fence(agent, ec2, options, node, times=fences)
+    result, calls = monitor(agent, ec2, options, verbose_level=1)
+    claimed = [READ, TAG, READ, TAG, SET, SET, READ, UNTAG, READ, READ, START, READ]
+    assert calls == (RETURN if fences == 1 else claimed)
+    assert is_back(ec2, node, before) == 1
+    assert any("(1 of at most 3 times in 24 hours)" in line for line in result.lines)
+    assert any(f"{node}: brought back by auto_unfence" in line for line in result.lines)
+    assert f"chunks={4 * (fences - 1)} " in result.last  # the claims; a count is none
+    assert monitor(agent, ec2, options)[1] == [READ]
+
+
+def test_a_return_that_is_killed_again_and_again_is_finished_and_counted_once(agent, ec2, node, first, auto):
+    before = ec2.snapshot()
+    fence(agent, ec2, auto, node)
+    arguments = agent.arguments("monitor", **auto)
+    killed_at(agent, ec2, arguments, TAG)
+    half_changed(agent, ec2, arguments)
+    assert ec2.snapshot()[node]["interfaces"][first] == before[node]["interfaces"][first]
+    assert our_tags(ec2, node)
+    killed_at(agent, ec2, arguments, SET, nth=2)
+    killed_at(agent, ec2, arguments, UNTAG)
+    assert not our_tags(ec2, node)
+    assert ec2.snapshot()[node]["state"] == "stopped"
+    assert monitor(agent, ec2, auto)[1] == [READ, TAG, READ, READ, START, READ]
+    assert is_back(ec2, node, before) == 1
+    ec2.edit.set_state(node, "stopped")  # by somebody who wants it so
+    assert monitor(agent, ec2, auto)[1] == [READ]
+
+
+def test_two_monitors_at_once_bring_a_node_back(agent, ec2, node, auto):
+    before = ec2.snapshot()
+    fence(agent, ec2, auto, node)
+    ec2.rules.add(None, Delay(0.05), times=None)
+    running = [agent.start(*agent.arguments("monitor", **auto)) for _ in range(2)]
+    for process in running:
+        _, err = process.communicate(timeout=LIMIT)
+        assert process.returncode == 0, err
+    ec2.rules.clear()
+    monitor(agent, ec2, auto)
+    assert is_back(ec2, node, before) in (1, 2)
+
+
+# --- what is left alone ----------------------------------------------------------------------------------------
+
+
+def test_nothing_is_done_to_a_node_that_must_not_return(agent, ec2, node, auto):
+    """One call each. core/test_returning.py has all reasons."""
+    before = ec2.snapshot()
+    assert monitor(agent, ec2, auto)[1] == [READ], "a healthy one"
+    assert agent.command("off", node, **auto).code == 0
+    fenced = ec2.snapshot()
+    assert monitor(agent, ec2, auto)[1] == [READ], "its off may not have ended"
+    later(ec2, node)
+    fenced = ec2.snapshot()
+    for options in (
+        {"filter": "tag:Name=node2"},
+        {"filter": "instance-state-name=running;tag-key=Name"},
+        {"plug": ec2.world.nodes["node2"]},
+        {"secg": ec2.world.groups["db"]},
+    ):
+        _, calls = monitor(agent, ec2, auto, **options)
+        assert calls == [READ], options
+    assert ec2.snapshot() == fenced
+    ec2.edit.put_tags(node, {EXEMPT: "no"})
+    for state in ("stopped", "stopping", "running"):
+        ec2.edit.set_state(node, state)
+        assert monitor(agent, ec2, auto)[1] == [READ], state
+        ec2.edit.put_tags(node, {EXEMPT: None})
+    assert ec2.snapshot()[node]["interfaces"] == fenced[node]["interfaces"]
+    ec2.edit.set_state(node, "stopped")
+    assert monitor(agent, ec2, auto, plug="node1", filter="tag-key=Name")[1] == RETURN
+    assert is_back(ec2, node, before) == 1
+
+
+def test_a_node_that_returned_three_times_in_a_day_stays_stopped_until_an_on(agent, ec2, node, auto, tmp_path):
+    before = ec2.snapshot()
+    times = ",".join(str(int(time.time()) - ago) for ago in (86000, 500, 400))
+    ec2.edit.put_tags(node, {RETURNED: f"{times};launched=1"})
+    fence(agent, ec2, auto, node)
+    metrics = tmp_path / "fence.prom"
+    for _ in range(2):
+        result, calls = monitor(agent, ec2, auto, metrics_file=metrics)
+        assert calls == [READ]
+        assert f"{node} stays stopped: auto_unfence brought it back 3 times within 24 hours" in result.last
+    found = values(metrics)
+    assert found["auto_unfence_total", "stays_stopped"] == 2
+    assert ("node_last_operation_timestamp_seconds", "on", node, "stays_stopped") in found
+    assert agent.command("on", node, **auto, unfence_poweron=True).code == 0
+    assert ec2.snapshot() == before
+    fence(agent, ec2, auto, node)
+    monitor(agent, ec2, auto, metrics_file=metrics)
+    assert is_back(ec2, node, before) == 1
+    found = values(metrics)
+    assert found["auto_unfence_total", "ok"] == 1
+    assert ("node_last_operation_timestamp_seconds", "on", node, "ok") in found
+
+
+def test_a_search_among_many_stopped_instances_is_bounded(agent, ec2, node, auto):
+    before = ec2.snapshot()
+    strangers = [ec2.edit.add_instance(f"s{n}", tags={"lastfence": "5"} if n < 20 else {}) for n in range(60)]
+    for stranger in strangers:
+        ec2.edit.set_state(stranger, "stopped")
+    ec2.config.page_limit = 5
+    result, calls = monitor(agent, ec2, auto)
+    assert calls == [READ] * 3
+    assert "looked at the first 3 pages of stopped instances only" in result.last
+    fence(agent, ec2, auto, node)
+    assert monitor(agent, ec2, auto, filter="tag:Name=node*")[1] == RETURN
+    assert is_back(ec2, node, before) == 1
+
+
+# --- what goes wrong -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("action", "isolated", "calls"),
+    [(TAG, True, RETURN), (SET, True, RETURN), (START, False, [READ, TAG, READ, READ, START, READ])],
+)
+def test_a_missing_permission_is_a_warning_and_a_later_monitor_finishes(
+    agent, ec2, node, auto, tmp_path, action, isolated, calls
+):
+    before = ec2.snapshot()
+    fence(agent, ec2, auto, node)
+    ec2.key.deny(f"ec2:{action}")
+    metrics = tmp_path / "fence.prom"
+    result, _ = monitor(agent, ec2, auto, metrics_file=metrics)
+    assert f"{node} was not brought back by auto_unfence: " in result.last
+    assert f"allow ec2:{action}" in result.last
+    assert is_isolated(ec2, node, auto) == isolated
+    found = values(metrics)
+    assert found["auto_unfence_total", "failed"] == 1
+    assert ("node_last_operation_timestamp_seconds", "on", node, "failed") in found
+    ec2.key.permit_all()
+    assert monitor(agent, ec2, auto)[1] == calls
+    assert is_back(ec2, node, before) == 1
+
+
+def test_a_search_that_fails_is_a_warning(agent, ec2, node, auto):
+    fence(agent, ec2, auto, node)
+    ec2.rules.add(READ, Error("InvalidParameterValue"), nth=2)
+    result, calls = monitor(agent, ec2, auto)
+    assert "cannot look for instances that auto_unfence may bring back: " in result.last
+    assert calls == [READ]
+
+
+@pytest.mark.parametrize(("action", "monitors"), [(TAG, 1), (SET, 2)])
+def test_a_node_that_cannot_return_does_not_keep_another_from_it(agent, ec2, node, auto, action, monitors):
+    other = ec2.world.nodes["node2"]
+    before = ec2.snapshot()
+    fence(agent, ec2, auto, node, other)
+    for resource in (node, *ec2.world.interfaces["node1"]):
+        ec2.key.deny(f"ec2:{action}", resource)
+    for _ in range(monitors):
+        monitor(agent, ec2, auto)
+    assert is_back(ec2, other, before) == 1
+    assert is_isolated(ec2, node, auto)
+
+
+def test_time_is_kept_and_the_next_monitor_goes_on(agent, ec2, node, auto):
+    """The whole of it has 4 s here: too little is left after slow checks, and nothing waits for a start."""
+    before = ec2.snapshot()
+    fence(agent, ec2, auto, node)
+    slow = ec2.rules.add(None, Delay(1.2), times=2)
+    assert monitor(agent, ec2, auto, deadline=4)[1] == []
+    ec2.rules.remove(slow)
+    stalled = ec2.rules.add(START, Stall(), times=None)
+    result, calls = monitor(agent, ec2, auto, deadline=4)
+    assert START in calls
+    assert "but it was not started" in result.last
+    ec2.rules.remove(stalled)
+    monitor(agent, ec2, auto)
+    assert is_back(ec2, node, before) == 1
+
+
+@pytest.mark.parametrize("call", [TAG, SET, UNTAG])
+def test_an_off_during_a_return_wins(agent, ec2, node, first, auto, call):
+    before = ec2.snapshot()
+    fence(agent, ec2, auto, node)
+
+    def off():
+        process = agent.start(*agent.arguments("off", node, **auto))
+        _, err = process.communicate(timeout=LIMIT)
+        assert process.returncode == 0, err
+        return True
+
+    done = once(ec2, call, off, late=True, when=on_interface(first) if call == SET else None)
+    _, calls = monitor(agent, ec2, auto)
+    assert done == [True]
+    assert START not in calls
+    assert is_isolated(ec2, node, auto)
+    assert ec2.snapshot()[node]["state"] == "stopped"
+    assert agent.command("status", node, **auto).code == 2
+    later(ec2, node)
+    monitor(agent, ec2, auto)
+    assert is_back(ec2, node, before) == 2
+
+
+@pytest.mark.parametrize("call", [TAG, UNTAG])
+def test_an_instance_that_somebody_starts_meanwhile_is_not_started_again(agent, ec2, node, auto, call):
+    """If it starts isolated, it is not restored: nobody has looked at what it does."""
+    fence(agent, ec2, auto, node)
+    once(ec2, call, lambda: ec2.edit.set_state(node, "running"), late=True)
+    _, calls = monitor(agent, ec2, auto)
+    assert START not in calls
+    assert is_isolated(ec2, node, auto) == (call == TAG)
+    assert monitor(agent, ec2, auto)[1] == [READ]
+
+
+# --- options, and the preflight --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("action", ["monitor", "off", "validate-all"])
+def test_options_that_exclude_each_other_are_refused(agent, ec2, node, auto, action):
+    for more, text in (
+        ({"onfence_poweroff": None}, "auto_unfence requires onfence_poweroff"),
+        ({"unfence_ignore_restore": True}, "auto_unfence and unfence-ignore-restore are both set"),
+    ):
+        result = agent.command(action, node, **{**auto, **more})
+        assert result.code == 1
+        assert text in result.last
+    assert ec2.calls == []
+
+
+def test_the_preflight_warns_of_a_missing_filter_and_permission(agent, ec2, auto):
+    node = ec2.edit.add_instance("one", tags={"cluster": "one"})
+    document = json.loads(POLICY.read_text(encoding="utf-8"))
+    ec2.key.attach(json.dumps(document))
+    passed = agent.command("validate-all", node, **auto, filter="tag:cluster=one")
+    assert "auto_unfence" not in passed.out.replace("ok   auto_unfence: ", "")
+    for statement in document["Statement"]:
+        keys = statement.get("Condition", {}).get("ForAllValues:StringLike", {}).get("aws:TagKeys", [])
+        keys[:] = [k for k in keys if k != RETURNED]
+        if "ec2:StartInstances" in statement["Action"]:
+            statement["Action"].remove("ec2:StartInstances")
+    ec2.key.attach(json.dumps(document))
+    result = agent.command("validate-all", node, **auto)
+    assert result.code == 0
+    warned = [line for line in result.out.splitlines() if line.startswith("warn auto_unfence")]
+    assert len(warned) == 4, result.out
+    for text in ("filter is not set", "allow ec2:CreateTags", "allow ec2:DeleteTags", "allow ec2:StartInstances"):
+        assert any(text in line for line in warned), result.out
