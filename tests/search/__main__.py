@@ -1,7 +1,7 @@
 """One search on demand, or many; with transcripts.
 
     python -m search MODE ACTIONS START BUDGET [KIND,… | each]     PYTHONPATH=lib:tests; MODE: one, or all
-    python -m search plain | adversity | special | probing | probing-pairs | alone BUDGET    all of catalogue.py
+    python -m search plain | adversity | special | probing | probing-pairs | returns | alone BUDGET    of catalogue.py
     LIMIT=5000000: states of each; PART=2/5: the second fifth of the scenarios
 """
 
@@ -34,6 +34,8 @@ def scenarios(arguments: List[str]) -> List[Scenario]:
         return [*catalogue.probing(), *catalogue.probing_with_adversity()]
     if first == "probing-pairs":
         return [*catalogue.probing_pairs()]
+    if first == "returns":
+        return [*catalogue.returns()]
     if first == "alone":
         return [*catalogue.alone(int(more[0]))]
     actions, start, budget, *kinds = more

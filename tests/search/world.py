@@ -1,10 +1,10 @@
 """The world of the search: what there is in EC2, who acts on it, and what may go wrong; all as values."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Dict, FrozenSet, Mapping, Optional, Tuple
 
 from aws_vpc_net.core.model import FrozenMap, Groups, Instance, Interface, IsolationSpec
-from aws_vpc_net.core.protocol import DataPlane, Plan
+from aws_vpc_net.core.protocol import DataPlane, Plan, Restore
 
 ID = "i-0000000000000000a"
 APP, DB, ISO, OPEN, OTHER, EDITED, ISO2, MISSING = (f"sg-{c * 17}" for c in "abcdef12")
@@ -39,6 +39,7 @@ class Network:
 
     attached: Tuple[Nic, ...]
     elsewhere: Tuple[Nic, ...] = ()
+    state: str = "running"  # of the instance
 
     def find(self, interface: str) -> Optional[Nic]:
         """This interface, attached or not."""
@@ -50,21 +51,22 @@ class Network:
         def changed(nics: Tuple[Nic, ...]) -> Tuple[Nic, ...]:
             return tuple(Nic(n.id, n.number, groups, n.vpc) if n.id == interface else n for n in nics)
 
-        return Network(changed(self.attached), changed(self.elsewhere))
+        return replace(self, attached=changed(self.attached), elsewhere=changed(self.elsewhere))
 
     def without(self, interface: str) -> "Network":
         """As a read that lacks it shows it; or after it was deleted."""
-        return Network(tuple(n for n in self.attached if n.id != interface), self.elsewhere)
+        return replace(self, attached=tuple(n for n in self.attached if n.id != interface))
 
     def detached(self, interface: str) -> "Network":
         """After it was detached."""
         nic = next(n for n in self.attached if n.id == interface)
-        return Network(self.without(interface).attached, (*self.elsewhere, nic))
+        return replace(self.without(interface), elsewhere=(*self.elsewhere, nic))
 
     def with_attached(self, nic: Nic) -> "Network":
         """After it was attached."""
         others = tuple(n for n in self.elsewhere if n.id != nic.id)
-        return Network(tuple(sorted((*self.attached, nic), key=lambda n: n.number)), others)
+        attached = tuple(sorted((*self.attached, nic), key=lambda n: n.number))
+        return replace(self, attached=attached, elsewhere=others)
 
     def instance(self, tags: FrozenMap[str, str], addresses: bool = False) -> Instance:
         """As a read shows it; ``addresses``: one of each interface, to whoever looks at them."""
@@ -74,7 +76,7 @@ class Network:
             Interface(n.id, rank, n.groups, n.vpc, position=(0, n.number - 1), addresses=own.get(n.id, ()))
             for rank, n in enumerate(self.attached, 1)
         ]
-        return Instance(ID, "running", tuple(interfaces), tags)
+        return Instance(ID, self.state, tuple(interfaces), tags)
 
 
 DEFAULT = Network((Nic(E0, 1, frozenset((APP, DB))), Nic(E1, 2, frozenset((APP, OTHER)))))
@@ -109,10 +111,22 @@ class Actor:
     denied: FrozenSet[str] = frozenset()
     settle: float = 0.0
     probe: bool = False
+    returning: bool = False  # monitor makes it, of a stopped instance, which it starts
+
+    def __str__(self) -> str:
+        return "return" if self.returning else self.action
 
     def plan(self, spec: IsolationSpec) -> Plan:
         """What it was asked for."""
-        return Plan(ID, spec, restoring=self.action == "on", data_plane=DataPlane(self.settle, self.probe))
+        return Plan(
+            ID,
+            spec,
+            ignore_instance_state=True,
+            restoring=self.action == "on",
+            restore=Restore(unattended=self.returning),
+            power=self.returning,
+            data_plane=DataPlane(self.settle, self.probe),
+        )
 
 
 @dataclass(frozen=True)
@@ -136,7 +150,7 @@ class Scenario:
         return self.spec or SPECS[self.mode]
 
     def __str__(self) -> str:
-        actors = "||".join(a.action + ("!" if a.denied else "") for a in self.actors)
+        actors = "||".join(f"{a}{'!' if a.denied else ''}" for a in self.actors)
         more = "" if self.kinds == frozenset(KINDS) or not self.budget else f" of {','.join(sorted(self.kinds))}"
         world = "" if self.world == "default" else f", {self.world}"
         half = f", then {self.half[0]} killed after {self.half[1]} changes" if self.half else ""
@@ -148,6 +162,7 @@ class Scenario:
 
 
 def actors(*actions: str, skew: int = 0) -> Tuple[Actor, ...]:
-    """These, each with its own chance."""
+    """These, each with its own chance; "return": the on of monitor."""
     nonces = (0x1234567, 0x89ABCDE, 0x3141592)
-    return tuple(Actor(a, skew * n, nonces[n]) for n, a in enumerate(actions))
+    names = ("on" if a == "return" else a for a in actions)
+    return tuple(Actor(a, skew * n, nonces[n], returning=actions[n] == "return") for n, a in enumerate(names))
