@@ -801,7 +801,7 @@ def not_started(plug: str, category: Category, reason: str) -> FenceError:
     return FenceError(category, f"the groups of {plug} are restored, but it was not started: {reason}; repeat on")
 
 
-def fenced_before_start(plug: str) -> FenceError:
+def not_started_fenced(plug: str) -> FenceError:
     return FenceError(
         Category.RESTORE,
         f"{plug} was fenced concurrently; off takes precedence: it was not started; repeat on",

@@ -2,6 +2,7 @@
 
 import pytest
 from core.transcript import (
+    EPOCH,
     ISO,
     ISO2,
     KEEP,
@@ -10,6 +11,7 @@ from core.transcript import (
     REMOVE_UNTRACK,
     Run,
     World,
+    eni,
     groups,
     off_of,
     on_of,
@@ -963,14 +965,26 @@ def test_on_says_that_the_start_was_refused():
     play(powered("stopped"), "start | refused\nfail: modification: the groups of i-0000000000000000a are restored")
 
 
-def test_on_does_not_start_what_was_fenced_since():
-    """An off may rely on the stop, and succeeds on its isolation."""
+def test_on_does_not_start_what_was_fenced_since_and_isolates_it_again():
+    """The read that proves the restore is stale: the off has succeeded before, and may rely on the stop."""
     run = on_of(fenced(), power=True)
     run.world.state = "stopped"
-    play(run, f"{RESTORED}\nread\ndelete")
+    play(run, "read")
     fencer = off_of(run.world, nonce=2, skew=9, ignore_instance_state=True)
-    play(run, "off: read\noff: write e0:ad e1:as", off=fencer)
+    off = f"{OFF}\nisolate e0:i e1:i\nread\nsuccess".replace("\n", "\noff: ")
+    play(run, f"off: {off}\nrestore e0:ad e1:as\nread | stale tags\ndelete", off=fencer)
+    play(run, "read\nisolate e0:i e1:i\nread\nfail: restore: i-0000000000000000a was fenced concurrently; off takes")
+
+
+def test_on_isolates_nothing_again_under_a_backup_of_other_groups():
+    """An off is in progress that has read the groups from before the restore, and would not see the original ones."""
+    run = on_of(fenced(REMOVE), REMOVE, power=True)
+    run.world.state = "stopped"
+    play(run, f"{RESTORED}\nread\ndelete")
+    read = run.world.read("")
+    run.world.write(make_backup(read, {eni("e0"): groups("ad"), eni("e1"): groups("s")}, EPOCH, REMOVE).tags)
     play(run, "read\nfail: restore: i-0000000000000000a was fenced concurrently; off takes precedence: it was not")
+    assert shown(run.world.groups) == "e0:ad e1:as"
 
 
 def test_on_starts_an_instance_whose_deleted_backup_a_stale_read_shows():

@@ -8,7 +8,24 @@ from typing import Iterator, List, Sequence
 
 from aws_vpc_net.core.model import IsolationSpec
 
-from .world import CRASH, E0, E1, EVENT, ISO, ISO2, KINDS, MISSING, MODES, OPEN, Actor, Scenario, actors
+from .world import (
+    CRASH,
+    E0,
+    E1,
+    EVENT,
+    ISO,
+    ISO2,
+    KINDS,
+    MISSING,
+    MODES,
+    OPEN,
+    REFUSED,
+    STALE,
+    UNREAD,
+    Actor,
+    Scenario,
+    actors,
+)
 
 STARTS = ("open", "fenced", "fenced twice")
 EVENTS = ("edit", "edit isolated", "edit the other", "detach", "delete", "attach")
@@ -27,6 +44,17 @@ def plain(modes: Sequence[str] = MODES, pairs: Sequence[str] = PAIRS) -> Iterato
         for pair in pairs:
             for start in STARTS:
                 yield Scenario(mode, actors(*pair.split(",")), start)
+
+
+def returns(modes: Sequence[str] = MODES) -> Iterator[Scenario]:
+    """What monitor brings back, half of it perhaps, beside an off, an on or another monitor."""
+    for mode in modes:
+        for other in ("off", "on", "return"):
+            pair = actors(other, "return")
+            yield from (Scenario(mode, pair, start) for start in ("fenced", "fenced twice"))
+            yield from (Scenario(mode, pair, "fenced", half=("on", changes)) for changes in (1, 2))
+        for kind in (CRASH, UNREAD, REFUSED, STALE):
+            yield Scenario(mode, actors("off", "return"), "fenced", 1, frozenset((kind,)))
 
 
 def with_adversity(

@@ -276,4 +276,12 @@ DEFECTS: Mapping[str, Defect] = {
         on._verify, "if k.backup.history.has_foreign_writes(latest, claims=False):", "if False:",
         _one("keep", "off,on", "fenced"),
     ),
+    "monitor starts what was fenced since": _of(
+        on._fenced_since, "return not plan.restore.ignored and", "return False and",
+        _one("keep", "off,return", "fenced"),
+    ),
+    "monitor takes another monitor for an off": _of(
+        on._fenced_since, "has_foreign_writes(latest, claims=False)", "has_foreign_writes(latest)",
+        _one("keep", "return,return", "fenced twice"),
+    ),
 }  # fmt: skip

@@ -21,6 +21,7 @@ from .truth import (
     DWELLS,
     ENDED,
     EVER_STALE,
+    FENCE_SHOWN,
     GROUPS_MOVED,
     LAST_STALE,
     MISLED,
@@ -92,6 +93,8 @@ class Following(Truth):
             self.allowed = {n.id: {n.groups} if n not in self.nets.values[net].attached else self.allowed[n.id]
                             for n in changed.attached}  # fmt: skip
             net = self.nets.number(changed)
+        if any(a.returning for a in self.scenario.actors):
+            net = self.nets.number(replace(self.nets.values[net], state="stopped"))
         self.natural = (tags, net)
         state = [tags, net, 0, 0, 0, self.scenario.budget]
         for actor in range(len(self.scenario.actors)):
@@ -281,12 +284,14 @@ class Following(Truth):
 
     def _read(self, s: State, actor: int, number: int, left: int) -> Transitions:
         ghost = BASE + 2 * actor + 1
-        keep = ~(LAST_STALE | DISTURBED | GROUPS_MOVED | TAGS_GONE | UNREADABLE)
+        keep = ~(LAST_STALE | DISTURBED | GROUPS_MOVED | TAGS_GONE | UNREADABLE | FENCE_SHOWN)
         if not self.pendings[number].usable:
             yield from self._answered(list(s), actor, number, "no time", (actor, "no time"))
             return
         state = list(s)
         state[ghost] = (s[ghost] & keep) | BEGAN
+        if self.actors[actor].returning and any(g & OLDER << actor for g in s[BASE + 1 :: 2]):
+            state[ghost] |= FENCE_SHOWN
         yield from self._answered(state, actor, number, (s[0], s[1]), (actor, "reads"))
         if not left:
             return
@@ -384,6 +389,24 @@ class Following(Truth):
         if left and self.may.get(LOST):
             yield from self._answered(self._spent(s), actor, number, "unknown", (actor, "stops it", "lost"))
             yield from self._answered(self._spent(done), actor, number, "unknown", (actor, "stops it", "reply lost"))
+
+    def _start(self, s: State, actor: int, number: int, left: int) -> Transitions:
+        if not self.pendings[number].usable:
+            yield from self._answered(list(s), actor, number, "no time", (actor, "no time"))
+            return
+        after = self.nets.number(replace(self.nets.values[s[1]], state="running"))
+        state = list(s)
+        self._moved(state, s[0], after, actor)
+        problems = self._started_fenced(s, actor)
+        for label, new, found in self._answered(state, actor, number, "accepted", (actor, "starts")):
+            yield label, new, (*problems, *found)
+        if left and self.may.get(REFUSED):
+            yield from self._answered(self._spent(s), actor, number, "refused", (actor, "starts", "refused"))
+
+    def _started_fenced(self, s: State, actor: int) -> Tuple[str, ...]:
+        """Its latest read showed the fence of another, which may rely on the stop."""
+        ghost = s[BASE + 2 * actor + 1]
+        return ("it starts an instance that was fenced since",) * bool(ghost & FENCE_SHOWN and not ghost & LAST_STALE)
 
     def _set(self, s: State, actor: int, number: int, left: int) -> Transitions:
         p = self.pendings[number]

@@ -27,6 +27,7 @@ from aws_vpc_net.core.protocol import (
     Read,
     SetGroups,
     Settle,
+    StartInstance,
     StopInstance,
     Succeed,
     Tick,
@@ -42,7 +43,7 @@ BACKOFF = 1.0
 DEAD, SUCCEEDED, FAILED = -1, -2, -3
 KINDS = {
     Read: "read", WriteTags: "write", DeleteTags: "delete", SetGroups: "set", LookUpGroups: "look up",
-    Connect: "connect", CheckAnswers: "check", StopInstance: "stop",
+    Connect: "connect", CheckAnswers: "check", StartInstance: "start", StopInstance: "stop",
 }  # fmt: skip
 
 
@@ -178,7 +179,7 @@ class Invocations:
 
     def name(self, actor: int) -> str:
         """Of an invocation."""
-        return f"{'ABC'[actor]}({self.actors[actor].action})" if actor >= 0 else "operator"
+        return f"{'ABC'[actor]}({self.actors[actor]})" if actor >= 0 else "operator"
 
     def tick(self, actor: int, flag: int) -> Tick:
         """Its present."""

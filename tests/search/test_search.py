@@ -46,6 +46,11 @@ def test_two_invocations_in_every_order(mode, record_property):
     search_all(catalogue.plain([mode]), record_property)
 
 
+def test_a_return_by_monitor_beside_another_invocation(record_property):
+    """Nothing goes wrong; with more, and half-way starts: python -m search returns."""
+    search_all([s for s in catalogue.returns(["keep"]) if not s.budget and not s.half], record_property)
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_one_invocation_in_every_world_and_one_adversity(mode, record_property):
     search_all(catalogue.alone(1, [mode]), record_property)

@@ -27,6 +27,7 @@ OBSERVABLE, SILENT, TWICE, NOT_TRIED, ALIVE, ENDED = (1 << n for n in (27, 30, 3
 SILENCES = ASKED | 7 * (SILENT | TWICE | NOT_TRIED)
 SETTLES, DWELLS = 45, 53  # tenths of seconds, 8 bits: of settle_time since the latest accepted change, and untracking
 PARTS = 10
+FENCE_SHOWN = 1 << 61  # the latest read of a return was made after an off, which began later, had written its backup
 # what matters of one that has ended
 AFTERWARDS = ~(WROTE | GROUPS_MOVED | TAGS_GONE | EVER_STALE) & (ASKED - 1)
 CROSSED = 16  # in misc: a deletion crossed a change, both decided by reads before either

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Dict, FrozenSet, Mapping, Optional, Tuple
 
 from aws_vpc_net.core.model import FrozenMap, Groups, Instance, Interface, IsolationSpec
-from aws_vpc_net.core.protocol import DataPlane, Plan
+from aws_vpc_net.core.protocol import DataPlane, Plan, Restore
 
 ID = "i-0000000000000000a"
 APP, DB, ISO, OPEN, OTHER, EDITED, ISO2, MISSING = (f"sg-{c * 17}" for c in "abcdef12")
@@ -39,7 +39,7 @@ class Network:
 
     attached: Tuple[Nic, ...]
     elsewhere: Tuple[Nic, ...] = ()
-    state: str = "running"
+    state: str = "running"  # of the instance
 
     def find(self, interface: str) -> Optional[Nic]:
         """This interface, attached or not."""
@@ -60,7 +60,7 @@ class Network:
     def detached(self, interface: str) -> "Network":
         """After it was detached."""
         nic = next(n for n in self.attached if n.id == interface)
-        return replace(self, attached=self.without(interface).attached, elsewhere=(*self.elsewhere, nic))
+        return replace(self.without(interface), elsewhere=(*self.elsewhere, nic))
 
     def with_attached(self, nic: Nic) -> "Network":
         """After it was attached."""
@@ -112,18 +112,21 @@ class Actor:
     settle: float = 0.0
     probe: bool = False
     require_poweroff: bool = False
+    returning: bool = False  # monitor makes it, of a stopped instance, which it starts
+
+    def __str__(self) -> str:
+        return "return" if self.returning else self.action
 
     def plan(self, spec: IsolationSpec) -> Plan:
         """What it was asked for."""
-        stops = self.require_poweroff
-        plane = DataPlane(self.settle, self.probe, stops)
         return Plan(
             ID,
             spec,
             ignore_instance_state=True,
             restoring=self.action == "on",
-            power=stops,
-            data_plane=plane,
+            restore=Restore(unattended=self.returning),
+            power=self.returning or self.require_poweroff,
+            data_plane=DataPlane(self.settle, self.probe, self.require_poweroff),
         )
 
 
@@ -148,7 +151,7 @@ class Scenario:
         return self.spec or SPECS[self.mode]
 
     def __str__(self) -> str:
-        actors = "||".join(a.action + ("!" if a.denied else "") for a in self.actors)
+        actors = "||".join(f"{a}{'!' if a.denied else ''}" for a in self.actors)
         more = "" if self.kinds == frozenset(KINDS) or not self.budget else f" of {','.join(sorted(self.kinds))}"
         world = "" if self.world == "default" else f", {self.world}"
         half = f", then {self.half[0]} killed after {self.half[1]} changes" if self.half else ""
@@ -161,6 +164,7 @@ class Scenario:
 
 
 def actors(*actions: str, skew: int = 0) -> Tuple[Actor, ...]:
-    """These, each with its own chance."""
+    """These, each with its own chance; "return": the on of monitor."""
     nonces = (0x1234567, 0x89ABCDE, 0x3141592)
-    return tuple(Actor(a, skew * n, nonces[n]) for n, a in enumerate(actions))
+    names = ("on" if a == "return" else a for a in actions)
+    return tuple(Actor(a, skew * n, nonces[n], returning=actions[n] == "return") for n, a in enumerate(names))

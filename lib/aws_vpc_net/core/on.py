@@ -402,10 +402,8 @@ def _powered(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     state = k.latest.state if k.latest else ""
     if state in ("running", "pending"):
         return Step(Succeed(), k)
-    # An "off" may rely on a stopped instance, and has isolated it by itself.
-    fenced = k.latest is not None and k.backup.history.has_foreign_writes(k.latest, claims=False)
-    if fenced and not plan.restore.ignored:
-        return fail(k, messages.fenced_before_start(plan.id))
+    if k.latest is not None and _fenced_since(plan, k, k.latest):
+        return _fenced_before_start(plan, k, k.latest, tick)
     if state in ("terminated", "shutting-down"):
         error = messages.terminated(plan.id)
         return fail(k, messages.not_started(plan.id, error.category, error.text))
@@ -417,6 +415,22 @@ def _powered(plan: Plan, k: Knowledge, tick: Tick) -> Step:
         note = Note(INFO, messages.starting(plan.id))
         return Step(StartInstance(plan.id), k, tick.reserve_ends, notes=(note,))
     return read_again
+
+
+def _fenced_before_start(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Step:
+    """Do not start it. What was restored is isolated again, as the read that proved the restore may have been a stale
+    one, and the fence older than the restore; but only under a backup that holds the original groups, as this run has
+    deleted its own. Whoever wrote another one is in progress: it reads the open groups, and isolates them itself."""
+    kept = groups_to_restore(latest, tags.read(latest), plan.spec)
+    changed = k.possibly_changed
+    if changed and all(kept.get(i) == k.interfaces[i].open_groups for i in changed):
+        return _overtaken(plan, k, latest, tick)
+    return fail(k, messages.not_started_fenced(plan.id))
+
+
+def _fenced_since(plan: Plan, k: Knowledge, latest: Instance) -> bool:
+    """Does this read show an ``off`` that began later? It may rely on the stop."""
+    return not plan.restore.ignored and k.backup.history.has_foreign_writes(latest, claims=False)
 
 
 _PHASES: Dict[Phase, Callable[[Plan, Knowledge, Tick], Step]] = {
