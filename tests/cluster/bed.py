@@ -233,6 +233,18 @@ class Bed:
         self.nodes[target].power_off()
         self.nodes[target].boot()
 
+    def follow_power(self) -> None:
+        """Switches each node off or on as EC2 shows its instance. A node ends with the thread that calls this."""
+        shown = self.ec2.snapshot()
+        for node in self.nodes.values():
+            state = shown[node.machine.instance]["state"]
+            if state == "stopped" and node.running:
+                node.power_off()
+                self.log_event(f"{node.name} has stopped")
+            elif state == "running" and not node.running:
+                node.boot()
+                self.log_event(f"{node.name} has started")
+
     def return_to_service(self, target: str) -> float:
         """As in the runbook: restart, unfence, wait for the node to rejoin. Returns the seconds after unfencing."""
         self.restart(target)

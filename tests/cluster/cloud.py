@@ -167,8 +167,10 @@ class Cloud:
         return self.interfaces()[node] == self.original[node] and not self.tags(node)
 
     def restore(self) -> None:
-        """Restores the original groups and removes the tags, without the API: between two tests."""
-        for name in self.machines:
+        """Restores groups and states and removes the tags, without the API: between two tests."""
+        for name, machine in self.machines.items():
+            if self.ec2.snapshot()[machine.instance]["state"] == "stopped":
+                self.ec2.edit.set_state(machine.instance, "running")
             for interface, groups in self.original[name].items():
                 self.ec2.edit.set_groups(interface, groups)
             self.ec2.edit.put_tags(self.machines[name].instance, dict.fromkeys(self.tags(name)))

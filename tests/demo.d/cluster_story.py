@@ -20,6 +20,8 @@ CALLS = {
     "CreateTags": "writes the backup",
     "DeleteTags": "deletes the backup",
     "ModifyNetworkInterfaceAttribute": "sets groups",
+    "StopInstances": "stops the instance",
+    "StartInstances": "starts the instance",
 }
 LOGGED = (
     (r"Node (\S+) state is now lost", "pacemaker-fenced reports {0} as lost"),
@@ -78,9 +80,12 @@ class Timeline:
         names = {group: name for name, group in {**self.bed.ec2.world.groups, **self.bed.cloud.groups}.items()}
         for call in calls:
             if call.action in CALLS and call.error is None:
+                what = CALLS[call.action]
+                if "fence_aws_vpc_net:returned" in call.params.values():
+                    what = "counts the return"
                 groups = ", ".join(sorted(names.get(g, g) for g in call.listing("SecurityGroupId")))
-                what = f": {groups} on {call.params.get('NetworkInterfaceId')}" if groups else ""
-                self.tell(f"EC2: {call.action} {CALLS[call.action]}{what}", call.at, "dim")
+                where = f": {groups} on {call.params.get('NetworkInterfaceId')}" if groups else ""
+                self.tell(f"EC2: {call.action} {what}{where}", call.at, "dim")
 
     def _network(self) -> None:
         effects = self.bed.plane.effects[self.seen_effects :]
@@ -136,6 +141,27 @@ def fenced(bed: "Bed") -> str:
     return victim
 
 
+def returned(bed: "Bed", victim: str) -> None:
+    """Stopped, restored and started by the monitor of the device, rejoined."""
+    terminal.heading(f"3. {victim} has stopped, and the next monitor of the fence device brings it back")
+    terminal.say("The monitor waits until the deadline of the fencing is over: here 15 s, 45 s by default.")
+    bed.follow_power()
+    must(not bed.nodes[victim].running, f"{victim} runs")
+    line = Timeline(bed, victim, f"data that {victim} had buffered before the fencing has arrived")
+
+    def runs() -> bool:
+        bed.follow_power()
+        return bed.nodes[victim].running
+
+    line.until(runs)
+    line.tell(f"{victim} boots; its cluster software starts with it", colour="yellow")
+    line.until(bed.healthy)
+    line.tell(f"{victim} is online again, and nobody has touched anything", colour="green")
+    must(all(bed.cloud.pristine(name) for name in bed.names), "original groups are missing, or tags are left")
+    terminal.say(f"{victim} has its original groups; the backup is deleted")
+    status(bed, "Node List")
+
+
 def nowhere(bed: "Bed", victim: str) -> None:
     """The link is up again; the groups still isolate the node."""
     terminal.heading(f"3. The link of {victim} is up again; {victim} still runs, and its packets are dropped")
@@ -171,8 +197,8 @@ def back(bed: "Bed", victim: str) -> None:
     status(bed, "Node List")
 
 
-def tell() -> None:
-    """All steps."""
+def tell(auto: bool) -> None:
+    """All steps; ``auto``: with auto_unfence, without a hand."""
     from cluster.bed import Bed
 
     began = time.monotonic()
@@ -182,11 +208,20 @@ def tell() -> None:
     terminal.say("are nftables rules on the links of the nodes. The limits of this are in doc/dev/testing.md.", 0)
     terminal.heading("1. Three nodes, the fence device, and a resource that writes to a storage host continuously")
     with Bed(settle_time=None) as bed:
+        if auto:
+            options = ["onfence_poweroff=1", "auto_unfence=1", "deadline=15", "filter=tag:Name=node*"]
+            bed.pcs("stonith", "update", "fence-vpc", *options, "op", "monitor", "interval=10s")
+            bed.wait_until_healthy()
         terminal.say(f"up {time.monotonic() - began:.1f} s after the start; {bed.writer_on()} writes")
+        if auto:
+            terminal.say(f"the device also has {' '.join(options)}")
         status(bed)
         victim = fenced(bed)
-        nowhere(bed, victim)
-        back(bed, victim)
+        if auto:
+            returned(bed, victim)
+        else:
+            nowhere(bed, victim)
+            back(bed, victim)
     terminal.say()
     text = f"All steps succeeded, in {time.monotonic() - began:.1f} s; the cluster is removed."
     terminal.say(terminal.paint(text, "green"), 0)
@@ -204,7 +239,7 @@ def main() -> int:
         if reason:
             terminal.say(f"demo: {reason}", 0)
             return 1
-        tell()
+        tell("--auto" in sys.argv)
     except (Failed, AssertionError) as reason:  # the latter are the bed's
         terminal.say(terminal.paint(f"demo: failed: {reason}", "red"), 0)
         return 1
