@@ -51,10 +51,11 @@ _install_deb() {
 _first_available() {
     local package
     for package in ${1//|/ }; do
-        ! apt-cache policy "$package" | grep -q '^  Candidate: [^(]' || break
+        ! _is_available "$package" || break
     done
     echo "$package"
 }
+_is_available() { [[ $(apt-cache policy "$1") == *$'\n  Candidate: '[!\(]* ]]; }
 _install_dnf() { dnf install -y -q --setopt=install_weak_deps=False "$@"; }
 _install_zypper() { zypper --non-interactive --quiet install --no-recommends "$@"; }
 
