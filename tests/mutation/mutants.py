@@ -13,7 +13,7 @@ Row = Tuple[str, str, str, str, str, Tuple[str, ...]]  # rule, file, function, o
 
 AGENT = "agents/aws_vpc_net/fence_aws_vpc_net.py"
 FAULTS, ON, SETTLE = "agent/test_off_faults.py", "agent/test_on.py", "agent/test_settle.py"
-PROBE = "agent/test_probe.py"
+PROBE, AUTO = "agent/test_probe.py", "agent/test_auto_unfence.py"
 LIFECYCLE, REFUSALS, QUERIES = "agent/test_lifecycle.py", "agent/test_refusals.py", "agent/test_queries.py"
 UNTRACK, FACES, BAD = "agent/test_untrack.py", "agent/test_interfaces.py", "agent/test_bad_input.py"
 
@@ -53,8 +53,11 @@ ROWS: Tuple[Row, ...] = (
     _m("the stop comes first", AGENT, "FenceAWSVPCNet._fence", "        if not self._errors:\n", "        __import__('aws_vpc_net.actions').actions.power_off(self.context, self._plugs)\n        if not self._errors:\n", "agent/test_power.py::test_an_instance_that_cannot_be_stopped_is_fenced_with_a_warning", f"{LIFECYCLE}::test_poweroff_stops_the_instance_after_it_is_isolated"),
     _m("already off is an answer", AGENT, "FenceAWSVPCNet.get_power_status", '            return "on"\n', '            return "off" if all(queries.status(self.context, self._plugs).values()) else "on"\n', "agent/test_power.py::test_poweroff_also_of_an_instance_that_is_isolated_already"),
     _m("of several matches the first", "queries.py", "resolve", "        if len(matched) > 1:", "        if False:", "agent/test_names.py::test_several_matches_are_refused_and_listed"),
-    _m("monitor swallows errors", AGENT, "FenceAWSVPCNet.get_nodes_list", "            queries.monitor(self.context)\n", "            try:\n                queries.monitor(self.context)\n            except FenceError:\n                pass\n", f"{QUERIES}::test_monitor_fails_when_fencing_would_fail"),
-    _m("monitor does not miss a group", "queries.py", "monitor", "        raise messages.groups_missing(missing)", "        pass", f"{UNTRACK}::test_monitor_misses_the_untracking_group"),
+    _m("monitor swallows errors", AGENT, "FenceAWSVPCNet.get_nodes_list", "            plugs = queries.monitor(self.context)\n", "            plugs = []\n            try:\n                queries.monitor(self.context)\n            except FenceError:\n                pass\n", f"{QUERIES}::test_monitor_fails_when_fencing_would_fail"),
+    _m("monitor does not miss a group", "queries.py", "_check_groups", "        raise messages.groups_missing(missing)", "        pass", f"{UNTRACK}::test_monitor_misses_the_untracking_group"),
+    _m("monitor does not look again before it returns a node", "auto_unfence.py", "_try", "if latest is None or _judge(context, latest, fence_seconds) is not verdict:", "if latest is None:", f"{AUTO}::test_an_instance_that_somebody_starts_meanwhile_is_not_started_again"),
+    _m("one that cannot return keeps others from it", "auto_unfence.py", "_bring_one_back", "    eligible.sort(key=lambda item: (item[0].returns.latest, random.random()))\n", "    eligible.sort(key=lambda item: -item[0].returns.latest)\n", f"{AUTO}::test_a_node_that_cannot_return_does_not_keep_another_from_it"),
+    _m("monitor returns nodes of other devices", "auto_unfence.py", "_search", "if not plugs or raw", "if True or raw", f"{AUTO}::test_nothing_is_done_to_a_node_that_must_not_return"),
     # --- reading
     _m("one page is all", "instances.py", "InstanceOperations._pages", 'token = reply.get("NextToken")', "token = None", f"{QUERIES}::test_list_shows_every_page"),
     _m("interfaces in the order of the reply", "instances.py", "parse_instance", 'sorted(raw.get("NetworkInterfaces", ()), key=_position)', 'list(raw.get("NetworkInterfaces", ()))', "unit/test_instances.py"),
