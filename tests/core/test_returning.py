@@ -25,10 +25,11 @@ def interfaces(spec: IsolationSpec, *, restored: str = "", **more: Any) -> Any:
     return (both[0], replace(both[1], **more))
 
 
-def fenced(spec: IsolationSpec = KEEP, time: int = FENCED, **more: Any) -> Stopped:
-    """An instance that was fenced at this time and has stopped."""
+def fenced(spec: IsolationSpec = KEEP, time: int = FENCED, by_nature: str = "", **more: Any) -> Stopped:
+    """An instance that was fenced at this time and has stopped; these interfaces were isolated before, too."""
     open_ = Instance(ID, "running", interfaces(spec, restored="01"))
-    tags = make_backup(open_, ORIGINALS, time, spec).tags
+    originals = {i: frozenset((ISO,)) if i[4] in by_nature else groups for i, groups in ORIGINALS.items()}
+    tags = make_backup(open_, originals, time, spec).tags
     return Stopped(Instance(ID, "stopped", interfaces(spec, **more), tags), LAUNCHED)
 
 
@@ -112,6 +113,11 @@ CASES = {
         Verdict.STAYS_STOPPED,
     ),
     "a tag that cannot be read": (with_tags(fenced(), returned="yesterday"), KEEP, Verdict.RESTORE),
+    "fenced again in the same second": (
+        with_tags(fenced(restored="1", time=NOW - 60), returned=UNFINISHED), KEEP, Verdict.NOT_ISOLATED
+    ),
+    "isolated by nature": (fenced(by_nature="01"), KEEP, Verdict.NO_BACKUP),
+    "one isolated by nature": (fenced(by_nature="1"), KEEP, Verdict.RESTORE),
     "one is restored": (with_tags(fenced(restored="1"), returned=UNFINISHED), KEEP, Verdict.RESTORE),
     "all are restored": (with_tags(fenced(**OPEN_AGAIN), returned=UNFINISHED), KEEP, Verdict.RESTORE),
     "one is restored, long ago": (

@@ -13,7 +13,7 @@ Row = Tuple[str, str, str, str, str, Tuple[str, ...]]  # rule, file, function, o
 
 AGENT = "agents/aws_vpc_net/fence_aws_vpc_net.py"
 FAULTS, ON, SETTLE = "agent/test_off_faults.py", "agent/test_on.py", "agent/test_settle.py"
-PROBE = "agent/test_probe.py"
+PROBE, AUTO = "agent/test_probe.py", "agent/test_auto_unfence.py"
 LIFECYCLE, REFUSALS, QUERIES = "agent/test_lifecycle.py", "agent/test_refusals.py", "agent/test_queries.py"
 UNTRACK, FACES, BAD = "agent/test_untrack.py", "agent/test_interfaces.py", "agent/test_bad_input.py"
 NAMES = "agent/test_names.py"
@@ -57,8 +57,11 @@ ROWS: Tuple[Row, ...] = (
     _m("a name that has moved is not noticed", "instances.py", "parse_instance", 'if state != "terminated" and not n.matches(raw)', "if False", f"{NAMES}::test_an_instance_that_has_lost_the_name_is_not_touched"),
     _m("an address of any interface is a name", "names.py", "_primary_ipv6", 'if not at.get("DeviceIndex") and not at.get("NetworkCardIndex"):', "if True:", f"{NAMES}::test_what_names_no_instance_is_refused"),
     _m("list offers names that no plug has", "queries.py", "listed", 'context.settings.lookup.tag or "Name"', '"Name"', f"{NAMES}::test_list_offers_the_names_of_plug_tag"),
-    _m("monitor swallows errors", AGENT, "FenceAWSVPCNet.get_nodes_list", "            queries.monitor(self.context)\n", "            try:\n                queries.monitor(self.context)\n            except FenceError:\n                pass\n", f"{QUERIES}::test_monitor_fails_when_fencing_would_fail"),
-    _m("monitor does not miss a group", "queries.py", "monitor", "        raise messages.groups_missing(missing)", "        pass", f"{UNTRACK}::test_monitor_misses_the_untracking_group"),
+    _m("monitor swallows errors", AGENT, "FenceAWSVPCNet.get_nodes_list", "            plugs = queries.monitor(self.context)\n", "            plugs = []\n            try:\n                queries.monitor(self.context)\n            except FenceError:\n                pass\n", f"{QUERIES}::test_monitor_fails_when_fencing_would_fail"),
+    _m("monitor does not miss a group", "queries.py", "_check_groups", "        raise messages.groups_missing(missing)", "        pass", f"{UNTRACK}::test_monitor_misses_the_untracking_group"),
+    _m("monitor does not look again before it returns a node", "auto_unfence.py", "_try", "if latest is None or _judge(context, latest, fence_seconds) is not verdict:", "if latest is None:", f"{AUTO}::test_an_instance_that_somebody_starts_meanwhile_is_not_started_again"),
+    _m("one that cannot return keeps others from it", "auto_unfence.py", "_bring_one_back", "    eligible.sort(key=lambda item: (item[0].returns.latest, random.random()))\n", "    eligible.sort(key=lambda item: -item[0].returns.latest)\n", f"{AUTO}::test_a_node_that_cannot_return_does_not_keep_another_from_it"),
+    _m("monitor returns nodes of other devices", "auto_unfence.py", "_search", "if not plugs or raw", "if True or raw", f"{AUTO}::test_nothing_is_done_to_a_node_that_must_not_return"),
     # --- reading
     _m("one page is all", "instances.py", "InstanceOperations._pages", 'token = reply.get("NextToken")', "token = None", f"{QUERIES}::test_list_shows_every_page"),
     _m("interfaces in the order of the reply", "instances.py", "parse_instance", 'sorted(raw.get("NetworkInterfaces", ()), key=_position)', 'list(raw.get("NetworkInterfaces", ()))', "unit/test_instances.py"),

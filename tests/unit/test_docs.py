@@ -18,7 +18,8 @@ from unit.pages import DEV, DOC, OPERATORS, PAGES, TOP, Block, blocks, introduct
 from unit.test_imports import LAYERS, MODULES, imports
 from unit.test_messages import CATALOGUE, said
 
-from aws_vpc_net.core import invariants
+from aws_vpc_net import auto_unfence, messages
+from aws_vpc_net.core import backup, invariants, returning
 from aws_vpc_net.ec2 import RESERVE_SECONDS
 from aws_vpc_net.errors import FenceError
 from aws_vpc_net.options import OPTIONS
@@ -384,6 +385,20 @@ def test_the_times_of_the_guide_are_the_defaults():
     assert defaults["deadline"] == str(settle_report.DEADLINE)
 
 
+def test_the_limits_of_auto_unfence_are_those_of_the_guide():
+    page = " ".join(chapter(DOC / "setup.md", "Coming back").split())
+    times, hours = returning.MOST_RETURNS, returning.PERIOD_SECONDS / 3600
+    assert f"**At most {times} times in {hours:g} hours**" in page
+    (option,) = [o.text for o in OPTIONS if o.name == "auto_unfence"]
+    assert f"at most {times} times in {hours:g} hours" in option
+    assert f"{times} times within {hours:g} hours" in messages.stays_stopped("", times)
+    assert f"`deadline` + {auto_unfence.GRACE_SECONDS:g} s after the fence" in page
+    assert f"if less than {auto_unfence.NEEDED_SECONDS:g} s are left" in page
+    for tag in (backup.RETURNED, returning.EXEMPT):
+        assert f"`{tag}`" in page
+    assert all(f"`{value}`" in page for value in returning.NOT_EXEMPT)
+
+
 # --- messages --------------------------------------------------------------------------------------------------
 
 
@@ -417,8 +432,8 @@ def test_messages_that_the_runbook_names_exist():
     cells = [line.split("|")[1] for section in sections for line in section.splitlines() if line.startswith("| ")]
     pieces = [piece for cell in cells for piece in re.findall("`([^`_]+)`", cell)]
     assert len(pieces) > 8
-    messages = [str(said(function)) for function in CATALOGUE.values()]
-    assert [piece for piece in pieces if not any(piece in message for message in messages)] == []
+    texts = [str(said(function)) for function in CATALOGUE.values()]
+    assert [piece for piece in pieces if not any(piece in message for message in texts)] == []
 
 
 def test_every_category_is_described():
