@@ -117,15 +117,13 @@ def backup_of_another_fencer(node, when, interfaces):
 
 
 @pytest.mark.parametrize("count", [2, 4])
-def test_fencers_at_once_all_succeed_and_soon(agent, ec2, node, mode, count):
+def test_fencers_at_once_all_succeed_with_few_writes(agent, ec2, node, mode, count):
     before = groups(ec2, node)
     ec2.rules.add(None, Delay(0.05), times=None)
-    began = time.monotonic()
     running = [agent.start(*agent.arguments("off", node, deadline=20, **mode)) for _ in range(count)]
     for process in running:
         _, err = process.communicate(timeout=LIMIT)
         assert process.returncode == 0, err
-    assert time.monotonic() - began < 10
     assert len(ec2.calls_of("CreateTags")) <= 4 * count
     ec2.rules.clear()
     assert is_isolated(ec2, node, mode)
