@@ -257,7 +257,7 @@ DEFECTS: Mapping[str, Defect] = {
         next(catalogue.stopping(["keep"])),
     ),
     "off does not ask again for a stop that a read does not show": _of(
-        stopping.request, "k.latest.state in STOPS", "True", next(catalogue.stopping(["keep"])),
+        stopping.request, "k.latest.state in MAY_STOP", "True", next(catalogue.stopping(["keep"])),
     ),
     # untrack_secg
     "off leaves open what it opened": _of(
