@@ -4,7 +4,7 @@ import os
 
 import boto3
 import pytest
-from assertions import groups, is_isolated
+from assertions import groups, is_isolated, our_tags
 from ec2.faults import LoseReply
 from test_races import once
 
@@ -148,6 +148,10 @@ def test_off_fails_if_the_stop_does_not_end_by_the_deadline(agent, ec2, node, re
     assert result.code == 1
     assert "EC2 showed it as stopping when deadline=6 was over" in result.last
     assert is_isolated(ec2, node, required)
+    once(ec2, "StopInstances", lambda: ec2.edit.set_state(node, "stopped"), late=True)
+    assert agent.command("off", node, **required).code == 0, "a repeated off waits for it"
+    ec2.edit.put_tags(node, dict.fromkeys(our_tags(ec2, node)))
+    assert agent.command("off", node, **required).code == 1, "nothing says that an off has stopped it"
 
 
 def test_a_lost_reply_to_the_stop_is_asked_again(agent, ec2, node, required):

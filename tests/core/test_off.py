@@ -1916,6 +1916,15 @@ def test_what_stops_already_is_stopped_once_more(state, answer):
     play(run, "success" if state == "stopped" else "pause read\nsuccess")
 
 
+@pytest.mark.parametrize("state", ["stopping", "stopped"])
+def test_an_off_that_is_repeated_waits_for_the_stop_of_the_earlier_one(state):
+    world = World()
+    play(off_of(world, power=True, stop=True), f"{BACKUP}\nisolate e0:i e1:i\nread\nstop")
+    world.state = state
+    play(off_of(world, power=True, stop=True, nonce=2), f"{BACKUP}\nisolate e0:i e1:i\nread\nstop")
+    play(off_of(world, power=True), "read\nfail: state:")
+
+
 def test_an_instance_that_starts_is_stopped_as_soon_as_ec2_permits_it():
     play(
         stopping_off(ignore_instance_state=True),
