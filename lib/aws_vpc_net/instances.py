@@ -157,9 +157,9 @@ class InstanceOperations:
         return bool(reply.get("DisableApiStop", {}).get("Value", False))
 
     def start(self, instance: str) -> None:
-        """Start it; nothing happens to one that runs."""
+        """Start it, in one attempt; nothing happens to one that runs."""
         purpose = CallContext(f"start instance {instance}", Category.INSTANCE)
-        self._ec2.call("start_instances", purpose, InstanceIds=[instance])
+        self._ec2.call_once("start_instances", purpose, InstanceIds=[instance])
 
     def _pages(self, purpose: CallContext, **params: Any) -> Iterator[List[Mapping[str, Any]]]:
         token: Optional[str] = None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from assertions import is_isolated, our_tags
-from ec2.faults import Delay, Error, Stall
+from ec2.faults import Delay, Error, Stall, Throttle
 from test_metrics import values
 from test_races import LIMIT, half_changed, killed_at, on_interface, once
 
@@ -279,6 +279,17 @@ def test_an_off_during_a_return_wins(agent, ec2, node, first, auto, call):
     later(ec2, node)
     monitor(agent, ec2, auto)
     assert is_back(ec2, node, before) == 2
+
+
+def test_an_off_while_ec2_throttles_the_start_wins(agent, ec2, node, auto):
+    """It has seen the instance stopped, and that counts with require_poweroff."""
+    fence(agent, ec2, auto, node)
+    fenced = once(ec2, START, lambda: agent.command("off", node, require_poweroff=True, **auto).code)
+    ec2.rules.add(START, Throttle())
+    result, _ = monitor(agent, ec2, auto)
+    assert fenced == [0]
+    assert "was fenced concurrently; off takes precedence: " in result.last
+    assert ec2.snapshot()[node]["state"] == "stopped"
 
 
 @pytest.mark.parametrize("call", [TAG, UNTAG])

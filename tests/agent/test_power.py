@@ -2,9 +2,11 @@
 
 import os
 
+import boto3
 import pytest
-from assertions import groups, is_isolated
+from assertions import groups, is_isolated, our_tags
 from ec2.faults import LoseReply
+from test_races import once
 
 
 @pytest.fixture
@@ -146,6 +148,10 @@ def test_off_fails_if_the_stop_does_not_end_by_the_deadline(agent, ec2, node, re
     assert result.code == 1
     assert "EC2 showed it as stopping when deadline=6 was over" in result.last
     assert is_isolated(ec2, node, required)
+    once(ec2, "StopInstances", lambda: ec2.edit.set_state(node, "stopped"), late=True)
+    assert agent.command("off", node, **required).code == 0, "a repeated off waits for it"
+    ec2.edit.put_tags(node, dict.fromkeys(our_tags(ec2, node)))
+    assert agent.command("off", node, **required).code == 1, "nothing says that an off has stopped it"
 
 
 def test_a_lost_reply_to_the_stop_is_asked_again(agent, ec2, node, required):
@@ -154,10 +160,23 @@ def test_a_lost_reply_to_the_stop_is_asked_again(agent, ec2, node, required):
     assert ec2.snapshot()[node]["state"] == "stopped"
 
 
-def test_a_stopped_instance_is_not_stopped_again(agent, ec2, node, required):
+@pytest.mark.parametrize("shown", ["pending", "stopping", "stopped"])
+def test_an_instance_that_does_not_read_running_is_stopped_too(agent, ec2, node, required, shown):
+    """One that starts, once it can be; one whose shutdown hangs; one that runs again, which reads do not show yet."""
     ec2.edit.set_state(node, "stopped")
-    assert agent.command("off", node, ignore_instance_state=True, **required).code == 0
-    assert not ec2.calls_of("StopInstances")
+    if shown == "pending":
+        ec2.config.start_seconds = 1.0
+        boto3.client("ec2", **ec2.client_kwargs()).start_instances(InstanceIds=[node])
+    elif shown == "stopped":
+        ec2.edit.set_state(node, "running")
+        ec2.stale(states_changes=1, when=lambda _call: not ec2.calls_of("StopInstances"))
+    else:
+        ec2.edit.set_state(node, "stopping")
+        once(ec2, "StopInstances", lambda: ec2.edit.set_state(node, "stopped"), late=True)
+    result = agent.command("off", node, ignore_instance_state=True, **required)
+    assert result.code == 0, result.err
+    assert ec2.calls_of("StopInstances")
+    assert ec2.snapshot()[node]["state"] == "stopped"
     assert is_isolated(ec2, node, required)
 
 

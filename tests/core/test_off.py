@@ -1906,12 +1906,53 @@ def test_a_stop_that_reads_do_not_show_is_requested_again():
     )
 
 
+@pytest.mark.parametrize("answer", ["", " | refused"])
+@pytest.mark.parametrize("state", ["stopping", "stopped"])
+def test_what_stops_already_is_stopped_once_more(state, answer):
+    """The guest may hang in its shutdown, and the read may be older than a start."""
+    run = stopping_off(ignore_instance_state=True)
+    isolated = f"* state {state}\n{BACKUP}\nisolate e0:i e1:i\nread\nstop{answer}"
+    play(run, f"{isolated}\n* state {state}\npause read\nsettle\nread\n* state stopped\n")
+    play(run, "success" if state == "stopped" else "pause read\nsuccess")
+
+
+@pytest.mark.parametrize("state", ["stopping", "stopped"])
+def test_an_off_that_is_repeated_waits_for_the_stop_of_the_earlier_one(state):
+    world = World()
+    play(off_of(world, power=True, stop=True), f"{BACKUP}\nisolate e0:i e1:i\nread\nstop")
+    world.state = state
+    play(off_of(world, power=True, stop=True, nonce=2), f"{BACKUP}\nisolate e0:i e1:i\nread\nstop")
+    play(off_of(world, power=True), "read\nfail: state:")
+
+
+def test_an_instance_that_starts_is_stopped_as_soon_as_ec2_permits_it():
+    play(
+        stopping_off(ignore_instance_state=True),
+        f"""
+        * state pending
+        {BACKUP}
+        isolate e0:i e1:i
+        read
+        settle
+        read
+        pause read
+        * state running
+        pause read
+        stop | not now
+        pause read
+        stop
+        * state stopped
+        pause read
+        success
+        """,
+    )
+
+
 @pytest.mark.parametrize("answer", ["refused", "lost"])
 def test_a_required_stop_that_fails_ends_off_and_leaves_it_isolated(answer):
-    play(
-        stopping_off(),
-        f"{BACKUP}\nisolate e0:i e1:i\nread\nstop | {answer}\nfail: modification: i-0000000000000000a is isol",
-    )
+    run = stopping_off()
+    play(run, f"{BACKUP}\nisolate e0:i e1:i\nread\nstop | {answer}\nfail: modification: i-0000000000000000a is isol")
+    assert not any("save the original groups" in line for line in run.log)
 
 
 def test_what_is_opened_again_during_the_stop_is_isolated_again():

@@ -965,6 +965,19 @@ def test_on_says_that_the_start_was_refused():
     play(powered("stopped"), "start | refused\nfail: modification: the groups of i-0000000000000000a are restored")
 
 
+def test_on_reads_before_it_starts_again():
+    """An off may have succeeded meanwhile."""
+    play(powered("stopped"), "start | throttled\npause read\nstart | lost\npause read\nsuccess")
+    run = powered("stopped")
+    fencer = off_of(run.world, nonce=2, skew=9, ignore_instance_state=True)
+    play(run, "start | throttled\noff: read\noff: write e0:ad e1:as", off=fencer)
+    play(run, "pause read\nisolate e0:i e1:i\nread\nfail: restore: i-0000000000000000a was fenced concurrently; off")
+
+
+def test_on_that_cannot_start_in_time_says_why():
+    play(powered("stopped"), "start | throttled\n* 50 s\nfail: modification: the groups of i-0000000000000000a are")
+
+
 def test_on_does_not_start_what_was_fenced_since_and_isolates_it_again():
     """The read that proves the restore is stale: the off has succeeded before, and may rely on the stop."""
     run = on_of(fenced(), power=True)

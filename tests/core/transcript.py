@@ -69,6 +69,7 @@ OUTCOMES = {
     ),
     "throttled": Failure(Outcome.TRANSIENT, Category.MODIFICATION, "throttled", "RequestLimitExceeded"),
     "lost": Failure(Outcome.UNKNOWN, Category.MODIFICATION, "no reply"),
+    "not now": Failure(Outcome.REFUSED, Category.INSTANCE, "it is pending", "IncorrectInstanceState"),
     "gone": Failure(Outcome.GONE, Category.MODIFICATION, "no such interface"),
     "unallowed": Failure(Outcome.REFUSED, Category.MODIFICATION, "not permitted", "UnauthorizedOperation", True),
 }

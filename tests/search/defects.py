@@ -256,8 +256,8 @@ DEFECTS: Mapping[str, Defect] = {
         stopping.is_off, "return not plan.require_poweroff or (", "return True or (",
         next(catalogue.stopping(["keep"])),
     ),
-    "off does not ask again for a stop that a read does not show": _of(
-        stopping.request, "k.latest.state in STOPS", "True", next(catalogue.stopping(["keep"])),
+    "off does not request a required stop": _of(
+        stopping.request, "k.latest.state in ENDS_BY_ITSELF", "True", next(catalogue.stopping(["keep"])),
     ),
     # untrack_secg
     "off leaves open what it opened": _of(

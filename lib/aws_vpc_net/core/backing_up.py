@@ -18,6 +18,7 @@ from .isolating import is_shared, original_groups
 from .isolation import (
     amend_backup,
     backup_is_optional,
+    fencer_is_fenced,
     has_backup,
     has_groups_to_remove,
     is_untracking,
@@ -45,6 +46,7 @@ from .protocol import (
     fail,
 )
 from .settling import connect_before
+from .stopping import MAY_STOP
 from .tag_slots import NoRoom, make_backup
 
 # How long a read is repeated that shows interfaces isolated and no backup of that: groups may be behind by seconds
@@ -89,7 +91,7 @@ def _refuse_or_continue(plan: Plan, k: Knowledge, target: Instance, tick: Tick) 
         return Step(Succeed(), k, notes=(Note(INFO, messages.already_terminated(plan.id)),))
     if target.lost_names:
         return fail(k, messages.lost_names(plan.id, target.lost_names))
-    if target.state != "running" and not plan.ignore_instance_state:
+    if target.state != "running" and not (plan.ignore_instance_state or _is_stopped_by_off(plan, target)):
         return fail(k, messages.not_running(plan.id, target.state))
     refusal = refused_interface(target)
     if refusal is not None:
@@ -107,6 +109,13 @@ def _refuse_or_continue(plan: Plan, k: Knowledge, target: Instance, tick: Tick) 
     if not has_groups_to_remove(target, plan.spec) and not has_backup(target, history, plan.spec):
         return fail(k, messages.nothing_to_remove(plan.id))
     return _choose_groups(plan, k, target, tick)
+
+
+def _is_stopped_by_off(plan: Plan, target: Instance) -> bool:
+    """Is it in the state that a required stop leads to, and isolated with a backup? Then an ``off`` is repeated that
+    could not wait for the end of the stop."""
+    isolated = fencer_is_fenced(target, tags.read(target), plan.spec)
+    return plan.require_poweroff and target.state in MAY_STOP and isolated
 
 
 def refused_interface(target: Instance) -> Optional[FenceError]:

@@ -34,7 +34,6 @@ from .protocol import (
     Point,
     Progress,
     Read,
-    Reads,
     Result,
     SetGroups,
     Tick,
@@ -76,7 +75,8 @@ def _read(plan: Plan, k: Knowledge, effect: Read, result: Result) -> Knowledge:
     failure = _own_failure(plan, result)
     own_fenced = failure is not None if plan.own in effect.ids else k.reads.own_fenced
     failure = None if k.phase is Phase.VERIFY else failure  # it has isolated the other by now
-    reads = Reads(k.first or latest, latest, failure, True, own_fenced=own_fenced)
+    reads = replace(k.reads, first=k.first or latest, latest=latest, failure=failure)
+    reads = replace(reads, fresh=True, own_fenced=own_fenced)
     first, k = k.first, replace(k, reads=reads, backup=replace(k.backup, rewritten=False))
     in_time = result.asked >= k.due and not k.probe.unfinished(latest)
     k = replace(k, reads=replace(reads, in_time=in_time))

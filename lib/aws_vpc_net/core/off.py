@@ -168,12 +168,13 @@ def _proven(plan: Plan, k: Knowledge, tick: Tick) -> Step:
         tracked = possibly_tracked(k)
         if tracked:
             return end(plan, k, tick, Fail.of(messages.possibly_tracked(plan.id, tracked, plan.settle_seconds)))
-        if not stopping.is_off(plan, k.latest):
-            return stopping.request(plan, k, tick) or stopping.wait(plan, k, tick)
-        return Step(Succeed(), k, notes=originals_in_doubt(plan, k))
     stop = stopping.request(plan, k, tick)
     if stop is not None:
         return stop
+    if k.reads.in_time and not stopping.is_off(plan, k.latest):
+        return stopping.wait(plan, k, tick)
+    if k.reads.in_time:
+        return Step(Succeed(), k, notes=originals_in_doubt(plan, k))
     k = replace(k, phase=Phase.SETTLE)
     until = min(k.due, tick.now + LATE_SECONDS) if k.late(tick.now) else k.due
     return watch(k, tick) or Step(Settle(until), k, tick.ends)

@@ -393,9 +393,17 @@ def _power(plan: Plan, k: Knowledge, tick: Tick) -> Step:
 
 
 def _powered(plan: Plan, k: Knowledge, tick: Tick) -> Step:
-    """Start a stopped instance; wait for one that is still stopping. Repeatable."""
+    """Start a stopped instance; wait for one that is still stopping. Repeatable.
+
+    A start that failed for now is tried again after a read only: an ``off`` may have succeeded since the last one.
+    """
     if k.failure is not None:
-        return fail(k, messages.not_started(plan.id, k.failure.category, k.failure.text))
+        why = Fail.of(messages.not_started(plan.id, k.failure.category, k.failure.text))
+        if k.reads.fresh or k.failure.outcome is Outcome.REFUSED:
+            return Step(k.ending or why, k)
+        k = replace(k, ending=why)
+    if k.ending is not None and tick.reserve_expired:
+        return Step(k.ending, k)
     read_again = Step(Read((plan.id,)), k, tick.reserve_ends, backoff=True)
     if not k.reads.fresh:
         return read_again
@@ -403,7 +411,7 @@ def _powered(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     if state in ("running", "pending"):
         return Step(Succeed(), k)
     if k.latest is not None and _fenced_since(plan, k, k.latest):
-        return _fenced_before_start(plan, k, k.latest, tick)
+        return _fenced_before_start(plan, replace(k, ending=None), k.latest, tick)
     if state in ("terminated", "shutting-down"):
         error = messages.terminated(plan.id)
         return fail(k, messages.not_started(plan.id, error.category, error.text))

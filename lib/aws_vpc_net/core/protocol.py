@@ -500,6 +500,7 @@ class Reads:
         fresh: no group was changed by this run since the latest read.
         in_time: the latest read was asked for after all had settled, and every observable address was quiet.
         own_fenced: the latest read of this machine shows that it is fenced itself: then silence proves nothing.
+        stop_requested: this run has requested the stop: a read that shows it stopping or stopped may be of that.
     """
 
     first: Optional[Instance] = None
@@ -508,6 +509,7 @@ class Reads:
     fresh: bool = False
     in_time: bool = False
     own_fenced: bool = False
+    stop_requested: bool = False
 
 
 @dataclass(frozen=True)

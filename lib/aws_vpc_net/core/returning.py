@@ -15,8 +15,8 @@ from enum import Enum
 from typing import FrozenSet, Mapping, Tuple
 
 from . import backup as tags
-from .isolation import groups_to_restore, is_isolated, matches_isolation
-from .model import FrozenMap, Groups, Instance, IsolationSpec
+from .isolation import groups_to_restore, is_isolated, matches_isolation, target_groups
+from .model import FrozenMap, Groups, Instance, Interface, IsolationSpec
 from .tag_slots import TAG_LIMIT
 
 EXEMPT = "fence_aws_vpc_net:auto_unfence"  # the tag of an instance that is not to be brought back
@@ -128,7 +128,9 @@ def judge(
     if len(goals) < len(instance.interfaces) or all(matches_isolation(g, spec) for g in goals.values()):
         return Verdict.NO_BACKUP
     done = _restored(instance, goals, static) if resumed else frozenset()
-    if any(i.id not in done and not is_isolated(i, instance, history, spec) for i in instance.interfaces):
+    pending = [i for i in instance.interfaces if i.id not in done]
+    isolated = (is_isolated(i, instance, history, spec) and _by_this_device(i, goals[i.id], spec) for i in pending)
+    if not all(isolated):
         return Verdict.NOT_ISOLATED
     if not resumed and len(stopped.returns.recent(now)) >= MOST_RETURNS:
         return Verdict.STAYS_STOPPED
@@ -142,6 +144,12 @@ def _without_backup(instance: Instance, spec: IsolationSpec) -> Verdict:
     history = tags.read(instance)
     isolated = any(is_isolated(i, instance, history, spec) for i in instance.interfaces)
     return Verdict.NOT_ISOLATED if isolated else Verdict.START
+
+
+def _by_this_device(interface: Interface, originals: Groups, spec: IsolationSpec) -> bool:
+    """Has it what this device would have left to it? Where groups are removed, any others look isolated, also those
+    to which a device that keeps groups has set it."""
+    return spec.keep_only or target_groups(originals, spec) <= interface.groups
 
 
 def _restored(instance: Instance, goals: Mapping[str, Groups], static: Mapping[int, Groups]) -> FrozenSet[str]:

@@ -16,7 +16,9 @@ from .model import Instance
 from .protocol import INFO, Fail, Knowledge, Note, Phase, Plan, Read, Step, StopInstance, Tick
 
 WRITES_NOTHING = ("stopped", "terminated")
-STOPS = (*WRITES_NOTHING, "stopping", "shutting-down")
+ENDS_BY_ITSELF = ("pending", "shutting-down", "terminated")  # EC2 refuses to stop it
+MAY_STOP = ("stopping", "stopped")
+NOT_NOW = "IncorrectInstanceState"
 
 
 def is_off(plan: Plan, latest: Optional[Instance]) -> bool:
@@ -25,17 +27,29 @@ def is_off(plan: Plan, latest: Optional[Instance]) -> bool:
 
 
 def request(plan: Plan, k: Knowledge, tick: Tick) -> Optional[Step]:
-    """Stop it, if the latest read shows neither that it has stopped nor that it does."""
-    if not plan.require_poweroff or k.latest is None or k.latest.state in STOPS or tick.expired:
+    """Stop it, if it can be; once also if it stops or has stopped.
+
+    The guest may hang in a stop that waits for it, and a read that shows it stopped may be older than a start.
+    """
+    if not plan.require_poweroff or k.latest is None or k.latest.state in ENDS_BY_ITSELF or tick.expired:
+        return None
+    if k.reads.stop_requested and k.latest.state in MAY_STOP:
         return None
     note = Note(INFO, messages.stopping(plan.id))
-    return Step(StopInstance(plan.id), replace(k, phase=Phase.STOP), tick.ends, notes=(note,))
+    k = replace(k, phase=Phase.STOP, reads=replace(k.reads, stop_requested=True))
+    return Step(StopInstance(plan.id), k, tick.ends, notes=(note,))
 
 
 def requested(plan: Plan, k: Knowledge, tick: Tick) -> Step:
-    """Read again after the request: it is isolated, and has to be so until the end."""
-    if k.failure is not None:
-        return end(plan, k, tick, Fail.of(messages.not_stopped(plan.id, k.failure.category, k.failure.text)))
+    """Read again after the request: it is isolated, and has to be so until the end.
+
+    A refusal is final, unless the next reads decide: it stops without this request, or is in another state by now.
+    """
+    assert k.latest is not None
+    failure = k.failure
+    if failure is not None and failure.code != NOT_NOW and k.latest.state not in MAY_STOP:
+        k = replace(k, reads=replace(k.reads, failure=None, fresh=True))  # the groups are as they were read
+        return end(plan, k, tick, Fail.of(messages.not_stopped(plan.id, failure.category, failure.text)))
     return Step(Read((plan.id,)), replace(k, phase=Phase.VERIFY), tick.ends, backoff=True)
 
 
