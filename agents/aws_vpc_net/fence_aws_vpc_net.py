@@ -388,11 +388,18 @@ class FenceAWSVPCNet:
         if options.get("--original-action") == "monitor":
             plugs = queries.monitor(self.context)
             if self.context.settings.power.auto_unfence:
-                from aws_vpc_net import auto_unfence
-
-                auto_unfence.bring_back(self.context, plugs, self._returns)
+                self._bring_back(plugs)
             return {}
         return queries.listed(self.context)
+
+    def _bring_back(self, plugs: List[str]) -> None:
+        """Nothing about it fails the monitor, not even that its module cannot be imported: fencing works."""
+        try:
+            from aws_vpc_net import auto_unfence
+
+            auto_unfence.bring_back(self.context, plugs, self._returns)
+        except Exception as error:  # noqa: BLE001
+            log.warning(messages.internal(f"auto_unfence: {type(error).__name__}: {error}"))
 
     def run(self, options: Dict[str, Any]) -> int:
         """The exit code."""

@@ -53,8 +53,6 @@ def bring_back(context: Context, plugs: Sequence[str], results: Dict[str, str]) 
         _bring_one_back(context, plugs, fence_seconds, results)
     except FenceError as error:
         log.warning(messages.return_search_failed(error.text))
-    except Exception as error:  # noqa: BLE001 - a defect here is none of fencing
-        log.warning(messages.internal(f"auto_unfence: {type(error).__name__}: {error}"))
 
 
 def _bring_one_back(context: Context, plugs: Sequence[str], fence_seconds: float, results: Dict[str, str]) -> None:
@@ -62,9 +60,12 @@ def _bring_one_back(context: Context, plugs: Sequence[str], fence_seconds: float
     for stopped, verdict in found:
         _warn(stopped.instance.id, verdict, results)
     eligible = [(s, v) for s, v in found if v.returns]
-    # The one that was tried least recently: one that fails every time does not keep the others from returning.
+    # The one that was tried least recently: one that fails every time does not keep the others from returning. One
+    # whose tag cannot be written has no such time; so the next ones are any.
     eligible.sort(key=lambda item: (item[0].returns.latest, random.random()))
-    for stopped, verdict in eligible[:MOST_REFUSED]:
+    others = eligible[1:]
+    random.shuffle(others)
+    for stopped, verdict in [*eligible[:1], *others][:MOST_REFUSED]:
         if not _has_time(context) or _try(context, stopped, verdict, fence_seconds, results):
             return
 

@@ -11,7 +11,7 @@ from .core import backup, isolation
 from .core.model import Instance
 from .core.protocol import READ_ONCE_MORE_SECONDS
 from .errors import Category, FenceError
-from .settings import is_instance_id
+from .settings import LIKE_ID, is_instance_id
 
 log = logging.getLogger(__name__)
 
@@ -126,10 +126,15 @@ def listed(context: Context) -> Dict[str, Tuple[str, str]]:
     """ID -> (name, on|off|unknown) of every instance that matches ``filter``; all of them or an error.
 
     The name is that by which plugs are looked up, so that the cluster fences what it is offered: an instance without
-    the tag of ``plug_tag`` has none, also if it has a Name tag.
+    the tag of ``plug_tag`` has none, also if it has a Name tag. Nor has one whose name looks like an ID, which would
+    name another instance.
     """
     from .names import one_word, tag_of
 
     key = context.settings.lookup.tag or "Name"
-    found = context.instances.listed(context.settings.filters)
-    return {r["InstanceId"]: (one_word(tag_of(r, key)), STATES.get(r["State"]["Name"], "unknown")) for r in found}
+    rows: Dict[str, Tuple[str, str]] = {}
+    for raw in context.instances.listed(context.settings.filters):
+        name = one_word(tag_of(raw, key))
+        shown = "" if LIKE_ID.fullmatch(name) else name
+        rows[raw["InstanceId"]] = (shown, STATES.get(raw["State"]["Name"], "unknown"))
+    return rows

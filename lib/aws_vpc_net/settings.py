@@ -38,7 +38,7 @@ _REGION = re.compile(r"[a-z]{2,5}(?:-[a-z]+)+-[0-9]+")
 # An Availability Zone, a Local Zone (us-west-2-lax-1a) or a Wavelength Zone; its region.
 _ZONE = re.compile(rf"({_REGION.pattern})(?:[a-z]|-[a-z0-9-]+)")
 _ID = re.compile(r"(?:i|eni|vol)-(?:[0-9a-f]{8}|[0-9a-f]{17})")
-_LIKE_ID = re.compile(r"(i|eni|vol)-[0-9a-fA-F]*")
+LIKE_ID = re.compile(r"(i|eni|vol)-[0-9a-fA-F]*")
 
 
 @dataclass(frozen=True)
@@ -352,7 +352,7 @@ def _check_plugs(action: str, plugs: Iterable[str]) -> None:
     if action in ("on", "off", "status") and not given:
         raise messages.no_plug(action)
     for plug in given:
-        like = _LIKE_ID.fullmatch(plug)
+        like = LIKE_ID.fullmatch(plug)
         if like and not _ID.fullmatch(plug):
             raise messages.malformed_plug(plug, like[1])
         if len(plug) > 255:

@@ -222,6 +222,8 @@ def test_list_offers_the_names_of_plug_tag(agent, ec2, keep):
         assert (rows[tagged], rows[untagged]) == ("web_1", "")
     assert agent.pacemaker("off", "WEB_1", plug_tag="Host", **keep).code == 0
     assert is_isolated(ec2, tagged, keep)
+    ec2.edit.put_tags(untagged, {"Host": ec2.world.interfaces["node1"][0]})  # which names another instance
+    assert f"{untagged},\n" in agent.command("list", plug_tag="Host").out
     refused = agent.command("off", "node2", plug_tag="Host", **keep)
     assert "no instance has node2 in its tag Host; check plug, plug_tag, filter and region" in refused.last
 
