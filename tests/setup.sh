@@ -4,7 +4,7 @@
 #   need_cluster_packages the same for the test cluster (tests/cluster); without root it only says what is missing
 #   make_promtool         build/promtool: what checks alert rules, without the daemon of its package
 #   make_venv             build/venv: what the tests run on (tests/requirements.txt)
-#   make_boto3 oldest     build/boto3-oldest: the oldest boto3 that the agent supports
+#   make_boto3 oldest     build/boto3-oldest: the oldest boto3 that the agent supports and this Python imports
 #   make_boto3 newest     build/boto3-newest: the newest there is
 #   build_agent           build/install: the agent, built from a copy of the sources by configure and make
 #
@@ -28,7 +28,8 @@ export PYTHONDONTWRITEBYTECODE=1
 
 ### Packages
 
-_debian_packages="fence-agents python3 python3-boto3 python3-venv
+# a|b: the first that the distribution has. fence-agents-common, where it exists, is all of fence-agents that is needed.
+_debian_packages="fence-agents-common|fence-agents python3 python3-boto3 python3-venv
     autoconf automake make pkg-config xsltproc libxml2-utils logrotate"
 _fedora_packages="fence-agents-common python3 python3-boto3 python3-pip
     autoconf automake make pkgconf-pkg-config libxslt libxml2 diffutils logrotate"
@@ -39,9 +40,22 @@ _has_deb() { [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) == in
 _has_rpm() { rpm -q --quiet --whatprovides "$1" 2>/dev/null; }
 
 _install_deb() {
+    local package chosen=()
     export DEBIAN_FRONTEND=noninteractive
-    apt-get update -qq && apt-get install -y -qq --no-install-recommends "$@"
+    apt-get update -qq || return
+    for package in "$@"; do
+        chosen+=("$(_first_available "$package")")
+    done
+    apt-get install -y -qq --no-install-recommends "${chosen[@]}"
 }
+_first_available() {
+    local package
+    for package in ${1//|/ }; do
+        ! _is_available "$package" || break
+    done
+    echo "$package"
+}
+_is_available() { [[ $(apt-cache policy "$1") == *$'\n  Candidate: '[!\(]* ]]; }
 _install_dnf() { dnf install -y -q --setopt=install_weak_deps=False "$@"; }
 _install_zypper() { zypper --non-interactive --quiet install --no-recommends "$@"; }
 
@@ -59,8 +73,15 @@ _missing() {
     fi
     list=_${family}_$1 missing=()
     for package in ${!list}; do
-        $has "$package" || missing+=("$package")
+        _has_any "$package" || missing+=("$package")
     done
+}
+_has_any() {
+    local package
+    for package in ${1//|/ }; do
+        ! $has "$package" || return 0
+    done
+    return 1
 }
 
 _install_missing() {
@@ -153,16 +174,18 @@ _fetch_promtool() {
     local lists=$build/promtool/lists
     local own=(-o "Dir::State::Lists=$lists" -o "Dir::Cache=$build/promtool/cache" -o APT::Sandbox::User="$(id -un)")
     cd "$build/promtool"
-    apt-get -qq -o APT::Sandbox::User="$(id -un)" download prometheus || {
+    _download_promtool -o APT::Sandbox::User="$(id -un)" || {
         mkdir -p "$lists/partial" "$build/promtool/cache/archives/partial"
-        apt-get -qq "${own[@]}" update && apt-get -qq "${own[@]}" download prometheus
+        apt-get -qq "${own[@]}" update && _download_promtool "${own[@]}"
     } || return
-    dpkg --fsys-tarfile prometheus_*.deb | tar -xO ./usr/bin/promtool >promtool || return
+    dpkg --fsys-tarfile prom*.deb | tar -xO ./usr/bin/promtool >promtool || return
     chmod 755 promtool
-    rm -rf prometheus_*.deb lists cache
+    rm -rf prom*.deb lists cache
 }
+# A package of its own from Debian 13 on.
+_download_promtool() { apt-get -qq "$@" download promtool || apt-get -qq "$@" download prometheus; }
 
-# Debian's prometheus package has it; elsewhere the one on PATH is used, and without one the tests of alerts are skipped.
+# Debian has it; elsewhere the one on PATH is used, and without one the tests of alerts are skipped.
 make_promtool() {
     local folder=$build/promtool key found
     if command -v apt-get >/dev/null; then
@@ -171,7 +194,7 @@ make_promtool() {
         mkdir -p "$folder" "$build/log"
         (_fetch_promtool) >"$build/log/promtool-fetch" 2>&1 || {
             tail -n 20 "$build/log/promtool-fetch" >&2
-            die "could not fetch promtool from the package prometheus"
+            die "could not fetch promtool from the packages promtool and prometheus"
         }
         _complete "$folder" "$key"
     elif found=$(command -v promtool); then
@@ -212,11 +235,15 @@ make_venv() {
     _complete "$VENV" "$key"
 }
 
+_python_is_at_least() { "$PYTHON" -c 'import sys; sys.exit(sys.version_info < tuple(map(int, sys.argv[1].split("."))))' "$1"; }
+
 # To be put on PYTHONPATH. pip alone would take a later botocore for the oldest boto3.
 make_boto3() {
     local folder=$build/boto3-$1 packages
     case $1 in
-        oldest) packages="boto3==1.17.102 botocore==1.20.102" ;;
+        # On Python 3.12, and on 3.13, which has no module cgi, older ones do not import.
+        oldest) _python_is_at_least 3.12 && packages="boto3==1.26.13 botocore==1.29.13" ||
+            packages="boto3==1.17.102 botocore==1.20.102" ;;
         newest) packages="boto3" ;;
         *) die "make_boto3 oldest|newest" ;;
     esac
