@@ -1,5 +1,6 @@
 """The agent under pcs and stonith_admin."""
 
+import re
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -63,14 +64,15 @@ def test_pcs_accepts_every_form_of_every_parameter(node, parameters, deprecated)
 
 
 def test_describe_shows_each_option_once(node, parameters):
-    lines = node.command("pcs", "stonith", "describe", "fence_aws_vpc_net").splitlines()
-    shown = lines[lines.index("Stonith options:") + 1 : lines.index("Default operations:")]
-    options = [line.strip().split(":", 1) for line in shown if line.startswith("  ") and not line.startswith("   ")]
-    names = [name.split(" ")[0] for name, *_ in options]
+    """Each begins a line; pcs 0.11 has the text on that line, and 0.12 below it."""
+    shown = node.command("pcs", "stonith", "describe", "fence_aws_vpc_net")
+    shown = shown[shown.index("Stonith options:") : shown.index("Default operations:")]
+    options = re.findall(r"^  ([\w-]+)(.*(?:\n    .*)*)", shown, re.MULTILINE)
+    names = [name for name, _text in options]
     assert len(names) == len(set(names))
     wanted = {p.get("name") for p in parameters if p.get("deprecated") is None} - UNWANTED
     assert wanted <= set(names)
-    assert [name for name, *text in options if len("".join(text).strip()) < 15] == []
+    assert [name for name, text in options if len(re.sub(r"\n +(Type|Default): .*", "", text)) < 15] == []
 
 
 @pytest.mark.parametrize("options", GOOD.values(), ids=GOOD)
