@@ -1,15 +1,21 @@
-"""What configure chooses and reports."""
+"""configure, make dist, and the packages' files. tests/distro builds and installs the packages themselves."""
 
+import ast
 import os
 import re
 import subprocess
+import sys
+import tarfile
 from pathlib import Path
 
 import pytest
-from unit.pages import text
+from unit.pages import TOP, text
+from unit.test_imports import imported
 
+PACKAGING = TOP / "agents" / "aws_vpc_net" / "packaging"
 INSTALLED = Path(os.environ.get("AGENT", "build/install/sbin/agent"))
 SOURCE, TREE = INSTALLED.parents[2] / "src", INSTALLED.parents[2] / "tree"
+WITHOUT_AUTOTOOLS = dict.fromkeys("ACLOCAL AUTOCONF AUTOHEADER AUTOMAKE".split(), "false")
 
 
 def run(*command, cwd, **env):
@@ -68,3 +74,38 @@ def test_configure_says_what_a_python_with_boto3_lacks(tmp_path):
     done = configure(tmp_path, fencing_for(tmp_path, "/usr/bin/python3", condition))
     assert done.returncode != 0
     assert "- /usr/bin/python3 has boto3, and lacks pycurl and pexpect" in done.stderr
+
+
+# --- make dist, and the packages ---------------------------------------------------------------------------------
+
+
+def test_the_distribution_builds_without_autoconf_and_installs_without_bytecode(tmp_path):
+    made = run("sh", "-c", f"{SOURCE}/configure --with-relaxng-dir={schemas()} && make dist-gzip", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as archive:
+        archive.extractall(tmp_path / "dist")
+    (source,) = (tmp_path / "dist").iterdir()
+    assert (source / PACKAGING.relative_to(TOP) / "debian" / "rules").exists()
+    script = "./configure --prefix=/usr && make install DESTDIR=$PWD/root BYTECODE=no"
+    done = run("sh", "-c", script, cwd=source, **WITHOUT_AUTOTOOLS)
+    assert done.returncode == 0, done.stderr
+    assert (source / "root" / "usr" / "sbin" / "fence_aws_vpc_net").exists()
+    assert (source / "root" / "usr" / "share" / "fence" / "aws_vpc_net" / "runner.py").exists()
+    assert list((source / "root").rglob("*.pyc")) == []
+
+
+def test_the_packages_have_the_version_of_the_agent():
+    version = re.search(r"AC_INIT\(\[.*\], \[(.*)\]\)", text(TOP / "configure.ac"))[1]
+    assert text(PACKAGING / "debian" / "changelog").startswith(f"fence-aws-vpc-net ({version}) ")
+    assert re.search(r"^Version: +(.*)$", text(PACKAGING / "fence-aws-vpc-net.spec"), re.MULTILINE)[1] == version
+
+
+def test_the_packages_require_every_library_that_is_imported():
+    sources = [*(TOP / "lib").rglob("*.py"), TOP / "agents" / "aws_vpc_net" / "fence_aws_vpc_net.py"]
+    names = {n.split(".")[0] for s in sources for n in imported(ast.walk(ast.parse(text(s))))}
+    ours = {path.stem for path in sources} | {"aws_vpc_net", "core"}
+    foreign = names - set(sys.stdlib_module_names) - ours
+    assert foreign == {"boto3", "botocore", "fencing"}  # python3-boto3 brings botocore
+    for file in ("debian/control", "fence-aws-vpc-net.spec"):
+        for package in ("fence-agents-common", "python3-boto3"):
+            assert re.search(rf"^(Requires:)? +{package}\b", text(PACKAGING / file), re.MULTILINE), file
