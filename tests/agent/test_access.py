@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import socket
+from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -507,11 +508,13 @@ def test_the_endpoint_is_the_one_that_the_sdk_is_set_to(agent, ec2, behind, prox
     assert asked_for(agent, ec2, proxy, keep) == host
 
 
-@pytest.mark.parametrize("which,host", [("newest", f"ec2-fips.{REGION}.api.aws"), ("oldest", PLAIN)])
-def test_an_old_sdk_ignores_the_endpoint_setting(agent, ec2, behind, proxy, keep, which, host):
+@pytest.mark.parametrize("which", ["newest", "oldest"])
+def test_an_old_sdk_ignores_the_endpoint_setting(agent, ec2, behind, proxy, keep, which):
+    """The oldest that Python 3.12 and newer import is not that old."""
     use(agent, which)
+    old = list(Path(agent.env["PYTHONPATH"]).glob("botocore-1.20.*"))
     agent.env.update({**FIPS, **DUAL})
-    assert asked_for(agent, ec2, proxy, keep) == host
+    assert asked_for(agent, ec2, proxy, keep) == (PLAIN if old else f"ec2-fips.{REGION}.api.aws")
 
 
 def test_the_configuration_file_chooses_the_endpoint_too(agent, ec2, behind, proxy, keep):
