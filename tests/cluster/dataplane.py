@@ -87,7 +87,8 @@ def _rule(permission: Permission, known: List[Filtered], ipv6: bool) -> str:
     if permission.protocol in ICMP:
         return f"{match} meta l4proto {ICMP[permission.protocol]} return"
     first, last = permission.ports
-    return f"{match} {permission.protocol} dport {first}-{last} return"
+    ports = first if first == last else f"{first}-{last}"  # nftables 0.9 refuses a range of one
+    return f"{match} {permission.protocol} dport {ports} return"
 
 
 def _raise_priority() -> None:

@@ -58,8 +58,8 @@ def test_ipv4_and_ipv6_are_untracked_each_by_its_rules():
 def test_a_rule_applies_to_the_family_of_its_range():
     ssh, http = Permission(False, "tcp", (22, 22), "::/0", ""), Permission(False, "tcp", (80, 80), "0.0.0.0/0", "")
     text = compile_rules([interface(1, ssh, http, ipv6=("2001:db8::1",))])
-    assert chain(text, "in_0", "ip6") == ["ip6 saddr { ::/0 } tcp dport 22-22 return", "counter drop"]
-    assert chain(text, "in_0") == ["ip saddr { 0.0.0.0/0 } tcp dport 80-80 return", "counter drop"]
+    assert chain(text, "in_0", "ip6") == ["ip6 saddr { ::/0 } tcp dport 22 return", "counter drop"]
+    assert chain(text, "in_0") == ["ip saddr { 0.0.0.0/0 } tcp dport 80 return", "counter drop"]
 
 
 def test_a_group_as_source_means_the_addresses_of_each_family():
