@@ -102,7 +102,8 @@ need_packages() {
 
 ### What the test cluster needs, with daemons that must not start here
 
-_debian_cluster="corosync pacemaker pacemaker-cli-utils pcs crmsh resource-agents nftables iproute2 conntrack util-linux"
+_debian_cluster="corosync pacemaker pacemaker-cli-utils pcs crmsh resource-agents nftables iproute2 conntrack util-linux
+    fence-agents-kdump|fence-agents fence-agents-dummy|fence-agents"
 _fedora_cluster="corosync pacemaker pacemaker-cli pcs resource-agents nftables iproute conntrack-tools util-linux"
 _suse_cluster="corosync pacemaker pacemaker-cli pcs crmsh resource-agents nftables iproute2 conntrack-tools util-linux"
 _policy=/usr/sbin/policy-rc.d
