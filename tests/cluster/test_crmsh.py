@@ -6,6 +6,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+from . import host
 from .bed import DEVICE
 from .shell import wait
 from .test_pcs import GROUP, SAMPLES, UNWANTED, parameters
@@ -82,12 +83,13 @@ def test_crmsh_configures_a_cluster_and_fences_a_node(bed):
 def configuration(bed):
     """crm commands that create the device again, with topology and alert."""
     options = " ".join(f'"{o}"' for o in (f"pcmk_host_map={bed.host_map}", *bed.device_options))
+    concurrent = "" if host.pacemaker() >= (3,) else "concurrent-fencing=true "
     return f"""configure
 delete {DEVICE}
 primitive {DEVICE} stonith:fence_aws_vpc_net params {options} op monitor interval=60s
 primitive kdump stonith:fence_kdump params timeout=2 pcmk_reboot_action=off pcmk_host_list="{" ".join(bed.names)}"
 fencing_topology {" ".join(f"{name}: kdump {DEVICE}" for name in bed.names)}
-property concurrent-fencing=true stonith-timeout=180s
+property {concurrent}{host.fencing_property("timeout")}=180s
 alert log "/run/alert.sh" select fencing to "/run/alerts"
 verify
 commit
