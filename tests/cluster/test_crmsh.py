@@ -53,6 +53,11 @@ def test_crmsh_accepts_every_option_and_refuses_others(node, parameters):
 ALERT = """#!/bin/sh
 echo "$CRM_alert_kind $CRM_alert_task $CRM_alert_node $CRM_alert_rc" >>"$CRM_alert_recipient"
 """
+# crmsh 5 asks systemd whether Pacemaker runs, and the nodes have no systemd.
+SYSTEMCTL = """mkdir -p /run/bin
+printf '#!/bin/sh\\n[ "$1" != is-active ] || pgrep -x pacemakerd >/dev/null\\n' >/run/bin/systemctl
+chmod 755 /run/bin/systemctl"""
+CRM = ("env", "PATH=/run/bin:/usr/sbin:/usr/bin:/sbin:/bin", *PLAIN)
 SET_UP_ALERT = 'printf %s "$0" >/run/alert.sh; chmod 755 /run/alert.sh; touch /run/alerts; chmod 666 /run/alerts'
 
 
@@ -61,9 +66,10 @@ def test_crmsh_configures_a_cluster_and_fences_a_node(bed):
     first = bed.nodes[bed.names[0]]
     for node in bed.nodes.values():  # alert agents run as hacluster
         node.command("sh", "-c", SET_UP_ALERT, ALERT)
-    configured = first.result(*PLAIN, "-F", "-f", "-", stdin=configuration(bed))
+    first.command("sh", "-c", SYSTEMCTL)
+    configured = first.result(*CRM, "-F", "-f", "-", stdin=configuration(bed))
     assert (configured.returncode, configured.stdout + configured.stderr) == (0, "")
-    verified = first.result(*PLAIN, "configure", "verify")
+    verified = first.result(*CRM, "configure", "verify")
     assert (verified.returncode, verified.stdout + verified.stderr) == (0, "")
     assert first.result("crm_verify", "--live-check").returncode == 0
     bed.wait_until_healthy()
@@ -72,7 +78,7 @@ def test_crmsh_configures_a_cluster_and_fences_a_node(bed):
         (name, index, device) for name in bed.names for index, device in (("1", "kdump"), ("2", DEVICE))
     ]
     victim = bed.names[2]
-    first.command(*PLAIN, "-F", "node", "fence", victim)
+    first.command(*CRM, "-F", "node", "fence", victim)
     alert = rf"^fencing \w+ {victim} 0$"
     bed.wait_until_fenced(victim)
     assert bed.cloud.isolated(victim)
