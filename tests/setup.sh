@@ -250,7 +250,7 @@ make_boto3() {
     esac
     _fresh "$folder" "$packages" && return
     # shellcheck disable=SC2086  # a list
-    _pip_install --root-user-action=ignore --target "$folder" $packages || die "could not install $packages from PyPI"
+    PIP_ROOT_USER_ACTION=ignore _pip_install --target "$folder" $packages || die "could not install $packages from PyPI"
     _complete "$folder" "$packages"
 }
 

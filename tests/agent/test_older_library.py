@@ -49,6 +49,8 @@ def without(names, text):
 def library(request, agent, tmp_path):
     """The agent has the library of this release; returns its folder and its release."""
     source = (Path(variable("FENCINGDIR")) / "fencing.py").read_text(encoding="utf-8")
+    if any(f'"{name}"' not in source for name in OLDER["4.7.1"] if name not in OLDER[request.param]):
+        pytest.skip(f"the installed library is older than {request.param}")
     source = re.sub(r'RELEASE_VERSION = ".*"', f'RELEASE_VERSION = "{request.param}"', source)
     folder = tmp_path / "older"
     folder.mkdir()

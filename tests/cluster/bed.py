@@ -124,7 +124,7 @@ class Bed:
         create = ("stonith", "create", DEVICE, "fence_aws_vpc_net", f"pcmk_host_map={self.host_map}")
         target = f"target={STORAGE}:{STORAGE_PORT}"
         for command in (
-            ("property", "set", "dc-deadtime=2s", "stonith-watchdog-timeout=0", "--force"),
+            ("property", "set", "dc-deadtime=2s", f"{host.fencing_property('watchdog-timeout')}=0", "--force"),
             (*create, *self.device_options, "op", "monitor", "interval=60s"),
             ("resource", "create", WRITER, "ocf:bed:writer", target, "op", "monitor", "interval=10s"),
         ):

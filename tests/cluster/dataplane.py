@@ -12,6 +12,7 @@ EC2's API answers before its network applies a change. AWS documents neither how
 is applied. So the rules follow with a lag, in one of several modes.
 """
 
+import functools
 import os
 import re
 import threading
@@ -25,7 +26,7 @@ from ec2.filtering import Filtered, Permission
 from ec2.server import Ec2Server
 
 from .fabric import Fabric
-from .shell import Failed
+from .shell import Failed, run
 
 LAG = 1.0  # seconds, by default
 APPLY_SECONDS = 0.05  # that replacing the rules takes; it begins so long before the lag is over
@@ -90,6 +91,15 @@ def _rule(permission: Permission, known: List[Filtered], ipv6: bool) -> str:
     first, last = permission.ports
     ports = first if first == last else f"{first}-{last}"  # nftables 0.9 refuses a range of one
     return f"{match} {permission.protocol} dport {ports} return"
+
+
+@functools.cache
+def _conntrack() -> Tuple[str, ...]:
+    """What runs the commands of its input: conntrack itself from 1.4.7 on. Exit code 1: nothing to delete."""
+    found = re.search(r"v(\d+)\.(\d+)\.(\d+)", run("conntrack", "--version"))
+    if found and tuple(map(int, found.groups())) >= (1, 4, 7):
+        return "conntrack", "--load-file", "-"
+    return "sh", "-c", "while read -r words; do conntrack $words || [ $? = 1 ] || exit; done"
 
 
 def _raise_priority() -> None:
@@ -311,7 +321,7 @@ class DataPlane:
         ]
         for _ in range(UNTRACK_ATTEMPTS):
             try:
-                self._fabric.inside(self._fabric.switch, "conntrack", "--load-file", "-", stdin="".join(commands))
+                self._fabric.inside(self._fabric.switch, *_conntrack(), stdin="".join(commands))
                 return
             except Failed as error:
                 # conntrack lists the connections, then deletes each; one of them ended in between.

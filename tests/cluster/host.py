@@ -1,12 +1,13 @@
 """Requirements on the machine that runs the tests."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Optional, Tuple
 
 from .fabric import namespaces_work
-from .shell import Failed
+from .shell import Failed, run
 
 PROGRAMS = "corosync pacemakerd pcs crm_mon nft conntrack ip ss nsenter unshare setpriv".split()
 DAEMONS = ("corosync", "pacemakerd")
@@ -22,6 +23,19 @@ def reason_against() -> Optional[str]:
     if not namespaces_work():
         return "a test cluster needs network, mount and process namespaces, which this machine does not allow"
     return None
+
+
+def pacemaker() -> Tuple[int, ...]:
+    """Its version."""
+    found = re.search(r"(\d+)\.(\d+)\.(\d+)", run("pacemakerd", "--version"))
+    if found is None:
+        raise Failed("pacemakerd tells no version")
+    return tuple(map(int, found.groups()))
+
+
+def fencing_property(name: str) -> str:
+    """A property: stonith-… up to Pacemaker 3.0.1, then fencing-…. Tools warn of the old name, or refuse the new."""
+    return f"{'fencing' if pacemaker() >= (3, 0, 2) else 'stonith'}-{name}"
 
 
 def must_be_free() -> None:

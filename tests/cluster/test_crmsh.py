@@ -6,6 +6,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+from . import host
 from .bed import DEVICE
 from .shell import wait
 from .test_pcs import GROUP, SAMPLES, UNWANTED, parameters
@@ -52,6 +53,11 @@ def test_crmsh_accepts_every_option_and_refuses_others(node, parameters):
 ALERT = """#!/bin/sh
 echo "$CRM_alert_kind $CRM_alert_task $CRM_alert_node $CRM_alert_rc" >>"$CRM_alert_recipient"
 """
+# crmsh 5 asks systemd whether Pacemaker runs, and the nodes have no systemd.
+SYSTEMCTL = """mkdir -p /run/bin
+printf '#!/bin/sh\\n[ "$1" != is-active ] || pgrep -x pacemakerd >/dev/null\\n' >/run/bin/systemctl
+chmod 755 /run/bin/systemctl"""
+CRM = ("env", "PATH=/run/bin:/usr/sbin:/usr/bin:/sbin:/bin", *PLAIN)
 SET_UP_ALERT = 'printf %s "$0" >/run/alert.sh; chmod 755 /run/alert.sh; touch /run/alerts; chmod 666 /run/alerts'
 
 
@@ -60,9 +66,10 @@ def test_crmsh_configures_a_cluster_and_fences_a_node(bed):
     first = bed.nodes[bed.names[0]]
     for node in bed.nodes.values():  # alert agents run as hacluster
         node.command("sh", "-c", SET_UP_ALERT, ALERT)
-    configured = first.result(*PLAIN, "-F", "-f", "-", stdin=configuration(bed))
+    first.command("sh", "-c", SYSTEMCTL)
+    configured = first.result(*CRM, "-F", "-f", "-", stdin=configuration(bed))
     assert (configured.returncode, configured.stdout + configured.stderr) == (0, "")
-    verified = first.result(*PLAIN, "configure", "verify")
+    verified = first.result(*CRM, "configure", "verify")
     assert (verified.returncode, verified.stdout + verified.stderr) == (0, "")
     assert first.result("crm_verify", "--live-check").returncode == 0
     bed.wait_until_healthy()
@@ -71,7 +78,7 @@ def test_crmsh_configures_a_cluster_and_fences_a_node(bed):
         (name, index, device) for name in bed.names for index, device in (("1", "kdump"), ("2", DEVICE))
     ]
     victim = bed.names[2]
-    first.command(*PLAIN, "-F", "node", "fence", victim)
+    first.command(*CRM, "-F", "node", "fence", victim)
     alert = rf"^fencing \w+ {victim} 0$"
     bed.wait_until_fenced(victim)
     assert bed.cloud.isolated(victim)
@@ -82,12 +89,13 @@ def test_crmsh_configures_a_cluster_and_fences_a_node(bed):
 def configuration(bed):
     """crm commands that create the device again, with topology and alert."""
     options = " ".join(f'"{o}"' for o in (f"pcmk_host_map={bed.host_map}", *bed.device_options))
+    concurrent = "" if host.pacemaker() >= (3,) else "concurrent-fencing=true "
     return f"""configure
 delete {DEVICE}
 primitive {DEVICE} stonith:fence_aws_vpc_net params {options} op monitor interval=60s
 primitive kdump stonith:fence_kdump params timeout=2 pcmk_reboot_action=off pcmk_host_list="{" ".join(bed.names)}"
 fencing_topology {" ".join(f"{name}: kdump {DEVICE}" for name in bed.names)}
-property concurrent-fencing=true stonith-timeout=180s
+property {concurrent}{host.fencing_property("timeout")}=180s
 alert log "/run/alert.sh" select fencing to "/run/alerts"
 verify
 commit
