@@ -1983,3 +1983,8 @@ def test_a_stop_that_does_not_end_fails_at_the_deadline():
     play(run, f"{BACKUP}\nisolate e0:i e1:i\nread\nstop\npause read\nsettle\nread\n* 45 s")
     error = messages.not_stopped(run.plan.id, Category.DEADLINE, messages.stop_not_finished("stopping", 45.0))
     play(run, f"fail: deadline: {error.text}")
+
+
+def test_no_stop_is_requested_without_time_for_it():
+    run = stopping_off()
+    play(run, f"{BACKUP}\nisolate e0:i e1:i\n* 42 s\nread\nfail: deadline: i-0000000000000000a is isolated but")

@@ -253,11 +253,11 @@ DEFECTS: Mapping[str, Defect] = {
     ),
     # power
     "off does not wait for a required stop": _of(
-        stopping.is_off, "return not plan.require_poweroff or (", "return True or (",
+        stopping.is_off, "not plan.require_poweroff or", "True or",
         next(catalogue.stopping(["keep"])),
     ),
     "off does not request a required stop": _of(
-        stopping.request, "k.latest.state in ENDS_BY_ITSELF", "True", next(catalogue.stopping(["keep"])),
+        stopping.request, "latest.state in ENDS_BY_ITSELF", "True", next(catalogue.stopping(["keep"])),
     ),
     # untrack_secg
     "off leaves open what it opened": _of(

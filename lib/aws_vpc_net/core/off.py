@@ -156,23 +156,23 @@ def _verify(plan: Plan, k: Knowledge, tick: Tick) -> Step:
         if step is not None:
             return step
         if _is_proven(plan, k, latest):
-            return _proven(plan, k, tick)
+            return _proven(plan, k, latest, tick)
     if tick.expired:
         why_not = _why(plan, k) or {"interfaces": "no read showed them"}
         return end(plan, k, tick, Fail.of(messages.not_isolated(plan.id, why_not)))
     return Step(Read((plan.id,)), k, tick.ends, backoff=True)
 
 
-def _proven(plan: Plan, k: Knowledge, tick: Tick) -> Step:
+def _proven(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Step:
     if k.reads.in_time:
         tracked = possibly_tracked(k)
         if tracked:
             return end(plan, k, tick, Fail.of(messages.possibly_tracked(plan.id, tracked, plan.settle_seconds)))
-    stop = stopping.request(plan, k, tick)
+    stop = stopping.request(plan, k, latest, tick)
     if stop is not None:
         return stop
-    if k.reads.in_time and not stopping.is_off(plan, k.latest):
-        return stopping.wait(plan, k, tick)
+    if k.reads.in_time and not stopping.is_off(plan, latest):
+        return stopping.wait(plan, k, latest, tick)
     if k.reads.in_time:
         return Step(Succeed(), k, notes=originals_in_doubt(plan, k))
     k = replace(k, phase=Phase.SETTLE)

@@ -21,19 +21,19 @@ MAY_STOP = ("stopping", "stopped")
 NOT_NOW = "IncorrectInstanceState"
 
 
-def is_off(plan: Plan, latest: Optional[Instance]) -> bool:
+def is_off(plan: Plan, latest: Instance) -> bool:
     """Does this read show the power off, or need it not be?"""
-    return not plan.require_poweroff or (latest is not None and latest.state in WRITES_NOTHING)
+    return not plan.require_poweroff or latest.state in WRITES_NOTHING
 
 
-def request(plan: Plan, k: Knowledge, tick: Tick) -> Optional[Step]:
+def request(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Optional[Step]:
     """Stop it, if it can be; once also if it stops or has stopped.
 
     The guest may hang in a stop that waits for it, and a read that shows it stopped may be older than a start.
     """
-    if not plan.require_poweroff or k.latest is None or k.latest.state in ENDS_BY_ITSELF or tick.expired:
+    if not plan.require_poweroff or latest.state in ENDS_BY_ITSELF or tick.expired:
         return None
-    if k.reads.stop_requested and k.latest.state in MAY_STOP:
+    if k.reads.stop_requested and latest.state in MAY_STOP:
         return None
     note = Note(INFO, messages.stopping(plan.id))
     k = replace(k, phase=Phase.STOP, reads=replace(k.reads, stop_requested=True))
@@ -53,10 +53,9 @@ def requested(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     return Step(Read((plan.id,)), replace(k, phase=Phase.VERIFY), tick.ends, backoff=True)
 
 
-def wait(plan: Plan, k: Knowledge, tick: Tick) -> Step:
+def wait(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Step:
     """All but the power is proven: read until EC2 shows it off."""
     if not tick.expired:
-        return Step(Read((plan.id,)), replace(k, phase=Phase.VERIFY), tick.ends, backoff=True)
-    state = k.latest.state if k.latest else "not shown"
-    reason = messages.stop_not_finished(state, tick.seconds)
+        return Step(Read((plan.id,)), k, tick.ends, backoff=True)
+    reason = messages.stop_not_finished(latest.state, tick.seconds)
     return end(plan, k, tick, Fail.of(messages.not_stopped(plan.id, Category.DEADLINE, reason)))
