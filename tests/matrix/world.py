@@ -134,7 +134,6 @@ class Scene:
         self.names = bench.fresh()
         world = self.server.world
         self.server.keys.verify = False  # the signature is not what this is about
-        self.server.config.shapes = True
         self.node = world.nodes["node1"]
         self.interfaces = list(world.interfaces["node1"])
         bench.dmi.write_text(world.nodes["node3"], encoding="ascii")
