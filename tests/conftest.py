@@ -4,7 +4,7 @@ import gc
 import os
 import sys
 from collections import Counter
-from typing import Any, Generator, List
+from typing import Any, Generator, List, Tuple
 
 import pytest
 
@@ -13,9 +13,10 @@ import pytest
 if "TESTS_BYTECODE" in os.environ:
     sys.dont_write_bytecode, sys.pycache_prefix = False, os.environ["TESTS_BYTECODE"]
 
-# The longest first, so that none is left alone in the end; then those that compute, beside the clusters, which wait.
+# The longest first, so that none is left alone in the end; then those that wait and those that compute, side by side.
 LONGEST = tuple(f"tests/agent/test_{name}.py" for name in "acceptance memory guide deadline".split())
-COMPUTING = ("tests/matrix/", "tests/search/", "tests/simulation/", "tests/core/")
+WAITING = ("tests/agent/",)
+COMPUTING = ("tests/search/", "tests/simulation/")
 # Three clusters side by side, one of two nodes, and the demo's: the scenarios of each take as long. What comes first
 # counts. Some scenarios have nodes without a cluster.
 GROUPS = {
@@ -42,7 +43,14 @@ def pytest_collection() -> Generator[None, Any, Any]:
 
 def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
     """The order in which tests are started."""
-    items.sort(key=lambda item: (not item.nodeid.startswith(LONGEST), not item.nodeid.startswith(COMPUTING)))
+    sides = [[item for item in items if item.nodeid.startswith(side)] for side in (WAITING, COMPUTING)]
+    place = {item: n / len(side) for side in sides for n, item in enumerate(side)}
+    first = (LONGEST, "tests/matrix/", (*WAITING, *COMPUTING))
+
+    def key(item: pytest.Item) -> Tuple[List[bool], float]:
+        return [not item.nodeid.startswith(some) for some in first], place.get(item, 0)
+
+    items.sort(key=key)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -97,8 +97,6 @@ class Bench:
             found = self._made[chosen.timing.api_seconds] = self._make(chosen)
             made = found.client
             made.meta.events.register(f"after-call.ec2.{DESCRIBE}", replies.complete)
-            # Dates are not used, and parsing them takes a third of the time of a reply.
-            made._endpoint._response_parser_factory.set_parser_defaults(timestamp_parser=str)
         return found._replace(client=SharedClient(found.client))
 
 

@@ -34,7 +34,7 @@ UNKNOWN = "i-0123456789abcdef0"
 BROKEN = (ConnectionClosedError, HTTPClientError, ResponseParserError, ResponseStreamingError)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def started():
     with ec2.Ec2Server() as server:
         yield server
@@ -56,7 +56,7 @@ def client_for(server, service="ec2", attempts=1, timeout=5, **other):
     return boto3.client(service, config=config, **{**server.client_kwargs(), **other})
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def shared_client(started):
     return client_for(started)
 
