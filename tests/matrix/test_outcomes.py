@@ -113,7 +113,7 @@ ROWS = (
     Row("no reply", Stall,                                      False, UNKNOWN,   ACCEPTED, UNKNOWN, slow=True),
     Row("no reply, done", lambda: Stall(effect=True),           True,  UNKNOWN,   ACCEPTED, UNKNOWN, slow=True),
     Row("byte by byte", lambda: Trickle(API_SECONDS / 4),       True,  UNKNOWN,   ACCEPTED, UNKNOWN, slow=True),
-    Row("late", lambda: Delay(API_SECONDS * 1.5, late=True),    True,  UNKNOWN,   ACCEPTED, UNKNOWN, slow=True),
+    Row("late", lambda: Delay(API_SECONDS * 3, late=True),      True,  UNKNOWN,   ACCEPTED, UNKNOWN, slow=True),
 )  # fmt: skip
 # A reply is enough that a name server, a proxy or EC2 refuses: see agent/test_access.py and agent/test_ec2_words.py.
 
