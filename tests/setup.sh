@@ -361,7 +361,7 @@ wait_contained() {
     return "$status"
 }
 
-# SIGINT, for those that clean up; 20 seconds later all are killed: with process 1, the kernel ends all others.
+# SIGINT, for those that clean up; 20 seconds later all are killed.
 stop_contained() {
     local children end=$((SECONDS + 20))
     [[ -n ${contained-} ]] || return 0
@@ -371,7 +371,8 @@ stop_contained() {
     done
     if (($(id -u) != 0)); then
         kill -KILL -- "-$contained"
-    elif children=$(<"/proc/$contained/task/$contained/children"); then
+    else   # with its first process, the kernel ends all others
+        children=$(cat "/proc/$contained/task/$contained/children")
         kill -KILL "${children%% *}"
     fi 2>/dev/null || true
     wait "$contained" 2>/dev/null || true   # until all of them have ended
