@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import sys
 from collections import Counter
 from typing import Any, Generator, List, Tuple
@@ -12,6 +13,12 @@ import pytest
 # those of tests/mutation, the time and the size of a file do not tell two versions apart.
 if "TESTS_BYTECODE" in os.environ:
     sys.dont_write_bytecode, sys.pycache_prefix = False, os.environ["TESTS_BYTECODE"]
+
+# What nohup, or a shell for its background jobs, ignores: programs under test inherit it. pytest itself may, too.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
 
 # The longest first, so that none is left alone in the end; then those that wait and those that compute, side by side.
 LONGEST = tuple(f"tests/agent/test_{name}.py" for name in "acceptance memory guide deadline".split())
