@@ -23,7 +23,7 @@ def _shape(instance: Any) -> Any:
     """All that is expected to change but groups and tags."""
     state = instance._state
     nics = interfaces_of(instance), _addresses_of(instance)
-    return instance.id, state.name, state.code, str(instance._reason), nics
+    return instance.id, state.name, state.code, str(instance._reason), instance.launch_time, nics
 
 
 def _set(name: str, items: List[str]) -> str:
