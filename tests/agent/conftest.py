@@ -103,11 +103,11 @@ def syslog_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def fork_servers(syslog_folder: Path) -> Iterator[ForkServers]:
+def fork_servers() -> Iterator[ForkServers]:
     """What runs the agent at less cost."""
     if "AGENT" not in os.environ:
         pytest.fail("AGENT does not name the installed agent: run ./tests/check")
-    with ForkServers(os.environ["AGENT"], str(syslog_folder)) as servers:
+    with ForkServers(os.environ["AGENT"]) as servers:
         yield servers
 
 

@@ -3,8 +3,9 @@
 Starting Python and loading boto3 is most of the CPU time of a run. A fork server is started with the interpreter and
 the flags of the agent's first line, and imports the libraries, and the modules of this agent as they are before
 anything is called. For each run it forks. The child gets arguments, environment, working directory and streams of its
-own, and executes the agent's file as __main__. test_fork_server.py compares such a run with an ordinary one, and what
-the modules hold in both. The AWS CLI has such a server too: see programs.py.
+own, and executes the agent's file as __main__, after a sitecustomize of its own if it has one. test_fork_server.py
+compares such a run with an ordinary one, and what the modules hold in both. The AWS CLI has such a server too: see
+programs.py.
 
 A run is an ordinary process if its environment affects how Python or the SDK starts, or if AGENT_RUNNER is set:
 `AGENT_RUNNER=env ./tests/check` makes all of them ordinary ones.
@@ -26,9 +27,10 @@ import threading
 import time
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Callable, Dict, List, Optional, Sequence, TextIO, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, TextIO, Tuple
 
 STARTUP = ("PYTHON", "LC_", "LANG", "LD_", "MALLOC_", "OPENSSL_", "SSL_", "TZ")  # read before the agent runs
+PER_RUN = ("sitecustomize", "fencing")  # modules that a run may bring with it, in a folder of PYTHONPATH
 SHARED = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX")  # by all runs of one fork server
 MODULES = (
     "fencing dataclasses boto3.session botocore.httpsession botocore.session botocore.exceptions botocore.config "
@@ -43,10 +45,9 @@ Key = Tuple[str, ...]
 class ForkServers:
     """A fork server for each set of libraries, started when first needed; a context manager."""
 
-    def __init__(self, agent: str, *folders: str) -> None:
-        """Beside those of boto3, PYTHONPATH may name these folders, which do not change."""
+    def __init__(self, agent: str) -> None:
         self._agent = agent
-        self._folders = {os.environ.get("BOTO3_OLDEST"), os.environ.get("BOTO3_NEWEST"), *folders}
+        self._libraries = {os.environ.get("BOTO3_OLDEST"), os.environ.get("BOTO3_NEWEST")}
         self._processes: Dict[Key, subprocess.Popen[bytes]] = {}
         self._sockets: Dict[Key, socket.socket] = {}
         self._lock = threading.Lock()
@@ -64,9 +65,14 @@ class ForkServers:
         """Whether a forked run with this environment equals an ordinary one."""
         if any(path.is_dir() for path in Path(env.get("HOME", "/nonexistent"), ".aws").glob("*")):
             return False  # botocore takes the paths of its folders when it is imported
-        affects_startup = any(name.startswith(STARTUP) and name not in SHARED for name in env)
-        folders = filter(None, env.get("PYTHONPATH", "").split(":"))
-        return not affects_startup and self._folders.issuperset(folders) and "AGENT_RUNNER" not in os.environ
+        # Python ignores a variable of its own that is empty.
+        names = [name for name, value in env.items() if name not in SHARED and (value or name[:6] != "PYTHON")]
+        affects_startup = any(name.startswith(STARTUP) for name in names)
+        return (
+            not affects_startup
+            and all(folder in self._libraries or _holds_only(PER_RUN, folder) for folder in _search_path(env))
+            and "AGENT_RUNNER" not in os.environ
+        )
 
     def run(
         self, arguments: Sequence[str], stdin: str, env: Dict[str, str], limit: float
@@ -119,14 +125,17 @@ class ForkServers:
         return control
 
     def _server(self, env: Dict[str, str]) -> socket.socket:
-        key = tuple(env.get(name, "") for name in SHARED)
+        shared = {name: env[name] for name in ("PATH", *SHARED) if name in env}
+        if "PYTHONPATH" in shared:  # with the libraries only; the run adds the other folders
+            shared["PYTHONPATH"] = ":".join(f for f in _search_path(env) if f in self._libraries)
+        key = tuple(shared.get(name, "") for name in SHARED)
         if key not in self._sockets:
             with open(self._agent, encoding="utf-8") as file:
                 interpreter = file.readline()[2:].split()
             self._sockets[key], remote = socket.socketpair()
             self._processes[key] = subprocess.Popen(
                 [*interpreter, __file__, self._agent, str(remote.fileno())],
-                env={name: env[name] for name in ("PATH", *SHARED) if name in env},
+                env=shared,
                 # Pipes, like those of the runs: Python looks once what kind of file its streams are.
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -136,6 +145,16 @@ class ForkServers:
             remote.close()
             _receive(self._sockets[key], 1)
         return self._sockets[key]
+
+
+def _holds_only(modules: Tuple[str, ...], folder: str) -> bool:
+    """Whether Python finds no others in this folder."""
+    try:
+        paths = list(Path(folder).iterdir())
+    except OSError:
+        return False
+    found = {p.stem for p in paths if p.suffix in (".py", ".pyc", ".so") or (p / "__init__.py").exists()}
+    return found <= set(modules)
 
 
 class Running:
@@ -429,6 +448,7 @@ def _become(job: Dict[str, Any], streams: List[int]) -> None:
         os.setsid()
     for number, descriptor in enumerate(streams):
         os.dup2(descriptor, number)
+    known = _search_path(os.environ)
     locale = os.environ.get("LC_CTYPE")  # Python sets it where no variable names a locale
     os.environ.clear()
     os.environ.update(job["env"])
@@ -436,6 +456,15 @@ def _become(job: Dict[str, Any], streams: List[int]) -> None:
         os.environ["LC_CTYPE"] = locale
     os.chdir(job["cwd"])
     sys.argv = [sys.argv[1], *job["arguments"]]
+    folders = _search_path(os.environ)
+    sys.path[1 : 1 + len(known)] = folders
+    if any(folder not in known and os.path.exists(f"{folder}/sitecustomize.py") for folder in folders):
+        sys.modules.pop("sitecustomize", None)  # that of the system
+        importlib.import_module("sitecustomize")
+
+
+def _search_path(env: Mapping[str, str]) -> List[str]:
+    return list(filter(None, env.get("PYTHONPATH", "").split(":")))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import pytest
 from fork_server import ForkServers
 
 PROBE = """
-import importlib, json, locale, os, pkgutil, random, re, resource, signal, sys, threading, warnings
+import importlib.util, json, locale, os, pkgutil, random, re, resource, signal, sys, threading, warnings
 def limits():
     return {n: resource.getrlimit(value) for n, value in vars(resource).items() if n[:7] == "RLIMIT_"}
 def modules():
@@ -35,6 +35,7 @@ here = {
     "masked": [int(n) for n in signal.pthread_sigmask(signal.SIG_BLOCK, [])], "umask": os.umask(0o22),
     "locale": locale.setlocale(locale.LC_CTYPE), "stdin": sys.stdin.read(),
     "open": [n for n in os.listdir("/proc/self/fd") if int(n) > 2 and os.path.exists(f"/proc/self/fd/{n}")],
+    "fencing": importlib.util.find_spec("fencing").origin,
     "ours": {module.__name__: held(module) for module in modules()},
 }
 print(json.dumps(here))
@@ -75,12 +76,19 @@ def probe(program, servers):
     return run
 
 
-@pytest.mark.parametrize("libraries", ["", "BOTO3_OLDEST", "BOTO3_NEWEST"])
-def test_a_forked_run_sees_what_an_ordinary_one_sees(probe, agent, libraries):
-    env = {**agent.env, **({"PYTHONPATH": os.environ[libraries]} if libraries else {})}
+@pytest.mark.parametrize("libraries", ["", "BOTO3_OLDEST", "BOTO3_NEWEST", "own BOTO3_NEWEST"])
+def test_a_forked_run_sees_what_an_ordinary_one_sees(probe, agent, tmp_path, libraries):
+    """With "own", the run brings a sitecustomize and a fencing library with it."""
+    (tmp_path / "sitecustomize.py").write_text("import os\nos.environ['SITE'] = 'was here'\n", encoding="ascii")
+    (tmp_path / "fencing.py").touch()
+    folders = [str(tmp_path) if name == "own" else os.environ[name] for name in libraries.split()]
+    env = {**agent.env, **({"PYTHONPATH": ":".join(folders)} if folders else {})}
     plain, forked = probe("sys.exit(7)", env, "line\nlast")
-    assert json.loads(forked.stdout) == json.loads(plain.stdout)
+    seen = json.loads(forked.stdout)
+    assert seen == json.loads(plain.stdout)
     assert (forked.returncode, forked.stderr) == (plain.returncode, plain.stderr) == (7, "text on stderr\n")
+    assert seen["environment"].get("SITE") == ("was here" if "own" in libraries else None)
+    assert seen["fencing"].startswith(str(tmp_path)) == ("own" in libraries)
 
 
 @pytest.mark.parametrize(
@@ -137,6 +145,15 @@ def test_a_signal_ends_a_forked_run_as_it_ends_a_child(agent, program, servers, 
 def test_an_environment_that_affects_the_start_of_python_needs_an_ordinary_run(agent, name):
     assert agent.fork_servers.can_run(agent.env)
     assert not agent.fork_servers.can_run({**agent.env, name: "/somewhere"})
+
+
+@pytest.mark.parametrize("file", ["boto3.py", "boto3/__init__.py", "pycurl.so"])
+def test_a_folder_with_modules_that_are_loaded_before_needs_an_ordinary_run(agent, tmp_path, file):
+    env = {**agent.env, "PYTHONPATH": str(tmp_path)}
+    assert agent.fork_servers.can_run(env)
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).touch()
+    assert not agent.fork_servers.can_run(env)
 
 
 def test_the_agent_behaves_alike(agent, ec2, keep, monkeypatch):
