@@ -3,11 +3,13 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 
 import pytest
 from fork_server import ForkServers
+from programs import Programs
 
 PROBE = """
 import importlib.util, json, locale, os, pkgutil, random, re, resource, signal, sys, threading, warnings
@@ -115,6 +117,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests may not be
 signal.signal(signal.SIGHUP, lambda *_: sys.exit(f"hung up, and read {sys.stdin.read()}"))
 print(os.getpid(), os.getpid() == os.getpgrp(), flush=True)
 time.sleep(60)
+print("was not ended")
 """
 
 
@@ -139,6 +142,15 @@ def test_a_signal_ends_a_forked_run_as_it_ends_a_child(agent, program, servers, 
     how = {"stdin": pipe, "stdout": pipe, "stderr": pipe, "env": agent.env, "start_new_session": session}
     plain = ended(subprocess.Popen([program, WAITS], text=True, **how))
     assert ended(servers.popen([WAITS], **how)) == plain
+
+
+def test_who_kills_a_program_kills_its_run(agent, servers, tmp_path):
+    with Programs({"waits": servers}, tmp_path) as programs:
+        command = [*shlex.split(programs.command("waits")), WAITS]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=agent.env) as running:
+            assert running.stdout.readline().endswith(" False\n")
+            running.kill()
+            assert running.stdout.read() == ""
 
 
 @pytest.mark.parametrize("name", ["LANG", "PYTHONWARNINGS", "PYTHONPATH", "LD_PRELOAD"])
