@@ -10,6 +10,7 @@ from typing import Any, Dict, Iterator, List, Optional, Union
 import pytest
 from ec2.server import Ec2Server
 from fork_server import ForkServers, Running
+from programs import Programs
 from result import Result
 
 LIMIT = 60  # seconds that no run of the agent takes
@@ -109,6 +110,17 @@ def fork_servers() -> Iterator[ForkServers]:
         pytest.fail("AGENT does not name the installed agent: run ./tests/check")
     with ForkServers(os.environ["AGENT"]) as servers:
         yield servers
+
+
+@pytest.fixture(scope="session")
+def program(fork_servers: ForkServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The agent as a program for others: with an environment for which a fork server can run it, at less cost."""
+    if not fork_servers.can_run({}):
+        yield os.environ["AGENT"]
+        return
+    folder = tmp_path_factory.mktemp("program")
+    with Programs({"fence_aws_vpc_net": fork_servers}, folder) as programs:
+        yield str(programs.install("fence_aws_vpc_net", folder))
 
 
 @pytest.fixture

@@ -63,6 +63,13 @@ class Programs:
         words = ("/usr/bin/python3", "-I", "-S", str(self._client), self._name, program)
         return " ".join(map(shlex.quote, words))
 
+    def install(self, program: str, folder: Path) -> Path:
+        """A file of the program's name in this folder, to be executed."""
+        file = folder / program
+        file.write_text(f'#!/bin/sh\nexec {self.command(program)} "$@"\n', encoding="utf-8")
+        file.chmod(0o755)
+        return file
+
     def _listen(self) -> None:
         while True:
             try:

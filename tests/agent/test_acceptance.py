@@ -21,7 +21,6 @@ from aws.report import Report
 from aws.settle import DWELLS, Observation
 from aws.story import Story, data_plane
 from ec2 import Error, Hook
-from programs import Programs
 
 SCRIPT = Path(__file__).parents[1] / "aws" / "acceptance"
 DESCRIBED = ("vpcs", "subnets", "security_groups", "network_interfaces")
@@ -45,27 +44,16 @@ def world(ec2, client):
     return look
 
 
-@pytest.fixture(scope="module")
-def programs(fork_servers, tmp_path_factory):
-    with Programs({"agent": fork_servers}, tmp_path_factory.mktemp("programs")) as made:
-        yield made
-
-
 @pytest.fixture
-def start(ec2, tmp_path, fork_servers, programs):
+def start(ec2, tmp_path, program):
     """Starts the script."""
     started = []
     names = ("PATH", "AGENT", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX")
     env = {k: os.environ[k] for k in names if k in os.environ}
     env.update(ec2.environment(), HOME=str(tmp_path))
-    agent = Path(os.environ["AGENT"])
-    if fork_servers.can_run(env):
-        agent = tmp_path / "agent"
-        agent.write_text(f'#!/bin/sh\nexec {programs.command("agent")} "$@"\n', encoding="utf-8")
-        agent.chmod(0o755)
 
     def run(*arguments):
-        options = [f"--endpoint-url={ec2.endpoint}", f"--region={ec2.region}", f"--agent={agent}"]
+        options = [f"--endpoint-url={ec2.endpoint}", f"--region={ec2.region}", f"--agent={program}"]
         options += ["--image=ami-12345678", "--without-packets", "--rounds=1", "--watch=0.2"]
         command = [sys.executable, str(SCRIPT), *options, *arguments]
         pipe = subprocess.PIPE
