@@ -33,8 +33,8 @@ GROUPS = {
     "two nodes": "split leftovers",
 }
 GROUP_OF = {f"tests/cluster/test_{name}": group for group, names in GROUPS.items() for name in names.split()}
-# A fork server of the AWS CLI for all of them; and others that share what takes long to make.
-TOGETHER = ("tests/cluster/", "tests/agent/test_guide.py")
+# What takes long to make is shared: a cluster, a fork server of the AWS CLI, one of another program.
+TOGETHER = ("tests/cluster/", "tests/agent/test_guide.py", "tests/agent/test_fork_server.py")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -5,11 +5,12 @@ import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List, Optional, Union
 
 import pytest
 from ec2.server import Ec2Server
-from fork_server import ForkServers
+from fork_server import ForkServers, Running
+from programs import Programs
 from result import Result
 
 LIMIT = 60  # seconds that no run of the agent takes
@@ -32,18 +33,16 @@ class Agent:
         self.env["FENCE_AWS_VPC_NET_DMI"] = str(file)
 
     def _spawn(self, arguments: List[str], stdin: str = "") -> Result:
-        forked = self.fork_servers.can_run(self.env)
-        if forked:
+        if self.fork_servers.can_run(self.env):
             self.fork_servers.start(self.env)
         began = time.monotonic()
-        if forked:
-            done = self.fork_servers.run(arguments, stdin, self.env, LIMIT)
-        else:
-            command = [*os.environ.get("AGENT_RUNNER", "").split(), os.environ["AGENT"], *arguments]
-            done = subprocess.run(
-                command, input=stdin, capture_output=True, text=True, env=self.env, timeout=LIMIT, check=False
-            )
-        result = Result(done.returncode, done.stdout, done.stderr, time.monotonic() - began)
+        with self.start(*arguments, stdin=subprocess.PIPE) as running:
+            try:
+                out, err = running.communicate(stdin, timeout=LIMIT)
+            except BaseException:
+                running.kill()
+                raise
+        result = Result(running.returncode, out, err, time.monotonic() - began)
         assert "Traceback" not in result.err + result.out, result.err
         assert "please report it with the debug file" not in result.err, result.err
         return result
@@ -54,11 +53,13 @@ class Agent:
         names = {k: f"--{k if k == 'boto3_debug' else k.replace('_', '-')}" for k in given}
         return [names[k] + ("" if v is True else f"={v}") for k, v in given.items() if v is not None]
 
-    def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        """The agent, running."""
+    def start(self, *arguments: str, **how: Any) -> "Union[subprocess.Popen[str], Running]":
+        """The agent, running. ``how``: streams, as for subprocess.Popen, and start_new_session."""
+        how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **how}
+        if self.fork_servers.can_run(self.env):
+            return self.fork_servers.popen(arguments, self.env, **how)
         command = [*os.environ.get("AGENT_RUNNER", "").split(), os.environ["AGENT"], *arguments]
-        pipe = subprocess.PIPE
-        return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=self.env)
+        return subprocess.Popen(command, text=True, env=self.env, **how)
 
     def command(self, action: str, plug: Optional[str] = None, **options: Any) -> Result:
         """By command line."""
@@ -103,12 +104,23 @@ def syslog_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def fork_servers(syslog_folder: Path) -> Iterator[ForkServers]:
+def fork_servers() -> Iterator[ForkServers]:
     """What runs the agent at less cost."""
     if "AGENT" not in os.environ:
         pytest.fail("AGENT does not name the installed agent: run ./tests/check")
-    with ForkServers(os.environ["AGENT"], str(syslog_folder)) as servers:
+    with ForkServers(os.environ["AGENT"]) as servers:
         yield servers
+
+
+@pytest.fixture(scope="session")
+def program(fork_servers: ForkServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The agent as a program for others: with an environment for which a fork server can run it, at less cost."""
+    if not fork_servers.can_run({}):
+        yield os.environ["AGENT"]
+        return
+    folder = tmp_path_factory.mktemp("program")
+    with Programs({"fence_aws_vpc_net": fork_servers}, folder) as programs:
+        yield str(programs.install("fence_aws_vpc_net", folder))
 
 
 @pytest.fixture

@@ -3,8 +3,9 @@
 Starting Python and loading boto3 is most of the CPU time of a run. A fork server is started with the interpreter and
 the flags of the agent's first line, and imports the libraries, and the modules of this agent as they are before
 anything is called. For each run it forks. The child gets arguments, environment, working directory and streams of its
-own, and executes the agent's file as __main__. test_fork_server.py compares such a run with an ordinary one, and what
-the modules hold in both. The AWS CLI has such a server too: see programs.py.
+own, and executes the agent's file as __main__, after a sitecustomize of its own if it has one. test_fork_server.py
+compares such a run with an ordinary one, and what the modules hold in both. The AWS CLI has such a server too: see
+programs.py.
 
 A run is an ordinary process if its environment affects how Python or the SDK starts, or if AGENT_RUNNER is set:
 `AGENT_RUNNER=env ./tests/check` makes all of them ordinary ones.
@@ -23,11 +24,13 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, TextIO, Tuple
 
 STARTUP = ("PYTHON", "LC_", "LANG", "LD_", "MALLOC_", "OPENSSL_", "SSL_", "TZ")  # read before the agent runs
+PER_RUN = ("sitecustomize", "fencing")  # modules that a run may bring with it, in a folder of PYTHONPATH
 SHARED = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX")  # by all runs of one fork server
 MODULES = (
     "fencing dataclasses boto3.session botocore.httpsession botocore.session botocore.exceptions botocore.config "
@@ -42,10 +45,9 @@ Key = Tuple[str, ...]
 class ForkServers:
     """A fork server for each set of libraries, started when first needed; a context manager."""
 
-    def __init__(self, agent: str, *folders: str) -> None:
-        """Beside those of boto3, PYTHONPATH may name these folders, which do not change."""
+    def __init__(self, agent: str) -> None:
         self._agent = agent
-        self._folders = {os.environ.get("BOTO3_OLDEST"), os.environ.get("BOTO3_NEWEST"), *folders}
+        self._libraries = {os.environ.get("BOTO3_OLDEST"), os.environ.get("BOTO3_NEWEST")}
         self._processes: Dict[Key, subprocess.Popen[bytes]] = {}
         self._sockets: Dict[Key, socket.socket] = {}
         self._lock = threading.Lock()
@@ -63,56 +65,56 @@ class ForkServers:
         """Whether a forked run with this environment equals an ordinary one."""
         if any(path.is_dir() for path in Path(env.get("HOME", "/nonexistent"), ".aws").glob("*")):
             return False  # botocore takes the paths of its folders when it is imported
-        affects_startup = any(name.startswith(STARTUP) and name not in SHARED for name in env)
-        folders = filter(None, env.get("PYTHONPATH", "").split(":"))
-        return not affects_startup and self._folders.issuperset(folders) and "AGENT_RUNNER" not in os.environ
+        # Python ignores a variable of its own that is empty.
+        names = [name for name, value in env.items() if name not in SHARED and (value or name[:6] != "PYTHON")]
+        affects_startup = any(name.startswith(STARTUP) for name in names)
+        return (
+            not affects_startup
+            and all(folder in self._libraries or _holds_only(PER_RUN, folder) for folder in _search_path(env))
+            and "AGENT_RUNNER" not in os.environ
+        )
 
     def run(
-        self,
-        arguments: List[str],
-        stdin: str,
-        env: Dict[str, str],
-        limit: float,
-        started: Callable[[int], object] = lambda pid: None,
+        self, arguments: Sequence[str], stdin: str, env: Dict[str, str], limit: float
     ) -> "subprocess.CompletedProcess[str]":
-        """Like subprocess.run with captured output; ``started`` is told its process ID before it can end."""
-        command = [self._agent, *arguments]
-        control, streams = self._fork(arguments, env)
-        with control:
-            pid = int.from_bytes(_receive(control, 4), "big")
-            started(pid)
-            expired = threading.Event()
-
-            def kill() -> None:
-                expired.set()
-                os.kill(pid, signal.SIGKILL)
-
-            timer = threading.Timer(limit, kill)
-            timer.start()
+        """Like subprocess.run with captured output."""
+        pipe = subprocess.PIPE
+        with self.popen(arguments, env, stdin=pipe, stdout=pipe, stderr=pipe) as running:
             try:
-                out, err = _communicate(stdin.encode(), *streams)
-                code = int.from_bytes(_receive(control, 4), "big", signed=True)
-            finally:
-                timer.cancel()
-        if expired.is_set():
-            raise subprocess.TimeoutExpired(command, limit, out, err)
-        return subprocess.CompletedProcess(command, code, _text(out), _text(err))
+                out, err = running.communicate(stdin, limit)
+            except BaseException:
+                running.kill()
+                raise
+        return subprocess.CompletedProcess(running.args, running.returncode, out, err)
+
+    def popen(
+        self,
+        arguments: Sequence[str],
+        env: Dict[str, str],
+        stdin: Optional[int] = None,
+        stdout: Optional[int] = None,
+        stderr: Optional[int] = None,
+        start_new_session: bool = False,
+    ) -> "Running":
+        """Like subprocess.Popen, with text streams."""
+        theirs, ours = zip(*map(_stream, (0, 1, 2), (stdin, stdout, stderr)))
+        control = self.begin(arguments, env, os.getcwd(), theirs, start_new_session)
+        return Running([self._agent, *arguments], control, *ours)
 
     def start(self, env: Dict[str, str]) -> None:
         """Waits until the server for such an environment is ready, so that it does not add to the time of a run."""
         with self._lock:
             self._server(env)
 
-    def _fork(self, arguments: List[str], env: Dict[str, str]) -> Tuple[socket.socket, Tuple[int, int, int]]:
-        """Starts a run; returns the connection that tells process ID and exit code, and the ends of its streams."""
-        (stdin, our_stdin), (our_stdout, stdout), (our_stderr, stderr) = (os.pipe() for _ in range(3))
-        control = self.begin(arguments, env, os.getcwd(), (stdin, stdout, stderr))
-        return control, (our_stdin, our_stdout, our_stderr)
+    def begin(
+        self, arguments: Sequence[str], env: Dict[str, str], cwd: str, streams: Tuple[int, ...], session: bool = False
+    ) -> socket.socket:
+        """Starts a run on these streams, which are closed here; what tells its process ID, and then its exit code.
 
-    def begin(self, arguments: List[str], env: Dict[str, str], cwd: str, streams: Tuple[int, ...]) -> socket.socket:
-        """Starts a run on these streams, which are closed here; what tells its process ID, and then its exit code."""
+        A descriptor of the process comes with its ID. ``session``: whether the run begins a session of its own.
+        """
         control, remote = socket.socketpair()
-        job = json.dumps({"arguments": arguments, "env": env, "cwd": cwd}).encode()
+        job = json.dumps({"arguments": arguments, "env": env, "cwd": cwd, "session": session}).encode()
         with self._lock:
             server = self._server(env)
             socket.send_fds(server, [len(job).to_bytes(4, "big")], [*streams, remote.fileno()])
@@ -123,14 +125,17 @@ class ForkServers:
         return control
 
     def _server(self, env: Dict[str, str]) -> socket.socket:
-        key = tuple(env.get(name, "") for name in SHARED)
+        shared = {name: env[name] for name in ("PATH", *SHARED) if name in env}
+        if "PYTHONPATH" in shared:  # with the libraries only; the run adds the other folders
+            shared["PYTHONPATH"] = ":".join(f for f in _search_path(env) if f in self._libraries)
+        key = tuple(shared.get(name, "") for name in SHARED)
         if key not in self._sockets:
             with open(self._agent, encoding="utf-8") as file:
                 interpreter = file.readline()[2:].split()
             self._sockets[key], remote = socket.socketpair()
             self._processes[key] = subprocess.Popen(
                 [*interpreter, __file__, self._agent, str(remote.fileno())],
-                env={name: env[name] for name in ("PATH", *SHARED) if name in env},
+                env=shared,
                 # Pipes, like those of the runs: Python looks once what kind of file its streams are.
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -142,32 +147,128 @@ class ForkServers:
         return self._sockets[key]
 
 
+def _holds_only(modules: Tuple[str, ...], folder: str) -> bool:
+    """Whether Python finds no others in this folder."""
+    try:
+        paths = list(Path(folder).iterdir())
+    except OSError:
+        return False
+    found = {p.stem for p in paths if p.suffix in (".py", ".pyc", ".so") or (p / "__init__.py").exists()}
+    return found <= set(modules)
+
+
+class Running:
+    """A run that goes on: as much of subprocess.Popen, with text streams, as tests need. Threads may share it."""
+
+    def __init__(self, args: List[str], control: socket.socket, *streams: Optional[TextIO]) -> None:
+        self.args = args
+        self.stdin, self.stdout, self.stderr = streams
+        self.returncode: Any = None  # an int in the end
+        pid, (pidfd,), _, _ = socket.recv_fds(control, 4, 1)
+        self.pid = int.from_bytes(pid, "big")
+        self._pidfd: Optional[int] = pidfd
+        self._received: Dict[Any, bytes] = {}
+        self._lock, self._ended = threading.Lock(), threading.Event()
+        threading.Thread(target=self._await_end, args=(control,), daemon=True).start()
+
+    def __enter__(self) -> "Running":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for stream in filter(None, (self.stdin, self.stdout, self.stderr)):
+            stream.close()
+        self.wait()
+
+    def _await_end(self, control: socket.socket) -> None:
+        with control, contextlib.suppress(EOFError):
+            self.returncode = int.from_bytes(_receive(control, 4), "big", signed=True)
+        with self._lock:
+            assert self._pidfd is not None
+            os.close(self._pidfd)
+            self._pidfd = None
+        self._ended.set()
+
+    def poll(self) -> Optional[int]:
+        """The exit code, negative for a signal; None while it runs."""
+        return self.wait() if self._ended.is_set() else None
+
+    def wait(self, timeout: Optional[float] = None) -> int:
+        """Waits for the end; the exit code."""
+        if not self._ended.wait(timeout):
+            assert timeout is not None
+            raise subprocess.TimeoutExpired(self.args, timeout)
+        if self.returncode is None:
+            raise EOFError("the fork server is gone")
+        return self.returncode
+
+    def communicate(self, input: str = "", timeout: Optional[float] = None) -> Tuple[str, str]:
+        """Writes the text to stdin and reads the others to their end; closes all, and waits for the end."""
+        ends = None if timeout is None else time.monotonic() + timeout
+        complete = self._exchange(input.encode(), ends)
+        out, err = (self._received.get(stream, b"") for stream in (self.stdout, self.stderr))
+        if not complete:
+            assert timeout is not None
+            raise subprocess.TimeoutExpired(self.args, timeout, out, err)
+        self.wait(None if ends is None else max(0.0, ends - time.monotonic()))
+        return _text(out), _text(err)
+
+    def _exchange(self, data: bytes, ends: Optional[float]) -> bool:
+        """Whether all streams came to their end by this time."""
+        with selectors.DefaultSelector() as selector:
+            if self.stdin is not None and not self.stdin.closed:
+                os.set_blocking(self.stdin.fileno(), False)
+                selector.register(self.stdin, selectors.EVENT_WRITE)
+            for output in (self.stdout, self.stderr):
+                if output is not None and not output.closed:
+                    selector.register(output, selectors.EVENT_READ)
+            while selector.get_map():
+                ready = selector.select(None if ends is None else max(0.0, ends - time.monotonic()))
+                if not ready and ends is not None and time.monotonic() >= ends:
+                    return False
+                for key, _ in ready:
+                    stream: Any = key.fileobj
+                    if stream is self.stdin:
+                        with contextlib.suppress(BlockingIOError):
+                            data = _write(key.fd, data)
+                        open_still = bool(data)
+                    else:
+                        piece = os.read(key.fd, 65536)
+                        self._received[stream] = self._received.get(stream, b"") + piece
+                        open_still = bool(piece)
+                    if not open_still:
+                        selector.unregister(stream)
+                        stream.close()
+        return True
+
+    def send_signal(self, number: int) -> None:
+        """To this run, and to no other process, though it may have ended."""
+        with self._lock:
+            if self._pidfd is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(self._pidfd, number)
+
+    def terminate(self) -> None:
+        """Sends SIGTERM."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Sends SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+
+def _stream(number: int, given: Optional[int]) -> Tuple[int, Optional[TextIO]]:
+    """Of what subprocess.Popen takes as a stream: the run's end, and for a pipe the other one."""
+    if given == subprocess.PIPE:
+        reading, writing = os.pipe()
+        theirs, ours = (writing, reading) if number else (reading, writing)
+        return theirs, os.fdopen(ours, "r" if number else "w", encoding="utf-8")
+    if given == subprocess.DEVNULL:
+        return os.open(os.devnull, os.O_RDWR), None
+    return os.dup(number if given is None else given), None
+
+
 def _text(data: bytes) -> str:
     return data.decode().replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _communicate(data: bytes, stdin: int, stdout: int, stderr: int) -> Tuple[bytes, bytes]:
-    """Writes the data to stdin and reads the others to their end; closes all."""
-    received: Dict[int, bytes] = {stdout: b"", stderr: b""}
-    os.set_blocking(stdin, False)
-    with selectors.DefaultSelector() as selector:
-        selector.register(stdin, selectors.EVENT_WRITE)
-        for descriptor in received:
-            selector.register(descriptor, selectors.EVENT_READ)
-        while selector.get_map():
-            for key, _ in selector.select():
-                if key.fd == stdin:
-                    with contextlib.suppress(BlockingIOError):
-                        data = _write(stdin, data)
-                    open_still = bool(data)
-                else:
-                    piece = os.read(key.fd, 65536)
-                    received[key.fd] += piece
-                    open_still = bool(piece)
-                if not open_still:
-                    selector.unregister(key.fd)
-                    os.close(key.fd)
-    return received[stdout], received[stderr]
 
 
 def _write(descriptor: int, data: bytes) -> bytes:
@@ -329,22 +430,25 @@ def _serve(requests: socket.socket, imported: Dict[str, str]) -> Optional[Dict[s
                     return job
                 for descriptor in descriptors[:3]:
                     os.close(descriptor)
-                os.write(descriptors[3], pid.to_bytes(4, "big"))
-                selector.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, descriptors[3]))
+                control, pidfd = socket.socket(fileno=descriptors[3]), os.pidfd_open(pid)
+                socket.send_fds(control, [pid.to_bytes(4, "big")], [pidfd])
+                selector.register(pidfd, selectors.EVENT_READ, (pid, control))
 
 
-def _report(pid: int, control: int) -> None:
+def _report(pid: int, control: socket.socket) -> None:
     """Tells the exit code of a run that has ended."""
     _, status = os.waitpid(pid, 0)
-    with contextlib.suppress(BrokenPipeError):
-        os.write(control, os.waitstatus_to_exitcode(status).to_bytes(4, "big", signed=True))
-    os.close(control)
+    with control, contextlib.suppress(BrokenPipeError):
+        control.sendall(os.waitstatus_to_exitcode(status).to_bytes(4, "big", signed=True))
 
 
 def _become(job: Dict[str, Any], streams: List[int]) -> None:
     """Gives this process the streams, environment, working directory and arguments of a run."""
+    if job["session"]:
+        os.setsid()
     for number, descriptor in enumerate(streams):
         os.dup2(descriptor, number)
+    known = _search_path(os.environ)
     locale = os.environ.get("LC_CTYPE")  # Python sets it where no variable names a locale
     os.environ.clear()
     os.environ.update(job["env"])
@@ -352,6 +456,15 @@ def _become(job: Dict[str, Any], streams: List[int]) -> None:
         os.environ["LC_CTYPE"] = locale
     os.chdir(job["cwd"])
     sys.argv = [sys.argv[1], *job["arguments"]]
+    folders = _search_path(os.environ)
+    sys.path[1 : 1 + len(known)] = folders
+    if any(folder not in known and os.path.exists(f"{folder}/sitecustomize.py") for folder in folders):
+        sys.modules.pop("sitecustomize", None)  # that of the system
+        importlib.import_module("sitecustomize")
+
+
+def _search_path(env: Mapping[str, str]) -> List[str]:
+    return list(filter(None, env.get("PYTHONPATH", "").split(":")))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
 """Programs that a shell starts by name, each run of which is forked from an interpreter that has loaded it.
 
 A program is a small file that hands its arguments, environment, working directory and streams to this process, which
-has a fork server for it, and that ends as the run ends.
+has a fork server for it, and that ends as the run ends. If it is killed, so is the run.
 """
 
+import contextlib
 import json
 import os
+import select
 import shlex
+import signal
 import socket
 import threading
 from pathlib import Path
@@ -38,7 +41,7 @@ class Programs:
 
     def __init__(self, servers: Dict[str, ForkServers], folder: Path) -> None:
         self._servers = servers
-        self._name = f"fence_aws_vpc_net-{os.getpid()}"
+        self._name = f"fence_aws_vpc_net-{os.getpid()}-{id(self)}"
         self._client = folder / "client.py"
         self._socket = socket.socket(socket.AF_UNIX)
 
@@ -60,6 +63,13 @@ class Programs:
         words = ("/usr/bin/python3", "-I", "-S", str(self._client), self._name, program)
         return " ".join(map(shlex.quote, words))
 
+    def install(self, program: str, folder: Path) -> Path:
+        """A file of the program's name in this folder, to be executed."""
+        file = folder / program
+        file.write_text(f'#!/bin/sh\nexec {self.command(program)} "$@"\n', encoding="utf-8")
+        file.chmod(0o755)
+        return file
+
     def _listen(self) -> None:
         while True:
             try:
@@ -75,5 +85,10 @@ class Programs:
             stdin, stdout, stderr = streams
             servers = self._servers[job["program"]]
             with servers.begin(job["arguments"], job["env"], job["cwd"], (stdin, stdout, stderr)) as control:
-                _receive(control, 4)  # its process ID
-                connection.sendall(_receive(control, 4))
+                _, (pidfd,), _, _ = socket.recv_fds(control, 4, 1)  # its process ID, and a descriptor
+                if control not in select.select([control, connection], [], [])[0]:
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                os.close(pidfd)
+                code = _receive(control, 4)
+            with contextlib.suppress(BrokenPipeError):
+                connection.sendall(code)

@@ -45,24 +45,19 @@ def world(ec2, client):
 
 
 @pytest.fixture
-def start(ec2, tmp_path):
+def start(ec2, tmp_path, program):
     """Starts the script."""
     started = []
-    env = {k: os.environ[k] for k in ("PATH", "AGENT", "PYTHONDONTWRITEBYTECODE") if k in os.environ}
+    names = ("PATH", "AGENT", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX")
+    env = {k: os.environ[k] for k in names if k in os.environ}
+    env.update(ec2.environment(), HOME=str(tmp_path))
 
     def run(*arguments):
-        options = [f"--endpoint-url={ec2.endpoint}", f"--region={ec2.region}", f"--agent={os.environ['AGENT']}"]
+        options = [f"--endpoint-url={ec2.endpoint}", f"--region={ec2.region}", f"--agent={program}"]
         options += ["--image=ami-12345678", "--without-packets", "--rounds=1", "--watch=0.2"]
         command = [sys.executable, str(SCRIPT), *options, *arguments]
         pipe = subprocess.PIPE
-        process = subprocess.Popen(
-            command,
-            stdin=pipe,
-            stdout=pipe,
-            stderr=pipe,
-            text=True,
-            env={**env, **ec2.environment(), "HOME": str(tmp_path)},
-        )
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=env)
         started.append(process)
         return process
 

@@ -121,8 +121,7 @@ def test_a_program_ends_with_the_watchdog(agent, node, keep, program, tmp_path):
 def test_a_kill_by_pacemaker_ends_the_program(agent, node, keep, program, tmp_path):
     """It stays in the agent's process group."""
     program(CHILDREN)
-    command = [os.environ["AGENT"], *agent.arguments("off", node, **keep)]
-    running = subprocess.Popen(command, env=agent.env, start_new_session=True, stderr=subprocess.DEVNULL)
+    running = agent.start(*agent.arguments("off", node, **keep), start_new_session=True, stderr=subprocess.DEVNULL)
     wait_for(lambda: len(noted(tmp_path)) == 3)
     os.killpg(running.pid, signal.SIGKILL)
     running.wait(SECONDS)
@@ -139,11 +138,11 @@ def test_a_program_that_reads_stdin_does_not_block(agent, ec2, node, keep, progr
     use(agent, which)
     program(f"read answer; cat > /dev/null; printf '%s' '{credentials(temporary(ec2))}'")
     read, write = os.pipe()  # a stdin that stays open
-    command = [os.environ["AGENT"], *agent.arguments("off", node, **keep)]
-    done = subprocess.run(command, stdin=read, capture_output=True, text=True, env=agent.env, timeout=60, check=False)
+    running = agent.start(*agent.arguments("off", node, **keep), stdin=read)
+    _, err = running.communicate(timeout=60)
     os.close(read)
     os.close(write)
-    assert done.returncode == 0, done.stderr
+    assert running.returncode == 0, err
     assert is_isolated(ec2, node, keep)
 
 

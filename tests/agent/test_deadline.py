@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,9 +49,13 @@ class SideBySide:
     def start(self, why, action, plug, before=(), options=None, **environment):
         """``before``: words in front of the agent's; None takes a variable away."""
         env = {k: v for k, v in {**self.agent.env, **environment}.items() if v is not None}
-        command = [*before, os.environ["AGENT"], *self.agent.arguments(action, plug, **(options or {}))]
-        pipe = subprocess.PIPE
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, env=env)
+        arguments = self.agent.arguments(action, plug, **(options or {}))
+        none, pipe = subprocess.DEVNULL, subprocess.PIPE
+        if before:
+            command = [*before, os.environ["AGENT"], *arguments]
+            process = subprocess.Popen(command, stdin=none, stdout=pipe, stderr=pipe, text=True, env=env)
+        else:
+            process = replace(self.agent, env=env).start(*arguments, stdin=none)
         self.running[why] = (process, time.monotonic())
 
     def results(self):

@@ -17,10 +17,11 @@ LIMIT = 120
 class Demo:
     """kept.py as ./tests/demo runs it, in a folder of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, agent: str) -> None:
         self.folder = folder
         self.env: Dict[str, str] = {
-            **{name: os.environ[name] for name in ("PATH", "AGENT")},
+            "PATH": os.environ["PATH"],
+            "AGENT": agent,
             "PYTHONPATH": str(DEMO.parent),
             "SCRATCH": str(folder),
             "LC_ALL": "C.UTF-8",
@@ -45,8 +46,8 @@ class Demo:
 
 
 @pytest.fixture
-def demo(tmp_path) -> Iterator[Demo]:
-    running = Demo(tmp_path)
+def demo(tmp_path, program) -> Iterator[Demo]:
+    running = Demo(tmp_path, program)
     yield running
     running.run("stop")
 

@@ -221,7 +221,7 @@ def test_library_warnings_are_in_the_debug_file_only(agent, ec2, node, keep, tmp
         assert ["DEBUG:" in line for line in lines if words in line][:1] == [True], words
 
 
-@pytest.mark.parametrize("options", ["-Werror", "-Wdefault", "-bb -Xdev"])
+@pytest.mark.parametrize("options", ["-Werror -bb", "-Wdefault -Xdev"])
 def test_options_of_python_change_nothing(agent, node, keep, tmp_path, monkeypatch, options):
     """All is compiled anew, the fencing library too, whose source has escapes that Python warns of."""
     monkeypatch.setenv("AGENT_RUNNER", f"{os.environ['PYTHON']} {options}")

@@ -3,13 +3,18 @@
 import json
 import os
 import re
+import shlex
+import signal
 import subprocess
 
 import pytest
 from fork_server import ForkServers
+from programs import Programs
 
 PROBE = """
-import importlib, json, locale, os, pkgutil, random, re, signal, sys, threading, warnings
+import importlib.util, json, locale, os, pkgutil, random, re, resource, signal, sys, threading, warnings
+def limits():
+    return {n: resource.getrlimit(value) for n, value in vars(resource).items() if n[:7] == "RLIMIT_"}
 def modules():
     import aws_vpc_net
     names = [module.name for module in pkgutil.walk_packages(aws_vpc_net.__path__, "aws_vpc_net.")]
@@ -28,9 +33,11 @@ here = {
     "signals": [str(signal.getsignal(n)) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGCHLD)],
     "streams": [[s.encoding, s.errors, s.line_buffering, s.isatty()] for s in (sys.stdin, sys.stdout, sys.stderr)],
     "threads": threading.active_count(), "hooks": [sys.excepthook.__name__, threading.excepthook.__name__],
+    "group": [os.getpgrp(), os.getsid(0)], "limits": limits(),
     "masked": [int(n) for n in signal.pthread_sigmask(signal.SIG_BLOCK, [])], "umask": os.umask(0o22),
     "locale": locale.setlocale(locale.LC_CTYPE), "stdin": sys.stdin.read(),
     "open": [n for n in os.listdir("/proc/self/fd") if int(n) > 2 and os.path.exists(f"/proc/self/fd/{n}")],
+    "fencing": importlib.util.find_spec("fencing").origin,
     "ours": {module.__name__: held(module) for module in modules()},
 }
 print(json.dumps(here))
@@ -38,37 +45,52 @@ print("text on stderr", file=sys.stderr)
 """
 
 
-def program(file, text):
-    """Makes a program whose interpreter and libraries are the agent's."""
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    """Executes its first argument; interpreter and libraries are the agent's."""
     with open(os.environ["AGENT"], encoding="utf-8") as agent:
         source = agent.read()
     extends = re.search(r"^sys\.path\.extend.*$", source, re.MULTILINE)[0]
-    file.write_text(f"{source.splitlines()[0]}\nimport sys\n{extends}\n{text}\n", encoding="utf-8")
+    file = tmp_path_factory.mktemp("program") / "program"
+    file.write_text(f"{source.splitlines()[0]}\nimport sys\n{extends}\nexec(sys.argv[1])\n", encoding="utf-8")
     file.chmod(0o755)
+    return str(file)
+
+
+@pytest.fixture(scope="module")
+def servers(program):
+    with ForkServers(program) as made:
+        yield made
 
 
 @pytest.fixture
-def probe(tmp_path):
+def probe(program, servers):
     """Runs a program both ways that prints what it sees, and then ends like this."""
-    file = tmp_path / "probe"
 
     def run(end, env, stdin=""):
-        program(file, f"{PROBE}\n{end}")
-        command = [str(file), "-o", "a b", "é"]
-        plain = subprocess.run(command, input=stdin, capture_output=True, text=True, env=env, check=False)
-        with ForkServers(str(file)) as servers:
-            assert servers.can_run(env)
-            return plain, servers.run(command[1:], stdin, env, 60)
+        arguments = [f"{PROBE}\n{end}", "-o", "a b", "é"]
+        plain = subprocess.run(
+            [program, *arguments], input=stdin, capture_output=True, text=True, env=env, check=False
+        )
+        assert servers.can_run(env)
+        return plain, servers.run(arguments, stdin, env, 60)
 
     return run
 
 
-@pytest.mark.parametrize("libraries", ["", "BOTO3_OLDEST", "BOTO3_NEWEST"])
-def test_a_forked_run_sees_what_an_ordinary_one_sees(probe, agent, libraries):
-    env = {**agent.env, **({"PYTHONPATH": os.environ[libraries]} if libraries else {})}
+@pytest.mark.parametrize("libraries", ["", "BOTO3_OLDEST", "BOTO3_NEWEST", "own BOTO3_NEWEST"])
+def test_a_forked_run_sees_what_an_ordinary_one_sees(probe, agent, tmp_path, libraries):
+    """With "own", the run brings a sitecustomize and a fencing library with it."""
+    (tmp_path / "sitecustomize.py").write_text("import os\nos.environ['SITE'] = 'was here'\n", encoding="ascii")
+    (tmp_path / "fencing.py").touch()
+    folders = [str(tmp_path) if name == "own" else os.environ[name] for name in libraries.split()]
+    env = {**agent.env, **({"PYTHONPATH": ":".join(folders)} if folders else {})}
     plain, forked = probe("sys.exit(7)", env, "line\nlast")
-    assert json.loads(forked.stdout) == json.loads(plain.stdout)
+    seen = json.loads(forked.stdout)
+    assert seen == json.loads(plain.stdout)
     assert (forked.returncode, forked.stderr) == (plain.returncode, plain.stderr) == (7, "text on stderr\n")
+    assert seen["environment"].get("SITE") == ("was here" if "own" in libraries else None)
+    assert seen["fencing"].startswith(str(tmp_path)) == ("own" in libraries)
 
 
 @pytest.mark.parametrize(
@@ -82,18 +104,68 @@ def test_a_forked_run_ends_like_an_ordinary_one(probe, agent, end):
     assert forked.stdout.splitlines()[1:] == plain.stdout.splitlines()[1:]
 
 
-def test_a_forked_run_that_hangs_is_killed(agent, tmp_path):
-    program(tmp_path / "hangs", "import time\nprint('so far', flush=True)\ntime.sleep(60)")
-    with ForkServers(str(tmp_path / "hangs")) as servers, pytest.raises(subprocess.TimeoutExpired) as caught:
-        servers.run([], "", agent.env, 1)
+def test_a_forked_run_that_hangs_is_killed(agent, servers):
+    with pytest.raises(subprocess.TimeoutExpired) as caught:
+        servers.run(["import time\nprint('so far', flush=True)\ntime.sleep(60)"], "", agent.env, 1)
     assert caught.value.timeout == 1
     assert caught.value.stdout in (b"", b"so far\n")
+
+
+WAITS = """
+import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests may not be in the foreground
+signal.signal(signal.SIGHUP, lambda *_: sys.exit(f"hung up, and read {sys.stdin.read()}"))
+print(os.getpid(), os.getpid() == os.getpgrp(), flush=True)
+time.sleep(60)
+print("was not ended")
+"""
+
+
+@pytest.mark.parametrize("session", [False, True])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_signal_ends_a_forked_run_as_it_ends_a_child(agent, program, servers, number, session):
+    def ended(running):
+        with running:
+            assert running.stdout.readline() == f"{running.pid} {session}\n"
+            assert running.poll() is None
+            with pytest.raises(subprocess.TimeoutExpired):
+                running.communicate("typed", timeout=0.01)
+            if session:
+                os.killpg(running.pid, number)
+            else:
+                running.send_signal(number)
+            out, err = running.communicate(timeout=60)
+            running.kill()  # it is no more, and nothing happens
+            return running.wait(), running.poll(), out, err.splitlines()[-1:]
+
+    pipe = subprocess.PIPE
+    how = {"stdin": pipe, "stdout": pipe, "stderr": pipe, "env": agent.env, "start_new_session": session}
+    plain = ended(subprocess.Popen([program, WAITS], text=True, **how))
+    assert ended(servers.popen([WAITS], **how)) == plain
+
+
+def test_who_kills_a_program_kills_its_run(agent, servers, tmp_path):
+    with Programs({"waits": servers}, tmp_path) as programs:
+        command = [*shlex.split(programs.command("waits")), WAITS]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=agent.env) as running:
+            assert running.stdout.readline().endswith(" False\n")
+            running.kill()
+            assert running.stdout.read() == ""
 
 
 @pytest.mark.parametrize("name", ["LANG", "PYTHONWARNINGS", "PYTHONPATH", "LD_PRELOAD"])
 def test_an_environment_that_affects_the_start_of_python_needs_an_ordinary_run(agent, name):
     assert agent.fork_servers.can_run(agent.env)
     assert not agent.fork_servers.can_run({**agent.env, name: "/somewhere"})
+
+
+@pytest.mark.parametrize("file", ["boto3.py", "boto3/__init__.py", "pycurl.so"])
+def test_a_folder_with_modules_that_are_loaded_before_needs_an_ordinary_run(agent, tmp_path, file):
+    env = {**agent.env, "PYTHONPATH": str(tmp_path)}
+    assert agent.fork_servers.can_run(env)
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).touch()
+    assert not agent.fork_servers.can_run(env)
 
 
 def test_the_agent_behaves_alike(agent, ec2, keep, monkeypatch):

@@ -176,10 +176,10 @@ def test_the_aws_cli_accepts_the_commands_of_the_pages(shell, block):
             assert "Could not connect to the endpoint URL" in shell.errors(command), command
 
 
-def test_the_demo_can_be_drawn_as_an_image(tmp_path):
+def test_the_demo_can_be_drawn_as_an_image(tmp_path, program):
     """A line of text for each line of the steps that were asked for."""
     demo = TOP / "tests" / "demo.d"
-    env = {**os.environ, "PYTHONPATH": str(TOP / "tests"), "SCRATCH": str(tmp_path)}
+    env = {**os.environ, "AGENT": program, "PYTHONPATH": str(TOP / "tests"), "SCRATCH": str(tmp_path)}
     output = subprocess.run(
         [sys.executable, str(demo / "story.py")], env=env, capture_output=True, text=True, timeout=250, check=True
     ).stdout

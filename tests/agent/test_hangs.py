@@ -49,9 +49,8 @@ def fill(pipe):
 
 def start(agent, text, stderr, stdout=subprocess.DEVNULL):
     """The agent, running, with output that may never be read."""
-    pipe = subprocess.PIPE
-    running = subprocess.Popen([os.environ["AGENT"]], stdin=pipe, stdout=stdout, stderr=stderr, env=agent.env)
-    running.stdin.write(text.encode())
+    running = agent.start(stdin=subprocess.PIPE, stdout=stdout, stderr=stderr)
+    running.stdin.write(text)
     running.stdin.close()
     return running
 
@@ -182,7 +181,7 @@ def test_a_second_ctrl_c_shows_no_traceback(agent, ec2, node, keep, moment):
         code, _ = ends(running, time.monotonic())
     assert code == 1
     if moment == "before":
-        text = running.stderr.read().decode()
+        text = running.stderr.read()
         assert len(text.splitlines()) == 1
         assert "interrupted" in text
 

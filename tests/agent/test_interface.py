@@ -103,8 +103,7 @@ def test_a_flag_may_have_a_value_on_the_command_line(agent, ec2, keep):
     assert ec2.calls_of("StopInstances") == []
 
 
-@pytest.mark.parametrize("action", ["metadata", "manpage"])
-@pytest.mark.parametrize("how", ["raw", "stdin"])
+@pytest.mark.parametrize(("how", "action"), [("raw", "metadata"), ("stdin", "manpage")])
 def test_documentation_needs_neither_boto3_nor_network(agent, ec2, tmp_path, action, how):
     for name in ("boto3", "botocore", "requests"):
         (tmp_path / f"{name}.py").write_text("raise ImportError('not here')\n", encoding="ascii")

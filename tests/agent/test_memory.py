@@ -1,5 +1,7 @@
 """So little memory that not all of it works: no traceback, a line if at all possible, and no lie in the exit code."""
 
+import itertools
+
 import pytest
 from assertions import groups, is_isolated, our_tags
 
@@ -23,12 +25,11 @@ def node(ec2):
     return ec2.world.nodes["node1"]
 
 
-def test_off_and_on_complete_an_off_without_memory(
-    agent, ec2, node, mode, monkeypatch, record_property
-):
+def test_off_and_on_complete_an_off_without_memory(agent, ec2, node, keep, remove, monkeypatch, record_property):
+    """In both modes, in turn: at what point the memory ends is not the same in any two runs."""
     before = groups(ec2, node)
     reported = []
-    for limit in LIMITS:
+    for mode, limit in zip(itertools.cycle((keep, remove)), LIMITS):
         result, has_line = limited(agent, monkeypatch, limit, "off", node, **mode)
         if result.code == 0:
             assert is_isolated(ec2, node, mode), limit

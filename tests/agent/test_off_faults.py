@@ -339,18 +339,20 @@ def test_on_restores_after_a_kill_with_all_changes_in_flight(agent, ec2, mode):
     """SIGKILL when the changes of all interfaces have arrived; they take effect after its death."""
     node = ec2.world.nodes["node1"]
     before = ec2.snapshot()
-    running = []
+    running, known = [], threading.Event()
     all_arrived = threading.Barrier(len(ec2.world.interfaces["node1"]), timeout=20)
     took_effect = threading.Barrier(all_arrived.parties + 1, timeout=20)
 
     def kill(_call):
         all_arrived.wait()
+        assert known.wait(20)
         running[0].kill()
         running[0].wait()
 
     ec2.rules.add("ModifyNetworkInterfaceAttribute", Hook(kill), times=None)
     ec2.rules.add("ModifyNetworkInterfaceAttribute", Hook(lambda call: took_effect.wait(), late=True), times=None)
     running.append(agent.start(*agent.arguments("off", node, **mode)))
+    known.set()
     running[0].communicate(timeout=30)
     assert running[0].returncode == -signal.SIGKILL
     took_effect.wait()

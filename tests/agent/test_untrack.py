@@ -58,9 +58,10 @@ def test_an_isolated_interface_is_never_opened_again(agent, ec2, node, options):
 @pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
 def test_a_kill_between_the_steps_is_on_and_restored(agent, ec2, node, options, late):
     before = ec2.snapshot()
-    running = []
+    running, known = [], threading.Event()
 
     def kill(_call):
+        assert known.wait(30)
         running[0].send_signal(signal.SIGKILL)
         running[0].wait()
 
@@ -68,6 +69,7 @@ def test_a_kill_between_the_steps_is_on_and_restored(agent, ec2, node, options, 
     ec2.rules.add(call, Delay(0.2), nth=2)
     ec2.rules.add(call, Hook(kill, late=late), nth=2)
     running.append(agent.start(*agent.arguments("off", node, **options)))
+    known.set()
     running[0].communicate(timeout=30)
     assert running[0].returncode == -signal.SIGKILL
     ec2.rules.clear()

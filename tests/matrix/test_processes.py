@@ -2,7 +2,6 @@
 
 import functools
 import os
-import select
 import signal
 import subprocess
 import threading
@@ -43,9 +42,7 @@ def process(servers, scene, action):
     env = {k: os.environ[k] for k in ("PATH", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX") if k in os.environ}
     own = {k: os.environ[k] for k in ("FENCE_AWS_VPC_NET_DMI", "AWS_EC2_METADATA_DISABLED")}
     env.update(own)
-    run = ordinary
     if servers.can_run(env):
-        run = forked
         servers.start(env)
     began = time.monotonic()
     code, err = run(servers, scene, text, env)
@@ -57,38 +54,29 @@ def process(servers, scene, action):
     return Outcome(code, error, error.partition(" error:")[0], seconds, foreign)
 
 
-def forked(servers, scene, text, env):
-    """Exit code and stderr of a run from a fork server."""
-    known, pidfds = threading.Event(), []
-
-    def started(pid):
-        pidfds.append(os.pidfd_open(pid))
-        known.set()
+def run(servers, scene, text, env):
+    """Exit code and stderr."""
+    known, streams = threading.Event(), dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    running = []
 
     def kill():
         assert known.wait(30)  # the run may be quicker than who started it
-        signal.pidfd_send_signal(pidfds[0], signal.SIGKILL)
-        select.select(pidfds, [], [])
+        running[0].kill()
+        running[0].wait()
 
     scene.kill = kill
-    done = servers.run([], text, env, 60, started)
-    os.close(pidfds[0])
-    return done.returncode, done.stderr
-
-
-def ordinary(_servers, scene, text, env):
-    """The same of a process of its own."""
-    command = [*os.environ.get("AGENT_RUNNER", "").split(), os.environ["AGENT"]]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=env) as running:
-
-        def kill():
-            running.send_signal(signal.SIGKILL)
-            running.wait()
-
-        scene.kill = kill
-        _, err = running.communicate(text, timeout=60)
-    return running.returncode, err
+    if servers.can_run(env):
+        running.append(servers.popen([], env, **streams))
+    else:
+        command = [*os.environ.get("AGENT_RUNNER", "").split(), os.environ["AGENT"]]
+        running.append(subprocess.Popen(command, text=True, env=env, **streams))
+    known.set()
+    with running[0]:
+        try:
+            _, err = running[0].communicate(text, timeout=60)
+        finally:
+            running[0].kill()
+    return running[0].returncode, err
 
 
 ASSOCIATIONS = "DescribeSecurityGroupVpcAssociations"  # which the distribution's SDK may not know
