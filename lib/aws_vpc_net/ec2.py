@@ -390,9 +390,10 @@ class Ec2:
                 raise result
             connection: Connection = result
             meta, events = connection.client.meta, connection.client.meta.events
-            if _is_list(self._settings):
-                replies.narrow(meta.service_model.operation_model("DescribeInstances").output_shape, replies.LISTED)
-            else:
+            if not self._settings.preflight:
+                wanted = replies.LISTED if _is_list(self._settings) else replies.READ
+                replies.narrow(meta.service_model.operation_model("DescribeInstances").output_shape, wanted)
+            if not _is_list(self._settings):
                 events.register("after-call.ec2.DescribeInstances", replies.complete)
             events.register("after-call.ec2.DescribeInstanceAttribute", replies.complete_attribute)
             events.register_last("request-created.ec2", _hide_token)
