@@ -974,8 +974,13 @@ def test_on_reads_before_it_starts_again():
     play(run, "pause read\nisolate e0:i e1:i\nread\nfail: restore: i-0000000000000000a was fenced concurrently; off")
 
 
-def test_on_that_cannot_start_in_time_says_why():
-    play(powered("stopped"), "start | throttled\n* 50 s\nfail: modification: the groups of i-0000000000000000a are")
+NOT_STARTED = "fail: modification: the groups of i-0000000000000000a are restored, but it was not started: "
+
+
+@pytest.mark.parametrize("then", ["* 50 s", "pause read | refused"])
+def test_on_that_cannot_start_in_time_says_why(then):
+    """Not why the read after it failed."""
+    play(powered("stopped"), f"start | throttled\n{then}\n{NOT_STARTED}throttled")
 
 
 def test_on_does_not_start_what_was_fenced_since_and_isolates_it_again():
