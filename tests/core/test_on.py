@@ -974,8 +974,13 @@ def test_on_reads_before_it_starts_again():
     play(run, "pause read\nisolate e0:i e1:i\nread\nfail: restore: i-0000000000000000a was fenced concurrently; off")
 
 
-def test_on_that_cannot_start_in_time_says_why():
-    play(powered("stopped"), "start | throttled\n* 50 s\nfail: modification: the groups of i-0000000000000000a are")
+NOT_STARTED = "fail: modification: the groups of i-0000000000000000a are restored, but it was not started: "
+
+
+@pytest.mark.parametrize("then", ["* 50 s", "pause read | refused", "pause read | throttled"])
+def test_on_that_cannot_start_in_time_says_why(then):
+    """Not why the read after it failed."""
+    play(powered("stopped"), f"start | throttled\n{then}\n{NOT_STARTED}throttled")
 
 
 def test_on_does_not_start_what_was_fenced_since_and_isolates_it_again():
@@ -1031,6 +1036,13 @@ def test_on_starts_what_somebody_has_given_other_groups_or_detached():
         run = on_of(fenced(), power=True)
         run.world.state = "stopped"
         play(run, f"{RESTORED}\nread\ndelete\n* {event}\nread\nstart")
+
+
+def test_on_starts_what_looks_isolated_by_nature():
+    world = World("e0:ad e1:s")
+    play(off_of(world, REMOVE), "read\nwrite e0:ad e1:s\nread\nisolate e0:d e1:s\nread\nsuccess")
+    world.state = "stopped"
+    play(on_of(world, REMOVE, power=True), "read\nrestore e0:ad e1:s\nread\ndelete\nread\nstart")
 
 
 @pytest.mark.parametrize("unattended", [False, True])

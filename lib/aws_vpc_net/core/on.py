@@ -411,7 +411,7 @@ def _powered(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     if state in ("running", "pending"):
         return Step(Succeed(), k)
     if k.latest is not None and _fenced_since(plan, k, k.latest):
-        return _fenced_before_start(plan, replace(k, ending=None), k.latest, tick)
+        return _fenced_before_start(plan, k, k.latest, tick)
     if state in ("terminated", "shutting-down"):
         error = messages.terminated(plan.id)
         return fail(k, messages.not_started(plan.id, error.category, error.text))
