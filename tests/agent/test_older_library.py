@@ -106,6 +106,7 @@ def test_an_older_library_lists_and_refuses(agent, ec2, library):
     assert "plug-separator is empty" in agent.pacemaker("list", plug_separator="").last
 
 
+@pytest.mark.parametrize("library", ["4.7.1"], indirect=True)
 def test_configure_reports_what_an_older_library_lacks(library, tmp_path):
     folder, release = library
     given = [f"--with-fencing-dir={folder}", f"--with-relaxng-dir={variable('RELAXNGDIR')}", f"--prefix={tmp_path}"]
