@@ -470,11 +470,11 @@ def test_an_expired_login_is_reported_at_once(agent, ec2, behind, proxy, keep):
         assert refused(agent, ec2, keep).startswith("ERROR: authentication error: ")
 
 
-def test_an_mfa_profile_is_reported(agent, ec2, behind, keep):
+def test_an_mfa_profile_is_reported(agent, ec2, behind, keep, monkeypatch):
     chain(agent, ec2)
     with (agent.folder / ".aws" / "config").open("a") as file:
         file.write("mfa_serial=arn:aws:iam::1:mfa/x\n")
-    agent.env["AGENT_RUNNER"] = "setsid -w"
+    monkeypatch.setenv("AGENT_RUNNER", "setsid -w")  # without a terminal
     last = refused(agent, ec2, keep)
     assert "the credentials require input, such as an MFA code" in last
 

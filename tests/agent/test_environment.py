@@ -1,5 +1,6 @@
 """What surrounds the options: words in the wrong place, a broken environment, a plug that an action does not need."""
 
+import itertools
 import os
 import shlex
 import signal
@@ -158,8 +159,7 @@ def fails_in_one_line(agent, ec2, node, keep, *words):
     assert ec2.calls == []
 
 
-@pytest.mark.parametrize("package", ["boto3", "botocore"])
-@pytest.mark.parametrize("kind", BREAKS)
+@pytest.mark.parametrize(("kind", "package"), list(zip(BREAKS, itertools.cycle(("boto3", "botocore")))))
 def test_a_boto3_that_does_not_load_is_one_line(agent, ec2, node, keep, tmp_path, kind, package):
     with_site(agent, tmp_path)
     packages(tmp_path, {f"{package}/__init__.py": f"{BREAKS[kind]}\n"})
@@ -200,7 +200,7 @@ failing.join()
 """
 
 
-@pytest.mark.parametrize("setting", ["", "default", "error", "always,error::UserWarning"])
+@pytest.mark.parametrize("setting", ["", "error", "always,error::UserWarning"])
 def test_library_warnings_are_in_the_debug_file_only(agent, ec2, node, keep, tmp_path, setting):
     """The session of the newest boto3 is replaced by one that warns; the environment may make errors of warnings."""
     with_site(agent, tmp_path)

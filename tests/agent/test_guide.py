@@ -147,7 +147,7 @@ def test_commands_of_the_pages_work_as_described(shell, page, fence):
             assert alike(printed) == alike(after.text), str(block)
 
 
-@pytest.mark.parametrize("end", ["--output=text", "--output=json", "--instance-ids=i-0", "--no-such-option"])
+@pytest.mark.parametrize("end", ["--output=text", "--instance-ids=i-0", "--no-such-option"])
 def test_a_forked_aws_cli_says_and_ends_as_an_ordinary_one(shell, programs, end):
     call = f"ec2 describe-instances {end}"
     forked, ordinary = (shell.result(f"{command} {call}") for command in (programs.command("aws"), shlex.quote(CLI)))

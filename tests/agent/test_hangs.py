@@ -98,8 +98,11 @@ def test_off_with_unread_stderr_succeeds(agent, ec2, node, mode, more):
     assert seconds < SOON
 
 
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-@pytest.mark.parametrize(("action", "code"), [("status", 0), ("monitor", 0), ("off", 0), ("status", 2), ("on", 0)])
+@pytest.mark.parametrize(
+    ("action", "code", "unbuffered"),
+    [("status", 0, ""), ("status", 0, "1"), ("status", 2, ""), ("monitor", 0, ""), ("off", 0, ""), ("off", 0, "1"),
+     ("on", 0, "")],
+)  # fmt: skip
 def test_an_unread_answer_does_not_change_the_exit_code(agent, ec2, node, keep, action, code, unbuffered):
     if code == 2:
         assert agent.command("off", node, **keep).code == 0

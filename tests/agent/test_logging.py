@@ -209,5 +209,6 @@ def test_under_another_name_no_warning_is_lost(agent, tmp_path, monkeypatch, lin
     else:
         shutil.copy(os.environ["AGENT"], other)
     monkeypatch.setenv("AGENT", str(other))
+    monkeypatch.setenv("AGENT_RUNNER", "env")  # an ordinary process: fork servers have the agent under its own name
     result = agent.stdin("action=validate-all\nsecg=sg-0123456789abcdef0\nno_such=1\n")
     assert any(line.startswith("WARNING: Ignoring unknown option in line 3") for line in result.lines)
