@@ -1,7 +1,7 @@
-"""Nodes without pcmk_host_map, which all other scenarios use: instances are found by their Name tags."""
+"""Nodes without pcmk_host_map, which all other scenarios use: instances are found by their tags."""
 
 
-def test_fencing_without_host_map_uses_the_name_tag(bed, measured):
+def test_fencing_without_host_map_uses_the_name_tag_and_unfencing_that_of_plug_tag(bed, measured):
     bed.pcs("stonith", "update", "fence-vpc", "pcmk_host_map=")
     victim = bed.writer_on()
     by = bed.others(victim)[0]
@@ -10,5 +10,12 @@ def test_fencing_without_host_map_uses_the_name_tag(bed, measured):
     assert bed.cloud.isolated(victim)
     assert [name for name in bed.others(victim) if not bed.cloud.pristine(name)] == []
     measured(str(bed.fencing(victim)))
-    bed.return_to_service(victim)
-    assert bed.cloud.pristine(victim)
+    for name, machine in bed.cloud.machines.items():
+        bed.ec2.edit.put_tags(machine.instance, {"Hostname": name, "Name": f"instance of {name}"})
+    try:
+        bed.pcs("stonith", "update", "fence-vpc", "plug_tag=Hostname")
+        bed.return_to_service(victim)
+        assert bed.cloud.pristine(victim)
+    finally:
+        for name, machine in bed.cloud.machines.items():
+            bed.ec2.edit.put_tags(machine.instance, {"Hostname": None, "Name": name})

@@ -58,7 +58,6 @@ def verdict(stopped: Stopped, spec: IsolationSpec = KEEP, **static: Any) -> Verd
 
 OPEN_AGAIN: Any = {"restored": "01"}
 UNFINISHED = returned(60, launched=LAUNCHED)
-BY_NATURE = replace(KEEP, secg=(ISO, ISO2))
 CASES = {
     "keep": (fenced(), KEEP, Verdict.RESTORE),
     "remove": (fenced(REMOVE), REMOVE, Verdict.RESTORE),
@@ -94,7 +93,9 @@ CASES = {
     ),
     "off may be in progress": (fenced(time=NOW - 47 + 1), KEEP, Verdict.RECENT),
     "off has ended": (fenced(time=NOW - 47), KEEP, Verdict.RESTORE),
-    "of a clock that is ahead": (fenced(time=NOW + 5), KEEP, Verdict.RECENT),
+    "of a clock that is ahead": (fenced(time=NOW + DAY - 1), KEEP, Verdict.RECENT),
+    "of a clock that is a day ahead": (fenced(time=NOW + DAY), KEEP, Verdict.RESTORE),
+    "isolated with one of the groups to keep": (fenced(), replace(KEEP, secg=(ISO, ISO2)), Verdict.RESTORE),
     "no room": (with_tags(fenced(), **{f"t{n}": "x" for n in range(TAG_LIMIT - 3)}), KEEP, Verdict.NO_ROOM),
     "room for one": (
         with_tags(fenced(), **{"aws:x": "y", **{f"t{n}": "x" for n in range(TAG_LIMIT - 4)}}), KEEP, Verdict.RESTORE
@@ -107,6 +108,10 @@ CASES = {
     "back three times today": (
         with_tags(fenced(), returned=returned(DAY - 1, 900, 500)), KEEP, Verdict.STAYS_STOPPED
     ),
+    "once of these less than a day ahead": (
+        with_tags(fenced(), returned=returned(1 - DAY, 900, 500)), KEEP, Verdict.STAYS_STOPPED
+    ),
+    "once of these a day ahead": (with_tags(fenced(), returned=returned(-DAY, 900, 500)), KEEP, Verdict.RESTORE),
     "once of these yesterday": (with_tags(fenced(), returned=returned(DAY, 900, 500)), KEEP, Verdict.RESTORE),
     "the third is not finished": (
         with_tags(fenced(), returned=returned(900, 500, 60, launched=LAUNCHED)), KEEP, Verdict.RESTORE
@@ -138,6 +143,12 @@ CASES = {
     "isolated since, without a backup": (left(fenced(), returned=UNFINISHED), KEEP, Verdict.NOT_ISOLATED),
     "restored an hour ago": (
         left(fenced(**OPEN_AGAIN), returned=returned(3600, launched=LAUNCHED)), KEEP, Verdict.NO_BACKUP
+    ),
+    "restored less than an hour ahead": (
+        left(fenced(**OPEN_AGAIN), returned=returned(-3599, launched=LAUNCHED)), KEEP, Verdict.START
+    ),
+    "restored an hour ahead": (
+        left(fenced(**OPEN_AGAIN), returned=returned(-3600, launched=LAUNCHED)), KEEP, Verdict.NO_BACKUP
     ),
     "stopped by somebody after its return": (
         left(fenced(**OPEN_AGAIN), returned=returned(60)), KEEP, Verdict.NO_BACKUP

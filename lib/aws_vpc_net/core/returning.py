@@ -22,7 +22,9 @@ from .tag_slots import TAG_LIMIT
 EXEMPT = "fence_aws_vpc_net:auto_unfence"  # the tag of an instance that is not to be brought back
 NOT_EXEMPT = ("yes", "true", "on", "1")  # its only values that do not exempt
 MOST_RETURNS = 3
-PERIOD_SECONDS = 86400.0  # in which an instance is brought back so often at most
+# In which an instance is brought back so often at most. A time as far ahead is that of a wrong clock, and does not
+# count: it would keep the instance down until then.
+PERIOD_SECONDS = 86400.0
 RESUME_SECONDS = 3600.0  # after which a return that was not finished is given up
 
 _TAG = re.compile(r"([0-9]{1,11}(?:,[0-9]{1,11}){0,9});launched=([0-9]{1,11})")
@@ -62,7 +64,7 @@ class Returns:
 
     def recent(self, now: float) -> Tuple[int, ...]:
         """The times that count."""
-        return tuple(t for t in self.times if now - t < PERIOD_SECONDS)
+        return tuple(t for t in self.times if abs(now - t) < PERIOD_SECONDS)
 
     def __str__(self) -> str:
         return f"{','.join(map(str, self.times))};launched={self.launched}"
@@ -85,7 +87,7 @@ class Stopped:
         """Did a monitor begin to bring it back, not long ago, and was neither it started since nor fenced again?"""
         returns, fenced = self.returns, max(tags.read(self.instance).times, default=0)
         unstarted = returns.launched == self.launched > 0
-        return unstarted and now - returns.latest < RESUME_SECONDS and fenced < returns.latest
+        return unstarted and abs(now - returns.latest) < RESUME_SECONDS and fenced < returns.latest
 
     def next_returns(self, now: float) -> Returns:
         """The tag for a return that begins or goes on now."""
@@ -122,7 +124,7 @@ def judge(
     if not tags.own(instance.tags, instance.id):
         return _without_backup(instance, spec) if resumed else Verdict.NO_BACKUP
     history = tags.read(instance)
-    if max(history.times, default=0) + fence_seconds > now:
+    if -PERIOD_SECONDS < now - max(history.times, default=0) < fence_seconds:
         return Verdict.RECENT
     goals = groups_to_restore(instance, history, spec)
     if len(goals) < len(instance.interfaces) or all(matches_isolation(g, spec) for g in goals.values()):
