@@ -5,9 +5,10 @@ And what they measured (record_property("measured", text)), and what they counte
 
 import gc
 import os
+import signal
 import sys
 from collections import Counter
-from typing import Any, Generator, Iterator, List
+from typing import Any, Generator, Iterator, List, Tuple
 
 import pytest
 from fork_server import ForkServers
@@ -17,9 +18,16 @@ from fork_server import ForkServers
 if "TESTS_BYTECODE" in os.environ:
     sys.dont_write_bytecode, sys.pycache_prefix = False, os.environ["TESTS_BYTECODE"]
 
-# The longest first, so that none is left alone in the end; then those that compute, beside the clusters, which wait.
+# What nohup, or a shell for its background jobs, ignores: programs under test inherit it. pytest itself may, too.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+
+# The longest first, so that none is left alone in the end; then those that wait and those that compute, side by side.
 LONGEST = tuple(f"tests/agent/test_{name}.py" for name in "acceptance memory guide deadline".split())
-COMPUTING = ("tests/matrix/", "tests/search/", "tests/simulation/", "tests/core/")
+WAITING = ("tests/agent/",)
+COMPUTING = ("tests/search/", "tests/simulation/")
 # Three clusters side by side, one of two nodes, and the demo's: the scenarios of each take as long. What comes first
 # counts. Some scenarios have nodes without a cluster.
 GROUPS = {
@@ -55,7 +63,14 @@ def pytest_collection() -> Generator[None, Any, Any]:
 
 def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
     """The order in which tests are started."""
-    items.sort(key=lambda item: (not item.nodeid.startswith(LONGEST), not item.nodeid.startswith(COMPUTING)))
+    sides = [[item for item in items if item.nodeid.startswith(side)] for side in (WAITING, COMPUTING)]
+    place = {item: n / len(side) for side in sides for n, item in enumerate(side)}
+    first = (LONGEST, "tests/matrix/", (*WAITING, *COMPUTING))
+
+    def key(item: pytest.Item) -> Tuple[List[bool], float]:
+        return [not item.nodeid.startswith(some) for some in first], place.get(item, 0)
+
+    items.sort(key=key)
 
 
 @pytest.hookimpl(optionalhook=True)

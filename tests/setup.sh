@@ -8,7 +8,11 @@
 #   make_boto3 newest     build/boto3-newest: the newest there is
 #   build_agent           build/install: the agent, built from a copy of the sources by configure and make
 #
-# All of them are quick when there is nothing to do. Everything lands in build/, which git ignores.
+# All of them are quick when there is nothing to do. Everything lands in build/, which git ignores. What fetches something
+# does so up to three times.
+#
+# tests/distro and .ci/run also use contain, wait_contained and stop_contained: a program, and all that it starts and
+# mounts, ends with its caller.
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 build=$top/build
@@ -25,6 +29,17 @@ die() {
 unset PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONSAFEPATH PYTHONPYCACHEPREFIX PYTHONWARNINGS PYTHONOPTIMIZE \
     VIRTUAL_ENV MAKEFLAGS MAKELEVEL DESTDIR CONFIG_SITE
 export PYTHONDONTWRITEBYTECODE=1
+
+# patiently COMMAND…: up to three times, since a mirror may fail for a moment.
+patiently() {
+    local pause
+    for pause in 5 20; do
+        ! "$@" || return 0
+        echo "failed; again in $pause s: $1" >&2
+        sleep "$pause"
+    done
+    "$@"
+}
 
 ### Packages
 
@@ -86,7 +101,7 @@ _has_any() {
 
 _install_missing() {
     mkdir -p "$build/log"
-    $install "${missing[@]}" </dev/null >"$build/log/$1" 2>&1 || {
+    patiently $install "${missing[@]}" </dev/null >"$build/log/$1" 2>&1 || {
         tail -n 20 "$build/log/$1" >&2
         die "could not install: ${missing[*]}"
     }
@@ -193,7 +208,7 @@ make_promtool() {
         key="prometheus $(dpkg --print-architecture)"
         _fresh "$folder" "$key" && return
         mkdir -p "$folder" "$build/log"
-        (_fetch_promtool) >"$build/log/promtool-fetch" 2>&1 || {
+        (patiently _fetch_promtool) >"$build/log/promtool-fetch" 2>&1 || {
             tail -n 20 "$build/log/promtool-fetch" >&2
             die "could not fetch promtool from the packages promtool and prometheus"
         }
@@ -211,7 +226,7 @@ make_promtool() {
 # Its warnings (of what the machine's pip settings say, of what does not fit the virtual environment) matter only if it fails.
 _pip_install() {
     mkdir -p "$build/log"
-    "$VENV/bin/python" -m pip install -qq --disable-pip-version-check --no-input "$@" >"$build/log/pip" 2>&1 || {
+    patiently "$VENV/bin/python" -m pip install -qq --disable-pip-version-check --no-input "$@" >"$build/log/pip" 2>&1 || {
         cat "$build/log/pip" >&2
         return 1
     }
@@ -317,4 +332,49 @@ build_agent() {
         die "could not build the agent: build/log/build"
     fi
     exec {_lock}>&-
+}
+
+### Programs that end with their caller
+
+# contain COMMAND…: in the background, as $contained, and as a process group of its own, in which no signal is ignored. As
+# root, in mount and process namespaces of its own too, which end with this shell, even by SIGKILL. Process 1 is a shell,
+# since that waits for what other processes leave behind.
+contain() {
+    local namespaces=(env --default-signal=HUP,INT,QUIT)
+    (($(id -u) != 0)) || namespaces+=(setpriv --pdeathsig KILL
+        unshare --mount --propagation private --pid --fork --kill-child --mount-proc bash -c '"$@"; exit' contained)
+    set -m
+    "${namespaces[@]}" "$@" &
+    contained=$!
+    set +m
+}
+
+# wait_contained SECONDS: returns its exit code; 124 if it was stopped since its time was over.
+wait_contained() {
+    local status=0 end=$((SECONDS + $1))
+    while kill -0 "$contained" 2>/dev/null; do
+        ((SECONDS < end)) || { stop_contained; return 124; }
+        sleep 0.2
+    done
+    wait "$contained" || status=$?
+    contained=
+    return "$status"
+}
+
+# SIGINT, for those that clean up; 20 seconds later all are killed.
+stop_contained() {
+    local children end=$((SECONDS + 20))
+    [[ -n ${contained-} ]] || return 0
+    kill -INT -- "-$contained" 2>/dev/null || true
+    while kill -0 "$contained" 2>/dev/null && ((SECONDS < end)); do
+        sleep 0.2
+    done
+    if (($(id -u) != 0)); then
+        kill -KILL -- "-$contained"
+    else   # with its first process, the kernel ends all others
+        children=$(cat "/proc/$contained/task/$contained/children")
+        kill -KILL "${children%% *}"
+    fi 2>/dev/null || true
+    wait "$contained" 2>/dev/null || true   # until all of them have ended
+    contained=
 }

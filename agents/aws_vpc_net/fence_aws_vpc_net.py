@@ -398,7 +398,7 @@ class FenceAWSVPCNet:
             from aws_vpc_net import auto_unfence
 
             auto_unfence.bring_back(self.context, plugs, self._returns)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 - any defect of it: fencing works all the same
             log.warning(messages.internal(f"auto_unfence: {type(error).__name__}: {error}"))
 
     def run(self, options: Dict[str, Any]) -> int:

@@ -102,8 +102,17 @@ def _search(context: Context, plugs: Sequence[str], fence_seconds: float) -> Lis
 
 
 def _stopped(raw: Mapping[str, Any]) -> Stopped:
-    launched: Any = raw.get("LaunchTime")
-    return Stopped(parse_instance(raw), int(launched.timestamp()) if hasattr(launched, "timestamp") else 0)
+    return Stopped(parse_instance(raw), _unix_time(raw.get("LaunchTime", "")))
+
+
+def _unix_time(text: str) -> int:
+    """Of a date in a reply; 0 where it is none."""
+    from botocore.utils import parse_timestamp
+
+    try:
+        return int(parse_timestamp(text).timestamp())
+    except (ValueError, OverflowError, RuntimeError):
+        return 0
 
 
 def _judge(context: Context, stopped: Stopped, fence_seconds: float) -> Verdict:

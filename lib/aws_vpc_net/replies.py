@@ -87,14 +87,33 @@ def _instances(root: ElementTree.Element) -> Iterator[Tuple[str, _More]]:
 # --- only what is needed ---------------------------------------------------------------------------------------
 
 # What ``list`` needs of a reply of DescribeInstances, by the names of the SDK.
-LISTED: Mapping[str, Any] = {
-    "Reservations": {"Instances": {"InstanceId": {}, "State": {"Name": {}}, "Tags": {"Key": {}, "Value": {}}}},
-    "NextToken": {},
+_LISTED: Mapping[str, Any] = {"InstanceId": {}, "State": {"Name": {}}, "Tags": {"Key": {}, "Value": {}}}
+LISTED: Mapping[str, Any] = {"Reservations": {"Instances": _LISTED}, "NextToken": {}}
+# What the other actions need, beside what ``complete`` adds. The preflight reads all.
+_INTERFACE: Mapping[str, Any] = {
+    "NetworkInterfaceId": {},
+    "Attachment": {"DeviceIndex": {}, "NetworkCardIndex": {}},
+    "Groups": {"GroupId": {}},
+    "VpcId": {},
+    "InterfaceType": {},
+    "PrivateIpAddress": {},
+    "PrivateIpAddresses": {"PrivateIpAddress": {}},
+    "Ipv6Addresses": {"Ipv6Address": {}},
 }
+_READ: Mapping[str, Any] = {
+    **_LISTED,
+    "NetworkInterfaces": _INTERFACE,
+    "PrivateIpAddress": {},
+    "PrivateDnsName": {},
+    "BlockDeviceMappings": {"Ebs": {"VolumeId": {}}},
+    "LaunchTime": {},
+}
+READ: Mapping[str, Any] = {"Reservations": {"Instances": _READ}, "NextToken": {}}
 
 
 def narrow(shape: Any, wanted: Mapping[str, Any]) -> None:
-    """Let the SDK convert only these members of its model of a reply. It would need most of the time of a long list.
+    """Let the SDK convert only these members of its model of a reply. It would need most of the time of a long list,
+    and a fifth of that of ``status``.
 
     An SDK that makes a new model for each reply ignores this, and is slower.
     """

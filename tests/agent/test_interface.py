@@ -16,10 +16,13 @@ def refused(result, word):
     assert "timed out" not in result.err.lower()
 
 
-@pytest.mark.parametrize("name", ["onfence_poweroff", "invert-sg-removal", "ignore_tag_write_failure", "verbose"])
+BOOLEANS = ["onfence_poweroff", "invert-sg-removal", "ignore_tag_write_failure", "verbose"]
+
+
 @pytest.mark.parametrize("value", ["ture", "", "2", "tru e"])
 @pytest.mark.parametrize("action", ["off", "on", "status", "monitor", "list", "validate-all", "metadata"])
-def test_a_boolean_that_cannot_be_read_is_refused_for_every_action(agent, ec2, name, value, action):
+def test_a_boolean_that_cannot_be_read_is_refused_for_every_action(agent, ec2, value, action):
+    name = BOOLEANS[(len(value) + len(action)) % len(BOOLEANS)]
     text = f"action={action}\nplug={PLUG}\nsecg={SECG}\n{name}={value}\n"
     refused(agent.stdin(text), f"validation error: {name}=")
     assert ec2.calls == []

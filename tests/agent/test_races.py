@@ -16,6 +16,7 @@ from ec2.wire import success_reply
 
 CHANGE = "ModifyNetworkInterfaceAttribute"
 LIMIT = 30  # seconds that nothing here takes
+TOO_LATE = "too late for auto_unfence"  # on a busy machine: a monitor's debug message; the next one does it
 
 
 @pytest.fixture
@@ -66,19 +67,24 @@ def restores(agent, ec2, node, options, wanted):
 
 
 def killed_at(agent, ec2, arguments, call, nth=1, when=None):
-    """Run the agent; it is killed when this call has taken effect and before it is answered."""
-    running, known = [], threading.Event()
+    """Run the agent; it is killed when this call has taken effect and before it is answered.
+
+    A monitor that is too late for auto_unfence, and makes no such call, is repeated.
+    """
+    running, known, err = [], threading.Event(), TOO_LATE
 
     def kill(_call):
         assert known.wait(LIMIT)
-        running[0].kill()
-        running[0].wait(LIMIT)
+        running[-1].kill()
+        running[-1].wait(LIMIT)
 
     ec2.rules.add(call, Hook(kill, late=True), nth=nth, when=when)
-    running.append(agent.start(*arguments))
-    known.set()
-    _, err = running[0].communicate(timeout=LIMIT)
-    assert running[0].returncode == -9, err
+    while TOO_LATE in err:
+        known.clear()
+        running.append(agent.start(*arguments))
+        known.set()
+        _, err = running[-1].communicate(timeout=LIMIT)
+    assert running[-1].returncode == -9, err
     ec2.rules.clear()
 
 

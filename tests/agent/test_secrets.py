@@ -93,10 +93,11 @@ OPTIONS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("secret", [SECRET, PLAIN, *OTHERS])
-@pytest.mark.parametrize("option", OPTIONS)
-def test_a_secret_in_place_of_another_option_is_not_shown(agent, logged, node, keep, option, secret):
-    """The secret is not in its own option, so only its form identifies it."""
+@pytest.mark.parametrize("number", range(len(OPTIONS) * 3))
+def test_a_secret_in_place_of_another_option_is_not_shown(agent, logged, node, keep, number):
+    """The secret is not in its own option, so only its form identifies it. Each option with three forms."""
+    forms = [SECRET, PLAIN, *OTHERS]
+    option, secret = OPTIONS[number // 3], forms[number % len(forms)]
     given = {"action": "status", "plug": node, **keep, option: secret}
     result = agent.stdin(as_stdin(agent, **given))
     assert hidden(logged(result), secret[secret.index("wJ") :][:39])
@@ -153,11 +154,11 @@ def test_a_long_name_is_shown(agent, node, keep, option):
     assert NAMED[option] in agent.stdin(as_stdin(agent, **given)).err
 
 
-@pytest.mark.parametrize("secret", [SECRET, "short/secret"])
-@pytest.mark.parametrize("where", ["option", "environment"])
-@pytest.mark.parametrize("option", OPTIONS)
-def test_a_secret_that_is_in_another_option_too_is_not_shown(agent, logged, node, keep, option, where, secret):
-    """It is refused before all options are read."""
+@pytest.mark.parametrize("number", range(len(OPTIONS) * 2))
+def test_a_secret_that_is_in_another_option_too_is_not_shown(agent, logged, node, keep, number):
+    """It is refused before all options are read. Each option with two of the four secrets."""
+    option, secret = OPTIONS[number // 2], [SECRET, "short/secret"][number % 2]
+    where = ["option", "environment"][(number + number // 2) % 2]
     if where == "option":
         agent.options.update(secret_key=secret)
     else:

@@ -24,7 +24,7 @@ from core.transcript import (
 )
 
 from aws_vpc_net.core import invariants
-from aws_vpc_net.core.backup import Backup
+from aws_vpc_net.core.backup import RETURNED, Backup
 from aws_vpc_net.core.model import FrozenMap, IsolationSpec, tags_of
 from aws_vpc_net.core.protocol import (
     WARNING,
@@ -36,7 +36,9 @@ from aws_vpc_net.core.protocol import (
     Note,
     Opening,
     Outcome,
+    Restore,
     SetGroups,
+    StartInstance,
     Step,
     Succeed,
     WriteTags,
@@ -195,6 +197,78 @@ def test_tags_are_deleted_last_and_by_value():
     assert checked(run, delete, reading(k, "e0:ad")) == []
     off = played(ISOLATED)
     assert "off deletes tags" in checked(off, DeleteTags(ID, FrozenMap(off.world.tags)))
+
+
+def restored(unattended: bool = False, **tags: str) -> Run:
+    """An on of a stopped instance that is about to start it."""
+    world = World()
+    play(off_of(world), f"{ISOLATED}\nsuccess")
+    world.state, world.tags = "stopped", {**world.tags, **tags}
+    run = on_of(world, power=True, restore=Restore(unattended=unattended))
+    play(run, "read\nrestore e0:ad e1:as\nread\ndelete\nread")
+    return run
+
+
+def test_an_instance_is_started_only_behind_a_read_that_shows_it_stopped_and_restored():
+    run = restored()
+    k, start = run.knowledge, StartInstance(ID)
+    assert checked(run, start) == []
+    early = ["it is started without a read before it"]
+    for before in (reads(k, latest=None), reads(k, fresh=False), reads(k, failure=FAILURE)):
+        assert checked(run, start, before) == early
+    assert checked(run, start, reading(k, "e0:ad e1:as", state="stopping")) == ["it is started, and it is stopping"]
+    isolated = reading(k, "e0:ad e1:i", state="stopped")
+    assert checked(run, start, isolated) == [f"it is started, and {eni('e1')} is isolated"]
+    assert checked(run, start, one(isolated, open_groups=groups("i"))) == [], "by nature"
+    assert checked(run, start, reading(k, "e0:ad", state="stopped")) == [], "it was detached"
+    foreign = reading(k, "e0:ad e1:as", tags={"lastfence": "1800000000"}, state="stopped")
+    assert checked(run, start, foreign) == ["it is started beside an off that began later"]
+    ignoring = replace(run, plan=replace(run.plan, restore=Restore(ignored=True)))
+    assert checked(ignoring, start, foreign) == []
+
+
+def test_monitor_restores_and_starts_only_what_was_stopped_and_fenced():
+    counted = {RETURNED: "1700000000;launched=1600000000"}
+    run = restored(True, **counted)
+    k, restore, start = run.knowledge, sets(Change.RESTORE, "e0:ad e1:as"), StartInstance(ID)
+
+    def first(interfaces: str, state: str = "stopped", tags: Any = None) -> Knowledge:
+        there = replace(World(interfaces).read(""), state=state, tags=k.first.tags if tags is None else tags)
+        return reads(k, first=there)
+
+    def wrong(after: Knowledge, *actions: Any) -> List[str]:
+        (texts,) = {tuple(invariants.return_is_allowed(run.plan, k, Step(a, after), run.tick())) for a in actions}
+        return list(texts)
+
+    assert wrong(k, restore, start) == []
+    assert wrong(first("e0:i e1:as"), restore, start) == [], "half of it was restored already"
+    assert wrong(reads(k, first=None), restore, start) == ["monitor brings back what no read has shown"]
+    running = ["monitor brings back an instance that was running"]
+    assert wrong(first("e0:i e1:i", "running"), restore, start) == running
+    uncounted = ["monitor brings an instance back without counting it"]
+    assert wrong(first("e0:i e1:i", tags=k.first.tags.without([RETURNED])), restore, start) == uncounted
+    assert wrong(first("e0:i e1:d"), restore, start) == [f"monitor restores {eni('e1')}, which was not isolated"]
+    lacking = [f"monitor brings back {eni('e2')} without a backup"]
+    assert wrong(first("e0:i e1:i e2:i"), restore, start) == lacking
+    none = replace(first("e0:ad e1:as", tags=FrozenMap(counted)), interfaces=FrozenMap())
+    assert wrong(none, start) == [], "all of it was restored already"
+    none = replace(first("e0:ad e1:i", tags=FrozenMap(counted)), interfaces=FrozenMap())
+    assert wrong(none, start) == [f"monitor brings back {eni('e1')} without a backup"]
+    assert wrong(first("e0:i e1:i", "running"), sets(Change.ISOLATE, "e0:i"), Succeed()) == []
+    assert checked(restored(), start, first("e0:i e1:i", "running", {})) == [], "an operator may"
+
+
+def test_nothing_is_changed_behind_a_read_that_shows_another_name():
+    run = played(BACKUP)
+    k, isolate = run.knowledge, sets(Change.ISOLATE, "e0:i e1:i")
+    lost = reads(k, latest=replace(k.latest, lost_names=("node1",)))
+    assert checked(run, isolate, lost) == ["it is changed, and is not node1"]
+    write = WriteTags(ID, FrozenMap(), k.backup.latest)
+    assert checked(run, write, lost) == [], "a read of before the backup"
+    assert "it is changed, and is not node1" in checked(run, write, backup(lost, backups=()))
+    later = played(ISOLATED)
+    lost = reads(later.knowledge, latest=replace(later.knowledge.latest, lost_names=("node1",)))
+    assert checked(later, isolate, lost) == [], "it is finished"
 
 
 def test_what_was_opened_is_closed_at_the_end():

@@ -1857,6 +1857,9 @@ def test_off_looks_up_the_groups_when_one_of_them_is_gone():
 # --- the stop, if success requires it --------------------------------------------------------------------------
 
 
+REQUESTED = f"{BACKUP}\nisolate e0:i e1:i\nread\nstop"
+
+
 def stopping_off(**options):
     return off_of(World(), power=True, stop=True, settle_seconds=5, **options)
 
@@ -1865,10 +1868,7 @@ def test_a_required_stop_is_requested_at_once_and_success_waits_for_it():
     play(
         stopping_off(),
         f"""
-        {BACKUP}
-        isolate e0:i e1:i
-        read
-        stop
+        {REQUESTED}
         pause read
         settle
         read
@@ -1881,18 +1881,14 @@ def test_a_required_stop_is_requested_at_once_and_success_waits_for_it():
 
 
 def test_an_instance_that_has_stopped_within_settle_time_adds_no_wait():
-    isolated = f"{BACKUP}\nisolate e0:i e1:i\nread"
-    play(stopping_off(), f"{isolated}\nstop\n* state stopped\npause read\nsettle\nread\nsuccess")
+    play(stopping_off(), f"{REQUESTED}\n* state stopped\npause read\nsettle\nread\nsuccess")
 
 
 def test_a_stop_that_reads_do_not_show_is_requested_again():
     play(
         stopping_off(),
         f"""
-        {BACKUP}
-        isolate e0:i e1:i
-        read
-        stop
+        {REQUESTED}
         * state running
         pause read
         stop
@@ -1911,7 +1907,7 @@ def test_a_stop_that_reads_do_not_show_is_requested_again():
 def test_what_stops_already_is_stopped_once_more(state, answer):
     """The guest may hang in its shutdown, and the read may be older than a start."""
     run = stopping_off(ignore_instance_state=True)
-    isolated = f"* state {state}\n{BACKUP}\nisolate e0:i e1:i\nread\nstop{answer}"
+    isolated = f"* state {state}\n{REQUESTED}{answer}"
     play(run, f"{isolated}\n* state {state}\npause read\nsettle\nread\n* state stopped\n")
     play(run, "success" if state == "stopped" else "pause read\nsuccess")
 
@@ -1919,9 +1915,9 @@ def test_what_stops_already_is_stopped_once_more(state, answer):
 @pytest.mark.parametrize("state", ["stopping", "stopped"])
 def test_an_off_that_is_repeated_waits_for_the_stop_of_the_earlier_one(state):
     world = World()
-    play(off_of(world, power=True, stop=True), f"{BACKUP}\nisolate e0:i e1:i\nread\nstop")
+    play(off_of(world, power=True, stop=True), REQUESTED)
     world.state = state
-    play(off_of(world, power=True, stop=True, nonce=2), f"{BACKUP}\nisolate e0:i e1:i\nread\nstop")
+    play(off_of(world, power=True, stop=True, nonce=2), REQUESTED)
     play(off_of(world, power=True), "read\nfail: state:")
 
 
@@ -1951,7 +1947,7 @@ def test_an_instance_that_starts_is_stopped_as_soon_as_ec2_permits_it():
 @pytest.mark.parametrize("answer", ["refused", "lost"])
 def test_a_required_stop_that_fails_ends_off_and_leaves_it_isolated(answer):
     run = stopping_off()
-    play(run, f"{BACKUP}\nisolate e0:i e1:i\nread\nstop | {answer}\nfail: modification: i-0000000000000000a is isol")
+    play(run, f"{REQUESTED} | {answer}\nfail: modification: i-0000000000000000a is isol")
     assert not any("save the original groups" in line for line in run.log)
 
 
@@ -1959,10 +1955,7 @@ def test_what_is_opened_again_during_the_stop_is_isolated_again():
     play(
         stopping_off(),
         f"""
-        {BACKUP}
-        isolate e0:i e1:i
-        read
-        stop
+        {REQUESTED}
         * groups e1:as
         pause read
         write e0:ad e1:as
@@ -1980,7 +1973,7 @@ def test_what_is_opened_again_during_the_stop_is_isolated_again():
 
 def test_a_stop_that_does_not_end_fails_at_the_deadline():
     run = stopping_off()
-    play(run, f"{BACKUP}\nisolate e0:i e1:i\nread\nstop\npause read\nsettle\nread\n* 45 s")
+    play(run, f"{REQUESTED}\npause read\nsettle\nread\n* 45 s")
     error = messages.not_stopped(run.plan.id, Category.DEADLINE, messages.stop_not_finished("stopping", 45.0))
     play(run, f"fail: deadline: {error.text}")
 

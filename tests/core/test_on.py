@@ -974,8 +974,13 @@ def test_on_reads_before_it_starts_again():
     play(run, "pause read\nisolate e0:i e1:i\nread\nfail: restore: i-0000000000000000a was fenced concurrently; off")
 
 
-def test_on_that_cannot_start_in_time_says_why():
-    play(powered("stopped"), "start | throttled\n* 50 s\nfail: modification: the groups of i-0000000000000000a are")
+NOT_STARTED = "fail: modification: the groups of i-0000000000000000a are restored, but it was not started: "
+
+
+@pytest.mark.parametrize("then", ["* 50 s", "pause read | refused", "pause read | throttled"])
+def test_on_that_cannot_start_in_time_says_why(then):
+    """Not why the read after it failed."""
+    play(powered("stopped"), f"start | throttled\n{then}\n{NOT_STARTED}throttled")
 
 
 def test_on_does_not_start_what_was_fenced_since_and_isolates_it_again():
@@ -1015,12 +1020,38 @@ def test_on_starts_an_instance_whose_deleted_backup_a_stale_read_shows():
     play(run, f"{RESTORED}\nread\ndelete\nread | stale tags\nstart")
 
 
+def test_on_does_not_start_what_reads_isolated_again():
+    """One such read may be stale. After two of them somebody has isolated it, and that was no off."""
+    run = on_of(fenced(), power=True)
+    run.world.state = "stopped"
+    play(run, f"{RESTORED}\nread\ndelete\nread | stale groups\npause read\nstart")
+    run = on_of(fenced(), power=True)
+    run.world.state = "stopped"
+    play(run, f"{RESTORED}\nread\ndelete\n* groups e1:i\nread\npause read")
+    play(run, "fail: restore: the groups of i-0000000000000000a are restored, but it was not started: eni-1111111111")
+
+
+def test_on_starts_what_somebody_has_given_other_groups_or_detached():
+    for event in ("groups e1:d", "detach e1"):
+        run = on_of(fenced(), power=True)
+        run.world.state = "stopped"
+        play(run, f"{RESTORED}\nread\ndelete\n* {event}\nread\nstart")
+
+
+def test_on_starts_what_looks_isolated_by_nature():
+    world = World("e0:ad e1:s")
+    play(off_of(world, REMOVE), "read\nwrite e0:ad e1:s\nread\nisolate e0:d e1:s\nread\nsuccess")
+    world.state = "stopped"
+    play(on_of(world, REMOVE, power=True), "read\nrestore e0:ad e1:s\nread\ndelete\nread\nstart")
+
+
 @pytest.mark.parametrize("unattended", [False, True])
 def test_on_deletes_the_count_of_returns_unless_monitor_makes_it(unattended):
     """Also where nothing is isolated, and by the value that it has read."""
     for world in (fenced(), World()):
         is_fenced = bool(world.tags)
         world.tags.update({RETURNED: "1700000000;launched=1600000000", "Name": "node1"})
+        world.state = "stopped"
         play(on_of(world, restore=Restore(unattended=unattended)), STEPS[is_fenced, unattended])
         assert set(world.tags) == {"Name", *([RETURNED] if unattended else [])}
 

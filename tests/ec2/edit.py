@@ -1,13 +1,38 @@
 """Changes to the world by the test itself, without the front, its checks, faults and list of calls."""
 
-from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
+import functools
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
 from . import world
 from .front import Front, launched_again
 
 Interfaces = Sequence[Dict[str, Any]]
+RESTORABLE = {"set_groups", "put_tags", "set_state", "end_transitions"}
+"""Edits of what an earlier world is restored by; groups and tags are no part of what the front remembers."""
 
 
+def _noticed(method: Callable[..., Any]) -> Callable[..., Any]:
+    """As one step, after which the front remembers nothing that it had rendered before."""
+
+    @functools.wraps(method)
+    def edit(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with self._front.lock:
+            try:
+                return method(self, *args, **kwargs)
+            finally:
+                self._front.touch()
+
+    return edit
+
+
+def _each_noticed(kind: Any) -> Any:
+    for name, method in list(vars(kind).items()):
+        if not name.startswith("_") and name not in RESTORABLE:
+            setattr(kind, name, _noticed(method))
+    return kind
+
+
+@_each_noticed
 class Edit:
     """`server.edit`. Stale reads can miss every change."""
 

@@ -18,6 +18,9 @@ from .wire import ApiError, Call, Reply, Request, success_reply
 SECOND = datetime.timedelta(seconds=1)
 STATES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
 
+RESTORABLE = {"CreateTags", "DeleteTags", "ModifyNetworkInterfaceAttribute", "StopInstances", "StartInstances"}
+"""Calls that change only tags, groups and states, which an earlier world is restored by."""
+
 
 @dataclass
 class Config:
@@ -37,8 +40,6 @@ class Config:
     """Instances with an instance-store root or from a one-time Spot request: UnsupportedOperation."""
     page_limit: Optional[int] = None
     """The most items a page holds, asked for or not: EC2 may send fewer than MaxResults and a token."""
-    shapes: bool = False
-    """Cache replies without groups and tags: faster, if nothing else is edited."""
     associated: Set[Tuple[str, str]] = field(default_factory=set)
     """(group ID, VPC ID): groups usable in a VPC that is not their own."""
 
@@ -54,6 +55,8 @@ class Front:
         self.lock = threading.RLock()
         self.history = History(moto.backend)
         self.shapes = Shapes()
+        self.touched = False
+        """Whether more has changed than tags, groups and states since the world was made."""
         self._moves: Dict[str, Tuple[float, str]] = {}
         self._own: Dict[str, Callable[[Any, Call], Reply]] = {
             "CreateTags": self._create_tags,
@@ -74,6 +77,11 @@ class Front:
         self.config = Config()
         self._moves.clear()
         self.history.clear()
+
+    def touch(self) -> None:
+        """Notes that more changes than tags, groups and states."""
+        self.touched = True
+        self.shapes.clear()
 
     def answer(self, call: Call, request: Request) -> Reply:
         """The answer to a call; raises ApiError for a refusal."""
@@ -102,6 +110,8 @@ class Front:
             return self._sts(call)
         backend = self.moto.backend(call.region)
         own = self._own.get(call.action, lambda _backend, call: self._pass(call))
+        if not call.reads and call.action not in RESTORABLE:
+            self.touch()
         if not call.reads or call.region != self.moto.region:
             return own(backend, call)
         with self.history.seen_by(call):
@@ -178,6 +188,7 @@ class Front:
         config = self.config
         interface, groups = checks.groups_for_interface(backend, call, config.groups_per_interface, config.associated)
         if groups is None:
+            self.touch()
             return self._pass(call)
         # EC2 promises no order; this one is not the caller's.
         interface._group_set = sorted(groups, key=lambda group: str(group.id[::-1]))
@@ -217,10 +228,10 @@ class Front:
         changes = _only("InstanceId", ids, found)
         # Without it moto stops after a hundred reservations; with it, it refuses IDs.
         changes["MaxResults"] = None if ids else "1000000"
-        filters = call.records("Filter")
-        if self.config.shapes and not ids and size is None and [f["Name"] for f in filters] == ["instance-id"]:
-            return self.shapes.answer(backend, _values(filters[0]), lambda: self._pass(call, **changes))
-        return self._page(call, self._pass(call, **changes), size, not ids)
+        filters = {record.get("Name", ""): _values(record) for record in call.records("Filter")}
+        reservations = self.moto.reservations(backend, [instance.id for instance in found], filters)
+        reply = self.shapes.answer(backend, reservations, lambda: self._pass(call, **changes))
+        return self._page(call, reply, size, not ids)
 
     def _page(self, call: Call, reply: Reply, size: Optional[int], pageable: bool = True) -> Reply:
         if not pageable:

@@ -12,8 +12,11 @@ def _form(backend: Any) -> Any:
     return attached, set(backend.enis), groups
 
 
-def _states(backend: Any) -> Dict[str, Tuple[str, int, str, Any]]:
-    return {i.id: (i._state.name, i._state.code, i._reason, i.state_reason) for i in backend.all_instances()}
+def _states(backend: Any) -> Dict[str, Tuple[str, int, str, Any, Any]]:
+    return {
+        i.id: (i._state.name, i._state.code, i._reason, i.state_reason, i.launch_time)
+        for i in backend.all_instances()
+    }
 
 
 class Mark:
@@ -30,7 +33,7 @@ class Mark:
         if _form(backend) != self._form:
             return False
         for instance in backend.all_instances():
-            state, code, instance._reason, instance.state_reason = self._states[instance.id]
+            state, code, instance._reason, instance.state_reason, instance.launch_time = self._states[instance.id]
             instance._state.name, instance._state.code = state, code
         backend.tags.clear()
         backend.tags.update({resource: dict(tags) for resource, tags in self._tags.items()})

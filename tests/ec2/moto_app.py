@@ -4,16 +4,18 @@ import functools
 import io
 import os
 import re
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, List, Mapping, Tuple
 from urllib.parse import urlencode
 
 # moto reads this for a new backend: 1,300 unneeded images take 20 ms per reset.
 os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
 
+import xmltodict  # type: ignore[import-untyped]
 from moto import backends
-from moto.core import responses
+from moto.core import responses, serialize
 from moto.core.model_instances import reset_model_data
 from moto.ec2 import utils as ec2_utils
+from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models import ec2_backends, tags
 from moto.ec2.models.elastic_network_interfaces import Attachment, NetworkInterface
 from moto.ec2.models.instances import Instance
@@ -124,6 +126,16 @@ def patch() -> None:
     modules = frozenset(backends.list_of_moto_modules())
     backends.list_of_moto_modules = lambda: modules
     responses.method_names_from_class = functools.lru_cache(None)(responses.method_names_from_class)
+    # What is looked up again for each member of each thing in a reply, and depends only on their kinds.
+    names: Dict[Any, Tuple[str, ...]] = {}
+    possible = serialize.XFormedAttributePicker.get_possible_keys
+
+    def possible_names(self: Any, context: Any) -> Tuple[str, ...]:
+        kind = type(self), type(context.obj), context.shape, context.key
+        return names.get(kind) or names.setdefault(kind, tuple(possible(self, context)))
+
+    serialize.XFormedAttributePicker.get_possible_keys = possible_names  # type: ignore[assignment,method-assign]
+    xmltodict._validate_name = functools.lru_cache(None)(xmltodict._validate_name)  # type: ignore[attr-defined]
     NetworkInterface.group_set = property(_own_groups)  # type: ignore[assignment,method-assign]
     NetworkInterface.attachment = property(_attachment)  # type: ignore[assignment,method-assign]
     Instance.security_groups = property(_instance_groups, _set_instance_groups)  # type: ignore[assignment]
@@ -173,6 +185,16 @@ class Moto:
         for backend in list(ec2_backends[self.account].values()):
             backend.reset()
         reset_model_data()
+
+    @staticmethod
+    def reservations(backend: Any, ids: List[str], filters: Mapping[str, List[str]]) -> List[Any]:
+        """What moto finds for DescribeInstances; nothing where it refuses the call."""
+        try:
+            if ids:
+                return list(backend.get_reservations_by_instance_ids(ids, filters=filters))
+            return list(backend.describe_instances(filters=filters))
+        except (NotImplementedError, KeyError, EC2ClientError):
+            return []
 
     def call(self, service: str, action: str, params: Params, region: str = "", key_id: str = "AKIA") -> Reply:
         """Makes a call and returns moto's answer; NotImplementedError where moto cannot."""

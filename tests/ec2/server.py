@@ -79,7 +79,9 @@ class Ec2Server:
             self._moto.reset()
             self._front.shapes.clear()
             world = build(self._moto.backend())
+            self._new = Mark(self._moto.backend())
             self._forget()
+            self._front.touched = False
         return world
 
     def _forget(self) -> None:
@@ -97,12 +99,14 @@ class Ec2Server:
             self._numbers = itertools.count(1)
 
     def reset(self) -> World:
-        """A fresh small world with new IDs; rules, calls, keys, limits, stale reads, configuration cleared.
+        """A fresh small world; rules, calls, keys, limits, stale reads, configuration cleared.
 
-        Open connections are closed, which ends the calls that are stalled or trickle.
+        It has the same IDs if no more than tags, groups and states had changed, and new ones otherwise. Open
+        connections are closed, which ends the calls that are stalled or trickle.
         """
-        self._hang_up()
-        self.world = self._fresh()
+        if self._front.touched or not self.rewind(self._new):
+            self._hang_up()
+            self.world = self._fresh()
         return self.world
 
     def mark(self) -> Mark:

@@ -1,4 +1,4 @@
-"""DescribeInstances of some IDs: rendered by moto once for each shape of the instances, then filled in."""
+"""DescribeInstances: rendered by moto once for each shape of an instance, then filled in."""
 
 import re
 from typing import Any, Callable, Dict, List, Optional
@@ -7,6 +7,8 @@ from xml.sax.saxutils import escape
 from .wire import Reply
 
 SETS = re.compile(r"<groupSet(?:/>|>.*?</groupSet>)|<tagSet(?:/>|>.*?</tagSet>)")
+RESERVATION = re.compile("(?=<item><reservationId>)")
+END = "</reservationSet>"
 
 
 def interfaces_of(instance: Any) -> Any:
@@ -23,7 +25,8 @@ def _shape(instance: Any) -> Any:
     """All that is expected to change but groups and tags."""
     state = instance._state
     nics = interfaces_of(instance), _addresses_of(instance)
-    return instance.id, state.name, state.code, str(instance._reason), nics
+    reasons = str(instance._reason), instance.state_reason.code
+    return instance.id, state.name, state.code, reasons, instance.launch_time, nics
 
 
 def _set(name: str, items: List[str]) -> str:
@@ -44,11 +47,21 @@ def _sets(backend: Any, instance: Any) -> List[str]:
     return ["<groupSet/>", *nics, _groups(instance.security_groups), shown]
 
 
+def _filled(parts: List[str], sets: List[str]) -> Optional[str]:
+    if len(parts) != len(sets) + 1:
+        return None
+    return parts[0] + "".join(text + part for text, part in zip(sets, parts[1:]))
+
+
 class Shapes:
-    """Remembers moto's answers without their groups and tags: only where filling those in gives moto's answer."""
+    """Remembers how moto renders an instance, without groups and tags: only where filling those in gives the same.
+
+    To be cleared when anything else of an instance has changed than what is part of its shape.
+    """
 
     def __init__(self) -> None:
         self._parts: Dict[Any, List[str]] = {}
+        self._frame = ("", "")
         self.remembered = 0
         """Answers that moto was not asked for."""
 
@@ -56,23 +69,28 @@ class Shapes:
         """Forgets all."""
         self._parts.clear()
 
-    def answer(self, backend: Any, ids: List[str], ask: Callable[[], Reply]) -> Reply:
-        """What ``ask`` would answer."""
-        instances = [i for i in backend.all_instances() if i.id in ids]
-        sets = [text for i in instances for text in _sets(backend, i)]
-        shape = tuple(_shape(i) for i in instances)
-        known = self._filled(self._parts.get(shape), sets)
-        if known is not None:
-            self.remembered += 1
-            return Reply(200, known.encode(), None)
+    def answer(self, backend: Any, reservations: List[Any], ask: Callable[[], Reply]) -> Reply:
+        """What ``ask`` would answer, which are these reservations of one instance each."""
+        instances = [instance for reservation in reservations for instance in reservation.instances]
+        known = [self._parts.get(_shape(instance)) for instance in instances]
+        if known and len(known) == len(reservations) and all(known):
+            items = [_filled(parts or [], _sets(backend, instance)) for parts, instance in zip(known, instances)]
+            if None not in items:
+                self.remembered += 1
+                return Reply(200, "".join((self._frame[0], *map(str, items), self._frame[1])).encode(), None)
         reply = ask()
-        parts = SETS.split(reply.body.decode())
-        if reply.status == 200 and self._filled(parts, sets) == reply.body.decode():
-            self._parts[shape] = parts
+        if reply.status == 200:
+            self._learn(backend, instances, reply.body.decode())
         return reply
 
-    @staticmethod
-    def _filled(parts: Optional[List[str]], sets: List[str]) -> Optional[str]:
-        if parts is None or len(parts) != len(sets) + 1:
-            return None
-        return parts[0] + "".join(text + part for text, part in zip(sets, parts[1:]))
+    def _learn(self, backend: Any, instances: List[Any], text: str) -> None:
+        head, *items = RESERVATION.split(text)
+        if len(items) != len(instances) or not items:
+            return
+        last, end, rest = items[-1].partition(END)
+        self._frame = head, end + rest
+        for item, instance in zip([*items[:-1], last], instances):
+            parts = SETS.split(item)
+            same = _filled(parts, _sets(backend, instance)) == item
+            if same and f"<instanceId>{instance.id}</instanceId>" in item:
+                self._parts[_shape(instance)] = parts

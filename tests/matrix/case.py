@@ -1,17 +1,38 @@
-"""Cases: a fault at a call of a whole run. Which there are, by clean runs of each mode; what must hold afterwards."""
+"""Cases: a fault at a call of a whole run. Which there are, by clean runs of each mode; what must hold afterwards.
 
+They are too many for each check, so half of them are selected: each two of mode, call and kind of fault are together.
+MATRIX=all runs all of them.
+"""
+
+import os
 from collections import Counter
 from dataclasses import dataclass
-from typing import Callable, Iterable, List, Optional, Set, Tuple
+from typing import Callable, Iterable, List, Optional, Sequence, Set, Tuple
+from zlib import crc32
 
 from ec2.faults import Error, Fault, Hook, LoseReply, Reset, Throttle
 from ec2.wire import Call
 
-from .world import DESCRIBE, MODIFY, SECONDS, Bench, Outcome, Point, Scene
+from .world import DESCRIBE, MODES, MODIFY, SECONDS, Bench, Outcome, Point, Scene
 
 # By name: the action, and how many runs of off come before. After two of them on claims the backup, and looks back.
-ACTIONS = {"off": ("off", 0), "on": ("on", 1), "on after two": ("on", 2)}
+ACTIONS = {
+    "off": ("off", 0), "on": ("on", 1), "on after two": ("on", 2), "return": ("return", 1),
+    "return after two": ("return", 2),
+}  # fmt: skip
+RETURNS = ("return", "return after two")  # monitor brings a stopped node back
+ALL = os.environ.get("MATRIX") == "all"
 Runner = Callable[[Scene, str], Outcome]
+
+
+def is_run(mode: str, action: str) -> bool:
+    """Is this action run in this mode? An ``on`` after a required stop is that after any stop."""
+    if mode.endswith("+auto"):
+        return action in RETURNS
+    return action not in RETURNS and (action == "off" or not mode.endswith("+required"))
+
+
+RUNS = tuple((mode, action) for mode in MODES for action in ACTIONS if is_run(mode, action))
 
 
 @dataclass(frozen=True)
@@ -74,6 +95,8 @@ def prepare(scene: Scene, action: str) -> bool:
         scene.put_back(known)
         return True
     done = all(scene.run("off", ignore_instance_state=True).code == 0 for _ in range(ACTIONS[action][1]))
+    if action in RETURNS:
+        scene.later()
     if done:
         scene.bench.prepared[scene.mode, action] = scene.now
     return done
@@ -98,6 +121,12 @@ def points(bench: Bench, mode: str, action: str) -> List[Point]:
 def cases(bench: Bench, mode: str, action: str, kinds: Iterable[Kind]) -> List[Case]:
     """Each of these at every call."""
     return [Case(mode, action, point, kind) for point in points(bench, mode, action) for kind in kinds]
+
+
+def selected(found: Sequence[Case]) -> List[Case]:
+    """Half of them: of each call in a mode half of the kinds, and the others in the next mode."""
+    numbers = ((c, MODES.index(c.mode), crc32(c.point.name.encode()), WIRE.index(c.kind)) for c in found)
+    return [c for c, mode, point, kind in numbers if ALL or (mode + point + kind) % 2]
 
 
 def wrong(bench: Bench, case: Case, runner: Runner) -> List[str]:
@@ -125,6 +154,8 @@ class Trial:
         self._must(bool(scene.faulty), "the fault did not happen")
         self._outcome(outcome)
         self._effect(outcome, calls)
+        if case.action in RETURNS:
+            self._comes_back(outcome, calls)
         self._recovers()
         self._must(not scene.lost, f"original groups not readable from tags: {scene.lost[:3]}")
         if not self.wrong:
@@ -173,6 +204,9 @@ class Trial:
             self._must(status.code == 2, "after off status is not OFF")
             stopped = state in ("stopped", "stopping") or not self.case.kind.passes
             self._must(stopped or not scene.has("poweroff"), f"it is {state}")
+            self._must(state == "stopped" or not scene.has("required"), f"exit 0, and it is {state}")
+        if self.case.point.action == "StopInstances":
+            self._must(isolated, "it is not left isolated, whatever became of its stop")
         if outcome.code == 0 and action == "on":
             self._restored("on said that it succeeded")
             self._must(not scene.has("poweron") or state in ("running", "pending"), f"it is {state}")
@@ -189,6 +223,24 @@ class Trial:
         for interface, groups in scene.now["interfaces"].items():
             self._must(scene.are_isolating(frozenset(groups)), f"exit 0, {interface} is not isolated")
             self._must(interface in accepted, f"exit 0, {interface}: no change was accepted before the last read")
+
+    # What monitor says and does
+
+    def _comes_back(self, outcome: Outcome, calls: List[Call]) -> None:
+        """It has started nothing that was not restored; what it has not finished, the next one does."""
+        scene, then = self.scene, self.scene.now
+        searched = any("stopped" in c.params.values() for c in calls)  # which is after all checks of monitor
+        self._must(outcome.code != 1 or not searched, "a return that fails fails the monitor")
+        if then["state"] != "stopped":
+            self._restored(f"it is {then['state']}")
+        if not outcome.back:
+            self._must(scene.run("return", slow_replies=True).code == 0, "the next monitor fails")
+        self._restored("monitor has ended")
+        self._must(scene.now["state"] in ("running", "pending"), f"it is {scene.now['state']}, and not back")
+        left = scene.tags() and self.case.point.action != "DeleteTags"  # a failure to delete them is a warning
+        self._must(not left, "monitor leaves a backup")
+        self._must(len(scene.returned.split(",")) == 1, f"one return is counted as {scene.returned}")
+        scene.put_back(then)
 
     # And then
 
@@ -213,6 +265,7 @@ class Trial:
         if not no_backup:
             isolated = outcome.code == 0 and scene.is_isolated()
             self._must(isolated, f"a plain off does not isolate: {outcome.error}")
+            self._must(scene.now["state"] == "stopped" or not scene.has("required"), "a plain off does not stop it")
             self._must(scene.run("status").code == 2, "after a plain off status is not OFF")
         if not scene.has("ignore"):
             self._plain_on("on after off")
@@ -221,7 +274,7 @@ class Trial:
         outcome = self.scene.run("on")
         self._restored(label)
         self._must(outcome.code == 0, f"{label} fails: {outcome.error or outcome.foreign}")
-        self._must(not self.scene.tags(), f"{label} leaves tags")
+        self._must(not self.scene.tags() and not self.scene.returned, f"{label} leaves tags")
 
     def _restored(self, label: str) -> None:
         scene = self.scene

@@ -9,11 +9,12 @@ import time
 
 import pytest
 
-from .case import ACTIONS, KILLS, cases, wrong
-from .world import MODES, SECONDS, Outcome
+from .case import KILLS, RUNS, cases, wrong
+from .world import SECONDS, Outcome
 
 pytestmark = pytest.mark.timeout(300)  # seconds, for a part
 PARTS = 2
+ACTIONS = ("off", "on", "on after two", "return")
 
 
 def process(servers, scene, action):
@@ -24,6 +25,9 @@ def process(servers, scene, action):
         "access_key": key.access_key, "secret_key": key.secret_key, "endpoint_url": server.endpoint,
         "api_timeout": 1, "deadline": int(SECONDS), "nodename": "node1",
     }  # fmt: skip
+    if action == "return":
+        options["action"] = "monitor"
+        del options["plug"]  # as Pacemaker calls it
     text = "".join(f"{k}={1 if v is True else v}\n" for k, v in options.items())
     env = {k: os.environ[k] for k in ("PATH", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX") if k in os.environ}
     own = {k: os.environ[k] for k in ("FENCE_AWS_VPC_NET_DMI", "AWS_EC2_METADATA_DISABLED")}
@@ -69,9 +73,9 @@ ASSOCIATIONS = "DescribeSecurityGroupVpcAssociations"  # which the distribution'
 
 
 def kills(bench, action):
-    """Both kills at every call that some mode makes, each in one of those modes, in turn."""
+    """Both kills at every call that a run makes in some mode, each in one of those modes, in turn."""
     by_name = {}
-    for mode in MODES:
+    for mode, _ in (run for run in RUNS if run[1] == action):
         for case in cases(bench, mode, action, KILLS):
             if case.point.action != ASSOCIATIONS:
                 by_name.setdefault((case.point.name, case.kind.name), []).append(case)

@@ -13,7 +13,7 @@ from ec2.mark import Mark
 from ec2.server import Ec2Server
 from ec2.wire import Call
 
-from aws_vpc_net import actions, ec2, queries, replies, runner, settings
+from aws_vpc_net import actions, auto_unfence, ec2, queries, replies, runner, settings
 from aws_vpc_net.context import Context, create_context
 from aws_vpc_net.core import backup, isolation, model
 from aws_vpc_net.deadline import Deadline
@@ -21,13 +21,18 @@ from aws_vpc_net.errors import FenceError
 
 MODES = (
     "keep", "remove", "keep+untrack", "remove+untrack", "remove+ignore", "keep+static", "keep+poweroff+poweron",
+    "keep+poweroff+required", "remove+untrack+poweroff+required",
+    "keep+poweroff+auto", "remove+untrack+poweroff+auto",
 )  # fmt: skip
+POWER = {"poweron": "unfence_poweron", "required": "require_poweroff", "auto": "auto_unfence"}
+AGE_SECONDS = 60  # of a fence when monitor comes
 MODIFY, DESCRIBE = "ModifyNetworkInterfaceAttribute", "DescribeInstances"
 SECONDS = 10.0  # the deadline, on the bench's clock
 SETTLE_SECONDS = 1
 API_SECONDS = 0.2
 ATTEMPT_SECONDS = 0.5  # for a whole reply
 TIME = re.compile(r"(?<![0-9a-f])\d{10}(?![0-9a-f])")
+RETURNED = "fence_aws_vpc_net:returned"
 BACKUP = re.compile(r"Original_SG_Backup_i-[0-9a-f]+_(\d+)_\d+_(\d+)")  # time, chance, chunk
 SCALE = 100.0  # pauses are so many times shorter; the bench's clock counts them in full
 
@@ -97,20 +102,19 @@ class Bench:
             found = self._made[chosen.timing.api_seconds] = self._make(chosen)
             made = found.client
             made.meta.events.register(f"after-call.ec2.{DESCRIBE}", replies.complete)
-            # Dates are not used, and parsing them takes a third of the time of a reply.
-            made._endpoint._response_parser_factory.set_parser_defaults(timestamp_parser=str)
         return found._replace(client=SharedClient(found.client))
 
 
 @dataclass
 class Outcome:
-    """How an operation ended; ``code`` None: it was killed."""
+    """How an operation ended; ``code`` None: it was killed; ``back``: monitor said that it brought the node back."""
 
     code: Optional[int]
     error: str = ""
     category: str = ""
     seconds: float = 0.0
     foreign: str = ""  # an error that is not ours
+    back: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,6 @@ class Scene:
         self.names = bench.fresh()
         world = self.server.world
         self.server.keys.verify = False  # the signature is not what this is about
-        self.server.config.shapes = True
         self.node = world.nodes["node1"]
         self.interfaces = list(world.interfaces["node1"])
         bench.dmi.write_text(world.nodes["node3"], encoding="ascii")
@@ -142,6 +145,7 @@ class Scene:
         self.options = self._options()
         self.spec = self.settings("off").spec
         self.faulty: Set[int] = set()  # numbers of the calls that a fault happened to
+        self._stopping = False  # was it read once since?
         self.lost: List[str] = []  # moments at which originals were not readable from tags
         self.kill: Callable[[], None] = lambda: None  # ends the process that runs
         self.calm()
@@ -165,8 +169,7 @@ class Scene:
             found.update({f"interface{n}_sg": ",".join(g) for n, g in enumerate(sets)})
         if self.has("poweroff"):
             found.update(onfence_poweroff=True, ignore_instance_state=True)
-        if self.has("poweron"):
-            found["unfence_poweron"] = True
+        found.update({name: True for part, name in POWER.items() if self.has(part)})
         return found
 
     def settings(
@@ -179,6 +182,9 @@ class Scene:
             "access_key": key.access_key, "secret_key": key.secret_key, "endpoint_url": self.server.endpoint,
             **options,
         }  # fmt: skip
+        if action == "return":
+            given["action"] = "monitor"
+            del given["plug"]  # as Pacemaker calls it
         parsed = settings.parse({f"--{k.replace('_', '-')}": "1" if v is True else v for k, v in given.items()})
         return replace(parsed, timing=replace(parsed.timing, api_seconds=api_seconds, deadline=deadline))
 
@@ -205,10 +211,15 @@ class Scene:
                 (one,) = actions.prepare_off(context, [self.node])
                 for error in filter(None, runner.run_all([one])):
                     raise error
-                if context.settings.power.onfence_poweroff and one.is_isolated:
+                power = context.settings.power
+                if power.onfence_poweroff and not power.require_poweroff and one.is_isolated:
                     actions.power_off(context, [self.node])
             elif action == "on":
                 actions.restore(context, self.node)
+            elif action == "return":
+                results: Dict[str, str] = {}
+                auto_unfence.bring_back(context, queries.monitor(context), results)
+                outcome.back = results.get(self.node) == "ok"
             else:
                 outcome.code = 2 if queries.status(context, [self.node])[self.node] else 0
         except FenceError as error:
@@ -227,6 +238,16 @@ class Scene:
         while any(c.outcome == "pending" for c in list(self.server.calls)) and time.monotonic() < end:
             time.sleep(0.002)
         self.server.rules.add(None, Hook(self._look, late=True), when=lambda call: not call.reads, times=None)
+        if self.has("required"):
+            self.server.config.stop_seconds = 3600
+            self.server.rules.add(DESCRIBE, Hook(self._end_stop), times=None)
+
+    def _end_stop(self, _call: Call) -> None:
+        """A stop ends before the second read that could show it."""
+        if self.now["state"] == "stopping":
+            if self._stopping:
+                self.server.edit.set_state(self.node, "stopped")
+            self._stopping = not self._stopping
 
     def put(self, point: Point, *faults: Fault, times: Optional[int] = 1) -> None:
         """Let faults happen at a call."""
@@ -248,8 +269,13 @@ class Scene:
         return found
 
     def tags(self) -> Dict[str, str]:
-        """Our tags."""
+        """Our tags, but for those of ``auto_unfence``."""
         return {k: v for k, v in self.now["tags"].items() if k == "lastfence" or k.startswith("Original_SG_Backup_")}
+
+    @property
+    def returned(self) -> str:
+        """The tag that counts the returns."""
+        return str(self.now["tags"].get(RETURNED, ""))
 
     def are_isolating(self, groups: FrozenSet[str]) -> bool:
         """Are these the groups of an isolated interface? Said here once more, not asked of the code under test."""
@@ -278,6 +304,15 @@ class Scene:
         self.lost += [f"{call.action} {call.number}: {i}" for i in self.unreadable()]
 
     # Two ways on from one state
+
+    def later(self) -> None:
+        """The backup is some time older."""
+
+        def older(text: str) -> str:
+            return TIME.sub(lambda found: str(int(found[0]) - AGE_SECONDS), text)
+
+        tags = self.tags()
+        self.server.edit.put_tags(self.node, {**dict.fromkeys(tags), **{older(k): older(v) for k, v in tags.items()}})
 
     def put_back(self, then: Dict[str, Any]) -> None:
         """Groups, tags and state are what they were."""

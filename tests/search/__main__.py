@@ -1,7 +1,7 @@
 """One search on demand, or many; with transcripts.
 
     python -m search MODE ACTIONS START BUDGET [KIND,… | each]     PYTHONPATH=lib:tests; MODE: one, or all
-    python -m search plain | special | probing | probing-pairs | stopping | returns     those of catalogue.py
+    python -m search plain | special | probing | probing-pairs | stopping | returns | renamed   those of catalogue.py
     python -m search adversity | alone BUDGET                                           with so many adversities
     LIMIT=5000000: states of each; PART=2/5: the second fifth of the scenarios
 """
@@ -38,7 +38,9 @@ def scenarios(arguments: List[str]) -> List[Scenario]:
     if first == "stopping":
         return [*catalogue.stopping()]
     if first == "returns":
-        return [*catalogue.returns()]
+        return [*catalogue.returns(), *catalogue.returns_alone()]
+    if first == "renamed":
+        return [*catalogue.renamed()]
     if first == "alone":
         return [*catalogue.alone(int(more[0]))]
     actions, start, budget, *kinds = more

@@ -8,6 +8,7 @@ from typing import Iterator, List, Sequence
 
 from aws_vpc_net.core.model import IsolationSpec
 
+from .truth import WHOLE
 from .world import (
     CRASH,
     E0,
@@ -52,9 +53,33 @@ def returns(modes: Sequence[str] = MODES) -> Iterator[Scenario]:
         for other in ("off", "on", "return"):
             pair = actors(other, "return")
             yield from (Scenario(mode, pair, start) for start in ("fenced", "fenced twice"))
-            yield from (Scenario(mode, pair, "fenced", half=("on", changes)) for changes in (1, 2))
+            yield from (Scenario(mode, pair, "fenced", half=("return", changes)) for changes in (1, 2, 3, 4))
         for kind in (CRASH, UNREAD, REFUSED, STALE):
             yield Scenario(mode, actors("off", "return"), "fenced", 1, frozenset((kind,)))
+
+
+def returns_alone(modes: Sequence[str] = MODES) -> Iterator[Scenario]:
+    """One return, half of it made before, perhaps; with each adversity, beside an operator, and where it must not."""
+    one = actors("return")
+    for mode in modes:
+        for half in (None, *(("return", changes) for changes in (1, 2, 3, 4))):
+            yield Scenario(mode, one, "fenced", 1, half=half)
+            for event in ("start", "edit", "edit isolated", "edit the other", "detach", "attach"):
+                yield Scenario(mode, one, "fenced", 1, frozenset((EVENT,)), events=(event,), half=half)
+        yield Scenario(mode, one, "fenced twice", 1)
+        yield Scenario(mode, one, "open")
+        yield Scenario(mode, one, "fenced", half=("return", WHOLE), before=("stop",))
+        for event in ("edit", "edit isolated", "attach", "attach isolated", "detach", "start"):
+            yield Scenario(mode, one, "fenced", before=(event,))
+
+
+def renamed(modes: Sequence[str] = MODES) -> Iterator[Scenario]:
+    """An instance that is found by its name, which another one has from some moment on."""
+    for mode in modes:
+        for pair in ("off", "on", "return", "off,on"):
+            named = tuple(replace(a, by_name=True) for a in actors(*pair.split(",")))
+            for start in ("open", "fenced") if pair == "off" else ("fenced",):
+                yield Scenario(mode, named, start, 1, frozenset((EVENT,)), events=("rename",))
 
 
 def with_adversity(

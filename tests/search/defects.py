@@ -18,14 +18,17 @@ from aws_vpc_net.core import (
     off,
     on,
     reisolating,
+    returning,
     rolling_back,
     stopping,
     tag_slots,
 )
 from aws_vpc_net.core.probing import Observable, Probe
 from aws_vpc_net.core.protocol import Knowledge
+from aws_vpc_net.core.returning import Stopped
 
 from . import catalogue
+from .truth import WHOLE
 from .world import (
     CRASH,
     DEADLINE,
@@ -275,6 +278,32 @@ DEFECTS: Mapping[str, Defect] = {
     "on does not look for an off": _of(
         on._verify, "if k.backup.history.has_foreign_writes(latest, claims=False):", "if False:",
         _one("keep", "off,on", "fenced"),
+    ),
+    "off does not look again for its name": _of(
+        backing_up._backup, "if latest.lost_names:", "if False:",
+        next(s for s in catalogue.renamed(["keep"]) if str(s.actors[0]) == "off"),
+    ),
+    "monitor brings back what runs": _of(
+        returning.judge, 'if instance.state != "stopped":', "if False:",
+        _one("keep", "return", "fenced", before=("start",)),
+    ),
+    "monitor brings back what is not isolated": _of(
+        returning.judge, "if not all(isolated):", "if False:", _one("keep", "return", "fenced", before=("edit",)),
+    ),
+    "monitor starts what nobody has fenced": _of(
+        returning.judge, "if resumed else Verdict.NO_BACKUP", "if True else Verdict.NO_BACKUP",
+        _one("keep", "return", "open"),
+    ),
+    "monitor starts what was stopped after its return": _of(
+        Stopped.is_resumed, "unstarted = returns.launched == self.launched > 0", "unstarted = True",
+        _one("keep", "return", "fenced", half=("return", WHOLE), before=("stop",)),
+    ),
+    "monitor does not finish a return": _of(
+        Stopped.is_resumed, "unstarted and", "False and", _one("keep", "return,return", "fenced", half=("return", 2)),
+    ),
+    "monitor starts what reads isolated again": _of(
+        on._powered, 'state == "stopped" and not isolated', 'state == "stopped"',
+        _one("keep", "return", "fenced", STALE),
     ),
     "monitor starts what was fenced since": _of(
         on._fenced_since, "return not plan.restore.ignored and", "return False and",

@@ -22,12 +22,12 @@ from aws_vpc_net.core.protocol import SetGroups, WriteTags
 
 from . import following, invocations
 from .following import Following
-from .invocations import DEAD, FAILED, NOW, SUCCEEDED, Tables
+from .invocations import DEAD, FAILED, LEFT_ALONE, NOW, SUCCEEDED, Tables
 from .truth import BASE, Label, State
 from .world import SHORT, Scenario
 
 REPLACING = (isolating, observe, off, on, probing, protocol, reisolating, following, invocations)
-FATES = {DEAD: "killed", SUCCEEDED: "exit 0", FAILED: "exit 1"}
+FATES = {DEAD: "killed", SUCCEEDED: "exit 0", FAILED: "exit 1", LEFT_ALONE: "leaves it alone"}
 
 
 def _replace(value: Any, **changes: Any) -> Any:

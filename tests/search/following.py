@@ -39,6 +39,7 @@ from .truth import (
     TAGS_GONE,
     TWICE,
     UNREADABLE,
+    WHOLE,
     WROTE,
     Label,
     State,
@@ -83,18 +84,22 @@ class Following(Truth):
             tags, net, end = self.alone(tags, net, plain_off)
             assert end is not None
             assert end.succeeded, end
+        returning = [n for n, a in enumerate(self.scenario.actors) if a.returning]
+        if returning:
+            net = self.nets.number(self.event("stop", self.nets.values[net]))
         if self.scenario.half:
             action, changes = self.scenario.half
-            tags, net, end = self.alone(tags, net, plain_off + (action == "on"), changes)
-            assert end is None, end
+            actor = returning[0] if action == "return" else plain_off + (action == "on")
+            tags, net, end = self.alone(tags, net, actor, changes)
+            assert end is None or changes == WHOLE, end
         for event in self.scenario.before:
             changed = self.event(event, self.nets.values[net])
             assert changed is not None, event
-            self.allowed = {n.id: {n.groups} if n not in self.nets.values[net].attached else self.allowed[n.id]
+            kept = set() if self.scenario.half else set.union(*self.allowed.values())  # a backup may hold them
+            self.allowed = {n.id: {n.groups} | (self.allowed.get(n.id, set()) & kept)
+                            if n not in self.nets.values[net].attached else self.allowed[n.id]
                             for n in changed.attached}  # fmt: skip
             net = self.nets.number(changed)
-        if any(a.returning for a in self.scenario.actors):
-            net = self.nets.number(replace(self.nets.values[net], state="stopped"))
         self.natural = (tags, net)
         state = [tags, net, 0, 0, 0, self.scenario.budget]
         for actor in range(len(self.scenario.actors)):
@@ -289,7 +294,8 @@ class Following(Truth):
             yield from self._answered(list(s), actor, number, "no time", (actor, "no time"))
             return
         state = list(s)
-        state[ghost] = (s[ghost] & keep) | BEGAN
+        began = self.pendings[number].begun
+        state[ghost] = (s[ghost] & keep) | (0 if began is not None and began.verdict is None else BEGAN)
         if self.actors[actor].returning and any(g & OLDER << actor for g in s[BASE + 1 :: 2]):
             state[ghost] |= FENCE_SHOWN
         yield from self._answered(state, actor, number, (s[0], s[1]), (actor, "reads"))
@@ -394,10 +400,14 @@ class Following(Truth):
         if not self.pendings[number].usable:
             yield from self._answered(list(s), actor, number, "no time", (actor, "no time"))
             return
-        after = self.nets.number(replace(self.nets.values[s[1]], state="running"))
+        network: Network = self.nets.values[s[1]]
+        if network.state == "stopping":
+            yield from self._answered(list(s), actor, number, "refused", (actor, "starts", "too early"))
+            return
+        after = self.nets.number(network.started())
         state = list(s)
         self._moved(state, s[0], after, actor)
-        problems = self._started_fenced(s, actor)
+        problems = (*self._started_fenced(s, actor), *self._started_unfenced(s, actor))
         for label, new, found in self._answered(state, actor, number, "accepted", (actor, "starts")):
             yield label, new, (*problems, *found)
         if left and self.may.get(REFUSED):
@@ -408,6 +418,11 @@ class Following(Truth):
         ghost = s[BASE + 2 * actor + 1]
         return ("it starts an instance that was fenced since",) * bool(ghost & FENCE_SHOWN and not ghost & LAST_STALE)
 
+    def _started_unfenced(self, s: State, actor: int) -> Tuple[str, ...]:
+        """Monitor starts what an operator has stopped, and nobody has fenced."""
+        by_hand = self.actors[actor].returning and self.nets.values[s[1]].by_hand
+        return ("it starts what nobody has fenced",) * bool(by_hand and not s[BASE + 2 * actor + 1] & EVER_STALE)
+
     def _set(self, s: State, actor: int, number: int, left: int) -> Transitions:
         p = self.pendings[number]
         goals, done = p.action.goals, dict(p.done)
@@ -416,6 +431,8 @@ class Following(Truth):
             yield from self._answered(list(s), actor, number, key, (actor, "no time"))
             return
         network = self.nets.values[s[1]]
+        if network.by_hand and self.actors[actor].action == "off":
+            network = replace(network, by_hand=False)
         for interface in sorted(goals):
             if interface in done:
                 continue

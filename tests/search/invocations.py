@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Dict, FrozenSet, List, Optional, Tuple
 
 from aws_vpc_net.core import invariants, observe, off, on
+from aws_vpc_net.core.backup import RETURNED
 from aws_vpc_net.core.model import FrozenMap
 from aws_vpc_net.core.probing import ATTEMPT_SECONDS, Probe
 from aws_vpc_net.core.protocol import (
@@ -33,14 +34,16 @@ from aws_vpc_net.core.protocol import (
     Tick,
     WriteTags,
 )
+from aws_vpc_net.core.returning import Stopped, Verdict, judge
 from aws_vpc_net.errors import Category
 
-from .world import GROUPS, ID, Actor, Scenario
+from .world import GROUPS, ID, Actor, Network, Scenario
 
 ENDS, RESERVE = 12.0, 16.0
 NOW = 1_700_000_000
 BACKOFF = 1.0
-DEAD, SUCCEEDED, FAILED = -1, -2, -3
+DEAD, SUCCEEDED, FAILED, LEFT_ALONE = -1, -2, -3, -4
+LATER = 60  # seconds after a fence, in which monitor comes; other fences are as old
 KINDS = {
     Read: "read", WriteTags: "write", DeleteTags: "delete", SetGroups: "set", LookUpGroups: "look up",
     Connect: "connect", CheckAnswers: "check", StartInstance: "start", StopInstance: "stop",
@@ -64,6 +67,14 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Begun:
+    """A return of monitor that is not an ``on`` yet; what was judged, and the tag, once it is to be written."""
+
+    verdict: Optional[Verdict] = None
+    tag: str = ""
+
+
+@dataclass(frozen=True)
 class Pending:
     """An invocation that has decided its next effect; ``done``: what came of a part of it already."""
 
@@ -75,6 +86,7 @@ class Pending:
     usable: bool
     logged: FrozenSet[Tuple[str, FrozenSet[str]]]
     done: Tuple[Tuple[str, str], ...] = ()
+    begun: Optional[Begun] = None
 
 
 @dataclass(frozen=True)
@@ -188,6 +200,8 @@ class Invocations:
 
     def begin(self, actor: int) -> int:
         """The pending effect of one that starts now."""
+        if self.actors[actor].returning:
+            return self.pending(Pending(actor, 0, Knowledge(), Read((ID,)), 0.0, True, frozenset(), begun=Begun()))
         return self._decide(actor, Knowledge(), frozenset(), 0)[0]
 
     def _decide(self, actor: int, k: Knowledge, logged: FrozenSet, flag: int) -> Decided:
@@ -246,10 +260,39 @@ class Invocations:
 
     def _answer(self, number: int, key: Any, flag: int) -> Decided:
         p = self.pendings[number]
+        if p.begun is not None:
+            begun = self._begin_return(p, p.begun, key, flag)
+            if begun is not None:
+                return begun
         plan, tick = self.plans[p.actor], self.tick(p.actor, flag)
         k, notes = observe.observe(plan, p.knowledge, p.action, self._result(p, key), tick)
         logged = p.logged | {item for note in notes for item in note.originals.items()}
         return self._decide(p.actor, k, logged, flag)
+
+    def _begin_return(self, p: Pending, begun: Begun, key: Any, flag: int) -> Optional[Decided]:
+        """As auto_unfence.py does: judge a read, write the tag, judge another; None: on goes on from that one."""
+        left_alone: Decided = LEFT_ALONE, Exit(p.actor, True, "", frozenset(), frozenset()), ()
+        if isinstance(p.action, WriteTags):
+            if key != "accepted" or flag:
+                return left_alone
+            return self.pending(replace(p, action=Read((ID,)))), None, ()
+        if not isinstance(key, tuple) or flag:
+            return left_alone
+        actor = self.actors[p.actor]
+        now = NOW + LATER + p.actor + actor.skew
+        network: Network = self.nets.values[key[1]]
+        stopped = Stopped(network.instance(self.tags.values[key[0]], by_name=actor.by_name), network.launched)
+        returns = stopped.next_returns(now)
+        if begun.verdict is None:
+            verdict = judge(stopped, self.spec, {}, now, 0.0)
+            if not verdict.returns:
+                return left_alone
+            tag = FrozenMap({RETURNED: str(returns)})
+            write = replace(p, action=WriteTags(ID, tag), begun=Begun(verdict, tag[RETURNED]))
+            return self.pending(write), None, ()
+        tags = self.tags.values[key[0]].updated({RETURNED: begun.tag})
+        shown = Stopped(network.instance(tags), network.launched)
+        return None if judge(shown, self.spec, {}, now, 0.0) is begun.verdict else left_alone
 
     def _result(self, p: Pending, key: Any) -> Any:
         if isinstance(p.action, SetGroups):
@@ -262,8 +305,11 @@ class Invocations:
             return Answers(FrozenMap({a: answer for a, answer, _ in key}), FrozenMap(standing))
         if isinstance(key, tuple):
             tags, net = key
-            probes = self.actors[p.actor].probe
-            return Instances(FrozenMap({ID: self.nets.values[net].instance(self.tags.values[tags], probes)}))
+            actor, known = self.actors[p.actor], self.tags.values[tags]
+            if p.begun is not None:
+                known = known.updated({RETURNED: p.begun.tag})
+            shown = self.nets.values[net].instance(known, actor.probe, actor.by_name)
+            return Instances(FrozenMap({ID: shown}))
         if key == "not shown":
             return Instances(FrozenMap())
         return Done() if key == "accepted" else FAILURES[key]

@@ -51,6 +51,14 @@ def test_a_return_by_monitor_beside_another_invocation(record_property):
     search_all([s for s in catalogue.returns(["keep"]) if not s.budget and not s.half], record_property)
 
 
+def test_a_return_by_monitor_alone(record_property):
+    search_all(catalogue.returns_alone(), record_property)
+
+
+def test_an_instance_that_loses_its_name(record_property):
+    search_all([s for s in catalogue.renamed() if len(s.actors) == 1], record_property)
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_one_invocation_in_every_world_and_one_adversity(mode, record_property):
     search_all(catalogue.alone(1, [mode]), record_property)

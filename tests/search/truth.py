@@ -1,13 +1,15 @@
 """What is true in EC2, and what must be: at the moment an invocation ends, and once all have ended."""
 
+from dataclasses import replace
 from typing import Any, Dict, FrozenSet, Iterator, List, Optional, Tuple
 
 from aws_vpc_net.core import backup as tags_of
+from aws_vpc_net.core.backup import RETURNED
 from aws_vpc_net.core.isolation import groups_to_restore, matches_isolation
 from aws_vpc_net.core.model import FrozenMap
-from aws_vpc_net.core.protocol import DeleteTags, LookUpGroups, Read, SetGroups, WriteTags
+from aws_vpc_net.core.protocol import DeleteTags, LookUpGroups, Read, SetGroups, StartInstance, WriteTags
 
-from .invocations import DEAD, FAILED, SUCCEEDED, Exit, Invocations, Tables, ec2_refusal
+from .invocations import DEAD, FAILED, LEFT_ALONE, SUCCEEDED, Exit, Invocations, Tables, ec2_refusal
 from .world import APP, DB, E0, E1, EDITED, ISO, NEW, OTHER, SHORT, WORLDS, Network, Scenario
 
 BASE = 6  # fields of a state before those of the invocations
@@ -31,6 +33,7 @@ FENCE_SHOWN = 1 << 61  # the latest read of a return was made after an off, whic
 # what matters of one that has ended
 AFTERWARDS = ~(WROTE | GROUPS_MOVED | TAGS_GONE | EVER_STALE) & (ASKED - 1)
 CROSSED = 16  # in misc: a deletion crossed a change, both decided by reads before either
+WHOLE = 1000  # changes: more than any invocation makes
 NUMBER = {E0: 0, E1: 1, NEW.id: 2}
 State = Tuple[int, ...]
 Label = Tuple[Any, ...]
@@ -99,7 +102,7 @@ class Truth(Invocations):
             )  # fmt: skip
         return found
 
-    def alone(self, tags: int, net: int, actor: int, changes: int = 1000) -> Tuple[int, int, Optional[Exit]]:
+    def alone(self, tags: int, net: int, actor: int, changes: int = WHOLE) -> Tuple[int, int, Optional[Exit]]:
         """A plain invocation, nothing beside it, which is killed after so many changes; (tags, net, its end)."""
         number = self.begin(actor)
         for _ in range(80):
@@ -116,6 +119,8 @@ class Truth(Invocations):
                 tags = self.written(tags, action.tags)
             elif isinstance(action, DeleteTags):
                 tags = self.deleted(tags, action.tags)
+            elif isinstance(action, StartInstance):
+                net = self.nets.number(self.nets.values[net].started())
             elif isinstance(action, SetGroups):
                 network, results = self.nets.values[net], []
                 changes += 1
@@ -157,7 +162,8 @@ class Truth(Invocations):
             wrong = [nic.id for nic in self.nets.values[n].attached if nic.groups not in self.allowed.get(nic.id, ())]
             if wrong:
                 yield f"afterwards, a plain {after} does not restore {', '.join(SHORT[i] for i in wrong)}"
-            if self.tags.values[t]:
+            refused = self.is_isolated_by_nature(t, n)  # then the count of returns stays
+            if set(self.tags.values[t]) - ({RETURNED} if refused else set()):
                 yield f"afterwards, a plain {after} leaves tags"
 
     def is_isolated_by_nature(self, tags: int, net: int) -> bool:
@@ -166,7 +172,7 @@ class Truth(Invocations):
         network = self.nets.values[net]
         found = any(matches_isolation(n.groups, self.spec) for n in network.attached) and self.spec.keep_only
         unchanged = all(n.groups in self.allowed.get(n.id, ()) for n in network.attached)
-        return found and unchanged and not self.tags.values[tags]
+        return found and unchanged and not set(self.tags.values[tags]) - {RETURNED}
 
     def _edit(self, event: str) -> FrozenSet[str]:
         return {
@@ -178,6 +184,10 @@ class Truth(Invocations):
         """What an operator's deed makes of it; None if it cannot be done."""
         there = {n.id for n in network.attached}
         other = network.find(E1)
+        if event in ("start", "stop"):
+            return self._power(event, network)
+        if event == "rename":
+            return replace(network, renamed=True)
         if event == "edit the other":
             return network.with_groups(E1, frozenset((OTHER, EDITED)))
         if event.startswith("edit"):
@@ -188,9 +198,16 @@ class Truth(Invocations):
             return network.detached(E1)
         if event == "return" and other and E1 not in there:
             return network.with_attached(other)
-        if event == "attach" and network.find(NEW.id) is None:
-            return network.with_attached(NEW)
+        if event.startswith("attach") and network.find(NEW.id) is None:
+            return network.with_attached(replace(NEW, groups=frozenset((ISO,))) if "isolated" in event else NEW)
         return None
+
+    def _power(self, event: str, network: Network) -> Optional[Network]:
+        """An operator starts or stops it."""
+        if event == "start":
+            return replace(network.started(), by_hand=False) if network.state == "stopped" else None
+        untouched = not any(matches_isolation(n.groups, self.spec) for n in network.attached)
+        return replace(network, state="stopped", by_hand=untouched) if network.state == "running" else None
 
     # --- checks on the truth ----------------------------------------------------------------------------------
 
@@ -199,6 +216,8 @@ class Truth(Invocations):
         ghost = state[BASE + 2 * actor + 1]
         texts = []
         action = self.actors[actor].action
+        if state[BASE + 2 * actor] == LEFT_ALONE:
+            return ()
         named = self.named(end.logged)
         for i in named:
             state[BASE + 2 * actor + 1] |= NAMED << NUMBER[i]
@@ -254,8 +273,13 @@ class Truth(Invocations):
             if self.is_isolated_by_nature(*self.natural) or self.is_isolated_by_nature(s[0], s[1]):
                 failed = [i for i in failed if i not in ons]
             texts += [f"without any adversity, {self.name(i)} fails" for i in failed]
-            if len(ons) == len(fates) and (self.lost(s[0], s[1]) or self.tags.values[s[0]]):
-                texts.append("without any adversity, on does not restore")
+            if len(ons) == len(fates) and LEFT_ALONE not in fates:
+                kept = self.lost(s[0], s[1]) or set(self.tags.values[s[0]]) - {RETURNED}
+                texts += ["without any adversity, on does not restore"] * bool(kept)
+            began = self.nets.values[self.natural[1]]
+            if all(a.returning for a in self.scenario.actors) and not began.by_hand and not self.scenario.before:
+                left = self.nets.values[s[1]].state != "running" or self.isolated(s[1])
+                texts += ["without any adversity, monitor does not bring it back"] * left
         return texts
 
     # --- what no order of calls can prevent -------------------------------------------------------------------

@@ -40,6 +40,9 @@ class Network:
     attached: Tuple[Nic, ...]
     elsewhere: Tuple[Nic, ...] = ()
     state: str = "running"  # of the instance
+    launched: int = 1  # how often
+    by_hand: bool = False  # an operator has stopped it, and nobody had fenced it
+    renamed: bool = False  # another instance has the name by which it was found
 
     def find(self, interface: str) -> Optional[Nic]:
         """This interface, attached or not."""
@@ -68,7 +71,11 @@ class Network:
         attached = tuple(sorted((*self.attached, nic), key=lambda n: n.number))
         return replace(self, attached=attached, elsewhere=others)
 
-    def instance(self, tags: FrozenMap[str, str], addresses: bool = False) -> Instance:
+    def started(self) -> "Network":
+        """After a start; EC2 refuses one while it stops."""
+        return replace(self, state="running", launched=self.launched + 1) if self.state == "stopped" else self
+
+    def instance(self, tags: FrozenMap[str, str], addresses: bool = False, by_name: bool = False) -> Instance:
         """As a read shows it; ``addresses``: one of each interface, to whoever looks at them."""
         known = ADDRESS if addresses else {}
         own = {i: (address,) for i, address in known.items()}
@@ -76,7 +83,8 @@ class Network:
             Interface(n.id, rank, n.groups, n.vpc, position=(0, n.number - 1), addresses=own.get(n.id, ()))
             for rank, n in enumerate(self.attached, 1)
         ]
-        return Instance(ID, self.state, tuple(interfaces), tags)
+        lost = ("node1",) if by_name and self.renamed else ()
+        return Instance(ID, self.state, tuple(interfaces), tags, lost)
 
 
 DEFAULT = Network((Nic(E0, 1, frozenset((APP, DB))), Nic(E1, 2, frozenset((APP, OTHER)))))
@@ -113,6 +121,7 @@ class Actor:
     probe: bool = False
     require_poweroff: bool = False
     returning: bool = False  # monitor makes it, of a stopped instance, which it starts
+    by_name: bool = False  # the plug is a name
 
     def __str__(self) -> str:
         return "return" if self.returning else self.action
@@ -160,6 +169,7 @@ class Scenario:
         half += "".join(f", settle {a.settle:g}" for a in self.actors if a.settle)
         half += ", probe" * any(a.probe for a in self.actors)
         half += ", stop" * any(a.require_poweroff for a in self.actors)
+        half += ", by name" * any(a.by_name for a in self.actors)
         return f"{self.mode}: {actors}, {self.start}{half}{world}, adversities {self.budget}{more}"
 
 

@@ -34,9 +34,9 @@ from aws_vpc_net.core.protocol import (
 )
 from aws_vpc_net.core.tag_slots import TAG_LIMIT
 
-from .cloud import FULL, NO_INTERFACE, Node, is_full, is_open, refusal, shown
+from .cloud import FULL, NO_INTERFACE, STALEST, Node, is_full, is_open, refusal, shown
 from .network import View
-from .process import DEADLINE, EPOCH, FAILED, KILLED, SUCCEEDED, Process
+from .process import EPOCH, FAILED, KILLED, RESERVE, SUCCEEDED, Process
 
 # --- at an exit ---------------------------------------------------------------------------------------------------
 
@@ -44,8 +44,14 @@ from .process import DEADLINE, EPOCH, FAILED, KILLED, SUCCEEDED, Process
 def at_exit(simulation: Any, process: Process) -> Iterator[str]:
     """What is wrong at the moment a process exits by itself."""
     spec, node, facts = process.plan.spec, process.node, process.facts
-    if simulation.now > process.began + DEADLINE + 2:
+    if simulation.now > process.ends + 2:
         yield f"{process.action} ends after its deadline"
+    if process.returning:
+        if process.due and process.fate != SUCCEEDED and not facts.faults and facts.alone:
+            yield "monitor does not bring a node back, alone and without any fault"
+        return
+    if process.action == "off" and process.fate == SUCCEEDED and simulation.cluster.required:
+        yield from not_stopped(simulation, process)
     if process.action == "off" and process.fate == SUCCEEDED and not node.is_isolated(spec):
         if facts.groups_stale:
             simulation.excuses["exit 0 and open: the proving read was stale"] += 1
@@ -66,6 +72,17 @@ def at_exit(simulation: Any, process: Process) -> Iterator[str]:
             simulation.excuses[f"off fails without a fault: {reason}"] += 1
         else:
             yield "off fails, alone and without any fault"
+
+
+def not_stopped(simulation: Any, process: Process) -> Iterator[str]:
+    """Was the power not off, at the read that this success relies on?"""
+    state = process.node.at(process.facts.snapshot)[1].state
+    if state in ("stopped", "terminated"):
+        return
+    if process.facts.groups_stale:
+        simulation.excuses["exit 0 and not stopped: the proving read was stale"] += 1
+    else:
+        yield f"off exits 0, and the instance was {state} in the proving read"
 
 
 def too_early(simulation: Any, process: Process) -> Iterator[str]:
@@ -109,6 +126,11 @@ def legitimate_refusal(simulation: Any, process: Process) -> str:
     history = tags_of.read(instance)
     if host and is_fenced(simulation, host):
         return "the fencer is fenced"
+    if process.plan.require_poweroff and instance.state != "stopped":
+        return "the stop was not finished"
+    late = simulation.cluster.weather.slow > 1.0 and simulation.now > process.ends - RESERVE
+    if process.plan.require_poweroff and late:
+        return "a stop and slow calls took all the time"
     if not has_groups_to_remove(instance, spec) and not has_backup(instance, history, spec):
         return "there is no group to remove"
     originals = backup_groups(instance, history, spec)
@@ -199,10 +221,12 @@ def loss_excuse(node: Node, interface: str) -> str:
     read was stale; and the change came after the deletion, perhaps after the look back, or each that deleted was
     killed too, or its read before the deletion, or its look back, was stale. Or the change came after the deletion,
     by a request without a reply that arrived after its sender had failed, or as it was killed while it wrote the
-    backup again.
+    backup again. Or an operator had changed the groups shortly before, and reads were behind that.
     """
     if interface in node.named:
         return "they are named in a log"
+    if any(p.action == "off" and p.facts.ever_stale and p.began < node.edited + STALEST for p in node.episode):
+        return "an operator had changed them shortly before, and reads were behind"
     if any(p.fate == KILLED and p.facts.writing and interface in p.facts.changed for p in node.episode):
         return "who changed it was killed while it wrote the backup again"
     ons = [p for p in node.episode if p.action == "on"]
@@ -240,7 +264,7 @@ def recovered(simulation: Any, node: Node) -> Iterator[str]:
         for n in network.attached:
             if n.groups not in node.allowed[n.id]:
                 yield f"afterwards, a plain {actions_text} does not restore {n.id}"
-        if tags_of.own(tags, node.id):
+        if tags_of.own(tags, node.id) or tags_of.RETURNED in tags:
             yield f"afterwards, a plain {actions_text} leaves tags"
 
 
@@ -254,7 +278,7 @@ def plain(
     simulation: Any, node: Node, action: str, tags: FrozenMap, network: Network
 ) -> Tuple[bool, str, FrozenMap, Network]:
     """A run of it with nothing and nobody in its way: (has it succeeded, its last line, tags, network)."""
-    plan = Plan(node.id, simulation.cluster.spec, restoring=action == "on")
+    plan = Plan(node.id, simulation.cluster.spec, ignore_instance_state=True, restoring=action == "on")
     decide = on.decide if plan.restoring else off.decide
     k, now = Knowledge(), 0.0
     for _ in range(200):

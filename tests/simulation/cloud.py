@@ -20,6 +20,7 @@ DENIED = Failure(Outcome.REFUSED, Category.PERMISSION, "denied", "UnauthorizedOp
 NO_INTERFACE = Failure(Outcome.GONE, Category.MODIFICATION, "not found", "InvalidNetworkInterfaceID.NotFound")
 NO_TIME = Failure(Outcome.UNKNOWN, Category.DEADLINE, "no time is left")
 FULL = Failure(Outcome.REFUSED, Category.TAG, "too many tags", "TagLimitExceeded")
+STALEST = 12.0  # seconds that a read is behind, at most
 REMEMBERED = 60.0  # seconds that reads may be behind, at most
 
 
@@ -61,14 +62,14 @@ def bad_weather(chance: Random) -> Weather:
     """Some kind of it."""
     some = frozenset(f"node{n}" for n in range(5) if chance.random() < 0.5)
     kinds = [
-        Weather("lag", lag=chance.choice((1.0, 4.0, 12.0)), behind=chance.choice((0.1, 0.4))),
+        Weather("lag", lag=chance.choice((1.0, 4.0, STALEST)), behind=chance.choice((0.1, 0.4))),
         Weather("lacking", lag=3.0, behind=0.05, lacking=chance.choice((0.1, 0.3))),
         Weather("throttling", throttled=chance.choice((0.1, 0.4, 0.8))),
         Weather("lossy", lost=chance.choice((0.05, 0.3))),
         Weather("hanging", hanging=0.1, slow=3.0),
         Weather("slow", slow=6.0),
         Weather("outage", throttled=0.3, lost=0.3, hanging=0.3),
-        Weather("denied", denied=frozenset((chance.choice(("read", "tags", "delete", "groups")),))),
+        Weather("denied", denied=frozenset((chance.choice(("read", "tags", "delete", "groups", "power")),))),
         Weather("refused", denied=frozenset(("groups",)), denied_to=some, denied_from=chance.choice((1, 2, 2))),
         Weather("lag and loss", lag=6.0, behind=0.3, lacking=0.05, lost=0.1, slow=1.5),
         Weather("mixed", lag=2.0, behind=0.05, lacking=0.01, throttled=0.05, lost=0.05, hanging=0.02),
@@ -89,6 +90,9 @@ class Node:
         crossed: a deletion crossed a change, both decided by reads before either.
         log: the latest events, as tuples.
     answering: the interfaces at which it answers to attempts to connect.
+    edited: when an operator has changed groups last.
+    returns: when monitor has started it, since the latest on of an operator.
+    exempt_since: since when monitor must not.
     """
 
     id: str
@@ -103,6 +107,9 @@ class Node:
     crossed: bool = False
     log: Deque[Tuple[Any, ...]] = field(default_factory=lambda: deque(maxlen=400))
     answering: FrozenSet[str] = frozenset()
+    edited: float = -REMEMBERED
+    returns: List[float] = field(default_factory=list)
+    exempt_since: Optional[float] = None
 
     def at(self, point: float) -> Tuple[FrozenMap, Network]:
         """What was there at this point in time."""
@@ -172,7 +179,7 @@ def shown(node: str, tags: FrozenMap, network: Network) -> Instance:
         Interface(n.id, rank, n.groups, n.vpc, position=(0, n.number - 1), addresses=(address(n.id),))
         for rank, n in nics
     )
-    return Instance(node, "running", interfaces, tags)
+    return Instance(node, network.state, interfaces, tags)
 
 
 def refusal(groups: Groups, existing: Dict[str, FrozenSet[str]], vpc: str) -> Optional[Failure]:

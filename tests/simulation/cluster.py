@@ -31,6 +31,9 @@ class Cluster:
         skews: seconds by which the clock of each node is wrong; the last is of the operator's machine.
         probe: the options have ``probe_port``.
     network_lag: seconds that EC2's network takes to follow a change of groups.
+    poweroff: the options have ``onfence_poweroff``; ``required``: and ``require_poweroff``; ``auto``: and
+        ``auto_unfence``.
+    stop_seconds: that a stop takes at most.
     groups: those that exist, and the VPCs that take them.
     """
 
@@ -42,6 +45,10 @@ class Cluster:
     until: float
     probe: bool = False
     network_lag: float = 0.0
+    poweroff: bool = False
+    required: bool = False
+    auto: bool = False
+    stop_seconds: float = 0.0
     weather: Weather = CALM
     calm_again: float = 0.0
     groups: Dict[str, FrozenSet[str]] = field(default_factory=dict)
@@ -68,7 +75,12 @@ def new_cluster(chance: Random, now: float) -> Cluster:
     days = 86400.0 * chance.uniform(0.5, 3.0)
     probe, lag = chance.random() < 0.6, chance.choice((0.0, 0.5, 1.9, 4.0, 9.0))
     lag = lag if probe else min(lag, settle)
-    return Cluster(mode, nodes, settle, chance.random() < 0.6, skews, now + days, probe, lag, groups=groups)
+    cluster = Cluster(mode, nodes, settle, chance.random() < 0.6, skews, now + days, probe, lag, groups=groups)
+    cluster.poweroff = chance.random() < 0.5
+    cluster.required = cluster.poweroff and chance.random() < 0.5
+    cluster.auto = cluster.poweroff and chance.random() < 0.7
+    cluster.stop_seconds = chance.choice((1.0, 8.0, 30.0, 200.0))
+    return cluster
 
 
 def _node(chance: Random, number: int, now: float, mode: str) -> Node:

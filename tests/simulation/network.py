@@ -60,8 +60,9 @@ class View:
             return Answer.IMPOSSIBLE
         if interface is None or interface not in self.node.answering:
             return Answer.SILENT
-        answered = any(self.passes(interface, point) for point in self.asked[an_address])
-        return Answer.ANSWERED if answered else Answer.SILENT
+        asked = self.asked[an_address]
+        self.asked[an_address] = [point for point in asked if not self.passes(interface, point)]  # each answers once
+        return Answer.SILENT if self.asked[an_address] == asked else Answer.ANSWERED
 
     def _standing(self, an_address: str, interface: Optional[str]) -> Standing:
         """A tracked connection lives on, whatever the groups are, until the network has seen ``untrack_secg``."""

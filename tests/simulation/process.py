@@ -24,14 +24,18 @@ from aws_vpc_net.core.protocol import (
     Outcome,
     Plan,
     Read,
+    Restore,
     SetGroups,
     Settle,
+    StartInstance,
     Step,
+    StopInstance,
     Succeed,
     Tick,
     WriteTags,
 )
 
+from . import power
 from .cloud import DENIED, NO_REPLY, NO_TIME, THROTTLED, Node
 from .network import View
 
@@ -39,7 +43,8 @@ DEADLINE, RESERVE, API_SECONDS = 45.0, 5.0, 5.0
 ATTEMPT_SECONDS = 2 * API_SECONDS + 1
 EPOCH = 1_700_000_000
 Waiting = Generator[float, None, Any]  # points in time, then a result
-RUNNING, KILLED, SUCCEEDED, FAILED = "running", "killed", "exit 0", "exit 1"
+RUNNING, KILLED, SUCCEEDED, FAILED, LEFT = "running", "killed", "exit 0", "exit 1", "left alone"
+MONITOR_SECONDS = 12.0
 
 
 def backoff(chance: Random, first: float, most: float) -> Iterator[float]:
@@ -66,12 +71,14 @@ class Facts:
         not_closed: EC2 refused for good to isolate it.
         older: each ``on`` that had begun when this ``off`` wrote its backup.
         writing: it is writing tags.
+        ever_stale: some read showed an earlier state.
         isolations: how often it has isolated interfaces, all at once.
         alone: nobody else acted on this node in its time.
     """
 
     last_stale: bool = False
     groups_stale: bool = False
+    ever_stale: bool = False
     own_stale: bool = False
     snapshot: float = 0.0
     disturbed: bool = False
@@ -96,9 +103,11 @@ class Facts:
 
 
 class Process:
-    """One ``off`` or ``on``."""
+    """One ``off`` or ``on``; ``returning``: what monitor does with ``auto_unfence``, an ``on`` once it has begun."""
 
     def __init__(self, simulation: Any, action: str, node: Node, host: Optional[Node], skew: float) -> None:
+        self.returning = action == "return"
+        action = "on" if self.returning else action
         self.simulation, self.action, self.node, self.host, self.skew = simulation, action, node, host, skew
         self.name, self.repeats, self.steps, self.flights = action, 0, 0, 0
         self.began, self.fate = simulation.now, RUNNING
@@ -106,8 +115,22 @@ class Process:
         restoring = action == "on"
         own = host.id if host and not restoring else None
         settle = 0.0 if restoring else simulation.cluster.settle
-        data_plane = DataPlane(settle, simulation.cluster.probe and not restoring)
-        self.plan = Plan(node.id, simulation.cluster.spec, own, restoring=restoring, data_plane=data_plane)
+        cluster = simulation.cluster
+        data_plane = DataPlane(settle, cluster.probe and not restoring, cluster.required and not restoring)
+        self.plan = Plan(
+            node.id,
+            cluster.spec,
+            own,
+            ignore_instance_state=cluster.poweroff,
+            restoring=restoring,
+            restore=Restore(unattended=self.returning),
+            power=cluster.poweroff,
+            data_plane=data_plane,
+        )
+        self.seconds = MONITOR_SECONDS if self.returning else DEADLINE
+        self.ends = self.began + self.seconds
+        self.launched = 0  # as the latest read shows it
+        self.due = self.returning and power.is_due(self)
         self.view = View(simulation, node, host)
 
     @property
@@ -117,13 +140,19 @@ class Process:
 
     def tick(self) -> Tick:
         """Its present."""
-        now, ends = self.simulation.now, self.began + DEADLINE
+        now, ends = self.simulation.now, self.ends
         nonce = self.simulation.chance.getrandbits(512)
-        return Tick(now, ends - RESERVE, ends, EPOCH + int(now + self.skew), nonce)
+        return Tick(now, ends - min(RESERVE, self.seconds / 5), ends, EPOCH + int(now + self.skew), nonce)
 
     def body(self) -> Iterator[float]:
         """Its life; each value is the point in time at which it goes on."""
         k, pauses = Knowledge(), {}  # type: ignore[var-annotated]
+        if self.returning:
+            begun = yield from power.begin_return(self)
+            if begun is None:
+                self.simulation.left_alone(self)
+                return
+            k = begun
         while True:
             yield self.simulation.now + self.simulation.chance.uniform(0.001, 0.01)
             tick = self.tick()
@@ -182,14 +211,20 @@ class Process:
         if isinstance(effect, LookUpGroups):
             reply = yield from self._call("read", effect, ends)
             return Networks(FrozenMap(reply)) if isinstance(reply, dict) else reply
+        if isinstance(effect, (StartInstance, StopInstance)):
+            return (yield from self._call("power", effect, ends, once=isinstance(effect, StartInstance)))
         assert isinstance(effect, (WriteTags, DeleteTags))
         self.facts.writing = isinstance(effect, WriteTags)
         reply = yield from self._call("delete" if isinstance(effect, DeleteTags) else "tags", effect, ends)
         self.facts.writing = False
         return reply or Done()
 
-    def _call(self, kind: str, effect: Any, ends: float) -> Waiting:
-        """Try until it answers or fails for good, as ec2.call does."""
+    def call(self, kind: str, effect: Any) -> Waiting:
+        """Outside of the core's steps."""
+        return (yield from self._call(kind, effect, self.ends))
+
+    def _call(self, kind: str, effect: Any, ends: float, once: bool = False) -> Waiting:
+        """Try until it answers or fails for good, as ec2.call does; or only ``once``."""
         reply: Any = NO_TIME
         for pause in backoff(self.simulation.chance, 0.2, 3.0):
             if self.simulation.now >= ends:
@@ -197,7 +232,7 @@ class Process:
             box: Dict[str, Any] = {}
             yield self._send(kind, effect, None, ends, box)
             reply = box.get("reply", NO_REPLY)
-            if not isinstance(reply, Failure) or reply.outcome in (Outcome.REFUSED, Outcome.GONE):
+            if once or not isinstance(reply, Failure) or reply.outcome in (Outcome.REFUSED, Outcome.GONE):
                 break
             wait = pause * (3 if reply is THROTTLED else 1)
             reply = NO_TIME

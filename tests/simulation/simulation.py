@@ -6,20 +6,31 @@ step, the truth of EC2 at every exit, and in every quiet moment that nothing is 
 
 import heapq
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 from typing import Counter as Counts
 
 from search.world import ISO2, Network
 
+from aws_vpc_net.core.backup import RETURNED
 from aws_vpc_net.core.model import FrozenMap
-from aws_vpc_net.core.protocol import Done, LookUpGroups, Read, SetGroups, Step, Succeed, WriteTags
+from aws_vpc_net.core.protocol import (
+    Done,
+    LookUpGroups,
+    Read,
+    SetGroups,
+    StartInstance,
+    Step,
+    StopInstance,
+    Succeed,
+    WriteTags,
+)
 
-from . import checks, tell
+from . import checks, power, tell
 from .cloud import CALM, FULL, NO_INTERFACE, Node, bad_weather, is_full, refusal, shown
 from .cluster import VPC, Cluster, answering, edit, new_cluster
-from .process import FAILED, KILLED, SUCCEEDED, Process
+from .process import FAILED, KILLED, LEFT, SUCCEEDED, Process
 
 STEPS_OF_A_PROCESS = 2000
 Event = Tuple[float, int, Callable[[], None]]
@@ -97,7 +108,8 @@ class Simulation:
         for _ in range(chance.choice((1, 1, 2, 3))):
             self._start_later("off", node, chance.uniform(0.0, chance.choice((0.1, 2.0, 15.0))), chance.randint(0, 3))
         spread = chance.choice((2.0, 8.0, 30.0))
-        for _ in range(chance.choice((0, 0, 1, 2))):
+        unattended = self.cluster.auto and chance.random() < 0.8  # no operator brings it back
+        for _ in range(0 if unattended else chance.choice((0, 0, 1, 2))):
             self._start_later("on", node, chance.uniform(0.0, spread), chance.randint(0, 2))
         if chance.random() < 0.3:
             self.at(self.now + chance.uniform(0.0, spread), lambda: self._kill(node))
@@ -105,14 +117,26 @@ class Simulation:
             self.at(self.now + chance.uniform(0.0, spread), lambda: self._operator(node))
         node.answering = answering(chance, node)
         back = chance.choice((20.0, 120.0, 1200.0)) * chance.uniform(0.5, 1.5)
-        for _ in range(chance.choice((1, 1, 1, 2))):
+        if self.cluster.poweroff:
+            self._plan_power(node, back)
+        for _ in range(0 if unattended else chance.choice((1, 1, 1, 2))):
             self._start_later("on", node, back + chance.uniform(0.0, 3.0), chance.randint(0, 3))
         if chance.random() < 0.2:
             self.at(self.now + back + chance.uniform(0.0, 5.0), lambda: self._kill(node))
         if chance.random() < 0.3:
             self.at(self.now + back * chance.uniform(0.2, 3.0), lambda: self._operator(node))
-        self.at(self.now + back + 600.0, lambda: self._start("on", node, 3))
+        if not unattended:
+            self.at(self.now + back + 600.0, lambda: self._start("on", node, 3))
         self.at(self.now + back + 600.0, lambda: self._plan_incident(node))
+
+    def _plan_power(self, node: Node, back: float) -> None:
+        """Monitors on several nodes, and an operator."""
+        chance = self.chance
+        for _ in range(chance.choice((1, 3, 6)) if self.cluster.auto else 0):
+            point = chance.choice((0.0, power.FENCE_SECONDS, power.FENCE_SECONDS + self.cluster.stop_seconds))
+            self._start_later("return", node, point + chance.uniform(0.0, chance.choice((3.0, 60.0, 300.0))), 0)
+        for _ in range(chance.choice((0, 0, 1, 2))):
+            self.at(self.now + chance.uniform(0.0, back + 300.0), lambda: power.by_hand(self, node))
 
     def _clear(self) -> None:
         if self.now >= self.cluster.calm_again:
@@ -123,7 +147,11 @@ class Simulation:
 
     def _start(self, action: str, node: Node, repeats: int) -> None:
         """Somewhere in the cluster, or on the machine of an operator."""
-        others = [n for n in self.cluster.nodes if n is not node and self.cluster.crashed.get(n.id, 0.0) < self.now]
+        others = [
+            n
+            for n in self.cluster.nodes
+            if n is not node and self.cluster.crashed.get(n.id, 0.0) < self.now and n.network.state == "running"
+        ]
         host = self.chance.choice([*others, None])
         skew = self.cluster.skews[self.cluster.nodes.index(host) if host else -1]
         self.counts[action] += 1
@@ -167,6 +195,7 @@ class Simulation:
         if network == node.network:
             return
         self.counts["edits"] += 1
+        node.edited = self.now
         quiet = not node.own_tags and not node.flights and not any(p.running for p in node.episode)
         old = {n.id: n for n in node.network.attached}
         for n in network.attached:
@@ -218,6 +247,10 @@ class Simulation:
         if isinstance(effect, LookUpGroups):
             return {g: self.cluster.groups[g] for g in effect.groups if g in self.cluster.groups}
         node = process.node
+        if isinstance(effect, (StartInstance, StopInstance)):
+            reply = power.arrives(self, process, effect)
+            self.tell(node, process.name, type(effect).__name__, reply if reply != Done() else None)
+            return reply
         if isinstance(effect, SetGroups):
             assert part is not None
             found = node.network.find(part)
@@ -225,6 +258,8 @@ class Simulation:
             if not failure:
                 process.facts.changes += 1
                 network = node.network.with_groups(part, effect.goals[part])
+                if process.action == "off":
+                    network = replace(network, by_hand=False)
                 self.moved(node, node.tags, network, process, part=part)
             self.tell(node, process.name, "sets", effect, part, failure)
             return failure
@@ -232,6 +267,7 @@ class Simulation:
         if is_full(tags):
             return FULL
         deletion = not isinstance(effect, WriteTags)
+        node.returns = node.returns if RETURNED in tags else []
         self.moved(node, tags, node.network, process, deletion=deletion)
         self._note_tags(process, deletion)
         self.tell(node, process.name, "changes tags", effect)
@@ -248,12 +284,14 @@ class Simulation:
                 self._stale("instance not shown", process)
                 continue
             reply[one] = shown(one, tags, network)
+            if machine is node:
+                process.launched = network.launched
             is_stale = (tags, network) != (machine.tags, machine.network)
             if machine is not node:
                 facts.own_stale = facts.own_stale or is_stale
             elif is_stale:
                 facts.groups_stale = network != machine.network
-                facts.began = facts.last_stale = True
+                facts.began = facts.last_stale = facts.ever_stale = True
             else:
                 facts.groups_stale = facts.last_stale = facts.disturbed = False
                 facts.groups_moved = facts.tags_gone = facts.unreadable = False
@@ -348,13 +386,28 @@ class Simulation:
         self.tell(process.node, process.name, fate, text)
         for wrong in checks.at_exit(self, process):
             self.violation(process.node, wrong)
+        if succeeded and process.action == "off" and self.cluster.poweroff and not self.cluster.required:
+            power.stop(self, process.node, process)
         if not succeeded and process.repeats:
             self._start_later(process.action, process.node, self.chance.uniform(0.5, 5.0), process.repeats - 1)
         self._end(process, fate, text)
 
+    def left_alone(self, process: Process) -> None:
+        """Monitor has not begun to bring an instance back, or not gone on."""
+        process.fate = LEFT
+        self.tell(process.node, process.name, LEFT)
+        for wrong in checks.at_exit(self, process):
+            self.violation(process.node, wrong)
+        self._end(process, LEFT, "")
+
+    def end_host(self, host: Node) -> None:
+        """Its power is off."""
+        for process in [p for n in self.cluster.nodes for p in n.episode if p.running and p.host is host]:
+            self._end(process, KILLED, "")
+
     def _end(self, process: Process, fate: str, text: str) -> None:
         process.fate = fate
-        self.counts[f"{process.action}: {fate}"] += 1
+        self.counts[f"{'return' if process.returning else process.action}: {fate}"] += 1
         if fate == KILLED:
             self.tell(process.node, process.name, fate, text)
         self._quiet(process.node)
@@ -384,7 +437,8 @@ class Simulation:
         for n in (*network.attached, *network.elsewhere):
             network = network.with_groups(n.id, sorted(node.allowed[n.id], key=sorted)[0])
         self.tell(node, "operator", "repairs", network)
-        node.put(self.now, node.tags.without(node.own_tags), network)
+        node.put(self.now, node.tags.without([*node.own_tags, RETURNED]), network)
+        node.returns = []
 
     # --- telling --------------------------------------------------------------------------------------------------
 

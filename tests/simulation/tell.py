@@ -40,7 +40,8 @@ def _world(node: Node, tags: FrozenMap, network: Network) -> str:
     sets = sorted((t, i, _groups(g)) for i, times in read.sets.items() for t, g in times.items())
     kept = " ".join(f"{t - EPOCH}:{_nic(i)}={g}" for t, i, g in sets)
     last = f"last {read.lastfence - EPOCH} " if read.lastfence else ""
-    return f"{nics} {away}| {last}{kept or 'no tags'}"
+    state = "" if network.state == "running" else f"{network.state} "
+    return f"{state}{nics} {away}| {last}{kept or 'no tags'}"
 
 
 def _text(node: Node, what: Any) -> str:

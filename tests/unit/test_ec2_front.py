@@ -34,7 +34,7 @@ UNKNOWN = "i-0123456789abcdef0"
 BROKEN = (ConnectionClosedError, HTTPClientError, ResponseParserError, ResponseStreamingError)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def started():
     with ec2.Ec2Server() as server:
         yield server
@@ -56,7 +56,7 @@ def client_for(server, service="ec2", attempts=1, timeout=5, **other):
     return boto3.client(service, config=config, **{**server.client_kwargs(), **other})
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def shared_client(started):
     return client_for(started)
 
@@ -993,35 +993,92 @@ def test_the_program_prints_one_line_and_ends(end):
             process.send_signal(signal.SIGTERM)
         else:
             process.stdin.close()
-        assert process.wait(5) == 0
+        assert process.wait(60) == 0
 
 
-def test_the_cache_of_instances_agrees_with_moto(server):
-    """Groups and tags are filled in; all else that a test may change with `shapes` gives another shape."""
-    node, other = (server.world.nodes[n] for n in ("node1", "node2"))
-    first, second = server.world.interfaces["node1"]
-    steps = [
-        lambda: None,
-        lambda: server.edit.put_tags(node, {"a": "<&>\"'", "\u65e5": "", "b  ": ' {"n": 1}'}),
-        lambda: server.edit.set_groups(first, [server.world.isolation]),
-        lambda: server.edit.set_groups(second, reversed(server.groups_of(second))),
-        lambda: server.edit.put_tags(node, dict.fromkeys(server.snapshot()[node]["tags"])),
-        lambda: server.edit.detach(second),
-        lambda: server.edit.attach_again(node, second, 3),
-        lambda: server.edit.attach(node, [server.world.groups["app"]], 5),
-        lambda: server.edit.set_state(node, "stopped"),
-        lambda: server.edit.set_state(node, "running"),
-        lambda: server.edit.set_state(other, "terminated"),
-    ]
-    shapes = server._front.shapes
-    for step in steps:
-        step()
-        for ids in ([node], [node, other], [other, node], [UNKNOWN]):
-            params = {"Filter.1.Name": "instance-id", **{f"Filter.1.Value.{n}": i for n, i in enumerate(ids, 1)}}
+EDITS = {
+    "add_group": lambda e, w: e.add_group("isolation2"),
+    "add_instance": lambda e, w: e.add_instance("node9"),
+    "add_rule": lambda e, w: e.add_rule(w.groups["db"], "0.0.0.0/0"),
+    "add_vpc": lambda e, w: e.add_vpc(),
+    "addresses": lambda e, w: e.addresses(w.interfaces["node1"][0], "10.20.0.77", "10.20.0.78"),
+    "associate_group": lambda e, w: e.associate_group(w.groups["db"], w.vpc),
+    "attach": lambda e, w: e.attach(w.nodes["node1"], [w.groups["app"]], 5),
+    "attach_again": lambda e, w: e.attach_again(w.nodes["node1"], w.interfaces["node1"][1], 3),
+    "attach_volume": lambda e, w: e.attach_volume(w.nodes["node1"]),
+    "cannot_stop": lambda e, w: e.cannot_stop(w.nodes["node1"], lifecycle="spot"),
+    "delete_group": lambda e, w: e.delete_group(w.groups["open"]),
+    "detach": lambda e, w: e.detach(w.interfaces["node1"][1]),
+    "detach_volume": lambda e, w: e.detach_volume(w.nodes["node1"], e.attach_volume(w.nodes["node1"])),
+    "drop_rules": lambda e, w: e.drop_rules(w.groups["db"]),
+    "end_transitions": lambda e, w: e.end_transitions(),
+    "interface_type": lambda e, w: e.interface_type(w.interfaces["node1"][0], "efa"),
+    "ipv6": lambda e, w: e.ipv6(w.interfaces["node1"][0], "fd00::7"),
+    "ipv6_only": lambda e, w: e.ipv6_only(w.nodes["node1"], "fd00::8", "fd00::9"),
+    "metadata_tags": lambda e, w: e.metadata_tags(w.nodes["node1"]),
+    "network_card": lambda e, w: e.network_card(w.interfaces["node1"][1], 1),
+    "operator": lambda e, w: e.operator(w.interfaces["node1"][0], "eks.amazonaws.com"),
+    "outpost": lambda e, w: e.outpost(w.nodes["node1"]),
+    "put_tags": lambda e, w: e.put_tags(w.nodes["node1"], {"a": "<&>\"'", "\u65e5": "", "b  ": ' {"n": 1}'}),
+    "requester_managed": lambda e, w: e.requester_managed(w.interfaces["node1"][0]),
+    "secondary_interfaces": lambda e, w: e.secondary_interfaces(w.nodes["node1"], [secondary_interface(1)]),
+    "set_groups": lambda e, w: e.set_groups(w.interfaces["node1"][1], reversed([*w.groups.values()][:4])),
+    "set_state": lambda e, w: e.set_state(w.nodes["node1"], "stopped"),
+    "stop_protection": lambda e, w: e.stop_protection(w.nodes["node1"]),
+    "tracking": lambda e, w: e.tracking(w.interfaces["node1"][0], 60),
+}
+CALLS = {
+    "stop": lambda c, w: c.stop_instances(InstanceIds=[w.nodes["node1"]]),
+    "start": lambda c, w: c.start_instances(InstanceIds=[w.nodes["node1"]]),
+    "terminate": lambda c, w: c.terminate_instances(InstanceIds=[w.nodes["node1"]]),
+    "description": lambda c, w: c.modify_network_interface_attribute(
+        NetworkInterfaceId=w.interfaces["node1"][0], Description={"Value": "other"}
+    ),
+    "stop protection": lambda c, w: c.modify_instance_attribute(
+        InstanceId=w.nodes["node1"], DisableApiStop={"Value": True}
+    ),
+}
 
-            def ask(params=params):
-                return server._moto.call("ec2", "DescribeInstances", params)
 
-            answers = [shapes.answer(server._moto.backend(), ids, ask).body for _ in range(2)]
-            assert answers == [ask().body] * 2
-    assert shapes.remembered > 40, "of 88, most of them"
+def everything(client):
+    """What reads show of all instances."""
+    found = client.describe_instances(Filters=[{"Name": "vpc-id", "Values": ["vpc-*"]}])["Reservations"]
+    ids = [i["InstanceId"] for i in instances({"Reservations": found})]
+    return [found, client.describe_instances(InstanceIds=ids[:0:-1])["Reservations"]]
+
+
+def test_every_edit_is_tried_below(server):
+    assert {name for name in vars(type(server.edit)) if name[0] != "_"} == set(EDITS)
+
+
+@pytest.mark.parametrize("change", [*EDITS, *CALLS])
+def test_what_is_remembered_of_instances_is_what_moto_says(server, client, change):
+    """After each change that tests can make, and after a reset."""
+    world = server.world
+    first = everything(client)
+    if change == "attach_again":
+        server.edit.detach(world.interfaces["node1"][1])
+    if change == "start":
+        server.edit.set_state(world.nodes["node1"], "stopped")
+    if change in EDITS:
+        EDITS[change](server.edit, world)
+    else:
+        CALLS[change](client, world)
+    remembered = server._front.shapes.remembered
+    shown = [everything(client) for _ in range(2)][1]
+    assert server._front.shapes.remembered > remembered
+    server._front.shapes.clear()
+    assert everything(client) == shown
+    if server.reset() == world:
+        assert everything(client) == first
+    assert set(server.world.nodes) == set(world.nodes)
+
+
+def test_reset_keeps_ids_until_more_than_tags_groups_and_states_change(server, client, node, eni):
+    server.edit.put_tags(node, {"a": "b"})
+    server.edit.set_groups(eni, [server.world.open])
+    client.stop_instances(InstanceIds=[node])
+    world = server.world
+    assert server.reset() == world
+    server.edit.stop_protection(node)
+    assert server.reset() != world

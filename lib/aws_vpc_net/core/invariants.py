@@ -10,7 +10,14 @@ from typing import Callable, Dict, List, Mapping
 
 from . import backup as tags
 from .isolating import rollback_groups
-from .isolation import backup_is_optional, is_untracking, latest_unfenced, matches_isolation, set_by_fencer
+from .isolation import (
+    backup_is_optional,
+    is_isolated,
+    is_untracking,
+    latest_unfenced,
+    matches_isolation,
+    set_by_fencer,
+)
 from .model import NONE, Groups, tags_of
 from .probing import SILENT_ATTEMPTS, Answer, Standing
 from .protocol import (
@@ -22,6 +29,7 @@ from .protocol import (
     Phase,
     Plan,
     SetGroups,
+    StartInstance,
     Step,
     Succeed,
     Tick,
@@ -149,6 +157,54 @@ def power_is_proven(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Te
     return [] if state in ("stopped", "terminated") else [f"off succeeds, and the instance is {state}"]
 
 
+def start_is_proven(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
+    """An instance is started only behind a read that shows it stopped, nothing isolated of what was restored, and no
+    ``off`` that began later."""
+    latest = before.latest
+    if not isinstance(step.action, StartInstance):
+        return []
+    if latest is None or not before.reads.fresh or before.failure is not None:
+        return ["it is started without a read before it"]
+    texts = [] if latest.state == "stopped" else [f"it is started, and it is {latest.state}"]
+    shown = {i: g for i, g in latest.groups.items() if matches_isolation(g, plan.spec)}
+    wrong = [i for i, p in before.interfaces.items() if shown.get(i, p.open_groups) != p.open_groups]
+    texts += [f"it is started, and {', '.join(wrong)} is isolated"] if wrong else []
+    overtaken = not plan.restore.ignored and before.backup.history.has_foreign_writes(latest, claims=False)
+    return [*texts, "it is started beside an off that began later"] if overtaken else texts
+
+
+def return_is_allowed(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
+    """What monitor restores or starts was stopped before it began, and fenced: it has a backup of each interface, and
+    each was isolated or restored already. Or nothing is isolated, and there is no backup: then a return that was not
+    finished has restored it. In any case a tag counts the return."""
+    action, first = step.action, step.knowledge.first
+    restores = isinstance(action, SetGroups) and action.change is Change.RESTORE
+    if not plan.restore.unattended or not (restores or isinstance(action, StartInstance)):
+        return []
+    if first is None:
+        return ["monitor brings back what no read has shown"]
+    texts = [] if first.state == "stopped" else [f"monitor brings back an instance that was {first.state}"]
+    if tags.RETURNED not in first.tags:
+        texts.append("monitor brings an instance back without counting it")
+    known = step.knowledge.interfaces
+    history = tags.read(first)
+    isolated = {i.id for i in first.interfaces if is_isolated(i, first, history, plan.spec)}
+    unfit = [i for i, g in first.groups.items() if i in known and i not in isolated and g != known[i].open_groups]
+    texts += [f"monitor restores {', '.join(unfit)}, which was not isolated"] if unfit else []
+    without = sorted(set(first.groups) - set(known)) if known else sorted(isolated)
+    return [*texts, f"monitor brings back {', '.join(without)} without a backup"] if without else texts
+
+
+def name_is_kept(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
+    """No group, and nothing before the backup, is changed behind a read that shows the instance without the name by
+    which it was found."""
+    first = isinstance(step.action, WriteTags) and not before.backup.backups
+    changes = before.phase in UNCHANGED and (first or isinstance(step.action, SetGroups))
+    if not changes or before.latest is None or not before.latest.lost_names:
+        return []
+    return [f"it is changed, and is not {', '.join(before.latest.lost_names)}"]
+
+
 def knowledge_grows(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
     """What was seen or written is never forgotten, and the truly first read stays the first."""
     after = step.knowledge
@@ -274,6 +330,9 @@ CHECKS: List[Check] = [
     success_is_proven,
     network_is_proven,
     power_is_proven,
+    start_is_proven,
+    return_is_allowed,
+    name_is_kept,
     knowledge_grows,
     tags_are_deleted_last,
     what_was_opened_is_closed,

@@ -411,18 +411,29 @@ def _powered(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     if state in ("running", "pending"):
         return Step(Succeed(), k)
     if k.latest is not None and _fenced_since(plan, k, k.latest):
-        return _fenced_before_start(plan, replace(k, ending=None), k.latest, tick)
+        return _fenced_before_start(plan, k, k.latest, tick)
     if state in ("terminated", "shutting-down"):
         error = messages.terminated(plan.id)
         return fail(k, messages.not_started(plan.id, error.category, error.text))
+    isolated = _isolated_again(plan, k)
+    if isolated and all(k.interfaces[i].wrong_reads > 1 for i in isolated):
+        reason = f"{', '.join(isolated)} is isolated again"
+        return fail(k, messages.not_started(plan.id, Category.RESTORE, reason))
     if tick.reserve_expired:
         last = f"it is {state}" if state else None
         error = messages.no_answer(f"start {plan.id}", tick.seconds, last)
         return fail(k, messages.not_started(plan.id, error.category, error.text))
-    if state == "stopped":
+    if state == "stopped" and not isolated:
         note = Note(INFO, messages.starting(plan.id))
         return Step(StartInstance(plan.id), k, tick.reserve_ends, notes=(note,))
     return read_again
+
+
+def _isolated_again(plan: Plan, k: Knowledge) -> List[str]:
+    """Interfaces that this run has restored and the latest read shows isolated: it is stale, or somebody did that."""
+    shown = k.latest.groups if k.latest else {}
+    wrong = {i: shown[i] for i, p in k.interfaces.items() if i in shown and shown[i] != p.open_groups}
+    return [i for i, groups in wrong.items() if matches_isolation(groups, plan.spec)]
 
 
 def _fenced_before_start(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Step:
