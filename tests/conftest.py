@@ -1,13 +1,17 @@
-"""Which tests go to which process, what they measured (record_property("measured", text)), and what they counted."""
+"""What runs the agent, and which tests go to which process.
+
+And what they measured (record_property("measured", text)), and what they counted.
+"""
 
 import gc
 import os
 import signal
 import sys
 from collections import Counter
-from typing import Any, Generator, List, Tuple
+from typing import Any, Generator, Iterator, List, Tuple
 
 import pytest
+from fork_server import ForkServers
 
 # Or else each process compiles all tests. Only if ./tests/check asks for it: in trees that are broken on purpose, as
 # those of tests/mutation, the time and the size of a file do not tell two versions apart.
@@ -35,6 +39,15 @@ GROUPS = {
 GROUP_OF = {f"tests/cluster/test_{name}": group for group, names in GROUPS.items() for name in names.split()}
 # What takes long to make is shared: a cluster, a fork server of the AWS CLI, one of another program.
 TOGETHER = ("tests/cluster/", "tests/agent/test_guide.py", "tests/agent/test_fork_server.py")
+
+
+@pytest.fixture(scope="session")
+def fork_servers() -> Iterator[ForkServers]:
+    """What runs the agent at less cost."""
+    if "AGENT" not in os.environ:
+        pytest.fail("AGENT does not name the installed agent: run ./tests/check")
+    with ForkServers(os.environ["AGENT"]) as servers:
+        yield servers
 
 
 @pytest.hookimpl(wrapper=True)

@@ -104,15 +104,6 @@ def syslog_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def fork_servers() -> Iterator[ForkServers]:
-    """What runs the agent at less cost."""
-    if "AGENT" not in os.environ:
-        pytest.fail("AGENT does not name the installed agent: run ./tests/check")
-    with ForkServers(os.environ["AGENT"]) as servers:
-        yield servers
-
-
-@pytest.fixture(scope="session")
 def program(fork_servers: ForkServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The agent as a program for others: with an environment for which a fork server can run it, at less cost."""
     if not fork_servers.can_run({}):

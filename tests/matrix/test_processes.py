@@ -8,7 +8,6 @@ import threading
 import time
 
 import pytest
-from fork_server import ForkServers
 
 from .case import KILLS, RUNS, cases, wrong
 from .world import SECONDS, Outcome
@@ -16,15 +15,6 @@ from .world import SECONDS, Outcome
 pytestmark = pytest.mark.timeout(300)  # seconds, for a part
 PARTS = 2
 ACTIONS = ("off", "on", "on after two", "return")
-
-
-@pytest.fixture(scope="module")
-def servers():
-    """What runs the agent at less cost."""
-    if "AGENT" not in os.environ:
-        pytest.fail("AGENT does not name the installed agent: run ./tests/check")
-    with ForkServers(os.environ["AGENT"]) as made:
-        yield made
 
 
 def process(servers, scene, action):
@@ -94,9 +84,9 @@ def kills(bench, action):
 
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("action", ACTIONS)
-def test_real_processes(bench, servers, action, part, record_property):
+def test_real_processes(bench, fork_servers, action, part, record_property):
     found = kills(bench, action)[part::PARTS]
-    lines = [line for case in found for line in wrong(bench, case, functools.partial(process, servers))]
+    lines = [line for case in found for line in wrong(bench, case, functools.partial(process, fork_servers))]
     record_property("processes that were killed", len(found))
     assert found
     assert not lines, "\n".join([f"{len(lines)} of {len(found)} cases:", *lines])
