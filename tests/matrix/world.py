@@ -64,8 +64,12 @@ class SharedClient:
         self._client = client
         events = SimpleNamespace(register=_done, register_last=_done)
         meta = client.meta
-        mapping, endpoint = meta.method_to_api_mapping, meta.endpoint_url
-        self.meta = SimpleNamespace(method_to_api_mapping=mapping, endpoint_url=endpoint, events=events)
+        self.meta = SimpleNamespace(
+            method_to_api_mapping=meta.method_to_api_mapping,
+            service_model=meta.service_model,
+            endpoint_url=meta.endpoint_url,
+            events=events,
+        )
 
     def __getattr__(self, operation: str) -> Callable[..., Any]:
         call: Callable[..., Any] = getattr(self._client, operation)
