@@ -26,9 +26,10 @@ Runner = Callable[[Scene, str], Outcome]
 
 
 def is_run(mode: str, action: str) -> bool:
-    """Is this action run in this mode? An ``on`` after a required stop is that after any stop."""
+    """Is this action run in this mode? An ``on`` after a required stop is that after any stop; a return is an ``on``,
+    so one mode each will do, unless all cases are run."""
     if mode.endswith("+auto"):
-        return action in RETURNS
+        return action in RETURNS and (ALL or action == RETURNS["untrack" in mode])
     return action not in RETURNS and (action == "off" or not mode.endswith("+required"))
 
 
