@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import sys
+import zlib
 from collections import Counter
 from typing import Any, Generator, Iterator, List, Tuple
 
@@ -24,10 +25,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     for number in (signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
 
-# The longest first, so that none is left alone in the end; then those that wait and those that compute, side by side.
+# The longest first, so that none is left alone in the end; then what waits and what computes, mixed; then the short.
 LONGEST = tuple(f"tests/agent/test_{name}.py" for name in "acceptance memory guide deadline".split())
-WAITING = ("tests/agent/",)
-COMPUTING = ("tests/search/", "tests/simulation/")
+MIXED = ("tests/agent/", "tests/search/", "tests/simulation/")
 # Three clusters side by side, one of two nodes, and the demo's: the scenarios of each take as long. What comes first
 # counts. Some scenarios have nodes without a cluster.
 GROUPS = {
@@ -63,12 +63,11 @@ def pytest_collection() -> Generator[None, Any, Any]:
 
 def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
     """The order in which tests are started."""
-    sides = [[item for item in items if item.nodeid.startswith(side)] for side in (WAITING, COMPUTING)]
-    place = {item: n / len(side) for side in sides for n, item in enumerate(side)}
-    first = (LONGEST, "tests/matrix/", (*WAITING, *COMPUTING))
+    first = (LONGEST, "tests/matrix/", MIXED)
 
-    def key(item: pytest.Item) -> Tuple[List[bool], float]:
-        return [not item.nodeid.startswith(some) for some in first], place.get(item, 0)
+    def key(item: pytest.Item) -> Tuple[List[bool], int]:
+        mixed = zlib.crc32(item.nodeid.encode()) if item.nodeid.startswith(MIXED) else 0
+        return [not item.nodeid.startswith(some) for some in first], mixed
 
     items.sort(key=key)
 
