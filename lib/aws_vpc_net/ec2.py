@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, FrozenSet, List, NamedTuple, Optional, Tuple
 
 from . import credentials, ec2_errors, identity, logs, messages, replies
+from .causes import Causes
 from .deadline import Deadline, backoff, call_with_timeout
 from .errors import ApiError, Category, FenceError
 from .imds import Imds, Stumbles
@@ -162,8 +163,8 @@ class Ec2:
         self._connection: Optional[Connection] = None
         self._renewing = threading.Lock()
         self.queue = Queue(stats)
-        self._hanging = ""  # the source of credentials of an abandoned attempt
         self._attempt_seconds = 2 * settings.timing.api_seconds + 1  # to connect, to reply, and a little
+        self._causes = Causes(self._attempt_seconds)
 
     def next_plug(self, waited: float) -> None:
         """The whole time again, and the seconds that were waited since."""
@@ -290,16 +291,13 @@ class Ec2:
         log.debug("%s %s took %.3f s", operation, params, time.monotonic() - started)
         name = client.meta.method_to_api_mapping[operation]
         error: Optional[ApiError] = None
-        source = asked[-1] if asked else ""
         if not done:
-            source = source if asked else self._hanging  # no call to EC2: it waits for the previous one
-            self._hanging = source
-            error = messages.slow_credentials(purpose, source, limit) if source else None
-            error = error or messages.slow_call(purpose, name, limit)
+            error = self._causes.of_abandoned(purpose, name, asked, limit)
         elif isinstance(result, BaseException):
-            error = self._error_of(result, purpose, name, source)
+            error = self._error_of(result, purpose, name, asked[-1] if asked else "")
         if error and error.code in EXPIRED and self._renew(client):
             error.transient = True
+        self._causes.note(purpose, name, error)
         if not params.get("DryRun"):  # which changes nothing, and succeeds by an error
             self.stats.attempts.append((name, error.code or "none" if error else "", time.monotonic() - started))
         if error:
@@ -376,10 +374,12 @@ class Ec2:
                 raise messages.no_answer(SETUP.what, self.deadline.seconds, last)
             asked: List[str] = []
             work = credentials.noted(lambda: _client(self._settings), asked)
-            done, result = call_with_timeout(work, self.deadline.remaining())
+            limit = self.deadline.remaining()
+            done, result = call_with_timeout(work, limit)
             if not done:
-                silent = messages.no_reply_of_source(asked[-1]) if asked and asked[-1] else last
-                raise messages.no_answer(SETUP.what, self.deadline.seconds, silent)
+                silent = messages.no_reply_of_source(asked[-1]) if asked and asked[-1] else None
+                known = last if self._causes.is_cut_off(limit) else None
+                raise messages.no_answer(SETUP.what, self.deadline.seconds, known or silent or last)
             if isinstance(result, ApiError) and result.transient:
                 log.debug("no credentials for now: %s", result.text)
                 last = result.text

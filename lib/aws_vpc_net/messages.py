@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .ec2 import CallContext
 
 HELP = "see --help"
+SLOW = "SlowReply"  # the code of an attempt that was abandoned
 SECRET_SIZE = 30  # characters; a valid value of an option with a fixed format is shorter
 
 
@@ -365,7 +366,7 @@ def no_sts(purpose: CallContext, call: str, text: str, *, transient: bool) -> Ap
 
 def slow_call(purpose: CallContext, call: str, seconds: float) -> ApiError:
     text = f"cannot {purpose.what}: {call}: no complete reply in {seconds:.1f} s"
-    return ApiError(purpose.category, text, call=call, code="SlowReply", transient=True, outcome_unknown=True)
+    return ApiError(purpose.category, text, call=call, code=SLOW, transient=True, outcome_unknown=True)
 
 
 def not_permitted(purpose: CallContext, call: str, code: str, text: str) -> ApiError:

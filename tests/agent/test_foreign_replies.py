@@ -221,10 +221,7 @@ def test_a_page_instead_of_sts_is_reported(agent, ec2, keep, page):
     agent.env["PYTHONPATH"] = os.environ["BOTO3_NEWEST"]
     agent.env["AWS_ENDPOINT_URL_STS"] = ec2.endpoint
     ec2.rules.add("AssumeRole", NOT_EC2[page], times=None)
-    for _ in range(5):
-        result = agent.command("status", ec2.world.nodes["node1"], **SHORT, **keep)
-        assert result.code == 1
-        if "no complete reply" not in result.last:  # of an attempt that the deadline cuts off: a busy machine is slow
-            break
+    result = agent.command("status", ec2.world.nodes["node1"], **SHORT, **keep)
+    assert result.code == 1
     assert f"no credentials: AssumeRole: HTTP {NOT_EC2[page].status}" in result.last
     assert "the reply is not STS's" in result.last

@@ -101,6 +101,14 @@ def test_an_unavailable_imds_is_named_at_the_deadline(agent, node, keep, imds, w
     assert result.seconds < 6
 
 
+def test_an_attempt_that_the_deadline_cuts_off_does_not_hide_an_unavailable_imds(agent, node, keep, imds):
+    agent.env["AWS_METADATA_SERVICE_TIMEOUT"] = "10"
+    imds.fail_temporarily("503", requests=1)
+    imds.mode = "black hole"
+    result = agent.pacemaker("off", node, deadline=4, **keep)
+    assert f"the instance metadata service {imds.endpoint}: HTTP 503" in result.last
+
+
 @pytest.mark.parametrize("which", SDKS)
 @pytest.mark.parametrize("why,told", [("404", "HTTP 404"), ("black hole", "no reply"), ("refused", "refused")])
 def test_a_machine_without_a_role_is_reported_soon(agent, node, keep, imds, which, why, told):

@@ -1,5 +1,6 @@
 """off when EC2 misbehaves: no false success, no lost originals, and passing trouble does not fail it."""
 
+import os
 import signal
 import threading
 from dataclasses import replace
@@ -8,6 +9,7 @@ import pytest
 from assertions import groups, is_isolated, our_tags
 from ec2 import AccessKey
 from ec2.faults import Delay, Error, Garbage, Hook, LoseReply, Reset, ServerError, Stall, Throttle, Truncate
+from test_access import chain
 
 CALLS = ["DescribeInstances", "CreateTags", "ModifyNetworkInterfaceAttribute"]
 PASSING = [Throttle, ServerError, Reset, LoseReply, Garbage, Truncate, lambda: LoseReply(reset=True)]
@@ -374,6 +376,21 @@ def test_an_api_that_never_answers_ends_by_the_deadline(agent, ec2, keep, call):
     assert call in result.last
     assert result.seconds < 6
     assert groups(ec2, node) == before[node]["interfaces"]
+
+
+@pytest.mark.parametrize("call", [*CALLS, "AssumeRole"])
+def test_an_attempt_that_the_deadline_cuts_off_does_not_hide_the_cause(agent, ec2, keep, call):
+    node = ec2.world.nodes["node1"]
+    if call == "AssumeRole":
+        chain(agent, ec2)
+        agent.env["AWS_ENDPOINT_URL_STS"] = ec2.endpoint
+        agent.env["PYTHONPATH"] = os.environ["BOTO3_NEWEST"]  # which knows the variable
+    ec2.rules.add(call, Error("Unavailable", "Come back later.", 503), times=2)  # of one interface each
+    ec2.rules.add(call, Stall(), nth=3, times=None)
+    result = agent.command("off", node, deadline=5, api_timeout=6, **keep)
+    assert result.code == 1
+    assert f"{call}: Unavailable: Come back later." in result.last
+    assert "no complete reply" not in result.last
 
 
 @pytest.mark.parametrize("action", ["off", "on"])
