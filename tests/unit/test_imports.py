@@ -27,7 +27,7 @@ LAYERS = [
     {"messages"},
     *CORE_LAYERS,
     {"settings", "inputs", "options", "replies", "names", "deadline", "logs", "outputs"},
-    {"ec2", "ec2_errors", "credentials", "credential_process", "imds"}
+    {"ec2", "ec2_errors", "causes", "credentials", "credential_process", "imds"}
     | {"identity", "instances", "security_groups", "tags", "dry_run", "context", "metrics", "probe"},
     {"runner", "target_checks"},
     {"actions", "queries", "preflight", "auto_unfence"},
