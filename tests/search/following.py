@@ -1,7 +1,7 @@
 """Every next state of a state: each invocation goes on, or something goes wrong."""
 
 from dataclasses import replace
-from typing import Any, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from aws_vpc_net.core.model import FrozenMap
 from aws_vpc_net.core.probing import Answer, Standing
@@ -75,6 +75,7 @@ class Following(Truth):
         self.flights.number(())
         self.sets.number(frozenset())
         self.may = dict.fromkeys(scenario.kinds, True)
+        self._changes: Dict[Tuple[int, int, str], Tuple[str, int]] = {}
 
     def start(self) -> State:
         """The first state."""
@@ -164,9 +165,10 @@ class Following(Truth):
 
     def _moved(self, state: List[int], tags: int, net: int, actor: int, deletion: bool = False) -> None:
         """EC2 has other tags or groups now; ``actor``: by whom, -1 by an operator."""
-        for part, past, new in ((0, 3, tags), (1, 4, net)):
-            if state[part] != new:
-                state[past] = self.sets.number(self.sets.values[state[past]] | {state[part]})
+        if self.may.get(STALE):
+            for part, past, new in ((0, 3, tags), (1, 4, net)):
+                if state[part] != new:
+                    state[past] = self.sets.number(self.sets.values[state[past]] | {state[part]})
         bits = TAGS_GONE if deletion else 0
         if net != state[1]:
             bits |= GROUPS_MOVED
@@ -430,26 +432,14 @@ class Following(Truth):
             key = tuple((i, "no time") for i in sorted(goals))
             yield from self._answered(list(s), actor, number, key, (actor, "no time"))
             return
-        network = self.nets.values[s[1]]
-        if network.by_hand and self.actors[actor].action == "off":
-            network = replace(network, by_hand=False)
         for interface in sorted(goals):
             if interface in done:
                 continue
-            groups = goals[interface]
-            nic = network.find(interface)
             name = (actor, "sets", interface)
-            fixed = ""
-            if nic is None:
-                fixed = "gone"
-            elif interface in self.actors[actor].denied:
-                fixed = "refused"
-            else:
-                fixed = ec2_refusal(groups, nic.vpc)
+            fixed, after = self._change(s[1], number, interface)
             if fixed:
                 yield from self._part(list(s), actor, number, interface, fixed, (*name, fixed))
                 continue
-            after = self.nets.number(network.with_groups(interface, groups))
             state = list(s)
             self._moved(state, s[0], after, actor)
             problems = self._left_too_early(s, actor, number)
@@ -468,9 +458,26 @@ class Following(Truth):
                 yield from self._part(state, actor, number, interface, "unknown", (*name, "done, reply lost"))
             if self.may.get(LATE):
                 state = self._spent(s)
-                flight = (actor, "groups", interface, groups, self.plans[actor].api_seconds + p.wait)
+                flight = (actor, "groups", interface, goals[interface], self.plans[actor].api_seconds + p.wait)
                 state[2] = self.flights.number((*self.flights.values[state[2]], flight))
                 yield from self._part(state, actor, number, interface, "unknown", (*name, "late"))
+
+    def _change(self, net: int, number: int, interface: str) -> Tuple[str, int]:
+        """EC2's refusal of a change of groups, or "" and the network after it."""
+        found = self._changes.get((net, number, interface))
+        if found is None:
+            found = self._changes[net, number, interface] = self._new_change(net, number, interface)
+        return found
+
+    def _new_change(self, net: int, number: int, interface: str) -> Tuple[str, int]:
+        p, network = self.pendings[number], self.nets.values[net]
+        groups, nic, actor = p.action.goals[interface], network.find(interface), self.actors[p.actor]
+        if network.by_hand and actor.action == "off":
+            network = replace(network, by_hand=False)
+        if nic is None:
+            return "gone", net
+        fixed = "refused" if interface in actor.denied else ec2_refusal(groups, nic.vpc)
+        return fixed, net if fixed else self.nets.number(network.with_groups(interface, groups))
 
     def _left_too_early(self, s: State, actor: int, number: int) -> Tuple[str, ...]:
         """The network may not have seen untrack_secg; nothing but a refusal or the end of time excuses that."""
@@ -485,15 +492,15 @@ class Following(Truth):
         self, state: List[int], actor: int, number: int, interface: str, how: str, label: Label
     ) -> Transitions:
         p = self.pendings[number]
-        done = tuple(sorted((*p.done, (interface, how))))
         if how == "refused" and p.action.change is Change.ISOLATE:
             state[BASE + 2 * p.actor + 1] |= NOT_CLOSED << NUMBER[interface]
-        if len(done) == len(p.action.goals):
+        done, target = self.part(number, interface, how)
+        if target is None:
             yield from self._answered(state, actor, number, done, label)
             return
         self._waited(state, actor, p.wait)
         self._settles(state, actor, p.wait)
-        state[BASE + 2 * actor] = self.pending(replace(p, wait=0.0, done=done))
+        state[BASE + 2 * actor] = target
         yield label, self._made(state), ()
 
     def _land(self, s: State, f: Tuple[Any, ...]) -> Transitions:

@@ -168,6 +168,7 @@ class Tables:
     memo: List[Dict[Any, Decided]] = field(default_factory=list)
     numbers: Dict[Pending, int] = field(default_factory=dict)
     decided: Dict[Any, Decided] = field(default_factory=dict)
+    parts: Dict[Tuple[int, str, str], Tuple[Any, Optional[int]]] = field(default_factory=dict)
 
     @staticmethod
     def who(scenario: Scenario) -> Any:
@@ -186,7 +187,7 @@ class Invocations:
         known = tables or Tables()
         self.tags, self.nets = known.tags, known.nets
         self.pendings, self.kinds, self.memo = known.pendings, known.kinds, known.memo
-        self._numbers, self._decided = known.numbers, known.decided
+        self._numbers, self._decided, self._parts = known.numbers, known.decided, known.parts
         self.decisions = 0
 
     def name(self, actor: int) -> str:
@@ -248,6 +249,16 @@ class Invocations:
             self.pendings.append(pending)
             self.memo.append({})
             self.kinds.append(KINDS[type(pending.action)])
+        return found
+
+    def part(self, number: int, interface: str, how: str) -> Tuple[Any, Optional[int]]:
+        """What has come of the parts of an effect after this one, and the pending rest, if there is one."""
+        found = self._parts.get((number, interface, how))
+        if found is None:
+            p = self.pendings[number]
+            done = tuple(sorted((*p.done, (interface, how))))
+            rest = None if len(done) == len(p.action.goals) else self.pending(replace(p, wait=0.0, done=done))
+            found = self._parts[number, interface, how] = done, rest
         return found
 
     def answer(self, number: int, key: Any, flag: int) -> Decided:
