@@ -10,7 +10,7 @@ from ec2.faults import Hook
 
 from .shell import wait
 
-OBSERVED_SECONDS = 8.0  # the writer writes 100 lines per second
+OBSERVED_SECONDS = 8.0  # the writer writes 40 lines per second
 
 
 def flows(bed, node):
@@ -85,7 +85,7 @@ def test_no_write_to_a_shared_volume_after_success_if_the_stop_is_required(bed, 
 
     bed.ec2.rules.add("StopInstances", Hook(stop, late=True))
     bed.ec2.config.stop_seconds = 2.5
-    node.start("bash", "-c", f"while :; do echo data >>{volume}; sleep 0.01; done")
+    node.start("bash", "-c", f"while :; do echo data >>{volume}; sleep 0.05; done")
     wait("it writes", volume.exists, 10)
     began = time.monotonic()
     required = ("onfence_poweroff=1", "require_poweroff=1", "settle_time=0")

@@ -16,7 +16,7 @@ from .dataplane import Mode
 from .shell import wait
 
 _Run = Tuple[str, float, float, int, str]  # node, start, end, exit code, stderr
-OBSERVED_SECONDS = 1.5  # after the network has applied everything; a writer writes 100 lines per second
+OBSERVED_SECONDS = 1.5  # after the network has applied everything; a writer writes 40 lines per second
 ATTEMPTS = 4
 PREPARED = 6  # nodes prepared at once
 
