@@ -170,6 +170,7 @@ class Ec2:
         """The whole time again, and the seconds that were waited since."""
         self._whole.extend(waited)
         self.deadline = self._whole
+        self._causes.forget()
 
     @property
     def limits(self) -> Tuple[float, float]:
@@ -295,9 +296,10 @@ class Ec2:
             error = self._causes.of_abandoned(purpose, name, asked, limit)
         elif isinstance(result, BaseException):
             error = self._error_of(result, purpose, name, asked[-1] if asked else "")
+        if done:
+            self._causes.note(purpose, name, error)
         if error and error.code in EXPIRED and self._renew(client):
             error.transient = True
-        self._causes.note(purpose, name, error)
         if not params.get("DryRun"):  # which changes nothing, and succeeds by an error
             self.stats.attempts.append((name, error.code or "none" if error else "", time.monotonic() - started))
         if error:
@@ -374,12 +376,11 @@ class Ec2:
                 raise messages.no_answer(SETUP.what, self.deadline.seconds, last)
             asked: List[str] = []
             work = credentials.noted(lambda: _client(self._settings), asked)
-            limit = self.deadline.remaining()
-            done, result = call_with_timeout(work, limit)
+            done, result = call_with_timeout(work, self.deadline.remaining())
             if not done:
                 silent = messages.no_reply_of_source(asked[-1]) if asked and asked[-1] else None
-                known = last if self._causes.is_cut_off(limit) else None
-                raise messages.no_answer(SETUP.what, self.deadline.seconds, known or silent or last)
+                said = "; then ".join(text for text in (last, silent) if text)
+                raise messages.no_answer(SETUP.what, self.deadline.seconds, said)
             if isinstance(result, ApiError) and result.transient:
                 log.debug("no credentials for now: %s", result.text)
                 last = result.text

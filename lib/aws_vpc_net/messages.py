@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from .ec2 import CallContext
 
 HELP = "see --help"
-SLOW = "SlowReply"  # the code of an attempt that was abandoned
 SECRET_SIZE = 30  # characters; a valid value of an option with a fixed format is shorter
 
 
@@ -366,7 +365,13 @@ def no_sts(purpose: CallContext, call: str, text: str, *, transient: bool) -> Ap
 
 def slow_call(purpose: CallContext, call: str, seconds: float) -> ApiError:
     text = f"cannot {purpose.what}: {call}: no complete reply in {seconds:.1f} s"
-    return ApiError(purpose.category, text, call=call, code=SLOW, transient=True, outcome_unknown=True)
+    return ApiError(purpose.category, text, call=call, code="SlowReply", transient=True, outcome_unknown=True)
+
+
+def cut_off(before: ApiError, slow: ApiError, seconds: float) -> ApiError:
+    """Of an attempt that the deadline cut off, after another one."""
+    text = f"{before.text}; then no complete reply in {seconds:.1f} s"
+    return ApiError(before.category, text, call=slow.call, code=slow.code, transient=True, outcome_unknown=True)
 
 
 def not_permitted(purpose: CallContext, call: str, code: str, text: str) -> ApiError:

@@ -389,8 +389,8 @@ def test_an_attempt_that_the_deadline_cuts_off_does_not_hide_the_cause(agent, ec
     ec2.rules.add(call, Stall(), nth=3, times=None)
     result = agent.command("off", node, deadline=5, api_timeout=6, **keep)
     assert result.code == 1
-    assert f"{call}: Unavailable: Come back later." in result.last
-    assert "no complete reply" not in result.last
+    assert f"{call}: Unavailable: Come back later.; " in result.last
+    assert "; then no complete reply in " in result.last
 
 
 @pytest.mark.parametrize("action", ["off", "on"])

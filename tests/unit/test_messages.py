@@ -11,10 +11,11 @@ import pytest
 
 from aws_vpc_net import logs, messages
 from aws_vpc_net.ec2 import CallContext
-from aws_vpc_net.errors import Category, FenceError
+from aws_vpc_net.errors import ApiError, Category, FenceError
 
 LIB = Path(messages.__file__).parent
 SECOND = FenceError(Category.PERMISSION, "cannot set the groups of eni-2: not permitted; allow ec2:Modify")
+BUSY = ApiError(Category.RETRIEVAL, "cannot read instance i-0123456789abcdef0: busy", call="X", code="Y")
 SAMPLES: Dict[str, Any] = {
     "account": "123456789012",
     "action": "off",
@@ -34,6 +35,8 @@ SAMPLES: Dict[str, Any] = {
     "free": 1,
     "group": "sg-0123456789abcdef0",
     "groups": frozenset(("sg-0123456789abcdef0",)),
+    "before": BUSY,
+    "slow": BUSY,
     "idle": {"eni-1": 350, "eni-2": None},
     "kind": "trunk",
     "instance": "i-0123456789abcdef0",
