@@ -43,7 +43,9 @@ _PROSE = rf":\s+(?!b?['\"\\&]|{_NO_WORD})"
 _SECRETS = (
     rf"(?i)(\b(?:bearer|basic|negotiate)(?:\s|%20|\+)+){_NO_WORD}[^'\"\s,\\]+",
     rf"(?i)((?:{_NAMES}|authorization)(?!{_PROSE}){_BETWEEN}){_VALUE}",
-    r"(could not be cast to integer value as )\S+",  # a part of a proxy's password that holds a /
+    # A part of a proxy's password that holds a /.
+    r"(could not be cast to integer value as )\S+",
+    r"(Failed to parse: ['\"]?[^\s:'\"]{0,99}:)[^\s'\"]+",
     r"(://[^/\s:@'\"]{0,99}:)[^\s'\"]{1,300}(?=@)",
     r"(://)[^/\s:@'\"]{1,300}(?=@)",
     r"(?i)(%3a%2f%2f)[^\s'\"&]{1,300}(?=%40)",

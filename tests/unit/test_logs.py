@@ -210,6 +210,13 @@ def test_short_values_are_hidden_in_an_unambiguous_context(text):
     assert "***" in logs.sanitize(text)
 
 
+def test_a_piece_of_a_password_that_is_too_short_to_be_registered_is_hidden():
+    """What urllib3 and Python say of the proxy ``operator:zqx/k1@host``."""
+    said = logs.sanitize("Failed to parse: 'operator:zqx' is not a valid host or port")
+    assert said == "Failed to parse: 'operator:***' is not a valid host or port"
+    assert logs.sanitize("Port could not be cast to integer value as 'zqx'").endswith(" ***")
+
+
 @pytest.mark.parametrize(
     "password", ["plain1word", "quo'te\"dword", "slash/inword", "hash#inword", "per%2Fcent", "at@in"]
 )
