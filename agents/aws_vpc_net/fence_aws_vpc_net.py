@@ -54,6 +54,7 @@ for descriptor in (0, 1, 2):  # a closed one would be reused by the next file or
     except OSError:
         os.open(os.devnull, os.O_RDWR)
 
+import contextlib
 import signal
 import threading
 from typing import TYPE_CHECKING, Any, Dict, Iterable, List, NoReturn, Optional, Tuple
@@ -68,6 +69,7 @@ threading.excepthook = lambda _what: None  # until the log is set up
 WATCHDOG_SECONDS = 1.0  # after the deadline; the operation itself ends earlier
 ALARM_SECONDS = 0.8  # after the watchdog, in case its thread does not run
 ANSWER_SECONDS = 0.5  # for writing an answer that the exit code contains too
+AGAIN_SECONDS = 0.01  # until an interrupt that Python has dropped comes again
 EXIT_SECONDS = 4.0  # after which the kernel ends the process, if every other limit has failed
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -119,6 +121,22 @@ def interrupt(_number: int, _frame: Any) -> None:
     """End after Ctrl-C or a signal: open interfaces are isolated first. A second signal has no effect."""
     ignore_signals()
     raise KeyboardInterrupt
+
+
+def interrupt_again(what: Any) -> None:
+    """If Python has dropped an interrupt, as it drops any exception in a finalizer or a weak reference's callback.
+
+    A moment later, as this runs there too.
+    """
+    if isinstance(what.exc_value, KeyboardInterrupt):
+        signal.signal(signal.SIGTERM, interrupt)
+        again = threading.Timer(AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGTERM))
+        again.daemon = True
+        with contextlib.suppress(*outputs.NO_THREAD):  # then the operation goes on
+            again.start()
+
+
+sys.unraisablehook = interrupt_again
 
 
 def ignore_signals() -> None:

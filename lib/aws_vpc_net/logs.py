@@ -280,8 +280,14 @@ def show_warnings(earlier: List[Tuple[Any, ...]]) -> None:
     def warn(message: Any, category: Any, filename: str, lineno: int, *_more: Any, **_named: Any) -> None:
         log.debug("%s line %s: %s: %s", filename, lineno, getattr(category, "__name__", category), message)
 
+    hook = sys.unraisablehook
+
+    def note(what: Any) -> None:
+        hook(what)
+        log.debug("%s: %r", what.err_msg or "ignored", what.exc_value)
+
     warnings.showwarning = warn
-    sys.unraisablehook = lambda what: log.debug("%s: %r", what.err_msg or "ignored", what.exc_value)
+    sys.unraisablehook = note
     threading.excepthook = lambda what: log.debug("in a thread: %r", what.exc_value)
     for what in earlier:
         warn(*what)

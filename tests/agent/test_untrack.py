@@ -455,6 +455,41 @@ def test_an_interrupt_isolates_all_plugs(agent, ec2, options):
     assert all(is_isolated(ec2, node, options) for node in nodes)
 
 
+FINALIZER = """
+import os, signal, threading, time
+sleep = time.sleep
+class Finalized:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        for _ in range(1000):
+            pass
+def slept(seconds):
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        sleep(0.02)
+        if threading.current_thread() is threading.main_thread() and os.path.exists("GO"):
+            os.unlink("GO")
+            Finalized()
+time.sleep = slept
+"""
+
+
+def test_an_interrupt_that_hits_a_finalizer_is_not_lost(agent, ec2, options, tmp_path):
+    """Python drops the exceptions that are raised there."""
+    (tmp_path / "sitecustomize.py").write_text(FINALIZER.replace("GO", str(tmp_path / "go")), encoding="ascii")
+    agent.env["PYTHONPATH"] = str(tmp_path)
+    node = ec2.world.nodes["node1"]
+    running = agent.start(*agent.arguments("off", node, **{**options, "settle_time": 10}))
+    while len(sets(ec2)) < 2:
+        time.sleep(0.02)
+        assert running.poll() is None
+    (tmp_path / "go").touch()
+    _, err = running.communicate(timeout=30)
+    assert running.returncode == 1
+    assert "interrupted" in err
+    assert is_isolated(ec2, node, options)
+
+
 def test_a_node_is_not_opened_once_more_when_its_isolation_group_is_gone(agent, ec2, node, keep):
     """Pacemaker repeats a failed off ten times."""
     before = groups(ec2, node)
