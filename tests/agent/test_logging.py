@@ -112,7 +112,7 @@ def symbolic(path, target):
 
 
 def hard(path, target):
-    path.hardlink_to(target)
+    os.link(target, path)
 
 
 def dangling(path, target):

@@ -8,6 +8,7 @@ import pytest
 from ec2.edit import secondary_interface
 from ec2.faults import Delay, Garbage, Stall
 from port import Port, open_ports
+from test_access import use
 
 LINE = re.compile(r"(ok|warn|FAIL) +([^:]+(?:ec2:\w+)?): (.+)")
 POLICY = Path(__file__).parents[2] / "doc" / "iam-policy.json"
@@ -424,6 +425,7 @@ def test_the_tracking_time_of_each_interface_is_reported(agent, ec2, node, keep,
 
 
 def test_an_sdk_without_skip_os_shutdown_is_a_warning(agent, ec2, node, keep):
+    use(agent, "oldest")
     result = agent.command("validate-all", node, onfence_poweroff=True, skip_os_shutdown="true", **keep)
     assert result.code == 0
     assert any(level == "warn" and about == "skip_os_shutdown" for level, about, _ in lines(result))

@@ -147,14 +147,18 @@ def patch() -> None:
     ec2_utils.filter_dict_attribute_mapping.update(
         {
             "instance-state-code": "state_code_text",
-            "network-interface.network-interface-id": "network_interfaces.id",
+            "network-interface.network-interface-id": "interface_ids",
             "network-interface.group-id": "interface_group_ids",
             "network-interface.ipv6-addresses.ipv6-address": "interface_ipv6_addresses",
             "block-device-mapping.volume-id": "volume_ids",
-            "network-interface.vpc-id": "network_interfaces.vpc_id",
-            "network-interface.subnet-id": "network_interfaces.subnet_id",
+            "network-interface.vpc-id": "interface_vpc_ids",
+            "network-interface.subnet-id": "interface_subnet_ids",
         }
     )
+    # Lists, as moto 5.1 looks at the first of several interfaces only.
+    Instance.interface_ids = property(lambda self: [nic.id for nic in _interfaces(self)])  # type: ignore[attr-defined]
+    Instance.interface_vpc_ids = property(lambda self: [n.subnet.vpc_id for n in _interfaces(self)])  # type: ignore[attr-defined]
+    Instance.interface_subnet_ids = property(lambda self: [n.subnet.id for n in _interfaces(self)])  # type: ignore[attr-defined]
     Instance.interface_group_ids = property(_interface_group_ids)  # type: ignore[attr-defined]
     Instance.interface_ipv6_addresses = property(_ipv6_addresses)  # type: ignore[attr-defined]
     Instance.volume_ids = property(_volume_ids)  # type: ignore[attr-defined]
