@@ -777,7 +777,11 @@ def not_stopped(plug: str, category: Category, reason: str) -> FenceError:
 
 
 def stop_not_finished(state: str, seconds: float) -> str:
-    return f"EC2 showed it as {state} when deadline={seconds:g} was over; raise deadline"
+    return f"{showed(state)} when deadline={seconds:g} was over; raise deadline"
+
+
+def showed(state: str) -> str:
+    return f"EC2 showed it as {state}"
 
 
 def graceful_stop(plug: str, reason: str) -> str:

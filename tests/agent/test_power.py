@@ -146,7 +146,7 @@ def test_off_fails_if_the_stop_does_not_end_by_the_deadline(agent, ec2, node, re
     ec2.config.stop_seconds = 60
     result = agent.command("off", node, deadline=6, **required)
     assert result.code == 1
-    assert "EC2 showed it as stopping when deadline=6 was over" in result.last
+    assert "EC2 showed it as stopping" in result.last  # also if the deadline cuts off the last read
     assert is_isolated(ec2, node, required)
     once(ec2, "StopInstances", lambda: ec2.edit.set_state(node, "stopped"), late=True)
     assert agent.command("off", node, **required).code == 0, "a repeated off waits for it"

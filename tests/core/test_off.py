@@ -1978,6 +1978,31 @@ def test_a_stop_that_does_not_end_fails_at_the_deadline():
     play(run, f"fail: deadline: {error.text}")
 
 
+UNVERIFIED = "fail: modification: cannot verify that i-0000000000000000a is isolated: not permitted"
+
+
+@pytest.mark.parametrize(
+    ("before", "earlier"),
+    [
+        ("pause read\nsettle\nread\n", "; earlier: its stop: EC2 showed it as stopping; "),
+        ("* state stopped\npause read\n", "; isolated interfaces"),  # a read before the end of settle_time
+        ("pause read | nothing\n", "; isolated interfaces"),
+    ],
+)
+def test_a_read_that_fails_during_the_stop_does_not_hide_its_state(before, earlier):
+    run = stopping_off()
+    play(run, f"{REQUESTED}\n{before}")
+    line = "settle\nread | refused" if "stopped" in before else "pause read | refused"
+    play(run, f"{line}\n{UNVERIFIED}{earlier}")
+
+
+def test_a_read_that_fails_before_the_stop_is_requested_says_nothing_of_it():
+    reads = "eni-00000000000000000: reads sg-11111111111111111, sg-22222222222222222; "
+    reads += "eni-11111111111111111: reads sg-11111111111111111, sg-33333333333333333"
+    steps = f"{BACKUP}\nisolate e0:i e1:i\nread | refused"
+    play(stopping_off(), f"{steps}\n{UNVERIFIED}; earlier: {reads}; isolated interfaces")
+
+
 def test_no_stop_is_requested_without_time_for_it():
     run = stopping_off()
     play(run, f"{BACKUP}\nisolate e0:i e1:i\n* 42 s\nread\nfail: deadline: i-0000000000000000a is isolated but")

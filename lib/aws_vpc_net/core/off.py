@@ -357,6 +357,8 @@ def _why(plan: Plan, k: Knowledge) -> Dict[str, str]:
         why["its backup"] = "cannot be rewritten" if k.backup.failure else "no read shows it"
     elif k.latest is not None and _nothing_removed(plan, k, k.latest):
         why["its backup"] = "the attached interfaces had no group of secg"
+    if k.reads.stop_requested and k.latest is not None and not stopping.is_off(plan, k.latest):
+        why["its stop"] = messages.showed(k.latest.state)
     return why
 
 
