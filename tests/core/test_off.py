@@ -1921,6 +1921,15 @@ def test_an_off_that_is_repeated_waits_for_the_stop_of_the_earlier_one(state):
     play(off_of(world, power=True), "read\nfail: state:")
 
 
+@pytest.mark.parametrize(("state", "interfaces"), [("pending", "e0:i e1:i"), ("stopped", "e0:ad e1:i")])
+def test_an_off_is_not_repeated_where_the_instance_is_not_as_the_earlier_one_left_it(state, interfaces):
+    world = World()
+    play(off_of(world, power=True, stop=True), REQUESTED)
+    world.state = state
+    world.groups.update(parsed(interfaces))
+    play(off_of(world, power=True, stop=True, nonce=2), "read\nfail: state:")
+
+
 def test_an_instance_that_starts_is_stopped_as_soon_as_ec2_permits_it():
     play(
         stopping_off(ignore_instance_state=True),
