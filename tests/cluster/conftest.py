@@ -40,8 +40,9 @@ def machine() -> None:
         pytest.skip(reason)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def three(machine: None) -> Iterator[Bed]:
+    """Until the last scenario of this process has ended: an idle cluster takes CPU time from the other tests."""
     with Bed() as made:
         yield made
 

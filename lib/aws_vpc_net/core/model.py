@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, FrozenSet, Iterable, Iterator, Mapping, Optional, Tuple, TypeVar, cast
+from typing import (
+    Any,
+    Dict,
+    FrozenSet,
+    ItemsView,
+    Iterable,
+    Iterator,
+    Mapping,
+    Optional,
+    Tuple,
+    TypeVar,
+    ValuesView,
+    cast,
+)
 
 Groups = FrozenSet[str]
 NONE: Groups = frozenset()
@@ -32,6 +45,13 @@ class FrozenMap(Mapping[K, V]):
 
     def __len__(self) -> int:
         return len(self._data)
+
+    # The parent's would call __getitem__ for each key.
+    def items(self) -> ItemsView[K, V]:
+        return self._data.items()
+
+    def values(self) -> ValuesView[V]:
+        return self._data.values()
 
     def __hash__(self) -> int:
         if self._hash is None:
