@@ -155,6 +155,24 @@ def test_success_is_proven(why, change, text):
     assert bool(texts) is bool(text), why
 
 
+def test_a_required_stop_is_shown_by_a_read():
+    def succeeds(run: Run, state: str) -> List[str]:
+        k = reading(run.knowledge, state=state)
+        texts = invariants.violations(run.plan, k, Step(Succeed(), k, notes=NAMED), run.tick())
+        return [t for t in texts if t.startswith("off succeeds")]
+
+    run = played(ISOLATED, stop=True)
+    assert succeeds(run, "running") == ["off succeeds, and the instance is running"]
+    assert succeeds(run, "stopping") == ["off succeeds, and the instance is stopping"]
+    assert succeeds(run, "stopped") == succeeds(run, "terminated") == []
+    assert succeeds(played(ISOLATED), "running") == []
+    k = reads(run.knowledge, latest=None)
+    assert "off succeeds, and the instance is not shown" in checked(run, Succeed(), k)
+    assert checked(run, FAIL) == [], "only success is"
+    run.plan = replace(run.plan, restoring=True)
+    assert succeeds(run, "running") == [], "an on starts it"
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [
