@@ -6,23 +6,29 @@
 ``decide`` selects a function by the phase. Each function lists its possible ways out.
 
 - backing_up.py: until the backup is proven. No group is changed before that.
-- this module: changing groups, and the proof. An interrupted run leaves an instance that ``status`` shows as ON and
-  whose original groups are in the tags. The next ``off`` completes it, or the next ``on`` restores it.
+- this module: changing groups, and the proof. A run that fails or is interrupted leaves its backup in the tags. Its
+  interfaces may be open, isolated, or unknown (a reply was lost); ``status`` shows ON unless all read isolated. The
+  next ``off`` completes it, or the next ``on`` restores it.
 - rolling_back.py: after EC2 has refused a change permanently.
 - stopping.py: the stop, if success requires it.
 
 **A lost reply.** All interfaces of a round are changed at the same time, with one attempt each. The outcome of a
-change without a reply is unknown: it may have taken effect, or may still do so until ``api_timeout`` is over
-(``arrived``). It does not count as accepted. So ``_verify`` reads, and ``_retry`` repeats the change, however the
-interface reads, because success needs an accepted change. While an outcome is unknown nothing is rolled back. An
-accepted attempt makes it known; a refused one does not. The read that proves success is made after ``arrived``.
+change without a reply is unknown: it may have taken effect, or may do so until ``api_timeout`` is over
+(``k.timers.arrived``). It does not count as accepted, however the interface reads. ``_verify`` reads, and ``_retry``
+repeats the change after each read, until
+
+- EC2 accepts an attempt. Success is possible now, but the read that proves it (``k.reads.in_time``) is made after
+  ``arrived``: a late request would isolate again what an ``on`` restores after this success;
+- EC2 refuses one for good. The outcome of the lost one stays unknown, so nothing is rolled back: ``give_up`` reads,
+  writes the backup again if the read lacks it, and fails. What is isolated stays so;
+- the deadline is over (``tick.expired``). It fails, and all stays as it is.
 
 **Another ``off`` at the same time.** It writes a backup of its own. The reads of this run show that as tags that it
 neither wrote nor read at first. Then ``_backup_again`` writes this run's backup once more, under a new time, before
-``_retry`` repeats any change, and once after each change of groups (``answered``). The other fencer, if EC2 refuses a
-change of it, rolls back only if a read shows no backup but its own; so it does not open what this run has isolated.
-If the backup cannot be written again, a warning names the original groups (a known limitation: the other fencer may
-roll back).
+``_retry`` repeats any change (it does not wait for a read of that backup; success does), and once after each change
+of groups (``answered``). The other fencer, if EC2 refuses a change of it, rolls back only if a read shows no backup
+but its own; so it does not open what this run has isolated. If the backup cannot be written again, a warning names
+the original groups (a known limitation: the other fencer may roll back).
 
 **What this run has opened** (``opened``), by ``untrack_secg`` or by a roll-back beside another fencer, is isolated
 before the run ends, whatever ends it (``end``). The time between ``ends`` and ``reserve_ends`` is kept for that.
@@ -196,7 +202,7 @@ def _settled(plan: Plan, k: Knowledge, tick: Tick) -> Step:
 
 
 def _open_now(plan: Plan, k: Knowledge, latest: Instance) -> List[str]:
-    """The interfaces that this read does not show as done."""
+    """The interfaces that this read does not show as done: what EC2 has not accepted, too, however it reads."""
     groups = latest.groups
     return [i for i, p in k.interfaces.items() if i in groups and not _is_done(plan, p, groups[i])]
 
@@ -248,9 +254,9 @@ def _must_precede(plan: Plan, k: Knowledge, latest: Instance) -> bool:
 def _retry(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Optional[Step]:
     """Set again what has to be; None if nothing has.
 
-    What was not accepted, at once. What was accepted and reads open: at the second such read, as the first may be
-    stale. Nothing is set if the latest read shows no backup of this run, or before a newer backup is
-    written, if one has to be (``_must_precede``).
+    What was not accepted (refused temporarily, reply lost), at once, even if it reads isolated. What was accepted and
+    reads open: at the second such read, as the first may be stale. An interface that was not tried yet is set once a
+    read shows its backup. Nothing is set before a newer backup is written, if one has to be (``_must_precede``).
     """
     open_now = _open_now(plan, k, latest)
     spent = [i for i in open_now if _cannot_untrack(plan, k, i)]
