@@ -20,7 +20,6 @@ from .core.protocol import Instances
 from .core.returning import MOST_RETURNS, Stopped, Verdict, judge
 from .ec2 import CallContext
 from .errors import Category, FenceError
-from .instances import parse_instance
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +91,7 @@ def _search(context: Context, plugs: Sequence[str], fence_seconds: float) -> Lis
     pages = 0
     for page in context.instances.raw_pages(SEARCH, tuple(filters.items()), MOST_PAGES):
         pages += 1
-        stopped = [_stopped(raw) for raw in page if not plugs or raw["InstanceId"] in plugs]
+        stopped = [_stopped(context, raw) for raw in page if not plugs or raw["InstanceId"] in plugs]
         found += [(s, _judge(context, s, fence_seconds)) for s in stopped]
         if not _has_time(context):
             break
@@ -101,8 +100,8 @@ def _search(context: Context, plugs: Sequence[str], fence_seconds: float) -> Lis
     return found
 
 
-def _stopped(raw: Mapping[str, Any]) -> Stopped:
-    return Stopped(parse_instance(raw), _unix_time(raw.get("LaunchTime", "")))
+def _stopped(context: Context, raw: Mapping[str, Any]) -> Stopped:
+    return Stopped(context.instances.parse(raw), _unix_time(raw.get("LaunchTime", "")))
 
 
 def _unix_time(text: str) -> int:
@@ -149,7 +148,7 @@ def _try(context: Context, stopped: Stopped, verdict: Verdict, fence_seconds: fl
         # The search is some calls old: an "off", an "on", or another monitor may have come since.
         asked = context.deadline.now()
         raw = context.instances.described([instance]).get(instance)
-        latest = _stopped(raw).with_returns(returns) if raw else None
+        latest = _stopped(context, raw).with_returns(returns) if raw else None
         if latest is None or _judge(context, latest, fence_seconds) is not verdict:
             del results[instance]
             return True

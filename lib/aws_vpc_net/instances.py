@@ -74,7 +74,11 @@ class InstanceOperations:
 
     def read(self, ids: Iterable[str]) -> Dict[str, Instance]:
         """These instances, in one call; the unknown ones are missing."""
-        return {i: parse_instance(raw, self._names.get(i, ())) for i, raw in self.described(ids).items()}
+        return {i: self.parse(raw) for i, raw in self.described(ids).items()}
+
+    def parse(self, raw: Mapping[str, Any]) -> Instance:
+        """An instance of a reply; it may have lost a name by which it was found."""
+        return parse_instance(raw, self._names.get(raw["InstanceId"], ()))
 
     def keep_name(self, instance: str, name: Name) -> None:
         """The instance was found by this name; later reads tell whether it still has it."""

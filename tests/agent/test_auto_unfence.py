@@ -312,6 +312,14 @@ def test_an_instance_that_somebody_starts_meanwhile_is_not_started_again(agent, 
     assert monitor(agent, ec2, auto)[1] == [READ]
 
 
+def test_an_instance_that_loses_its_name_meanwhile_is_not_brought_back(agent, ec2, node, auto):
+    fence(agent, ec2, auto, node)
+    once(ec2, TAG, lambda: ec2.edit.put_tags(node, {"Name": "another"}), late=True)
+    _, calls = monitor(agent, ec2, auto, plug="node1")
+    assert calls[-2:] == [TAG, READ]
+    assert is_isolated(ec2, node, auto)
+
+
 # --- options, and the preflight --------------------------------------------------------------------------------
 
 

@@ -85,6 +85,7 @@ CASES = {
     "without the primary": (
         changed(fenced(), interfaces=fenced().instance.interfaces[1:]), KEEP, Verdict.UNCHANGEABLE
     ),
+    "renamed": (changed(fenced(), lost_names=("node1",)), KEEP, Verdict.LOST_NAME),
     **{s: (changed(fenced(), state=s), KEEP, Verdict.NOT_STOPPED) for s in ("running", "stopping", "pending", "x")},
     **{f"exempt {v}": (with_tags(fenced(), exempt=v), KEEP, Verdict.EXEMPT) for v in ("no", "False", "0", "look")},
     **{f"exempt {v}": (with_tags(fenced(), exempt=v), KEEP, Verdict.RESTORE) for v in ("yes", "True", " 1", "on")},
@@ -177,6 +178,7 @@ def test_a_new_return_is_counted_and_one_that_goes_on_is_not():
     assert stopped.next_returns(NOW) == Returns(times, LAUNCHED)
     begun = stopped.with_returns(stopped.next_returns(NOW))
     assert begun.returns == Returns(times, LAUNCHED)
+    assert begun == with_tags(stopped, returned=str(begun.returns))
     assert begun.is_resumed(NOW + 60)
     assert begun.next_returns(NOW + 60) == Returns((*times[:-1], NOW + 60), LAUNCHED)
     assert len(str(Returns((9999999999,) * MOST_RETURNS, 9999999999))) < 100

@@ -40,7 +40,7 @@ def scenarios(arguments: List[str]) -> List[Scenario]:
     if first == "returns":
         return [*catalogue.returns(), *catalogue.returns_alone()]
     if first == "renamed":
-        return [*catalogue.renamed()]
+        return [*catalogue.renamed(), *catalogue.renamed_with_adversity()]
     if first == "alone":
         return [*catalogue.alone(int(more[0]))]
     actions, start, budget, *kinds = more

@@ -82,6 +82,14 @@ def renamed(modes: Sequence[str] = MODES) -> Iterator[Scenario]:
                 yield Scenario(mode, named, start, 1, frozenset((EVENT,)), events=("rename",))
 
 
+def renamed_with_adversity(modes: Sequence[str] = MODES) -> Iterator[Scenario]:
+    """The same for one invocation, and each kind of adversity."""
+    for scenario in renamed(modes):
+        for kind in KINDS if len(scenario.actors) == 1 else ():
+            if kind != EVENT:
+                yield replace(scenario, budget=2, kinds=frozenset((EVENT, kind)))
+
+
 def with_adversity(
     budget: int = 1, kinds: Sequence[str] = KINDS, modes: Sequence[str] = MODES, pairs: Sequence[str] = PAIRS
 ) -> Iterator[Scenario]:

@@ -302,7 +302,7 @@ class Invocations:
             write = replace(p, action=WriteTags(ID, tag), begun=Begun(verdict, tag[RETURNED]))
             return self.pending(write), None, ()
         tags = self.tags.values[key[0]].updated({RETURNED: begun.tag})
-        shown = Stopped(network.instance(tags), network.launched)
+        shown = Stopped(network.instance(tags, by_name=actor.by_name), network.launched)
         return None if judge(shown, self.spec, {}, now, 0.0) is begun.verdict else left_alone
 
     def _result(self, p: Pending, key: Any) -> Any:

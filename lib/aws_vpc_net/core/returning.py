@@ -10,9 +10,9 @@ with the start. As long as it has not changed, the return is not finished. The t
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
-from typing import FrozenSet, Mapping, Tuple
+from typing import FrozenSet, Mapping, Optional, Tuple
 
 from . import backup as tags
 from .isolation import groups_to_restore, is_isolated, matches_isolation, target_groups
@@ -38,6 +38,7 @@ class Verdict(Enum):
     STAYS_STOPPED = "it was brought back too often"
     NO_ROOM = "it has no room for another tag"
     NOT_STOPPED = "it is not stopped"
+    LOST_NAME = "it no longer has the name by which it was found"
     EXEMPT = "a tag exempts it"
     RECENT = "its fencing may not have ended yet"
     NOT_ISOLATED = "not every interface is isolated under the options of this device"
@@ -96,8 +97,8 @@ class Stopped:
 
     def with_returns(self, returns: Returns) -> Stopped:
         """As a read shows it after this was written."""
-        i, written = self.instance, {**self.instance.tags, tags.RETURNED: str(returns)}
-        return Stopped(Instance(i.id, i.state, i.interfaces, FrozenMap(written)), self.launched)
+        written = {**self.instance.tags, tags.RETURNED: str(returns)}
+        return replace(self, instance=replace(self.instance, tags=FrozenMap(written)))
 
 
 def judge(
@@ -115,12 +116,9 @@ def judge(
         fence_seconds: how long an ``off`` may take from its backup to its end.
     """
     instance, resumed = stopped.instance, stopped.is_resumed(now)
-    if instance.state != "stopped":
-        return Verdict.NOT_STOPPED
-    if instance.tags.get(EXEMPT, NOT_EXEMPT[0]).strip().lower() not in NOT_EXEMPT:
-        return Verdict.EXEMPT
-    if instance.lacks_primary or any(i.managed or i.unfiltered or not i.groups for i in instance.interfaces):
-        return Verdict.UNCHANGEABLE
+    unfit = _unfit(instance)
+    if unfit is not None:
+        return unfit
     if not tags.own(instance.tags, instance.id):
         return _without_backup(instance, spec) if resumed else Verdict.NO_BACKUP
     history = tags.read(instance)
@@ -139,6 +137,19 @@ def judge(
     if tags.RETURNED not in instance.tags and sum(not k.startswith("aws:") for k in instance.tags) >= TAG_LIMIT:
         return Verdict.NO_ROOM
     return Verdict.RESTORE
+
+
+def _unfit(instance: Instance) -> Optional[Verdict]:
+    """Why it is left alone, whatever its backup says."""
+    if instance.state != "stopped":
+        return Verdict.NOT_STOPPED
+    if instance.lost_names:
+        return Verdict.LOST_NAME
+    if instance.tags.get(EXEMPT, NOT_EXEMPT[0]).strip().lower() not in NOT_EXEMPT:
+        return Verdict.EXEMPT
+    if instance.lacks_primary or any(i.managed or i.unfiltered or not i.groups for i in instance.interfaces):
+        return Verdict.UNCHANGEABLE
+    return None
 
 
 def _without_backup(instance: Instance, spec: IsolationSpec) -> Verdict:
