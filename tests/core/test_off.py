@@ -1674,11 +1674,16 @@ def test_off_names_the_originals_of_what_it_may_have_untracked_where_there_is_no
     assert any(ORIGINALS in line for line in run.log)
 
 
+GIVEN_BACK = "isolate e0:i e1:i | e1 refused\n"
+
+
 @pytest.mark.parametrize(
     ("why", "steps"),
     [
         ("twice", "isolate e0:i e1:i | e1 gone\npause isolate e1:i | e1 gone\nread"),
+        ("twice", f"{GIVEN_BACK}roll back e1:as | e1 gone\npause roll back e1:as | e1 gone\nread"),
         ("once", "isolate e0:i e1:i | e1 gone\npause isolate e1:i | e1 throttled\npause isolate e1:i"),
+        ("once", f"{GIVEN_BACK}roll back e1:as | e1 gone\npause roll back e1:as | e1 lost\npause roll back e1:as"),
         ("once, after", "isolate e0:i e1:i | e1 throttled\npause isolate e1:i | e1 gone\npause isolate e1:i"),
     ],
 )

@@ -172,13 +172,18 @@ def _isolated(
         return done.with_progress(interface, p.with_opened(False)), ()
     if failure.outcome is Outcome.REFUSED:
         return _refused(plan, k, interface, failure)
-    if failure.outcome is Outcome.GONE and p.failure and p.failure.outcome is Outcome.GONE:
-        p = p.with_opened(False)  # not there, twice, with a pause between the two: nothing is open
+    p = _closed_if_gone(p, failure)
     if failure.outcome is Outcome.UNKNOWN:
         p = replace(p, possibly_changed=True, outcome_unknown=True)
         # What arrives late isolates: not after this run has ended, when an "on" may have come.
         done = replace(done, timers=replace(done.timers, arrived=now + plan.api_seconds))
     return done.with_progress(interface, replace(p, outcome=failure.outcome, failure=failure)), ()
+
+
+def _closed_if_gone(p: Progress, failure: Failure) -> Progress:
+    """Not there, twice, with a pause between the two: nothing is open."""
+    twice = failure.outcome is Outcome.GONE and p.failure is not None and p.failure.outcome is Outcome.GONE
+    return p.with_opened(False) if twice else p
 
 
 def _refused(plan: Plan, k: Knowledge, interface: str, failure: Failure) -> Tuple[Knowledge, Notes]:
@@ -218,6 +223,7 @@ def _rolled_back(
     if failure is None:
         return done.with_progress(interface, replace(p, possibly_changed=False).with_opened(False)), ()
     notes: Notes = ()
+    p = _closed_if_gone(p, failure)
     if failure.outcome is Outcome.REFUSED and p.opening.opened:
         notes = (Note(WARNING, messages.left_untracking(plan.id, [interface], failure.text)),)
         p = p.with_opened(False)
