@@ -165,7 +165,7 @@ DEFECTS: Mapping[str, Defect] = {
         observe._restored, "if unknown else p", "if False else p", _one("keep", "off,on", "fenced", LATE)
     ),
     "what was opened is not isolated once more when nothing can arrive": _of(
-        reisolating.reisolate, "late = k.late(tick.now) & k.reopened - k.refused", "late = frozenset()",
+        reisolating._when_arrived, "late = k.late(tick.now) & k.reopened", "late = frozenset()",
         _one("keep", "off,on", "fenced", LATE),
     ),
     # the data plane
@@ -284,7 +284,7 @@ DEFECTS: Mapping[str, Defect] = {
         next(s for s in catalogue.renamed(["keep"]) if str(s.actors[0]) == "off"),
     ),
     "monitor brings back what runs": _of(
-        returning.judge, 'if instance.state != "stopped":', "if False:",
+        returning._unfit, 'if instance.state != "stopped":', "if False:",
         _one("keep", "return", "fenced", before=("start",)),
     ),
     "monitor brings back what is not isolated": _of(

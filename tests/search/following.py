@@ -205,7 +205,7 @@ class Following(Truth):
         if state[2] and wait:
             flights = self.flights.values[state[2]]
             state[2] = self.flights.number(
-                tuple(sorted(((*f[:-1], f[-1] - wait) if f[0] == actor else f) for f in flights))
+                tuple(sorted((((*f[:-1], f[-1] - wait) if f[0] == actor else f) for f in flights), key=repr))
             )
 
     def _settles(self, state: List[int], actor: int, wait: float) -> None:

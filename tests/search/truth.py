@@ -228,7 +228,7 @@ class Truth(Invocations):
             if self.actors[actor].require_poweroff and self.nets.values[state[1]].state != "stopped":
                 texts.append("off exits 0, and the instance has not stopped")
         if action == "off" and not ghost & LAST_STALE:
-            lost = (self.lost(state[0], state[1]) & end.changed) - named
+            lost = (self.lost(state[0], state[1]) & end.changed) - named - self._known_to_others(state, actor)
             if lost:
                 texts.append(f"{action} exits, and the original groups of what it isolated are nowhere")
         if action == "on" and end.succeeded and all(a.action == "on" for a in self.scenario.actors):
@@ -236,6 +236,11 @@ class Truth(Invocations):
             if not ghost & (EVER_STALE | DISTURBED) and any(n.groups not in self.allowed[n.id] for n in nics):
                 texts.append("on exits 0, and the original groups are not set")
         return tuple(texts)
+
+    def _known_to_others(self, state: List[int], actor: int) -> FrozenSet[str]:
+        """The interfaces that another invocation has changed last, which is not at its end and writes them again."""
+        running = [a for a in range(len(self.scenario.actors)) if a != actor and state[BASE + 2 * a] >= 0]
+        return frozenset(i for i, n in NUMBER.items() if any(state[BASE + 2 * a + 1] & CHANGED << n for a in running))
 
     def too_early(self, ghost: int, net: int) -> Iterator[str]:
         """What EC2's network may not have followed, at an exit 0."""

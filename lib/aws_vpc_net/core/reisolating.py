@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Callable, FrozenSet, Iterable
+from typing import Callable, FrozenSet, Iterable, Optional
 
 from . import backup as tags
 from .isolating import next_change, originals_in_doubt, unfenced_groups, without_room, write_backup_again
 from .isolation import matches_isolation
 from .model import FrozenMap, Instance
-from .protocol import Change, Fail, Knowledge, Phase, Plan, Progress, Read, SetGroups, Step, Tick
+from .protocol import Change, Fail, Knowledge, Phase, Plan, Point, Progress, Read, SetGroups, Step, Tick
 from .tag_slots import NoRoom
 
 Ending = Callable[[FrozenSet[str]], Fail]  # by what could not be isolated again
@@ -37,7 +37,7 @@ def reisolate(plan: Plan, k: Knowledge, tick: Tick, ending: Ending) -> Step:
     if not k.reads.fresh:
         return next_change(plan, k, tick) or Step(Read((plan.id,)), k, tick.reserve_ends)
     if k.failure is not None:
-        return _fail(plan, k, ending(k.reopened))
+        return _when_arrived(plan, k, tick) or _fail(plan, k, ending(k.reopened))
     if k.latest is None:
         return Step(Read((plan.id,)), k, tick.reserve_ends, backoff=True)
     if not tags.own(k.latest.tags, k.latest.id):
@@ -46,11 +46,24 @@ def reisolate(plan: Plan, k: Knowledge, tick: Tick, ending: Ending) -> Step:
     todo = frozenset(i for i in open_now - k.refused if k.interfaces[i].goal)
     if todo:
         return replace(_isolate(k, tick, todo), backoff=True)
-    late = k.late(tick.now) & k.reopened - k.refused
-    if late:  # once more, when nothing can arrive any more that opens them
-        until = max(k.interfaces[i].opening.late_until for i in late)
-        return replace(_isolate(k, tick, late), not_before=until)
-    return _fail(plan, k, ending(open_now))
+    return _when_arrived(plan, k, tick) or _fail(plan, k, ending(open_now))
+
+
+def _when_arrived(plan: Plan, k: Knowledge, tick: Tick) -> Optional[Step]:
+    """Once more, when no change can arrive any more that opens them; a read, where EC2 refuses to isolate them."""
+    late = k.late(tick.now) & k.reopened
+    todo = frozenset(i for i in late - k.refused if k.interfaces[i].goal)
+    if todo:
+        return replace(_isolate(k, tick, todo), not_before=_arrived(k, todo))
+    return _read_when_arrived(plan, k, tick, late) if late else None
+
+
+def _read_when_arrived(plan: Plan, k: Knowledge, tick: Tick, late: FrozenSet[str]) -> Step:
+    return Step(Read((plan.id,)), k, tick.reserve_ends, not_before=_arrived(k, late))
+
+
+def _arrived(k: Knowledge, late: FrozenSet[str]) -> Point:
+    return max(k.interfaces[i].opening.late_until for i in late)
 
 
 def _open_now(plan: Plan, k: Knowledge) -> FrozenSet[str]:
@@ -66,7 +79,13 @@ def _is_closed(plan: Plan, p: Progress, groups: FrozenSet[str]) -> bool:
 
 
 def _without_tags(plan: Plan, k: Knowledge, latest: Instance, tick: Tick, ending: Ending) -> Step:
-    """Another ``on`` has brought it back since, and deleted the backup: what reads isolated gets one again."""
+    """Another ``on`` has brought it back since, and deleted the backup: what reads isolated gets one again.
+
+    While a change may still arrive that opens it, the read may as well be behind: there is another one then.
+    """
+    late = k.late(tick.now) & k.reopened
+    if late:
+        return _read_when_arrived(plan, k, tick, late)
     isolated = [i for i in k.reopened if matches_isolation(latest.groups.get(i, frozenset()), plan.spec)]
     if not isolated or k.backup.rewritten:
         return _fail(plan, k, ending(frozenset()))
