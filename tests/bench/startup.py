@@ -11,6 +11,10 @@ CLIENT = (
 )
 LEAVE = "import os; os._exit(0)"
 OURS = "import gc, sys; gc.disable(); sys.modules['urllib3.contrib.pyopenssl'] = None;"
+CERTIFICATES = (
+    "import ssl; from botocore.httpsession import where;"
+    "ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(where());"
+)
 SECG = "--secg=sg-0123456789abcdef0"
 
 
@@ -28,6 +32,10 @@ def commands() -> Dict[str, Tuple[List[str], str]]:
         "make a client, as a script does": ([*python, CLIENT + LEAVE], "import boto3, as a script does"),
         "end, as a script does": ([*python, CLIENT], "make a client, as a script does"),
         "import boto3, as the agent does": ([*python, OURS + "import boto3;" + LEAVE], "Python"),
+        "read the trusted certificates": (
+            [*python, OURS + "import boto3;" + CERTIFICATES + LEAVE],
+            "import boto3, as the agent does",
+        ),
         "make a client, as the agent does": ([*python, OURS + CLIENT + LEAVE], "import boto3, as the agent does"),
     }
 
