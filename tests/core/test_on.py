@@ -755,18 +755,20 @@ def test_on_isolates_again_with_the_groups_that_isolate(why, spec, before, close
     )
 
 
-def test_on_without_secg_says_that_what_was_open_before_may_be_open():
+@pytest.mark.parametrize(("reply", "more"), [("", ""), ("| e0 lost", "wait read")])
+def test_on_without_secg_says_that_what_was_open_before_may_be_open(reply, more):
     run = on_of(in_progress(), IsolationSpec())
     play(
         run,
-        """
+        f"""
         read
         claim
-        restore e0:ad e1:as
+        restore e0:ad e1:as {reply}
         off: read
         off: write e0:ad e1:as
         read
         read
+        {more}
         fail: restore: i-0000000000000000a was fenced concurrently, but eni-00000000000000000, eni-11111111111111111
         """,
         off=new_off(run),
