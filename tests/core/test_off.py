@@ -26,7 +26,6 @@ from core.transcript import (
 )
 
 from aws_vpc_net import messages
-from aws_vpc_net.core import backup as tags
 from aws_vpc_net.core.isolating import close_after_interrupt, end
 from aws_vpc_net.core.model import FrozenMap, IsolationSpec
 from aws_vpc_net.core.protocol import Change, Fail, LookUpGroups, SetGroups
@@ -1737,31 +1736,6 @@ def test_off_gives_groups_back_though_the_latest_read_does_not_show_the_instance
 # --- several VPCs, groups that are gone ------------------------------------------------------------------------
 
 BOTH = IsolationSpec((ISO, ISO2), keep_only=True)
-
-
-@pytest.mark.parametrize(
-    ("why", "spec", "first", "skew", "second"),
-    [
-        ("it has ended", KEEP, "isolate e0:i e1:i\nread\nsuccess", 0, "write e0:ad e1:as\nread\nisolate"),
-        ("it has begun", KEEP, "isolate e0:i e1:i | e1 lost before", 0, "write e0:ad e1:as\nread\nisolate"),
-        ("it has opened it", KEEP_UNTRACK, "untrack e0:o e1:o", 0, "write e0:ad e1:as\nread\nuntrack"),
-        ("removal", REMOVE, "isolate e0:d e1:s\nread\nsuccess", 0, "write e0:ad e1:as\nread\nisolate"),
-        ("it has not begun", KEEP, "", 0, "isolate"),
-        ("of another second", KEEP, "isolate e0:i e1:i\nread\nsuccess", 1, "isolate"),
-    ],
-)
-def test_off_writes_a_second_backup_where_its_first_replaced_that_of_another_fencer(why, spec, first, skew, second):
-    """An on takes a single backup of an isolated instance for a fence that has ended."""
-    world = World()
-    a, b = off_of(world, spec), off_of(world, spec, nonce=2, skew=skew)
-    play(a, f"B: read\n{BACKUP}\n{first}", B=b)
-    *steps, last = second.splitlines()
-    play(b, "\n".join(["write e0:ad e1:as", "read", *steps]))
-    action = b.decide(b.plan, b.knowledge, b.tick()).action
-    assert isinstance(action, SetGroups)
-    assert action.change.value == last
-    times = tags.read(world.read("")).times
-    assert len(times) == (1 if why == "it has not begun" else 2)
 
 
 def two_vpcs(interfaces: str = "e0:ad e1:as") -> World:

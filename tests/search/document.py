@@ -17,7 +17,7 @@ from typing import Any, Callable, Dict, FrozenSet, Iterator, List, Mapping, Opti
 
 from aws_vpc_net.core import backup as tags_of
 from aws_vpc_net.core import invariants, observe, off, on, rolling_back
-from aws_vpc_net.core.backing_up import opens_after_another_off, replaces_another
+from aws_vpc_net.core.backing_up import opens_after_another_off
 from aws_vpc_net.core.isolating import may_untrack, rollback_groups
 from aws_vpc_net.core.isolation import (
     amend_backup,
@@ -233,8 +233,6 @@ def _of_read(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Texts:
         others = tags_of.foreign_backups(latest, b.written)
         agrees = amend_backup(b.originals, latest, others, spec, b.first_times, before_first_change=True) is None
         yield "agrees", "the backup agrees with this read" if agrees else "the backup does not agree with this read"
-        replaced = replaces_another(plan, k, latest, others)
-        yield "replaced", "it replaced that of another fencer" if replaced else "it replaced no other"
         due = spec.untrack and any(i in some and i not in isolated for i in k.interfaces)
         yield "untrack", "untracking is due" if due else "no untracking is due"
     if k.backup.missing:
@@ -430,7 +428,7 @@ DEFAULTS = {  # they say that nothing special is the case: used only where anoth
     "nothing is isolated without a backup", "no off in progress", "no look-up is due", "nothing is open again",
     "no accepted change reads otherwise", "no refused one is open", "no interface is attached again",
     "the backup can be written", "it was isolated under an earlier backup", "no new tags of another fencer",
-    "nothing is untracking", "it replaced no other",
+    "nothing is untracking",
     "asked after all could have arrived", "no power is asked for", "no interface appeared",
 }  # fmt: skip
 

@@ -24,9 +24,8 @@ from .isolation import (
     is_untracking,
     isolated_without_backup,
     matches_isolation,
-    set_by_fencer,
 )
-from .model import NONE, BackupHistory, FrozenMap, Groups, Instance, tags_of
+from .model import FrozenMap, Groups, Instance, tags_of
 from .protocol import (
     INFO,
     READ_ONCE_MORE_SECONDS,
@@ -210,10 +209,10 @@ def _backup(plan: Plan, k: Knowledge, tick: Tick) -> Prepared:
             return fail(k, messages.lost_names(plan.id, latest.lost_names))
         others = tags.foreign_backups(latest, k.backup.written)
         amended = amend_backup(k.backup.originals, latest, others, plan.spec, k.backup.first_times, True)
-        if amended is None and not replaces_another(plan, k, latest, others):
+        if amended is None:
             return Proven(k, latest)
         if tick.now < k.timers.patience:
-            return _write_first_backup(plan, k, latest, amended or k.backup.originals, tick)
+            return _write_first_backup(plan, k, latest, amended, tick)
     if tick.now >= k.timers.patience:
         unverified = messages.backup_unverified(plan.id, "no group was changed")
         return _go_on_without(plan, k, tick, unverified.text) if optional else fail(k, unverified)
@@ -222,16 +221,6 @@ def _backup(plan: Plan, k: Knowledge, tick: Tick) -> Prepared:
             return _write_first_backup(plan, k, latest, k.backup.originals, tick)
         return Step(WriteTags(plan.id, written.tags, written), k, ends)
     return Step(Read(plan.machines), k, ends, backoff=True)
-
-
-def replaces_another(plan: Plan, k: Knowledge, latest: Instance, others: BackupHistory) -> bool:
-    """Has another fencer isolated since the first read, and no other backup is visible? Then this run has written its
-    backup in the same second, to the same keys. An ``on`` would take that for a fence that has ended, and delete it
-    while this run isolates. Two backups show it that an ``off`` may be in progress."""
-    assert k.first is not None
-    fenced = (i for i, g in latest.groups.items() if set_by_fencer(g, plan.spec))
-    isolated_since = any(not set_by_fencer(k.first.groups.get(i, NONE), plan.spec) for i in fenced)
-    return isolated_since and len(k.backup.backups) == 1 and not others.times
 
 
 def _go_on_without(plan: Plan, k: Knowledge, tick: Tick, reason: str) -> Prepared:

@@ -189,16 +189,12 @@ def leftovers(plan: Plan, instance: Instance) -> Dict[str, str]:
 
 
 def concurrent_off_possible(plan: Plan, first: Instance) -> bool:
-    """May the backup that is to be deleted be of an ``off`` that is still in progress?
+    """Is there a backup, which may be of an ``off`` that is still in progress?
 
-    It is if an interface was not isolated when it was read first; or if ``off`` ran more than once, the last time
-    perhaps on interfaces that were isolated already. A single, finished ``off`` does not change groups again under
-    that backup.
+    Nothing tells that it is not: a single backup of an isolated instance may be of two ``off`` of the same second,
+    one of which has ended.
     """
-    history = tags.read(first)
-    goals = groups_to_restore(first, history, plan.spec)
-    is_open = any(not matches_isolation(i.groups, plan.spec) for i in first.interfaces if i.id in goals)
-    return bool(goals) and (is_open or len(history.times) > 1)
+    return bool(groups_to_restore(first, tags.read(first), plan.spec))
 
 
 # --- restoring, and the proof ----------------------------------------------------------------------------------
