@@ -202,7 +202,7 @@ def test_tags_are_deleted_last_and_by_value():
     world = World(tags=other)
     play(off_of(world), f"{ISOLATED}\nsuccess")
     run = on_of(world)
-    play(run, "read\nrestore e0:ad e1:as\nread")
+    play(run, "read\nclaim\nrestore e0:ad e1:as\nread")
     k, delete = run.knowledge, DeleteTags(ID, FrozenMap(world.tags))
     assert checked(run, delete) == []
     unknown = ["tags are deleted with values that were never seen"]
@@ -223,7 +223,7 @@ def restored(unattended: bool = False, **tags: str) -> Run:
     play(off_of(world), f"{ISOLATED}\nsuccess")
     world.state, world.tags = "stopped", {**world.tags, **tags}
     run = on_of(world, power=True, restore=Restore(unattended=unattended))
-    play(run, "read\nrestore e0:ad e1:as\nread\ndelete\nread")
+    play(run, "read\nclaim\nrestore e0:ad e1:as\nread\ndelete\nread\nread")
     return run
 
 

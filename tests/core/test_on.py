@@ -28,7 +28,7 @@ from aws_vpc_net.core.tag_slots import make_backup
 
 ORIGINALS = "eni-00000000000000000 had sg-11111111111111111, sg-22222222222222222"
 OFF = "read\nwrite e0:ad e1:as\nread"
-RESTORED = "read\nrestore e0:ad e1:as"
+RESTORED = "read\nclaim\nrestore e0:ad e1:as"
 
 
 def fenced(spec: IsolationSpec = KEEP) -> World:
@@ -61,7 +61,7 @@ def in_progress() -> World:
 @pytest.mark.parametrize("spec", [KEEP, REMOVE, KEEP_UNTRACK, REMOVE_UNTRACK])
 def test_on_deletes_the_backup_after_a_read_that_shows_the_originals(spec):
     run = on_of(fenced(spec), spec)
-    play(run, f"{RESTORED}\nread | stale groups\npause read\ndelete\nsuccess")
+    play(run, f"{RESTORED}\nread | stale groups\npause read\ndelete\nread\nsuccess")
     assert shown(run.world.groups) == "e0:ad e1:as"
     assert not run.world.tags
 
@@ -75,6 +75,7 @@ def test_on_sets_an_accepted_interface_again_after_two_wrong_reads():
         pause restore e0:ad e1:as
         read
         delete
+        read
         success
         """,
     )
@@ -104,14 +105,14 @@ def test_on_says_that_it_has_written_the_backup_again():
 
 
 def test_on_sets_a_throttled_interface_again_at_once():
-    play(on_of(fenced()), f"{RESTORED} | e1 throttled\nread\npause restore e1:as\nread\ndelete\nsuccess")
+    play(on_of(fenced()), f"{RESTORED} | e1 throttled\nread\npause restore e1:as\nread\ndelete\nread\nsuccess")
 
 
 def test_on_keeps_all_tags_where_one_interface_is_refused():
     run = on_of(fenced())
-    tags = dict(run.world.tags)
+    tags = set(run.world.tags)
     play(run, f"{RESTORED} | e1 refused\nread\nfail: modification: i-0000000000000000a was not completely restored")
-    assert run.world.tags == tags
+    assert set(run.world.tags) == tags
 
 
 def test_on_of_a_node_that_was_never_fenced_succeeds():
@@ -124,11 +125,11 @@ def test_on_of_an_isolated_node_without_a_backup_fails():
 
 def test_on_of_an_instance_that_has_lost_its_name_is_refused():
     play(on_of(fenced()), "read | no name\nwait read | no name\nfail: instance: node1 named i-0000000000000000a and")
-    play(on_of(fenced()), "read | no name\nwait read\nrestore e0:ad e1:as")
+    play(on_of(fenced()), "read | no name\nwait read\nclaim\nrestore e0:ad e1:as")
 
 
 def test_on_restores_the_backup_that_only_a_later_read_shows_of_a_finished_off():
-    play(on_of(fenced()), "read | no tags\npause read\nrestore e0:ad e1:as\nread\ndelete\nsuccess")
+    play(on_of(fenced()), "read | no tags\npause read\nclaim\nrestore e0:ad e1:as\nread\ndelete\nread\nsuccess")
 
 
 def test_on_does_not_restore_a_backup_that_was_written_after_its_first_read():
@@ -159,7 +160,7 @@ def test_on_looks_at_what_it_opened_with_the_time_that_is_kept_for_it():
     run = on_of(world)
     play(run, "read")
     play(new_off(run), "read\nwrite e0:ad e1:as\nread\nisolate e0:i e1:i\nread\nsuccess")
-    play(run, "* 41 s\nrestore e0:ad e1:as")
+    play(run, "claim\n* 41 s\nrestore e0:ad e1:as")
     tick = run.tick()
     assert run.decide(run.plan, run.knowledge, tick).ends == tick.reserve_ends
     play(run, "read\nisolate e0:i e1:i\nread\nfail: ")
@@ -176,6 +177,7 @@ def test_on_reads_again_where_a_read_lacks_what_is_not_restored_yet():
         pause restore e1:as
         read
         delete
+        read
         success
         """,
     )
@@ -184,7 +186,8 @@ def test_on_reads_again_where_a_read_lacks_what_is_not_restored_yet():
 
 def test_on_names_the_groups_of_an_interface_that_went_away_before_it_was_restored():
     run = on_of(fenced())
-    play(run, f"{RESTORED} | e1 throttled\nread | without e1\npause read | without e1\ndelete\nsuccess")
+    play(run, f"{RESTORED} | e1 throttled\nread | without e1\npause read | without e1\ndelete\n* detach e1\nread")
+    play(run, "success")
     assert any("sg-33333333333333333" in line and "eni-11111111111111111" in line for line in run.log)
 
 
@@ -196,7 +199,7 @@ def test_on_fails_after_a_failed_read_and_keeps_the_tags():
 
 def test_on_sets_static_groups_instead_of_the_backup():
     run = on_of(fenced(), static=FrozenMap({0: groups("s"), 1: groups("d")}))
-    play(run, "read\nrestore e0:s e1:d\nread\ndelete\nsuccess")
+    play(run, "read\nclaim\nrestore e0:s e1:d\nread\ndelete\nread\nsuccess")
 
 
 def test_on_restores_an_interface_that_is_attached_again_meanwhile():
@@ -205,12 +208,14 @@ def test_on_restores_an_interface_that_is_attached_again_meanwhile():
         """
         * detach e1
         read
+        claim
         restore e0:ad
         * attach e1:i
         read
         pause restore e1:as
         read
         delete
+        read
         success
         """,
     )
@@ -218,7 +223,7 @@ def test_on_restores_an_interface_that_is_attached_again_meanwhile():
 
 def test_on_names_the_groups_of_an_interface_that_is_gone():
     run = on_of(fenced())
-    play(run, "* detach e1\nread\nrestore e0:ad\nread\ndelete\nsuccess")
+    play(run, "* detach e1\nread\nclaim\nrestore e0:ad\nread\ndelete\nread\nsuccess")
     assert any("eni-11111111111111111 of the backup is no longer attached" in line for line in run.log)
 
 
@@ -244,7 +249,7 @@ def test_on_fails_after_a_first_read_that_failed():
 
 
 def test_on_reads_once_more_where_the_instance_is_not_shown():
-    play(on_of(fenced()), "read | nothing\nwait read\nrestore e0:ad e1:as")
+    play(on_of(fenced()), "read | nothing\nwait read\nclaim\nrestore e0:ad e1:as")
     play(on_of(fenced()), "read | nothing\nwait read | nothing\nfail: instance:")
 
 
@@ -255,11 +260,11 @@ def test_on_of_a_terminated_instance_fails():
 
 
 def test_on_reads_again_for_a_backup_though_a_read_does_not_show_the_instance():
-    play(on_of(fenced()), "read | no tags\npause read | nothing\npause read\nrestore e0:ad e1:as")
+    play(on_of(fenced()), "read | no tags\npause read | nothing\npause read\nclaim\nrestore e0:ad e1:as")
 
 
 def test_on_verifies_also_after_a_read_that_does_not_show_the_instance():
-    play(on_of(fenced()), f"{RESTORED}\nread | nothing\npause read\ndelete\nsuccess")
+    play(on_of(fenced()), f"{RESTORED}\nread | nothing\npause read\ndelete\nread\nsuccess")
 
 
 # --- static groups ---------------------------------------------------------------------------------------------
@@ -275,7 +280,7 @@ def static(world: World, spec: IsolationSpec = KEEP, **numbers: str) -> Run:
     [
         ("one is missing", KEEP, {"n0": "s"}, "fail: validation: i-0000000000000000a: interface1-sg missing"),
         ("one isolates", KEEP, {"n0": "s", "n1": "i"}, "fail: validation: the groups of interface1-sg count"),
-        ("removal mode: one never had it", REMOVE, {"n0": "a", "n1": "d"}, "restore e0:a e1:d"),
+        ("removal mode: one never had it", REMOVE, {"n0": "a", "n1": "d"}, "claim\nrestore e0:a e1:d"),
         ("removal mode: all isolate", REMOVE, {"n0": "s", "n1": "d"}, "fail: validation: the groups of"),
     ],
 )
@@ -285,10 +290,10 @@ def test_on_refuses_static_groups_that_do_not_restore(why, spec, numbers, end):
 
 def test_on_with_more_static_groups_than_interfaces_says_so():
     run = static(fenced(), n0="s", n1="d", n2="d")
-    play(run, "read\nrestore e0:s e1:d")
+    play(run, "read\nclaim\nrestore e0:s e1:d")
     assert run.log == [messages.static_unused(run.plan.id, [2])]
     run = static(fenced(), n0="s", n1="d")
-    play(run, "read\nrestore e0:s e1:d")
+    play(run, "read\nclaim\nrestore e0:s e1:d")
     assert run.log == []
 
 
@@ -350,7 +355,7 @@ def test_on_names_the_original_groups_of_an_interface_that_is_gone(why, older, l
 
 def test_on_does_not_name_an_interface_that_was_restored_and_went_away_since():
     run = on_of(fenced())
-    play(run, f"{RESTORED}\n* detach e1\nread\ndelete\nsuccess")
+    play(run, f"{RESTORED}\n* detach e1\nread\ndelete\nread\nsuccess")
     assert run.log == [messages.tags_deleted(run.plan.id, 3)]
 
 
@@ -381,6 +386,7 @@ def test_on_says_that_a_change_may_still_arrive():
         f"""
         read
         * 37 s
+        claim
         restore e0:ad e1:as | e1 lost
         read
         pause restore e1:as
@@ -396,14 +402,14 @@ def test_on_says_that_a_change_may_still_arrive():
 
 def test_on_waits_until_a_restore_without_a_reply_can_arrive_no_more():
     """It would open the node behind an off that comes after this run."""
-    play(on_of(fenced()), f"{RESTORED} | e1 lost\nread\npause restore e1:as\nread\nwait read\ndelete\nsuccess")
+    play(on_of(fenced()), f"{RESTORED} | e1 lost\nread\npause restore e1:as\nread\nwait read\ndelete\nread\nsuccess")
 
 
 def test_on_restores_what_reads_restored_and_was_not_accepted():
     """A read that is behind may show the groups from before the fence."""
     play(
         on_of(fenced()),
-        f"{RESTORED} | e1 throttled\n* groups e1:as\nread\npause restore e1:as\nread\ndelete\nsuccess",
+        f"{RESTORED} | e1 throttled\n* groups e1:as\nread\npause restore e1:as\nread\ndelete\nread\nsuccess",
     )
 
 
@@ -418,12 +424,14 @@ def test_on_restores_what_is_attached_again_also_where_its_first_read_showed_no_
         read                | no tags
         * detach e1
         pause read
+        claim
         restore e0:ad
         * attach e1:i
         read
         pause restore e1:as
         read
         delete
+        read
         success
         """,
     )
@@ -461,6 +469,7 @@ def test_on_writes_the_open_groups_of_an_interface_that_an_off_isolated_meanwhil
         """
         * attach e2:a
         read
+        claim
         restore e0:ad e1:as
         off: read
         off: write e0:ad e1:as e2:a
@@ -738,13 +747,12 @@ def test_on_without_secg_names_what_it_cannot_isolate_again_though_there_is_no_t
 )
 def test_on_isolates_again_with_the_groups_that_isolate(why, spec, before, closed):
     run = on_of(fenced(KEEP if spec is BOTH else spec), spec)
-    claims = "claim" if "o" in before else ""
     play(
         run,
         f"""
         * groups {before}
         read
-        {claims}
+        claim
         restore e0:ad e1:as
         off: read
         off: write e0:ad e1:as
@@ -926,13 +934,13 @@ def test_on_goes_on_where_the_deletion_fails():
 def test_on_starts_a_stopped_instance_after_the_restore():
     run = on_of(fenced(), power=True)
     run.world.state = "stopped"
-    play(run, f"{RESTORED}\nread\ndelete\nread\nstart\npause read\nsuccess")
+    play(run, f"{RESTORED}\nread\ndelete\nread\nread\nstart\npause read\nsuccess")
 
 
 def powered(state: str, ignore_restore: bool = False) -> Run:
     """Restored, if that was asked for, and not started yet."""
     run = on_of(fenced(), KEEP, power=True, restore=Restore(ignored=ignore_restore))
-    play(run, "" if ignore_restore else f"{RESTORED}\nread\ndelete")
+    play(run, "" if ignore_restore else f"{RESTORED}\nread\ndelete\nread")
     run.world.state = state
     play(run, "read")
     return run
@@ -992,15 +1000,15 @@ def test_on_does_not_start_what_was_fenced_since_and_isolates_it_again():
     play(run, "read")
     fencer = off_of(run.world, nonce=2, skew=9, ignore_instance_state=True)
     off = f"{OFF}\nisolate e0:i e1:i\nread\nsuccess".replace("\n", "\noff: ")
-    play(run, f"off: {off}\nrestore e0:ad e1:as\nread | stale tags\ndelete", off=fencer)
-    play(run, "read\nisolate e0:i e1:i\nread\nfail: restore: i-0000000000000000a was fenced concurrently; off takes")
+    play(run, f"claim\noff: {off}\nrestore e0:ad e1:as\nread | stale tags\ndelete", off=fencer)
+    play(run, "read\nread\nisolate e0:i e1:i\nread\nfail: restore: i-0000000000000000a was fenced concurrently; off")
 
 
 def test_on_isolates_nothing_again_under_a_backup_of_other_groups():
     """An off is in progress that has read the groups from before the restore, and would not see the original ones."""
     run = on_of(fenced(REMOVE), REMOVE, power=True)
     run.world.state = "stopped"
-    play(run, f"{RESTORED}\nread\ndelete")
+    play(run, f"{RESTORED}\nread\ndelete\nread")
     read = run.world.read("")
     run.world.write(make_backup(read, {eni("e0"): groups("ad"), eni("e1"): groups("s")}, EPOCH, REMOVE).tags)
     play(run, "read\nfail: restore: i-0000000000000000a was fenced concurrently; off takes precedence: it was not")
@@ -1019,17 +1027,17 @@ def test_on_that_has_restored_nothing_does_not_start_what_was_fenced_since():
 def test_on_starts_an_instance_whose_deleted_backup_a_stale_read_shows():
     run = on_of(fenced(), power=True)
     run.world.state = "stopped"
-    play(run, f"{RESTORED}\nread\ndelete\nread | stale tags\nstart")
+    play(run, f"{RESTORED}\nread\ndelete\nread\nread | stale tags\nstart")
 
 
 def test_on_does_not_start_what_reads_isolated_again():
     """One such read may be stale. After two of them somebody has isolated it, and that was no off."""
     run = on_of(fenced(), power=True)
     run.world.state = "stopped"
-    play(run, f"{RESTORED}\nread\ndelete\nread | stale groups\npause read\nstart")
+    play(run, f"{RESTORED}\nread\ndelete\nread\nread | stale groups\npause read\nstart")
     run = on_of(fenced(), power=True)
     run.world.state = "stopped"
-    play(run, f"{RESTORED}\nread\ndelete\n* groups e1:i\nread\npause read")
+    play(run, f"{RESTORED}\nread\ndelete\nread\n* groups e1:i\nread\npause read")
     play(run, "fail: restore: the groups of i-0000000000000000a are restored, but it was not started: eni-1111111111")
 
 
@@ -1037,14 +1045,14 @@ def test_on_starts_what_somebody_has_given_other_groups_or_detached():
     for event in ("groups e1:d", "detach e1"):
         run = on_of(fenced(), power=True)
         run.world.state = "stopped"
-        play(run, f"{RESTORED}\nread\ndelete\n* {event}\nread\nstart")
+        play(run, f"{RESTORED}\nread\ndelete\nread\n* {event}\nread\nstart")
 
 
 def test_on_starts_what_looks_isolated_by_nature():
     world = World("e0:ad e1:s")
     play(off_of(world, REMOVE), "read\nwrite e0:ad e1:s\nread\nisolate e0:d e1:s\nread\nsuccess")
     world.state = "stopped"
-    play(on_of(world, REMOVE, power=True), "read\nrestore e0:ad e1:s\nread\ndelete\nread\nstart")
+    play(on_of(world, REMOVE, power=True), "read\nclaim\nrestore e0:ad e1:s\nread\ndelete\nread\nread\nstart")
 
 
 @pytest.mark.parametrize("unattended", [False, True])
@@ -1059,8 +1067,8 @@ def test_on_deletes_the_count_of_returns_unless_monitor_makes_it(unattended):
 
 
 STEPS = {
-    (True, False): f"{RESTORED}\nread\ndelete\nsuccess",
-    (True, True): f"{RESTORED}\nread\ndelete\nsuccess",
+    (True, False): f"{RESTORED}\nread\ndelete\nread\nsuccess",
+    (True, True): f"{RESTORED}\nread\ndelete\nread\nsuccess",
     (False, False): "read\nread\ndelete\nsuccess",
     (False, True): "read\nsuccess",
 }

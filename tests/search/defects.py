@@ -114,7 +114,7 @@ DEFECTS: Mapping[str, Defect] = {
         _one("keep", "off,on", "fenced", LACKING),
     ),
     "on neither claims nor looks back": _of(
-        on.concurrent_off_possible, "return bool(goals) and", "return False and", _one("keep", "off,on", "fenced")
+        on.has_restorable_backup, "return bool(", "return False and bool(", _one("keep", "off,on", "fenced")
     ),
     "on does not claim": _of(on._restore_first, "if claims:", "if False:", _one("keep", "off,on", "fenced", CRASH)),
     "on has no second chance after a stale look back": Defect(

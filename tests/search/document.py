@@ -190,8 +190,8 @@ def observation(plan: Plan, p: Pending, key: Any, k: Knowledge, tick: Tick) -> D
     if k.phase is Phase.BACKUP:
         texts["optional"] = "the backup is optional" if plan.spec.without_backup else "the backup is required"
     if k.phase is Phase.DELETE and k.first:
-        possible = on.concurrent_off_possible(plan, k.first)
-        texts["concurrent"] = "an off may be in progress" if possible else "no off in progress"
+        kept = on.has_restorable_backup(plan, k.first)
+        texts["kept"] = "there was a backup to restore" if kept else "there was none to restore"
     if plan.power:
         texts["power"] = POWER
     texts["time"] = "deadline over" if tick.expired else "in time"
@@ -274,8 +274,6 @@ def _of_restore(plan: Plan, k: Knowledge, latest: Instance) -> Texts:
         isolated = any(matches_isolation(i.groups, spec) for i in latest.interfaces)
         yield "match", "an interface matches isolation" if isolated else "no interface matches isolation"
         yield "goals", "a backup to restore" if kept else "no backup to restore"
-        possible = on.concurrent_off_possible(plan, latest)
-        yield "concurrent", "an off may be in progress" if possible else "no off in progress"
         yield "tags", "tags" if on.leftovers(plan, latest) else "no tags"
     if k.phase is Phase.DOUBT:
         yield "isolated", "an interface is isolated" if on.looks_fenced(plan, latest) else "no interface is isolated"
@@ -425,7 +423,8 @@ DEFAULTS = {  # they say that nothing special is the case: used only where anoth
     "", "read", "in time", "reserve left", "no refusal", "nothing left open", "nothing may still arrive",
     "one VPC, no untracking after an earlier off",
     "the backup is required", "no untracking is due", "none is to be untracked", "no off has written since",
-    "nothing is isolated without a backup", "no off in progress", "no look-up is due", "nothing is open again",
+    "nothing is isolated without a backup", "there was a backup to restore", "no look-up is due",
+    "nothing is open again",
     "no accepted change reads otherwise", "no refused one is open", "no interface is attached again",
     "the backup can be written", "it was isolated under an earlier backup", "no new tags of another fencer",
     "nothing is untracking",

@@ -233,7 +233,9 @@ class Truth(Invocations):
                 texts.append(f"{action} exits, and the original groups of what it isolated are nowhere")
         if action == "on" and end.succeeded and all(a.action == "on" for a in self.scenario.actors):
             nics = self.nets.values[state[1]].attached
-            if not ghost & (EVER_STALE | DISTURBED) and any(n.groups not in self.allowed[n.id] for n in nics):
+            # It names what is detached when it begins, and may be attached again when the backup is gone.
+            wrong = {n.id for n in nics if n.groups not in self.allowed[n.id]} - named
+            if not ghost & (EVER_STALE | DISTURBED) and wrong:
                 texts.append("on exits 0, and the original groups are not set")
         return tuple(texts)
 

@@ -1,13 +1,14 @@
 """on: set the original groups, prove it, then delete the backup.
 
-    read → [claim the backup] → set all groups → read until all are as in the backup → delete the tags → [look back]
+    read → claim the backup → set all groups → read until all are as in the backup → delete the tags → look back
 
 The backup is deleted last and by value: until the restore is proven the original groups are in the tags, and a backup
 that an ``off`` writes meanwhile is not touched. Every read looks for such an ``off``: it takes precedence.
 
 An ``off`` that is still in progress may isolate again what was restored, under the backup that is about to be
-deleted. Where that is possible, its tags are claimed first: rewritten in place with the same contents. Such an
-``off`` sees a tag that it did not write, and writes its backup again before it reports success.
+deleted. So its tags are claimed first: rewritten in place with the same contents. Such an ``off`` sees a tag that it
+did not write, and writes its backup again before it reports success. No read shows whether there is such an ``off``:
+two of the same second write to the same keys, and one of them may have ended.
 """
 
 from __future__ import annotations
@@ -162,7 +163,7 @@ def _warnings(plan: Plan, latest: Instance, goals: Mapping[str, Groups]) -> Note
 def _restore_first(
     plan: Plan, k: Knowledge, latest: Instance, goals: Mapping[str, Groups], tick: Tick, notes: Notes
 ) -> Step:
-    """Restore these groups; where an ``off`` may still be in progress, claim the backup first."""
+    """Restore these groups; claim the backup first, if there is one."""
     # Without secg nobody can tell what is isolated.
     if not goals and (not leftovers(plan, latest) or not plan.spec.secg):
         note = Note(INFO, messages.nothing_to_restore(plan.id))
@@ -172,7 +173,7 @@ def _restore_first(
     # From here on ``first`` is the read that the restore is based on.
     k = replace(k, interfaces=progress, reads=replace(k.reads, first=latest))
     k = replace(k, backup=replace(k.backup, originals=FrozenMap(goals)))
-    claims = tags.claim(latest, tick.nonce) if concurrent_off_possible(plan, latest) else FrozenMap()
+    claims = tags.claim(latest, tick.nonce) if has_restorable_backup(plan, latest) else FrozenMap()
     if claims:
         # What may fail must not take the time of what follows.
         step = Step(WriteTags(plan.id, claims), replace(k, phase=Phase.CLAIM), tick.share(1 / 4))
@@ -188,12 +189,8 @@ def leftovers(plan: Plan, instance: Instance) -> Dict[str, str]:
     return {**tags.own(instance.tags, instance.id), **tags.foreign_tags(instance.tags, instance.id), **counted}
 
 
-def concurrent_off_possible(plan: Plan, first: Instance) -> bool:
-    """Is there a backup, which may be of an ``off`` that is still in progress?
-
-    Nothing tells that it is not: a single backup of an isolated instance may be of two ``off`` of the same second,
-    one of which has ended.
-    """
+def has_restorable_backup(plan: Plan, first: Instance) -> bool:
+    """Is there a backup to restore, which may be of an ``off`` that is still in progress?"""
     return bool(groups_to_restore(first, tags.read(first), plan.spec))
 
 
@@ -297,14 +294,14 @@ def _restored(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Step:
 
 
 def _deleted(plan: Plan, k: Knowledge, tick: Tick) -> Step:
-    """Tell what was deleted; look back where an ``off`` may have been in progress."""
+    """Tell what was deleted; look back, as an ``off`` may have been in progress."""
     assert k.first is not None
     if k.failure is not None:
         note = Note(WARNING, messages.cleanup_failed(plan.id, k.failure.text))
     else:
         note = Note(INFO, messages.tags_deleted(plan.id, len(leftovers(plan, k.first))))
     deleted = k.failure is None or k.failure.outcome is Outcome.UNKNOWN  # perhaps
-    if deleted and concurrent_off_possible(plan, k.first):
+    if deleted and has_restorable_backup(plan, k.first):
         patience = tick.now + min(READ_AGAIN_SECONDS, max(0.0, tick.reserve_ends - tick.now) / 8)
         k = replace(k, phase=Phase.LOOK_BACK, timers=replace(k.timers, patience=patience))
         return Step(Read((plan.id,)), k, tick.now + (tick.reserve_ends - tick.now) / 2, notes=(note,))
