@@ -1203,6 +1203,15 @@ def test_off_says_whether_it_isolated_again_what_it_rolled_back(outcome, end):
     assert ("and the restored interfaces were NOT isolated again" in action.text) is bool(outcome)
 
 
+def test_off_says_that_what_it_rolled_back_may_be_open_where_the_last_read_failed():
+    first, second = two()
+    play(first, f"{REFUSED}\nread\nB: read\nB: write e0:ad e1:as\n* 43 s", B=second)
+    play(first, "roll back e0:ad | e0 lost before\nread\nisolate e0:i | e0 refused\nread\nwait read | refused")
+    action = first.decide(first.plan, first.knowledge, first.tick()).action
+    assert isinstance(action, Fail)
+    assert "and the restored interfaces were NOT isolated again" in action.text
+
+
 def test_off_says_once_that_there_was_no_time_to_isolate_again_what_it_rolled_back():
     first, second = two()
     play(first, f"{REFUSED}\nread\nB: read\nB: write e0:ad e1:as\nroll back e0:ad\nread", B=second)
@@ -1702,7 +1711,10 @@ GIVEN_BACK = "isolate e0:i e1:i | e1 refused\n"
     ],
 )
 def test_off_tries_to_close_until_ec2_has_said_twice_that_it_is_gone(why, steps):
-    play(off_of(World(), KEEP_UNTRACK), f"{BACKUP}\nuntrack e0:o e1:o\n{steps}")
+    run = off_of(World(), KEEP_UNTRACK)
+    play(run, f"{BACKUP}\nuntrack e0:o e1:o\n{steps}")
+    warned = any("still have untrack_secg" in line for line in run.log)
+    assert warned is (why == "twice" and GIVEN_BACK in steps), "it was there when EC2 refused to isolate it"
 
 
 def test_off_does_not_give_back_what_it_rolled_back_beside_another_fencer():

@@ -172,7 +172,8 @@ def _isolated(
         return done.with_progress(interface, p.with_opened(False)), ()
     if failure.outcome is Outcome.REFUSED:
         return _refused(plan, k, interface, failure)
-    p = _closed_if_gone(p, failure)
+    if _is_gone(p, failure):
+        p = p.with_opened(False)
     if failure.outcome is Outcome.UNKNOWN:
         p = replace(p, possibly_changed=True, outcome_unknown=True)
         # What arrives late isolates: not after this run has ended, when an "on" may have come.
@@ -180,10 +181,9 @@ def _isolated(
     return done.with_progress(interface, replace(p, outcome=failure.outcome, failure=failure)), ()
 
 
-def _closed_if_gone(p: Progress, failure: Failure) -> Progress:
+def _is_gone(p: Progress, failure: Failure) -> bool:
     """Not there, twice, with a pause between the two: nothing is open."""
-    twice = failure.outcome is Outcome.GONE and p.failure is not None and p.failure.outcome is Outcome.GONE
-    return p.with_opened(False) if twice else p
+    return failure.outcome is Outcome.GONE and p.failure is not None and p.failure.outcome is Outcome.GONE
 
 
 def _refused(plan: Plan, k: Knowledge, interface: str, failure: Failure) -> Tuple[Knowledge, Notes]:
@@ -223,8 +223,7 @@ def _rolled_back(
     if failure is None:
         return done.with_progress(interface, replace(p, possibly_changed=False).with_opened(False)), ()
     notes: Notes = ()
-    p = _closed_if_gone(p, failure)
-    if failure.outcome is Outcome.REFUSED and p.opening.opened:
+    if p.opening.opened and (failure.outcome is Outcome.REFUSED or _is_gone(p, failure)):
         notes = (Note(WARNING, messages.left_untracking(plan.id, [interface], failure.text)),)
         p = p.with_opened(False)
     if failure.outcome is Outcome.UNKNOWN:

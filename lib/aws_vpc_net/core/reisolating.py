@@ -33,7 +33,7 @@ def _isolate(k: Knowledge, tick: Tick, interfaces: FrozenSet[str]) -> Step:
 def reisolate(plan: Plan, k: Knowledge, tick: Tick, ending: Ending) -> Step:
     """Go on until a read shows all of them isolated; then fail, as another fencer has precedence."""
     if tick.reserve_expired:
-        return _fail(plan, k, ending(_open_now(plan, k)))
+        return _fail(plan, k, ending(k.reopened if k.failure is not None else _open_now(plan, k)))
     if not k.reads.fresh:
         return next_change(plan, k, tick) or Step(Read((plan.id,)), k, tick.reserve_ends)
     if k.failure is not None:
