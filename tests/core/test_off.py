@@ -1167,6 +1167,23 @@ def test_off_leaves_to_another_fencer_what_that_one_untracks():
     )
 
 
+THROTTLED = "isolate e0:i e1:i | e1 throttled\nread"
+
+
+@pytest.mark.parametrize(
+    ("why", "steps"),
+    [
+        ("something is isolated", "isolate e0:i e1:i | e1 refused\nread\nwrite e0:ad e1:as\nfail: partial:"),
+        ("it was written again", f"{THROTTLED}\nwrite e0:ad e1:as\npause isolate e1:i | e1 refused\nread"),
+        ("nothing is", "isolate e0:i e1:i | e0 refused, e1 refused\nfail: modification:"),
+    ],
+)
+def test_off_that_is_refused_writes_its_backup_again_if_an_on_has_claimed_it(why, steps):
+    world = World()
+    other = on_of(world)
+    play(off_of(world), f"{BACKUP}\nON: read\nON: claim\n{steps}", ON=other)
+
+
 def test_off_reads_after_a_roll_back_though_that_fails():
     play(off_of(World()), f"{REFUSED}\nread\nroll back e0:ad\nread | refused\nfail: partial:")
 

@@ -32,7 +32,7 @@ STARTS = ("open", "fenced", "fenced twice")
 EVENTS = ("edit", "edit isolated", "edit the other", "detach", "delete", "attach")
 HALF = (
     *(("open", ("off", changes)) for changes in (1, 2, 3, 4)),
-    *(("fenced", ("on", changes)) for changes in (1, 2)),
+    *(("fenced", ("on", changes)) for changes in (1, 2, 3)),
     ("fenced", ("off", 1)),
     *(("fenced twice", ("on", changes)) for changes in (1, 2, 3)),
 )
@@ -53,7 +53,7 @@ def returns(modes: Sequence[str] = MODES) -> Iterator[Scenario]:
         for other in ("off", "on", "return"):
             pair = actors(other, "return")
             yield from (Scenario(mode, pair, start) for start in ("fenced", "fenced twice"))
-            yield from (Scenario(mode, pair, "fenced", half=("return", changes)) for changes in (1, 2, 3, 4))
+            yield from (Scenario(mode, pair, "fenced", half=("return", changes)) for changes in (1, 2, 3, 4, 5))
         for kind in (CRASH, UNREAD, REFUSED, STALE):
             yield Scenario(mode, actors("off", "return"), "fenced", 1, frozenset((kind,)))
 
@@ -62,7 +62,7 @@ def returns_alone(modes: Sequence[str] = MODES) -> Iterator[Scenario]:
     """One return, half of it made before, perhaps; with each adversity, beside an operator, and where it must not."""
     one = actors("return")
     for mode in modes:
-        for half in (None, *(("return", changes) for changes in (1, 2, 3, 4))):
+        for half in (None, *(("return", changes) for changes in (1, 2, 3, 4, 5))):
             yield Scenario(mode, one, "fenced", 1, half=half)
             for event in ("start", "edit", "edit isolated", "edit the other", "detach", "attach"):
                 yield Scenario(mode, one, "fenced", 1, frozenset((EVENT,)), events=(event,), half=half)

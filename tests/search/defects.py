@@ -221,9 +221,6 @@ DEFECTS: Mapping[str, Defect] = {
         _denied("off,off", "keep", "open", LOST),
     ),
     # the backup, written again
-    "nothing is written again before what an on has opened": _of(
-        off._must_precede, "return reopened_under_it or", "return False and", _one("keep", "off,on", "open")
-    ),
     "nothing is written again beside another": _of(
         off._backup_again, "foreign = not k.backup.answered and", "foreign = False and", _denied("off,off")
     ),
@@ -299,7 +296,7 @@ DEFECTS: Mapping[str, Defect] = {
         _one("keep", "return", "fenced", half=("return", WHOLE), before=("stop",)),
     ),
     "monitor does not finish a return": _of(
-        Stopped.is_resumed, "unstarted and", "False and", _one("keep", "return,return", "fenced", half=("return", 2)),
+        Stopped.is_resumed, "unstarted and", "False and", _one("keep", "return,return", "fenced", half=("return", 3)),
     ),
     "monitor starts what reads isolated again": _of(
         on._powered, 'state == "stopped" and not isolated', 'state == "stopped"',

@@ -80,12 +80,12 @@ def why_not_rolled_back(plan: Plan, k: Knowledge) -> Optional[str]:
 
 
 def _secure(plan: Plan, k: Knowledge, tick: Tick, reason: str) -> Step:
-    """What stays isolated must not be without a backup, which an ``on`` may have deleted; and what this run left open
-    to everybody is isolated in any case, or gets back the groups that it had if EC2 refused that."""
+    """What stays isolated must not be without a backup, which an ``on`` may have deleted or claimed; and what this
+    run left open to everybody is isolated in any case, or gets back the groups that it had if EC2 refused that."""
     latest = k.latest
     if latest is None:
         return _left(plan, k, tick, reason)
-    if k.backup.missing and not k.backup.rewritten:
+    if (k.backup.missing or _is_claimed(k, latest)) and not k.backup.rewritten:
         try:
             return write_backup_again(plan, k, tick, tick.reserve_ends)
         except NoRoom as error:
@@ -96,6 +96,13 @@ def _secure(plan: Plan, k: Knowledge, tick: Tick, reason: str) -> Step:
     untracked = [i for i, p in k.interfaces.items() if p.opening.untrack_attempts]
     left_open = [i for i in untracked if is_untracking(groups.get(i, NONE), plan.spec)]
     return _left(plan, k.with_opened(left_open), tick, reason)
+
+
+def _is_claimed(k: Knowledge, latest: Instance) -> bool:
+    """Is an ``on`` about to delete the backup under which something is left isolated?"""
+    history = k.backup.history
+    by_on = history.has_foreign_writes(latest) and not history.has_foreign_writes(latest, claims=False)
+    return by_on and bool(k.possibly_changed) and not k.backup.answered
 
 
 def look_again(plan: Plan, k: Knowledge, tick: Tick) -> Step:
