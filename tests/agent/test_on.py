@@ -45,7 +45,7 @@ def test_a_throttled_restore_is_repeated_behind_a_read(agent, ec2, keep):
 @pytest.mark.parametrize("fault", PASSING, ids=["throttle", "5xx", "reset", "lost", "garbage"])
 def test_transient_errors_do_not_fail_it(agent, ec2, node, keep, fenced, fault):
     """Twice at each kind of call."""
-    for call in ("DescribeInstances", "ModifyNetworkInterfaceAttribute", "DeleteTags"):
+    for call in ("DescribeInstances", "CreateTags", "ModifyNetworkInterfaceAttribute", "DeleteTags"):
         ec2.rules.add(call, fault(), times=2)
     result = agent.command("on", node, **keep)
     assert result.code == 0, result.err
