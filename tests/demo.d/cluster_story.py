@@ -84,7 +84,7 @@ class Timeline:
                 what = CALLS[call.action]
                 if "fence_aws_vpc_net:returned" in call.params.values():
                     what = "counts the return"
-                elif any(value.endswith(CLAIM) for value in call.params.values()):
+                elif call.action == "CreateTags" and any(v.endswith(CLAIM) for v in call.params.values()):
                     what = "claims the backup"
                 groups = ", ".join(sorted(names.get(g, g) for g in call.listing("SecurityGroupId")))
                 where = f": {groups} on {call.params.get('NetworkInterfaceId')}" if groups else ""
