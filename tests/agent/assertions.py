@@ -1,5 +1,6 @@
 """What an instance looks like from outside, and what that means."""
 
+import json
 from typing import Any, Dict, List, Tuple
 
 from ec2.server import Ec2Server
@@ -15,6 +16,11 @@ def our_tags(ec2: Ec2Server, instance: str) -> Dict[str, str]:
     """The tags that the agent wrote."""
     tags = ec2.snapshot()[instance]["tags"]
     return {k: v for k, v in tags.items() if k == "lastfence" or k.startswith("Original_SG_Backup_")}
+
+
+def contents(tags: Dict[str, str]) -> Dict[str, Any]:
+    """What these tags of the agent hold; an ``on`` that claims them changes only their white space."""
+    return {k: json.loads(v) for k, v in tags.items()}
 
 
 def is_isolated(ec2: Ec2Server, instance: str, options: Dict[str, Any]) -> bool:

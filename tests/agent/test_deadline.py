@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from assertions import groups, is_isolated, our_tags
+from assertions import contents, groups, is_isolated, our_tags
 from ec2.faults import Delay, Stall, Trickle
 from result import Result
 from tarpit import HEAD, Tarpit
@@ -207,7 +207,7 @@ def test_a_blocked_on_ends_and_loses_nothing(agents, ec2):
         world, before = ec2.world, ec2.snapshot()
         for node in world.nodes.values():
             assert agents.agent.command("off", node, **{**options, "deadline": 60}).code == 0
-        tags = {node: our_tags(ec2, node) for node in world.nodes.values()}
+        tags = {node: contents(our_tags(ec2, node)) for node in world.nodes.values()}
         first, second, third = world.nodes.values()
         changed = world.interfaces["node2"]
         stalls = [
@@ -225,7 +225,7 @@ def test_a_blocked_on_ends_and_loses_nothing(agents, ec2):
     gave_up(found[second], options["deadline"] + 6)
     assert found[third].code == 0
     assert found[third].seconds < options["deadline"] + 6
-    assert {node: our_tags(ec2, node) for node in world.nodes.values()} == tags
+    assert {node: contents(our_tags(ec2, node)) for node in world.nodes.values()} == tags
     ec2.rules.clear()
     for node in world.nodes.values():
         assert agents.agent.command("on", node, **{**options, "deadline": 60}).code == 0

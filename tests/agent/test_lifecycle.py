@@ -71,7 +71,8 @@ def test_the_number_of_calls_is_minimal(agent, ec2, mode):
     two = ["ModifyNetworkInterfaceAttribute"] * 2
     assert calls("status") == ["DescribeInstances"]
     assert calls("off") == ["DescribeInstances", "CreateTags", "DescribeInstances", *two, "DescribeInstances"]
-    assert calls("on") == ["DescribeInstances", *two, "DescribeInstances", "DeleteTags"]
+    proof = ["DescribeInstances", "DeleteTags", "DescribeInstances"]
+    assert calls("on") == ["DescribeInstances", "CreateTags", *two, *proof]
     assert calls("monitor") == ["DescribeInstances", "DescribeSecurityGroups"]
 
 

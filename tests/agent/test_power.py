@@ -62,7 +62,7 @@ def test_poweron_after_the_groups_are_restored(agent, ec2, node, mode, state):
     assert ec2.snapshot() == before
     done = [c.action for c in ec2.calls[start:] if not c.reads]
     two = ["ModifyNetworkInterfaceAttribute"] * 2
-    assert done == [*two, "DeleteTags", *(["StartInstances"] if state == "stopped" else [])]
+    assert done == ["CreateTags", *two, "DeleteTags", *(["StartInstances"] if state == "stopped" else [])]
 
 
 def test_poweron_waits_out_a_stop(agent, ec2, node, keep):

@@ -1,5 +1,7 @@
 """What the agent is measured against: a script with the same least calls, and no check, record or proof of its own.
 
+Two calls of the agent's on are missing, the claim and the last read: they are against an off in progress.
+
 It runs on the Python and boto3 that the agent runs on: python3 bare.py ACTION ENDPOINT [INSTANCE GROUP]
 """
 

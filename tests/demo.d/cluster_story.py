@@ -23,6 +23,7 @@ CALLS = {
     "StopInstances": "stops the instance",
     "StartInstances": "starts the instance",
 }
+CLAIM = "   }"  # the end of a tag that on has rewritten
 LOGGED = (
     (r"Node (\S+) state is now lost", "pacemaker-fenced reports {0} as lost"),
     (r"Requesting peer fencing \((\w+)\) targeting (\S+)", "'{0}' of {1} is requested"),
@@ -83,6 +84,8 @@ class Timeline:
                 what = CALLS[call.action]
                 if "fence_aws_vpc_net:returned" in call.params.values():
                     what = "counts the return"
+                elif call.action == "CreateTags" and any(v.endswith(CLAIM) for v in call.params.values()):
+                    what = "claims the backup"
                 groups = ", ".join(sorted(names.get(g, g) for g in call.listing("SecurityGroupId")))
                 where = f": {groups} on {call.params.get('NetworkInterfaceId')}" if groups else ""
                 self.tell(f"EC2: {call.action} {what}{where}", call.at, "dim")

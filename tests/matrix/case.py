@@ -15,22 +15,16 @@ from ec2.wire import Call
 
 from .world import DESCRIBE, MODES, MODIFY, SECONDS, Bench, Outcome, Point, Scene
 
-# By name: the action, and how many runs of off come before. After two of them on claims the backup, and looks back.
-ACTIONS = {
-    "off": ("off", 0), "on": ("on", 1), "on after two": ("on", 2), "return": ("return", 1),
-    "return after two": ("return", 2),
-}  # fmt: skip
-RETURNS = ("return", "return after two")  # monitor brings a stopped node back
+ACTIONS = ("off", "on", "return")  # on and return, by which monitor brings a stopped node back, follow an off
 ALL = os.environ.get("MATRIX") == "all"
 Runner = Callable[[Scene, str], Outcome]
 
 
 def is_run(mode: str, action: str) -> bool:
-    """Is this action run in this mode? An ``on`` after a required stop is that after any stop; a return is an ``on``,
-    so one mode each will do, unless all cases are run."""
+    """Is this action run in this mode? An ``on`` after a required stop is that after any stop."""
     if mode.endswith("+auto"):
-        return action in RETURNS and (ALL or action == RETURNS["untrack" in mode])
-    return action not in RETURNS and (action == "off" or not mode.endswith("+required"))
+        return action == "return"
+    return action == "off" or (action == "on" and not mode.endswith("+required"))
 
 
 RUNS = tuple((mode, action) for mode in MODES for action in ACTIONS if is_run(mode, action))
@@ -80,7 +74,7 @@ class Case:
     """A fault at a call of an action in a mode."""
 
     mode: str
-    action: str  # a name of ACTIONS
+    action: str  # one of ACTIONS
     point: Point
     kind: Kind
 
@@ -95,8 +89,8 @@ def prepare(scene: Scene, action: str) -> bool:
     if known is not None:
         scene.put_back(known)
         return True
-    done = all(scene.run("off", ignore_instance_state=True).code == 0 for _ in range(ACTIONS[action][1]))
-    if action in RETURNS:
+    done = action == "off" or scene.run("off", ignore_instance_state=True).code == 0
+    if action == "return":
         scene.later()
     if done:
         scene.bench.prepared[scene.mode, action] = scene.now
@@ -108,7 +102,7 @@ def points(bench: Bench, mode: str, action: str) -> List[Point]:
     scene = Scene(bench, mode)
     assert prepare(scene, action)
     scene.server.calls.clear()
-    outcome = scene.run(ACTIONS[action][0], slow_replies=True)
+    outcome = scene.run(action, slow_replies=True)
     assert outcome.code == 0, outcome
     counts: Counter = Counter()
     found = []
@@ -149,13 +143,13 @@ class Trial:
         self._must(prepare(scene, case.action), "an off before it fails")
         first = len(scene.server.calls)
         scene.put(case.point, *case.kind.faults(scene), times=case.kind.times)
-        outcome = runner(scene, ACTIONS[case.action][0])
+        outcome = runner(scene, case.action)
         calls = list(scene.server.calls[first:])
         scene.calm()
         self._must(bool(scene.faulty), "the fault did not happen")
         self._outcome(outcome)
         self._effect(outcome, calls)
-        if case.action in RETURNS:
+        if case.action == "return":
             self._comes_back(outcome, calls)
         self._recovers()
         self._must(not scene.lost, f"original groups not readable from tags: {scene.lost[:3]}")
@@ -196,7 +190,7 @@ class Trial:
     # What success claims
 
     def _effect(self, outcome: Outcome, calls: List[Call]) -> None:
-        scene, (action, _) = self.scene, ACTIONS[self.case.action]
+        scene, action = self.scene, self.case.action
         status, isolated, state = scene.run("status"), scene.is_isolated(), scene.now["state"]
         self._must(status.code in (0, 2), f"status fails: {status}")
         self._must(status.code != 2 or isolated, "status is OFF, and it is not isolated")

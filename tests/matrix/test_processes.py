@@ -9,12 +9,11 @@ import time
 
 import pytest
 
-from .case import KILLS, RUNS, cases, wrong
+from .case import ACTIONS, KILLS, RUNS, cases, wrong
 from .world import SECONDS, Outcome
 
 pytestmark = pytest.mark.timeout(300)  # seconds, for a part
 PARTS = 2
-ACTIONS = ("off", "on", "on after two", "return")
 
 
 def process(servers, scene, action):
