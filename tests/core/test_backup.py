@@ -307,3 +307,12 @@ def test_foreign_writes_of_an_off_or_an_on(why, known, now, beside_off, beside_o
 def test_foreign_backups_are_those_that_were_not_written():
     tags = {**write(3, 0).tags, **write(5, 0).tags}
     assert backup.foreign_backups(instance(tags), frozenset(write(5, 0).tags.items())).times == {3}
+
+
+def test_another_backup_with_the_contents_of_a_claimed_one_is_that_of_an_off():
+    """Two of the same second write the same keys and contents, and spaces of their own."""
+    now = instance({k: v if k == backup.LASTFENCE else f"{v[:-1]} }}" for k, v in OPEN.items()})
+    only_claims = backup.TagHistory().with_read(instance(CLAIMED))
+    both = backup.TagHistory().with_read(instance(dict(OPEN))).with_write(CLAIMED)
+    assert both.has_foreign_writes(now, claims=False)
+    assert not only_claims.has_foreign_writes(now, claims=False), "it may be an older read"

@@ -255,8 +255,11 @@ class TagHistory:
         return bool(unknown) or not read(instance).times <= self.times
 
     def _is_claimed(self, key: str, value: str) -> bool:
-        """Is a claim known that was made of this tag?"""
-        return decode(key, value) in {decode(k, v) for k, v in self.tags if is_claim(v)} - {None}
+        """Is a claim known that was made of this tag, and nothing else with its contents? Where the tag that was
+        claimed is known, one of the same contents is of another ``off``, which has the same time and keys."""
+        chunk = decode(key, value)
+        same = [v for k, v in self.tags if decode(k, v) == chunk]
+        return chunk is not None and bool(same) and all(map(is_claim, same))
 
 
 def foreign_backups(instance: Instance, written: FrozenSet[Tuple[str, str]]) -> BackupHistory:
