@@ -859,7 +859,7 @@ def static_unused(plug: str, numbers: Iterable[int]) -> str:
 def fenced_concurrently(plug: str) -> FenceError:
     return FenceError(
         Category.RESTORE,
-        f"{plug} was fenced concurrently; off takes precedence: the restored interfaces are isolated again; "
+        f"{plug} was fenced concurrently; off takes precedence: the restored interfaces read isolated again; "
         "repeat on to restore it",
     )
 
