@@ -240,6 +240,7 @@ def _of_read(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Texts:
     if k.phase is Phase.GIVE_UP:
         reason = rolling_back.why_not_rolled_back(plan, k)
         yield "alone", f"because {reason}" if reason else "roll-back is allowed"
+        yield "claimed", "an on has claimed it" if rolling_back.is_claimed(k, latest) else "no on has claimed it"
         goals = {i: rollback_groups(plan, k, i) for i in k.possibly_changed if i in some}
         undo = any(g and g != k.interfaces[i].goal for i, g in goals.items())
         yield "changed", "there is something to roll back" if undo else "there is nothing to roll back"
@@ -427,7 +428,7 @@ DEFAULTS = {  # they say that nothing special is the case: used only where anoth
     "nothing is open again",
     "no accepted change reads otherwise", "no refused one is open", "no interface is attached again",
     "the backup can be written", "it was isolated under an earlier backup", "no new tags of another fencer",
-    "nothing is untracking",
+    "nothing is untracking", "no on has claimed it",
     "asked after all could have arrived", "no power is asked for", "no interface appeared",
 }  # fmt: skip
 

@@ -85,7 +85,7 @@ def _secure(plan: Plan, k: Knowledge, tick: Tick, reason: str) -> Step:
     latest = k.latest
     if latest is None:
         return _left(plan, k, tick, reason)
-    if (k.backup.missing or _is_claimed(k, latest)) and not k.backup.rewritten:
+    if (k.backup.missing or is_claimed(k, latest)) and not k.backup.rewritten:
         try:
             return write_backup_again(plan, k, tick, tick.reserve_ends)
         except NoRoom as error:
@@ -98,7 +98,7 @@ def _secure(plan: Plan, k: Knowledge, tick: Tick, reason: str) -> Step:
     return _left(plan, k.with_opened(left_open), tick, reason)
 
 
-def _is_claimed(k: Knowledge, latest: Instance) -> bool:
+def is_claimed(k: Knowledge, latest: Instance) -> bool:
     """Is an ``on`` about to delete the backup under which something is left isolated?"""
     history = k.backup.history
     by_on = history.has_foreign_writes(latest) and not history.has_foreign_writes(latest, claims=False)
