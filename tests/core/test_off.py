@@ -1174,7 +1174,7 @@ THROTTLED = "isolate e0:i e1:i | e1 throttled\nread"
     ("why", "steps"),
     [
         ("something is isolated", "isolate e0:i e1:i | e1 refused\nread\nwrite e0:ad e1:as\nfail: partial:"),
-        ("it was written again", f"{THROTTLED}\nwrite e0:ad e1:as\npause isolate e1:i | e1 refused\nread"),
+        ("it was written again", f"{THROTTLED}\nwrite e0:ad e1:as\npause isolate e1:i | e1 refused\nread\nfail: "),
         ("nothing is", "isolate e0:i e1:i | e0 refused, e1 refused\nfail: modification:"),
     ],
 )

@@ -129,7 +129,9 @@ def test_on_of_an_instance_that_has_lost_its_name_is_refused():
 
 
 def test_on_restores_the_backup_that_only_a_later_read_shows_of_a_finished_off():
-    play(on_of(fenced()), "read | no tags\npause read\nclaim\nrestore e0:ad e1:as\nread\ndelete\nread\nsuccess")
+    for claim in ("claim", "claim | refused"):
+        steps = f"read | no tags\npause read\n{claim}\nrestore e0:ad e1:as\nread\ndelete\nread\nsuccess"
+        play(on_of(fenced()), steps)
 
 
 def test_on_does_not_restore_a_backup_that_was_written_after_its_first_read():

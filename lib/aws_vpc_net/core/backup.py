@@ -259,7 +259,7 @@ class TagHistory:
         claimed is known, one of the same contents is of another ``off``, which has the same time and keys."""
         chunk = decode(key, value)
         same = [v for k, v in self.tags if decode(k, v) == chunk]
-        return chunk is not None and bool(same) and all(map(is_claim, same))
+        return bool(same) and all(map(is_claim, same))
 
 
 def foreign_backups(instance: Instance, written: FrozenSet[Tuple[str, str]]) -> BackupHistory:

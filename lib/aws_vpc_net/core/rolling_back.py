@@ -101,8 +101,7 @@ def _secure(plan: Plan, k: Knowledge, tick: Tick, reason: str) -> Step:
 def is_claimed(k: Knowledge, latest: Instance) -> bool:
     """Is an ``on`` about to delete the backup under which something is left isolated?"""
     history = k.backup.history
-    by_on = history.has_foreign_writes(latest) and not history.has_foreign_writes(latest, claims=False)
-    return by_on and bool(k.possibly_changed) and not k.backup.answered
+    return history.has_foreign_writes(latest) and not history.has_foreign_writes(latest, claims=False)
 
 
 def look_again(plan: Plan, k: Knowledge, tick: Tick) -> Step:
