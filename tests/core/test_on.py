@@ -20,7 +20,7 @@ from core.transcript import (
 )
 
 from aws_vpc_net import messages
-from aws_vpc_net.core.backup import RETURNED
+from aws_vpc_net.core.backup import LASTFENCE, RETURNED
 from aws_vpc_net.core.isolating import close_after_interrupt, end
 from aws_vpc_net.core.model import FrozenMap, IsolationSpec
 from aws_vpc_net.core.protocol import Change, Fail, Knowledge, Phase, Plan, Progress, Restore, SetGroups, Tick
@@ -132,6 +132,16 @@ def test_on_restores_the_backup_that_only_a_later_read_shows_of_a_finished_off()
     for claim in ("claim", "claim | refused"):
         steps = f"read | no tags\npause read\n{claim}\nrestore e0:ad e1:as\nread\ndelete\nread\nsuccess"
         play(on_of(fenced()), steps)
+
+
+@pytest.mark.parametrize("first", ["read", "read | no tags\npause read"])
+def test_on_notices_a_second_off_of_the_same_second(first):
+    """Its tags have the same keys and contents, and spaces of their own."""
+    run = on_of(fenced())
+    second = {k: f"{v[:-1]} }}" for k, v in run.world.tags.items() if k != LASTFENCE}
+    play(run, f"{first}\nclaim\nrestore e0:ad e1:as")
+    run.world.write(second)
+    play(run, "read\nisolate e0:i e1:i")
 
 
 def test_on_does_not_restore_a_backup_that_was_written_after_its_first_read():
