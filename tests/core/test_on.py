@@ -134,6 +134,18 @@ def test_on_restores_the_backup_that_only_a_later_read_shows_of_a_finished_off()
         play(on_of(fenced()), steps)
 
 
+def test_two_off_of_the_same_second_and_an_on_lose_no_backup():
+    """The second writes to the keys of the first, which has ended, and isolates while the on restores and deletes."""
+    world = World()
+    first, second, on = off_of(world), off_of(world, nonce=7 << 8), on_of(world, nonce=9)
+    play(first, "B: read\nread\nwrite e0:ad e1:as\nread\nisolate e0:i e1:i\nread\nsuccess", B=second)
+    play(second, "write e0:ad e1:as\nON: read\nON: claim\nON: restore e0:ad e1:as\nread\nisolate e0:i e1:i", ON=on)
+    play(second, "read\nwrite e0:ad e1:as\nON: read\npause read\nsuccess", ON=on)
+    play(on, "isolate e0:i e1:i\nread\nfail: restore:")
+    play(on_of(world), f"{RESTORED}\nread\ndelete\nread\nsuccess")
+    assert shown(world.groups) == "e0:ad e1:as"
+
+
 @pytest.mark.parametrize("first", ["read", "read | no tags\npause read"])
 def test_on_notices_a_second_off_of_the_same_second(first):
     """Its tags have the same keys and contents, and spaces of their own."""

@@ -240,7 +240,10 @@ class Truth(Invocations):
         return tuple(texts)
 
     def _known_to_others(self, state: List[int], actor: int) -> FrozenSet[str]:
-        """The interfaces that another invocation has changed last, which is not at its end and writes them again."""
+        """Of three: the interfaces that another invocation has changed last, which is not at its end and writes them
+        again."""
+        if len(self.scenario.actors) < 3:
+            return frozenset()
         running = [a for a in range(len(self.scenario.actors)) if a != actor and state[BASE + 2 * a] >= 0]
         return frozenset(i for i, n in NUMBER.items() if any(state[BASE + 2 * a + 1] & CHANGED << n for a in running))
 

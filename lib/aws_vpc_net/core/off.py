@@ -20,8 +20,8 @@ repeats the change after each read, until
 - EC2 accepts an attempt. Success is possible now, but the read that proves it (``k.reads.in_time``) is made after
   ``arrived``: a late request would isolate again what an ``on`` restores after this success;
 - EC2 refuses one for good. The outcome of the lost one stays unknown, so nothing is rolled back: ``give_up`` reads,
-  writes the backup again if the read lacks it, and fails. What is isolated stays so;
-- the deadline is over (``tick.expired``). It fails, and all stays as it is.
+  writes the backup again if the read lacks it or an ``on`` has claimed it, and fails. What is isolated stays so;
+- the deadline is over (``tick.expired``). It fails, and all stays as it is, but for what this run has opened (below).
 
 **Another ``off`` at the same time.** It writes a backup of its own. The reads of this run show that as tags that it
 neither wrote nor read at first. Then ``_backup_again`` writes this run's backup once more, under a new time, before
