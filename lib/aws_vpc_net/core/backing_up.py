@@ -148,7 +148,7 @@ def _choose_groups(plan: Plan, k: Knowledge, target: Instance, tick: Tick) -> Pr
     goals = {i.id: k.groups.of(spec, i, originals[i.id]) for i in target.interfaces}
     for interface in target.interfaces:
         if not goals[interface.id] and spec.keep_only:
-            if k.groups.vpcs is not None and not k.groups.vpcs:
+            if not k.groups.vpcs:
                 return fail(k, messages.no_isolation_group(target.id, spec.secg))
             return fail(k, messages.no_group_in_vpc(target.id, interface.id, interface.vpc, spec.secg))
         if not goals[interface.id]:
