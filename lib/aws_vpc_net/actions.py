@@ -52,7 +52,7 @@ def _plan(context: Context, plug: str, own: Optional[str], *, restoring: bool = 
         id=plug,
         spec=settings.spec,
         own=own,
-        static=FrozenMap({n: frozenset(groups) for n, groups in settings.static.items()}),
+        static=FrozenMap(settings.static),
         ignore_instance_state=settings.overrides.ignore_instance_state,
         restoring=restoring,
         restore=Restore(ignored=settings.overrides.unfence_ignore_restore),

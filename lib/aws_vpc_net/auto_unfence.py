@@ -115,8 +115,7 @@ def _unix_time(text: str) -> int:
 
 
 def _judge(context: Context, stopped: Stopped, fence_seconds: float) -> Verdict:
-    static = {n: frozenset(groups) for n, groups in context.settings.static.items()}
-    verdict = judge(stopped, context.spec, static, time.time(), fence_seconds)
+    verdict = judge(stopped, context.spec, context.settings.static, time.time(), fence_seconds)
     log.debug("auto_unfence: %s: %s", stopped.instance.id, verdict.value)
     return verdict
 

@@ -694,7 +694,16 @@ def not_opened_again(plug: str, interfaces: Iterable[str]) -> str:
 
 
 def appeared(plug: str, interfaces: Iterable[str]) -> str:
-    return f"{plug}: {_list(interfaces)} appeared during off; backed up and isolated too"
+    return f"{plug}: {_list(interfaces)} appeared during off; to be isolated too"
+
+
+def appeared_without_backup(plug: str, interfaces: Iterable[str]) -> FenceError:
+    return FenceError(
+        Category.PARTIAL,
+        f"{_list(interfaces)} of {plug} appeared during off without a backup, and no interfaceN-sg is set for it: "
+        "it is not isolated; the other interfaces stay isolated; set interfaceN-sg or permit CreateTags, then repeat "
+        "off",
+    )
 
 
 def not_isolated(plug: str, why: Mapping[str, str]) -> FenceError:

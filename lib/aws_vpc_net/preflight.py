@@ -157,7 +157,7 @@ def _groups(context: Context, snapshot: Snapshot) -> List[CheckResult]:
     named: Dict[str, List[str]] = {}
     untrack = context.spec.untrack
     options = [("secg", context.spec.secg), ("untrack_secg", (untrack,) if untrack else ())]
-    options += [(f"interface{n}-sg", groups) for n, groups in sorted(context.settings.static.items())]
+    options += [(f"interface{n}-sg", tuple(sorted(groups))) for n, groups in sorted(context.settings.static.items())]
     for option, groups in options:
         for group in groups:
             named.setdefault(group, []).append(option)

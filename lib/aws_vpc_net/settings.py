@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import re
 from dataclasses import dataclass, field, replace
-from typing import Dict, Iterable, List, Mapping, Optional, Tuple
+from typing import Dict, FrozenSet, Iterable, List, Mapping, Optional, Tuple
 from urllib.parse import unquote, urlsplit
 
 from . import logs, messages
+from .core.isolation import isolating_options
 from .core.model import IsolationSpec
 from .errors import FenceError
 from .inputs import QUERY_DEADLINE, SECONDS, STATIC_INTERFACES, boolean, verbosity
@@ -114,7 +115,7 @@ class Settings:
     action: str
     plugs: Tuple[str, ...] = ()
     spec: IsolationSpec = IsolationSpec()
-    static: Mapping[int, Tuple[str, ...]] = field(default_factory=dict)
+    static: Mapping[int, FrozenSet[str]] = field(default_factory=dict)
     lookup: Lookup = Lookup()
     access: Access = Access()
     timing: Timing = Timing()
@@ -223,12 +224,12 @@ class _Parser:
             raise messages.profile_and_keys()
         return Access(access_key=access, secret_key=secret, profile=profile)
 
-    def static(self) -> Dict[int, Tuple[str, ...]]:
+    def static(self) -> Dict[int, FrozenSet[str]]:
         static = {n: self.groups(f"interface{n}-sg") for n in range(STATIC_INTERFACES)}
         for n, groups in static.items():
             if len(groups) > MOST_GROUPS:
                 raise messages.too_many_groups(f"interface{n}-sg", len(groups), MOST_GROUPS)
-        return {n: groups for n, groups in static.items() if groups}
+        return {n: frozenset(groups) for n, groups in static.items() if groups}
 
     def untrack(self, secg: Tuple[str, ...]) -> Optional[str]:
         groups = self.groups("untrack-secg") if self.text("untrack-secg") else ()
@@ -397,6 +398,8 @@ def parse(options: Mapping[str, object], user_agent: str = "") -> Settings:
         proxy=_proxy(p.text("proxy")),
         user_agent=user_agent,
     )
+    if action == "on" or (action == "validate-all" and not plugs):  # the preflight tells it with all else
+        _check_static(static, spec)
     overrides, power = p.overrides_and_power()
     return Settings(
         action=action,
@@ -410,6 +413,13 @@ def parse(options: Mapping[str, object], user_agent: str = "") -> Settings:
         power=power,
         reporting=p.reporting(),
     )
+
+
+def _check_static(static: Mapping[int, FrozenSet[str]], spec: IsolationSpec) -> None:
+    """What is wrong with these, however many interfaces there are; no reason not to fence."""
+    isolating = isolating_options(static, static, spec) if spec.keep_only else []
+    if isolating:
+        raise messages.static_isolates(f"interface{isolating[0]}-sg")
 
 
 def of_refused(options: Mapping[str, object]) -> Settings:

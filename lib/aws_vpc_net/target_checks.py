@@ -173,7 +173,8 @@ class Target:
     def _check_other_groups(self) -> List[CheckResult]:
         results = []
         for i in self.interfaces:
-            static = [(f"interface{i.number - 1}-sg", g) for g in self.context.settings.static.get(i.number - 1, ())]
+            n = i.number - 1
+            static = [(f"interface{n}-sg", g) for g in sorted(self.context.settings.static.get(n, ()))]
             untrack = [("untrack_secg", self.spec.untrack)] if self.spec.untrack else []
             for option, group in [*untrack, *static]:
                 if group in self.snapshot.groups and not self.snapshot.usable(group, i.vpc):
@@ -187,13 +188,12 @@ class Target:
         numbering = {i.number - 1: i.id for i in instance.interfaces}
         missing = [n for n in numbering if n not in static]
         unused = [n for n in static if n not in numbering]
-        present = [n for n in numbering if n in static]
-        isolating = [n for n in present if isolation.matches_isolation(frozenset(static[n]), self.spec)]
+        isolating = isolation.isolating_options(static, numbering, self.spec)
         results = []
         if static and missing:
             text = messages.static_gap(self.plug, missing, numbering).text
             results.append(CheckResult(FAIL, f"groups for {self.plug}", text))
-        if isolating and (self.spec.keep_only or len(isolating) == len(numbering)):
+        if isolating:
             text = messages.static_isolates(f"interface{isolating[0]}-sg").text
             results.append(CheckResult(FAIL, f"groups for {self.plug}", text))
         if unused:
@@ -244,7 +244,7 @@ class Target:
         """The groups for untracking and for the restore; each set once, because these calls are rate-limited."""
         interface_of: Dict[Groups, str] = {}
         for i in self.interfaces:
-            static = frozenset(self.context.settings.static.get(i.number - 1, ()))
+            static = self.context.settings.static.get(i.number - 1)
             back = static or self.originals[i.id]
             through = [frozenset((self.spec.untrack,))] if self.spec.untrack else []
             for groups in [*through, back]:

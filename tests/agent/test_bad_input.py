@@ -122,6 +122,12 @@ ROWS = [
     Row("static gap", {"action": "on", "interface1_sg": "{app}"}, "validation", "interface0-sg missing"),
     Row("other static gap", {"action": "on", "interface0_sg": "{app}"}, "validation", "interface1-sg missing"),
     Row("malformed static group", {"interface5-sg": "x"}, "validation", "interface5-sg: x is not a security group"),
+    Row(
+        "static groups that isolate, offline",
+        {"action": "validate-all", "plug": None, "interface0_sg": "{isolation}"},
+        "validation",
+        "the groups of interface0-sg count as isolated",
+    ),
     Row("empty static group", {"interface0_sg": ","}, "validation", "interface0-sg is empty"),
     Row("too many static groups", {"interface0_sg": ",".join(f"sg-{n:017x}" for n in range(17))}, "validation", "17"),
     Row(

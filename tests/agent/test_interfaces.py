@@ -1,11 +1,12 @@
 """Interfaces of every kind: several VPCs, secondary, managed, two network cards, very many."""
 
 import os
+import xml.etree.ElementTree as ET
 
 import pytest
 from assertions import groups, is_isolated, our_tags
 from ec2.edit import secondary_interface
-from ec2.faults import Error, Hook
+from ec2.faults import Error, Fault, Hook
 
 CHANGE = "ModifyNetworkInterfaceAttribute"
 
@@ -227,6 +228,55 @@ def test_static_groups_count_by_rank_where_device_indexes_have_gaps(agent, ec2, 
     assert agent.command("on", node, interface0_sg=ssh, interface2_sg=ssh, **keep).code == 1, "2 is rank 1"
     assert agent.command("on", node, interface0_sg=ssh, interface1_sg=app, **keep).code == 0
     assert list(groups(ec2, node).values()) == [[ssh], [app]]
+
+
+class Lacking(Fault):
+    """A read that does not show one interface yet."""
+
+    def __init__(self, interface):
+        self.interface = interface
+
+    def after(self, call, reply):
+        root = ET.fromstring(reply.body)
+        space = root.tag[: root.tag.index("}") + 1]
+        for interfaces in [*root.iter(f"{space}networkInterfaceSet")]:
+            for item in [*interfaces]:
+                if item.findtext(f"{space}networkInterfaceId") == self.interface:
+                    interfaces.remove(item)
+        ET.register_namespace("", space[1:-1])
+        reply.body = ET.tostring(root)
+
+
+@pytest.mark.parametrize("backup", [True, False])
+def test_on_numbers_interfaces_for_static_groups_anew_where_its_first_read_lacked_one(agent, ec2, keep, backup):
+    app, db, ssh = (ec2.world.groups[n] for n in ("app", "db", "ssh"))
+    node = ec2.edit.add_instance("three", [{"groups": [g], "device_index": n} for n, g in enumerate((app, db, ssh))])
+    static = {"interface0_sg": app, "interface1_sg": db, "interface2_sg": ssh}
+    if not backup:
+        ec2.key.deny("ec2:CreateTags")
+    assert agent.command("off", node, **static, **keep).code == 0
+    rule = ec2.rules.add("DescribeInstances", Lacking([*groups(ec2, node)][1]))
+    result = agent.command("on", node, **static, **keep)
+    assert result.code == 0, result.err
+    assert rule.fired == 1
+    assert [*groups(ec2, node).values()] == [[app], [db], [ssh]]
+    assert "no interface for" not in result.err
+
+
+def test_off_without_a_backup_leaves_a_new_interface_alone_that_has_no_static_groups(agent, ec2, keep):
+    """Its original groups would be nowhere."""
+    node = ec2.world.nodes["node1"]
+    app, ssh = ec2.world.groups["app"], ec2.world.groups["ssh"]
+    ec2.key.deny("ec2:CreateTags")
+    new = []
+    ec2.rules.add(CHANGE, Hook(lambda _: new.append(ec2.edit.attach(node, [ssh], 2))), times=1)
+    result = agent.command("off", node, interface0_sg=app, interface1_sg=app, **keep)
+    assert result.code == 1
+    assert f"partial error: {new[0]} of {node} appeared during off without a backup" in result.last
+    assert groups(ec2, node)[new[0]] == [ssh]
+    result = agent.command("off", node, interface0_sg=app, interface1_sg=app, interface2_sg=ssh, **keep)
+    assert result.code == 0, result.err
+    assert is_isolated(ec2, node, keep)
 
 
 @pytest.mark.parametrize("nth", [1, 2, 3])

@@ -257,7 +257,7 @@ def test_off_in_removal_mode_does_not_succeed_where_nothing_was_removed():
 
 
 def test_off_in_removal_mode_with_static_groups_succeeds_without_a_backup():
-    run = off_of(World(), REMOVE, static=STATIC)
+    run = off_of(World(), REMOVE, static=FrozenMap({0: groups("ad"), 1: groups("s")}))
     play(run, "read\nwrite e0:ad e1:as | refused\nisolate e0:d e1:s\nread\nsuccess")
 
 
@@ -936,6 +936,24 @@ def test_off_without_a_backup_isolates_a_new_interface_at_once():
     play(run, "read\nwrite e0:ad e1:as | refused\nisolate e0:i e1:i\n* attach e2:a")
     play(run, "read\nisolate e2:i\nread\nsuccess")
     assert any("eni-22222222222222222 appeared during off" in line for line in run.log)
+
+
+def test_off_with_static_groups_does_not_isolate_a_new_interface_without_a_backup_and_without_groups():
+    """Its original groups would be nowhere."""
+    steps = "read\nwrite e0:ad e1:as | refused\nisolate e0:i e1:i\n* attach e2:a\nread"
+    three = STATIC.updated({2: groups("a")})
+    play(off_of(World(), static=three), f"{steps}\nisolate e2:i\nread\nsuccess")
+    end = "fail: partial: eni-22222222222222222 of i-0000000000000000a appeared during off without a backup"
+    play(off_of(World(), static=STATIC), f"{steps}\n{end}")
+    isolating = STATIC.updated({2: groups("i")})
+    play(off_of(World(), static=isolating), f"{steps}\n{end}")
+
+
+def test_off_does_not_rely_on_static_groups_that_on_refuses():
+    steps = "read\nwrite e0:ad e1:as | refused"
+    play(off_of(World(), static=FrozenMap({0: groups("i"), 1: groups("s")})), f"{steps}\nfail: ")
+    play(off_of(World(), REMOVE, static=FrozenMap({0: groups("d"), 1: groups("s")})), f"{steps}\nfail: ")
+    play(off_of(World(), REMOVE, static=FrozenMap({0: groups("ad"), 1: groups("s")})), f"{steps}\nisolate e0:d e1:s")
 
 
 def test_off_isolates_a_new_interface_whose_backup_was_refused_only_where_that_is_accepted():

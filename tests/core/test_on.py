@@ -313,12 +313,71 @@ def test_on_refuses_static_groups_that_do_not_restore(why, spec, numbers, end):
 
 
 def test_on_with_more_static_groups_than_interfaces_says_so():
-    run = static(fenced(), n0="s", n1="d", n2="d")
-    play(run, "read\nclaim\nrestore e0:s e1:d")
+    """By the read that proves the restore: the first one may lack an interface."""
+    for first in ("", "without e1"):
+        steps = f"read | {first}\nclaim\nrestore " + ("e0:s\nread\npause restore e1:d" if first else "e0:s e1:d")
+        run = static(fenced(), n0="s", n1="d", n2="d", n3="a")
+        play(run, f"{steps}\nread")
+        assert run.log == []
+        play(run, "delete")
+        assert run.log == [messages.static_unused(run.plan.id, [2, 3])]
+        run = static(fenced(), n0="s", n1="d")
+        play(run, f"{steps}\nread\ndelete")
+        assert run.log == []
+    run = static(World("e0:i e1:i"), n0="s", n1="d", n2="d")
+    play(run, "read\nrestore e0:s e1:d\nread\nsuccess")
     assert run.log == [messages.static_unused(run.plan.id, [2])]
+
+
+def test_on_numbers_interfaces_anew_where_a_read_lacked_one():
+    """And sets what has another number now, whatever came of it before; then it reads again."""
+    for outcome in ("", "| e1 refused"):
+        run = static(fenced(), n0="s", n1="d")
+        play(run, f"read | without e0\nclaim\nrestore e1:s {outcome}\nread\npause restore e0:s e1:d")
+        play(run, "read\ndelete\nread\nsuccess")
+
+
+def test_on_with_static_groups_sets_what_reads_as_it_should_for_the_first_time():
+    """It is not taken for one that is gone."""
     run = static(fenced(), n0="s", n1="d")
-    play(run, "read\nclaim\nrestore e0:s e1:d")
+    play(run, "read | without e1\nclaim\nrestore e0:s\n* groups e1:d\nread\npause restore e1:d\nread\ndelete")
     assert run.log == []
+
+
+def test_on_with_static_groups_does_not_number_anew_by_one_read_that_lacks_an_interface():
+    run = static(fenced(), n0="s", n1="d")
+    play(run, "read\nclaim\nrestore e0:s e1:d\nread | without e0\npause read\ndelete\nread\nsuccess")
+    run = static(fenced(), n0="s", n1="d")
+    play(run, "read\nclaim\nrestore e0:s e1:d\n* detach e0\nread\npause read\npause restore e1:s\nread\ndelete")
+    assert run.log == [messages.static_unused(run.plan.id, [1])]
+
+
+def test_on_with_static_groups_fails_where_an_interface_without_them_appears():
+    run = static(fenced(), n0="s", n1="d")
+    play(run, "read\nclaim\nrestore e0:s e1:d\n* attach e2:i\nread")
+    play(run, "fail: validation: i-0000000000000000a: interface2-sg")
+
+
+def test_on_with_static_groups_does_not_believe_one_read_that_shows_no_interfaces():
+    run = static(World("e0:i e1:i"), n0="s", n1="d")
+    play(run, "read | without e0 without e1\nread\npause restore e0:s e1:d\nread\nsuccess")
+
+
+def test_on_names_an_interface_that_appears_and_has_no_backup():
+    run = on_of(fenced())
+    play(run, "read\nclaim\nrestore e0:ad e1:as\n* attach e2:i\nread")
+    assert run.log == []
+    play(run, "delete")
+    assert run.log == [messages.left_without_backup(run.plan.id, eni("e2"), groups("i"))]
+
+
+def test_on_restores_what_a_read_lacked_and_reads_open():
+    """It does not say that it is no longer attached."""
+    run = on_of(World("e0:i e1:as", fenced().tags))
+    play(run, "read | without e1\nclaim\nrestore e0:ad")
+    first = len(run.log)
+    play(run, "read\npause restore e1:as\nread\ndelete\nread\nsuccess")
+    assert not any("no longer attached" in line for line in run.log[first:])
 
 
 def test_on_with_static_groups_deletes_nothing_where_there_are_no_tags():

@@ -131,7 +131,8 @@ class World:
         some = self.past_groups[-1] if "stale groups" in answer else some
         tags = self.past_tags[-1] if "stale tags" in answer else {} if "no tags" in answer else tags
         some = {i: g for i, g in some.items() if f"without e{i[4]}" not in answer}
-        numbers = {i: self.numbers.setdefault(i, len(self.numbers) + 1) for i in self.groups}
+        positions = {i: self.numbers.setdefault(i, len(self.numbers) + 1) for i in self.groups}
+        numbers = {i: rank for rank, i in enumerate(sorted(some, key=positions.__getitem__), 1)}
         attached = tuple(
             Interface(
                 i,

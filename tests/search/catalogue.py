@@ -14,6 +14,7 @@ from .world import (
     E0,
     E1,
     EVENT,
+    FEW_STATIC,
     ISO,
     ISO2,
     KINDS,
@@ -22,6 +23,7 @@ from .world import (
     OPEN,
     REFUSED,
     STALE,
+    STATIC,
     UNREAD,
     Actor,
     Scenario,
@@ -88,6 +90,19 @@ def renamed_with_adversity(modes: Sequence[str] = MODES) -> Iterator[Scenario]:
         for kind in KINDS if len(scenario.actors) == 1 else ():
             if kind != EVENT:
                 yield replace(scenario, budget=2, kinds=frozenset((EVENT, kind)))
+
+
+def with_static_groups(budget: int, modes: Sequence[str] = MODES) -> Iterator[Scenario]:
+    """One invocation with interfaceN-sg, which an off may rely on that may not write tags; and an operator."""
+    for mode in modes:
+        for static in (STATIC, FEW_STATIC):
+            on, off = (replace(a, static=static) for a in actors("on", "off"))
+            for one in (on, off, replace(off, denied=frozenset(("tags",)))):
+                for start in ("open", "fenced"):
+                    yield Scenario(mode, (one,), start, budget)
+                    kinds = frozenset(KINDS if budget > 1 else (EVENT,))
+                    for event in ("attach", "detach", "delete", "edit"):
+                        yield Scenario(mode, (one,), start, budget, kinds, events=(event,))
 
 
 def with_adversity(

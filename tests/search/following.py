@@ -338,6 +338,10 @@ class Following(Truth):
             yield from self._answered(list(s), actor, number, "no time", (actor, "no time"))
             return
 
+        if "tags" in self.actors[actor].denied:
+            yield from self._answered(list(s), actor, number, "refused", (actor, change[0], "refused"))
+            return
+
         def done(state: List[int]) -> List[int]:
             self._moved(state, tags, s[1], actor, deletion)
             if not deletion:

@@ -37,7 +37,7 @@ from aws_vpc_net.core.protocol import (
 from aws_vpc_net.core.returning import Stopped, Verdict, judge
 from aws_vpc_net.errors import Category
 
-from .world import GROUPS, ID, Actor, Network, Scenario
+from .world import GROUPS, ID, STATIC, Actor, Network, Scenario
 
 ENDS, RESERVE = 12.0, 16.0
 NOW = 1_700_000_000
@@ -182,7 +182,9 @@ class Invocations:
     def __init__(self, scenario: Scenario, tables: Optional["Tables"] = None) -> None:
         self.scenario = scenario
         self.spec = scenario.isolation
-        self.actors = [*scenario.actors, Actor("off", 5, 0x777), Actor("on", 6, 0x888)]  # the last two: recovery
+        self.static = STATIC if any(a.static for a in scenario.actors) else FrozenMap()  # in the end, all of them
+        recovery = Actor("off", 5, 0x777, static=self.static), Actor("on", 6, 0x888, static=self.static)
+        self.actors = [*scenario.actors, *recovery]
         self.plans = [a.plan(self.spec) for a in self.actors]
         known = tables or Tables()
         self.tags, self.nets = known.tags, known.nets

@@ -96,6 +96,8 @@ class Truth(Invocations):
             both = Network((*network.attached, *network.elsewhere))
             instance = both.instance(self.tags.values[tags])
             kept = groups_to_restore(instance, tags_of.read(instance), self.spec)
+            ranks = {n.id: rank for rank, n in enumerate(network.attached)}
+            kept.update({n.id: self.static[ranks.get(n.id, n.number - 1)] for n in both.attached if self.static})
             found = self._lost[(tags, net)] = frozenset(
                 n.id for n in both.attached if n.id in self.allowed
                 and not {n.groups, kept.get(n.id)} & self.allowed[n.id]
@@ -154,6 +156,8 @@ class Truth(Invocations):
                 what = self.actors[actor].action
                 if what == "on" and self.is_isolated_by_nature(t, n):
                     continue
+                if what == "off" and self.static and self.isolated(n) and not self.spec.keep_only:
+                    continue  # perhaps refused: nothing shows that an off without a backup has removed groups
                 if end is None or not end.succeeded:
                     yield f"afterwards, a plain {what} fails: {end.text if end else 'no end'}"
                 if what == "off" and not self.isolated(n):
@@ -235,7 +239,9 @@ class Truth(Invocations):
             nics = self.nets.values[state[1]].attached
             # It names what is detached when it begins, and may be attached again when the backup is gone.
             wrong = {n.id for n in nics if n.groups not in self.allowed[n.id]} - named
-            if not ghost & (EVER_STALE | DISTURBED) and wrong:
+            # What is set does not depend on the first read, where it is static.
+            stale = LAST_STALE | MISLED if self.static else EVER_STALE
+            if not ghost & (stale | DISTURBED) and wrong:
                 texts.append("on exits 0, and the original groups are not set")
         return tuple(texts)
 

@@ -101,6 +101,9 @@ GROUPS: Dict[str, FrozenSet[str]] = {  # the VPCs that take each group
     ISO2: frozenset(("vpc-1",)),
 }
 NEW = Nic(E2, 3, frozenset((APP, DB)))
+# interfaceN-sg, if it is given: what the interfaces have had; and without one for the interface that is attached
+STATIC: FrozenMap[int, Groups] = FrozenMap({n.number - 1: n.groups for n in (*DEFAULT.attached, NEW)})
+FEW_STATIC = STATIC.without((2,))
 
 # What may go wrong. "late": the reply is lost, and the change arrives later.
 CRASH, STALE, UNREAD, UNSHOWN, LACKING, REFUSED, THROTTLED, LOST, LATE, DEADLINE, EVENT = KINDS = (
@@ -116,12 +119,13 @@ class Actor:
     action: str
     skew: int = 0
     nonce: int = 12345
-    denied: FrozenSet[str] = frozenset()
+    denied: FrozenSet[str] = frozenset()  # the interfaces that it may not change, and "tags"
     settle: float = 0.0
     probe: bool = False
     require_poweroff: bool = False
     returning: bool = False  # monitor makes it, of a stopped instance, which it starts
     by_name: bool = False  # the plug is a name
+    static: FrozenMap[int, Groups] = FrozenMap()
 
     def __str__(self) -> str:
         return "return" if self.returning else self.action
@@ -131,6 +135,7 @@ class Actor:
         return Plan(
             ID,
             spec,
+            static=self.static,
             ignore_instance_state=True,
             restoring=self.action == "on",
             restore=Restore(unattended=self.returning),
@@ -170,6 +175,7 @@ class Scenario:
         half += ", probe" * any(a.probe for a in self.actors)
         half += ", stop" * any(a.require_poweroff for a in self.actors)
         half += ", by name" * any(a.by_name for a in self.actors)
+        half += "".join({f", static groups of {len(a.static)}" for a in self.actors if a.static})
         return f"{self.mode}: {actors}, {self.start}{half}{world}, adversities {self.budget}{more}"
 
 

@@ -12,7 +12,7 @@ where groups are removed, a backup shows that something was removed. *Untracking
 
 from __future__ import annotations
 
-from typing import Container, Dict, FrozenSet, List, Mapping, Optional
+from typing import Dict, FrozenSet, Iterable, List, Mapping, Optional
 
 from .model import NONE, BackupHistory, Groups, Instance, Interface, IsolationSpec
 
@@ -160,9 +160,10 @@ def isolated_without_backup(instance: Instance, history: BackupHistory, spec: Is
     ]
 
 
-def backup_is_optional(spec: IsolationSpec, static: Container[int], interfaces: int) -> bool:
+def backup_is_optional(spec: IsolationSpec, static: Mapping[int, Groups], interfaces: int) -> bool:
     """Did the operator accept that the original groups of so many interfaces may not be in the tags?"""
-    return spec.without_backup or all(n in static for n in range(interfaces))
+    numbers = range(interfaces)
+    return spec.without_backup or (all(n in static for n in numbers) and not isolating_options(static, numbers, spec))
 
 
 def target_groups(groups: Groups, spec: IsolationSpec, originals: Groups = NONE) -> Groups:
@@ -182,6 +183,16 @@ def has_groups_to_remove(instance: Instance, spec: IsolationSpec) -> bool:
 
 
 # --- on --------------------------------------------------------------------------------------------------------
+
+
+def isolating_options(static: Mapping[int, Groups], numbers: Iterable[int], spec: IsolationSpec) -> List[int]:
+    """Of the ``interfaceN-sg`` with these N, those that ``on`` must not set, as what it restores would read isolated.
+
+    Without a group of ``secg`` are all that never had one; so where groups are removed, it is wrong only of all.
+    """
+    named = [n for n in numbers if n in static]
+    isolating = [n for n in named if matches_isolation(static[n], spec)]
+    return isolating if spec.keep_only or len(isolating) == len(named) else []
 
 
 def is_finished_fence(first: Instance, later: BackupHistory, spec: IsolationSpec) -> bool:

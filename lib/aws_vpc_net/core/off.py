@@ -302,10 +302,13 @@ def _adopt(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Optional[S
     if not new:
         return None
     note = Note(WARNING, messages.appeared(plan.id, (i.id for i in new)))
+    current = k.backup.latest
+    if current is None and not backup_is_optional(plan.spec, plan.static, len(k.interfaces) + len(new)):
+        step = end(plan, k, tick, Fail.of(messages.appeared_without_backup(plan.id, (i.id for i in new))))
+        return replace(step, notes=(note, *step.notes))
     seen = replace(latest, tags={**tags_of(k.first), **latest.tags})  # this read may lack tags
     groups = original_groups(plan, k, seen)
     originals = {i.id: groups[i.id] for i in new}
-    current = k.backup.latest
     untrack = plan.spec.untrack is not None and current is not None
     progress = {i.id: _adopted(plan, k, i, originals[i.id], untrack) for i in new}
     for i in new:

@@ -24,6 +24,7 @@ from .isolation import (
     groups_to_restore,
     is_finished_fence,
     is_isolated,
+    isolating_options,
     latest_unfenced,
     matches_isolation,
     set_by_fencer,
@@ -96,18 +97,20 @@ def _with_read(k: Knowledge, instance: Instance) -> Knowledge:
 
 
 def _static(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Step:
-    """The groups of ``interfaceN-sg``; N is the rank from 0."""
+    """The groups of ``interfaceN-sg``."""
     numbering = {i.number - 1: i.id for i in latest.interfaces}
     missing = [n for n in numbering if n not in plan.static]
     if missing:
         return fail(k, messages.static_gap(plan.id, missing, numbering))
-    goals = {numbering[n]: plan.static[n] for n in numbering}
-    isolating = [n for n in numbering if matches_isolation(goals[numbering[n]], plan.spec)]
-    if isolating and (plan.spec.keep_only or len(isolating) == len(numbering)):
+    isolating = isolating_options(plan.static, numbering, plan.spec)
+    if isolating:
         return fail(k, messages.static_isolates(f"interface{isolating[0]}-sg"))
-    unused = [n for n in plan.static if n not in numbering]
-    notes = (Note(WARNING, messages.static_unused(plan.id, unused)),) if unused else ()
-    return _restore_first(plan, k, latest, goals, tick, notes)
+    return _restore_first(plan, k, latest, _static_groups(plan, latest), tick, ())
+
+
+def _static_groups(plan: Plan, latest: Instance) -> Dict[str, Groups]:
+    """What ``interfaceN-sg`` says of each interface, if it does; N is the rank in this read, from 0."""
+    return {i.id: plan.static[i.number - 1] for i in latest.interfaces if i.number - 1 in plan.static}
 
 
 def looks_fenced(plan: Plan, instance: Instance) -> bool:
@@ -165,7 +168,7 @@ def _restore_first(
 ) -> Step:
     """Restore these groups; claim the backup first, if there is one."""
     # Without secg nobody can tell what is isolated.
-    if not goals and (not leftovers(plan, latest) or not plan.spec.secg):
+    if not goals and not plan.static and (not leftovers(plan, latest) or not plan.spec.secg):
         note = Note(INFO, messages.nothing_to_restore(plan.id))
         step = _power(plan, k, tick)
         return replace(step, notes=(*notes, note, *step.notes))
@@ -225,9 +228,12 @@ def _verify(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     if latest is not None:
         if k.backup.history.has_foreign_writes(latest, claims=False):
             return _overtaken(plan, k, latest, tick)
-        k, new = _attached_again(plan, k, latest)
+        gap = [i.number - 1 for i in latest.interfaces if plan.static and i.number - 1 not in plan.static]
+        if gap:
+            return fail(k, messages.static_gap(plan.id, gap, {i.number - 1: i.id for i in latest.interfaces}))
+        k, new = _with_new_goals(plan, k, latest)
         wrong = _wrong(k, latest)
-        done = set(wrong) <= k.refused and not any(p.lately_gone for p in k.interfaces.values())
+        done = not new and set(wrong) <= k.refused and not _is_in_doubt(plan, k)
         if done and k.reads.in_time:
             return _restored(plan, k, latest, tick)
         if done and not tick.expired:  # what may still arrive must not open it behind an "off"
@@ -240,11 +246,27 @@ def _verify(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     return replace(_restore(plan, k, tick, todo), backoff=True)
 
 
-def _attached_again(plan: Plan, k: Knowledge, latest: Instance) -> Tuple[Knowledge, List[str]]:
-    """Interfaces that were attached again meanwhile, and are in the backup that was read first."""
+def _is_in_doubt(plan: Plan, k: Knowledge) -> bool:
+    """Does the latest read lack an interface, for the first time, that matters? It may be there all the same."""
+    progress = k.interfaces.values()
+    return any(p.lately_gone or (plan.static and p.missing_reads == 1) for p in progress)
+
+
+def _with_new_goals(plan: Plan, k: Knowledge, latest: Instance) -> Tuple[Knowledge, List[str]]:
+    """Interfaces that were attached again meanwhile, and are in the backup that was read first; or that have another
+    number now, since an earlier read lacked one."""
     assert k.first is not None
-    goals = groups_to_restore(latest, tags.read(k.first), plan.spec)
-    new = {i: Progress(open_groups=g) for i, g in goals.items() if i not in k.interfaces}
+    if plan.static:
+        goals = {} if _is_in_doubt(plan, k) else _static_groups(plan, latest)
+    else:
+        found = groups_to_restore(latest, tags.read(k.first), plan.spec)
+        goals = {i: g for i, g in found.items() if i not in k.interfaces}
+    known = {i: k.interfaces.get(i, Progress()) for i in goals}
+    new = {
+        i: replace(p, open_groups=goals[i], outcome=None, failure=None)
+        for i, p in known.items()
+        if p.open_groups != goals[i]
+    }
     originals = k.backup.originals.updated({i: goals[i] for i in new})
     k = replace(k, interfaces=k.interfaces.updated(new), backup=replace(k.backup, originals=originals))
     return k, sorted(new)
@@ -283,14 +305,27 @@ def _restored(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Step:
     assert k.first is not None
     mine = {key: v for key, v in tags.own(latest.tags, latest.id).items() if (key, v) in k.backup.history.tags}
     to_delete = {**leftovers(plan, k.first), **mine}
+    notes = _not_restored(plan, k, latest)
     k = replace(k, phase=Phase.DELETE)
     if not to_delete:
-        return _power(plan, k, tick)
-    gone = {i: p.open_groups for i, p in k.interfaces.items() if not p.accepted}
-    notes = tuple(Note(WARNING, messages.detached(plan.id, i, g), FrozenMap({i: g})) for i, g in gone.items())
+        step = _power(plan, k, tick)
+        return replace(step, notes=(*notes, *step.notes))
     # What may fail must not take the time of what follows.
     ends = tick.now + (tick.reserve_ends - tick.now) / 2
     return Step(DeleteTags(plan.id, FrozenMap(to_delete)), k, ends, notes=notes)
+
+
+def _not_restored(plan: Plan, k: Knowledge, latest: Instance) -> Notes:
+    """What the proving read shows for the first time, and is left as it is."""
+    assert k.first is not None
+    unused = sorted(set(plan.static) - {i.number - 1 for i in latest.interfaces})
+    gone = {i: p.open_groups for i, p in k.interfaces.items() if not p.accepted}
+    came = [i for i in latest.interfaces if k.interfaces and i.id not in {*k.interfaces, *k.first.groups}]
+    return (
+        *(Note(WARNING, messages.static_unused(plan.id, some)) for some in [unused] if some),
+        *(Note(WARNING, messages.detached(plan.id, i, g), FrozenMap({i: g})) for i, g in gone.items()),
+        *(Note(WARNING, messages.left_without_backup(plan.id, i.id, i.groups)) for i in came),
+    )
 
 
 def _deleted(plan: Plan, k: Knowledge, tick: Tick) -> Step:

@@ -25,7 +25,7 @@ MOST_RETURNS = 3
 # In which an instance is brought back so often at most. A time as far ahead is that of a wrong clock, and does not
 # count: it would keep the instance down until then.
 PERIOD_SECONDS = 86400.0
-RESUME_SECONDS = 3600.0  # after which a return that was not finished is given up
+RESUME_SECONDS = 3600.0  # after which a return that was not finished, and not tried again, is given up
 
 _TAG = re.compile(r"([0-9]{1,11}(?:,[0-9]{1,11}){0,9});launched=([0-9]{1,11})")
 
