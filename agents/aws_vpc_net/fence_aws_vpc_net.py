@@ -322,11 +322,10 @@ class Watchdog:
         self._begun = False
         watch(action, self.seconds)
 
-    def next_plug(self, context: Context) -> None:
+    def next_plug(self) -> None:
         """Extend the limit by the wait of the library after the previous plug."""
         if self._begun:
             self.seconds += self.wait
-            context.ec2.next_plug(self.wait)
             watch(self.action, self.seconds)
         self._begun = True
 
@@ -343,8 +342,8 @@ class FenceAWSVPCNet:
         self.context = context
         self._watchdog = watchdog
         self._plugs = list(context.settings.plugs)
-        self._runs: Dict[str, Runner] = {}
-        self._errors: Dict[str, Optional[FenceError]] = {}  # known after all have settled
+        self._runs: List[Runner] = []
+        self._ended = False
         self._off: Dict[str, bool] = {}
         self._returns = returns  # what monitor has brought back, or has not: instance ID -> result
 
@@ -357,7 +356,7 @@ class FenceAWSVPCNet:
             from aws_vpc_net import actions
 
             if not self._runs:
-                self._runs = {r.plan.id: r for r in actions.prepare_off(self.context, self._plugs)}
+                self._runs = actions.prepare_off(self.context, self._plugs)
             return "on"
         from aws_vpc_net import queries
 
@@ -366,38 +365,17 @@ class FenceAWSVPCNet:
         return "off" if self._off[options["--plug"]] else "on"
 
     def set_power_status(self, _connection: Any, options: Dict[str, Any]) -> bool:
-        """Fence or unfence one plug; True, or an exception."""
-        self._watchdog.next_plug(self.context)
-        if options["--action"] == "off":
-            self._fence(options["--plug"])
-        else:
+        """At the first plug, fence or unfence all; True, or an exception that names each that failed."""
+        self._watchdog.next_plug()
+        if not self._ended:
             from aws_vpc_net import actions
 
-            actions.restore(self.context, options["--plug"])
+            if options["--action"] == "off":
+                actions.fence(self.context, self._runs)
+            else:
+                actions.restore(self.context, self._plugs)
+        self._ended = True
         return True
-
-    def _fence(self, plug: str) -> None:
-        """At the first plug, isolate all and let them settle together; then return or raise the result of this one.
-
-        After the last one, or the first that failed, stop the isolated instances.
-        """
-        from aws_vpc_net import runner
-
-        if not self._errors:
-            self._errors = dict(zip(self._plugs, runner.run_all(self._runs[p] for p in self._plugs)))
-        error = self._errors[plug]
-        if error is not None or plug == self._plugs[-1]:
-            self._power_off()
-        if error is not None:
-            raise error
-
-    def _power_off(self) -> None:
-        running = [p for p in self._plugs if self._runs[p].is_isolated]
-        power = self.context.settings.power
-        if power.onfence_poweroff and not power.require_poweroff and running:
-            from aws_vpc_net import actions
-
-            actions.power_off(self.context, running)
 
     def get_nodes_list(self, _connection: Any, options: Dict[str, Any]) -> Dict[str, Tuple[str, str]]:
         """The list of instances; for monitor, an empty list after the check that fencing would work."""

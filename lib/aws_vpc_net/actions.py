@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from functools import partial
-from typing import List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence
 
 from . import identity, messages
 from .context import Context
@@ -23,7 +23,7 @@ def prepare_off(context: Context, plugs: Sequence[str]) -> List[Runner]:
     """Read all targets and this machine in one call, and refuse before the first change.
 
     Raises:
-        FenceError: the refusal.
+        FenceError: the refusal, of each that is refused.
     """
     skip_race_check = context.settings.overrides.skip_race_check
     own = None if skip_race_check else identity.own_instance(context.ec2.imds)
@@ -35,10 +35,16 @@ def prepare_off(context: Context, plugs: Sequence[str]) -> List[Runner]:
     asked = context.deadline.now()
     instances = Instances(FrozenMap(context.instances.read(machines)), asked)
     runners = [Runner(context, _plan(context, plug, own)) for plug in plugs]
+    refusals: Dict[str, FenceError] = {}
     try:
         for runner in runners:
-            runner.give(Read(runner.plan.machines), instances)
-            runner.prepare()
+            try:
+                runner.give(Read(runner.plan.machines), instances)
+                runner.prepare()
+            except FenceError as error:
+                refusals[runner.plan.id] = error
+        if refusals:
+            raise messages.all_of(refusals)
     except BaseException:
         for runner in runners:
             runner.close()
@@ -67,15 +73,35 @@ def _data_plane(settings: Settings) -> DataPlane:
     return DataPlane(timing.settle_seconds, timing.probe_port is not None, settings.power.require_poweroff)
 
 
-def restore(context: Context, plug: str) -> None:
-    """Restore one instance; returns if it is restored.
+def fence(context: Context, runners: Sequence[Runner]) -> None:
+    """Isolate all instances, and let them settle together; stop those that are isolated, also if others are not.
 
     Raises:
-        FenceError: it is not restored, or that was not verified; the backup is kept.
+        FenceError: the causes, of each that is not isolated, or of which that was not verified.
     """
-    for error in run_all([Runner(context, _plan(context, plug, None, restoring=True))]):
-        if error is not None:
-            raise error
+    errors = _run(runners)
+    isolated = [r.plan.id for r in runners if r.is_isolated]
+    power = context.settings.power
+    if power.onfence_poweroff and not power.require_poweroff and isolated:
+        _power_off(context, isolated)
+    if errors:
+        raise messages.all_of(errors)
+
+
+def restore(context: Context, plugs: Sequence[str]) -> None:
+    """Restore all instances; returns if they are restored.
+
+    Raises:
+        FenceError: the causes, of each that is not restored, or of which that was not verified; its backup is kept.
+    """
+    errors = _run([Runner(context, _plan(context, plug, None, restoring=True)) for plug in plugs])
+    if errors:
+        raise messages.all_of(errors)
+
+
+def _run(runners: Sequence[Runner]) -> Dict[str, FenceError]:
+    """Run all; the error of each that failed."""
+    return {r.plan.id: error for r, error in zip(runners, run_all(runners)) if error is not None}
 
 
 def bring_back(context: Context, instances: Instances, plug: str) -> None:
@@ -87,12 +113,12 @@ def bring_back(context: Context, instances: Instances, plug: str) -> None:
     plan = replace(_plan(context, plug, None, restoring=True), restore=Restore(unattended=True), power=True)
     runner = Runner(context, plan)
     runner.give(Read(plan.machines), instances)
-    for error in run_all([runner]):
-        if error is not None:
-            raise error
+    errors = _run([runner])
+    if errors:
+        raise messages.all_of(errors)
 
 
-def power_off(context: Context, plugs: Sequence[str]) -> None:
+def _power_off(context: Context, plugs: Sequence[str]) -> None:
     """Stop all isolated instances concurrently, with a short time limit. A failure is only a warning."""
     context.ec2.limit(context.deadline.now() + RESERVE_SECONDS)
     run_concurrently([partial(_stop, context, plug) for plug in plugs])

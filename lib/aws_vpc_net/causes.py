@@ -30,10 +30,6 @@ class Causes:
         else:
             self._errors.pop((call, purpose), None)
 
-    def forget(self) -> None:
-        """What comes next has nothing to do with the earlier calls."""
-        self._errors.clear()
-
     def of_abandoned(self, purpose: CallContext, call: str, asked: List[str], seconds: float) -> ApiError:
         """The error of an attempt that was abandoned after this time.
 

@@ -16,10 +16,6 @@ class Deadline:
         self._ends = started + seconds
         self._clock = clock
 
-    def extend(self, seconds: float) -> None:
-        """So much time was spent on what does not count."""
-        self._ends += seconds
-
     def now(self) -> float:
         """The point in time that it is, in seconds; those of all deadlines of an operation can be compared."""
         return self._clock()

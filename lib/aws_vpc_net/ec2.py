@@ -166,12 +166,6 @@ class Ec2:
         self._attempt_seconds = 2 * settings.timing.api_seconds + 1  # to connect, to reply, and a little
         self._causes = Causes(self._attempt_seconds)
 
-    def next_plug(self, waited: float) -> None:
-        """The whole time again, and the seconds that were waited since."""
-        self._whole.extend(waited)
-        self.deadline = self._whole
-        self._causes.forget()
-
     @property
     def limits(self) -> Tuple[float, float]:
         """The points in time at which ordinary calls end, and at which all calls end."""

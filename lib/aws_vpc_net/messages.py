@@ -30,9 +30,12 @@ def _few(names: Iterable[str], most: int = 8) -> str:
 
 def _causes(why: Mapping[str, Union[str, FenceError]]) -> str:
     """Each object with its cause, sorted. A cause that names its object is not prefixed with the name again."""
-    texts = {what: reason if isinstance(reason, str) else reason.text for what, reason in why.items()}
-    named = {what: re.search(rf"{re.escape(what)}(?![\w.]|:\w)", text) for what, text in texts.items()}
-    return "; ".join(text if named[what] else f"{what}: {text}" for what, text in sorted(texts.items()))
+    return "; ".join(_cause(what, reason) for what, reason in sorted(why.items()))
+
+
+def _cause(what: str, reason: Union[str, FenceError]) -> str:
+    text = reason if isinstance(reason, str) else reason.text
+    return text if re.search(rf"{re.escape(what)}(?![\w.]|:\w)", text) else f"{what}: {text}"
 
 
 def _short(text: str, most: int = 80) -> str:
@@ -56,6 +59,14 @@ def _words(text: str, most: int = 400) -> str:
     said = re.split(r"\s*Encoded authorization failure message:", text)[0]
     said = " ".join("".join(c if c.isprintable() else " " for c in said).split())
     return said if len(said) <= most else f"{said[: most // 3]} … {said[-(most - most // 3) :]}"
+
+
+def all_of(errors: Mapping[str, FenceError]) -> FenceError:
+    """One error for the errors of all plugs that failed, in their order. What all have in common is told once."""
+    first = next(iter(errors.values()))
+    if len({error.text for error in errors.values()}) == 1:
+        return first
+    return FenceError(first.category, "; ".join(_cause(plug, error) for plug, error in errors.items()))
 
 
 # --- validation ------------------------------------------------------------------------------------------------

@@ -97,6 +97,12 @@ class Runner:
         return self._isolated and not self.terminated
 
     @property
+    def waits_for_power(self) -> bool:
+        """Does it wait to look again whether its instance, whose groups are back, has stopped or started?"""
+        step = self._step
+        return step is not None and step.backoff and step.knowledge.phase is Phase.POWER
+
+    @property
     def terminated(self) -> bool:
         """Does EC2 show the instance as terminated?"""
         latest = self._knowledge.latest
@@ -308,7 +314,7 @@ def run_all(runners: Iterable[Runner]) -> List[Optional[FenceError]]:
 
     They run in one thread and share their waits: while one waits, the next one acts. The error of one does not affect
     the others. The first one that is due acts, in the order of the plugs; one that has isolated its instance, after
-    those that have not.
+    those that have not. (Of ``on`` each runs on its own: ``_take_turn``.)
 
     While an instance is open, on ``untrack_secg``, it takes precedence: it is isolated when it is due, whatever EC2
     does with the calls for the others. Until then their calls are made only in the time that is left, and no call
@@ -325,7 +331,10 @@ def run_all(runners: Iterable[Runner]) -> List[Optional[FenceError]]:
             running = [r for r in known if r.due is not None]
             if not running:
                 return [r.error for r in known]
-            _advance_one(running)
+            if running[0].plan.restoring:
+                _take_turn(running)
+            else:
+                _advance_one(running)
     except BaseException:
         with contextlib.ExitStack() as stack:  # each, whatever the others raise
             for runner in known:
@@ -345,6 +354,18 @@ def _advance_one(running: Sequence[Runner]) -> None:
         min(due, key=lambda r: r.is_isolated).advance(open_until)
     else:
         time.sleep((min(map(_due, running)) if is_clear else open_until) - now)
+
+
+def _take_turn(running: Sequence[Runner]) -> None:
+    """Let one ``on`` run until it ends, or waits for the power: until then it opens interfaces, which must follow a
+    read closely, and has to see soon whether an ``off`` came in between. So only their waits for power are shared.
+    """
+    runner = min(running, key=_due)
+    while runner.due is not None:
+        time.sleep(max(0.0, runner.due - time.monotonic()))
+        runner.advance(math.inf)
+        if runner.waits_for_power:
+            return
 
 
 def _due(runner: Runner) -> float:

@@ -4,6 +4,9 @@ import json
 
 import pytest
 from assertions import changes, groups, is_isolated, our_tags
+from ec2.faults import Error, Throttle
+
+CHANGE = "ModifyNetworkInterfaceAttribute"
 
 
 @pytest.fixture(params=["command", "pacemaker"])
@@ -171,6 +174,62 @@ def test_one_refused_plug_stops_all_before_the_first_change(agent, ec2, keep):
     assert result.code == 1
     assert "no instance i-0000000000000dead" in result.last
     assert ec2.snapshot() == before
+
+
+def test_each_refused_plug_is_named(agent, ec2, keep):
+    nodes = [ec2.world.nodes[name] for name in ("node1", "node2")]
+    ec2.edit.set_state(nodes[1], "stopped")
+    before = ec2.snapshot()
+    result = agent.command("off", ",".join([*nodes, "i-0000000000000dead"]), **keep)
+    assert result.code == 1
+    assert f"{nodes[1]} is not running" in result.last
+    assert "no instance i-0000000000000dead" in result.last
+    assert ec2.snapshot() == before
+
+
+@pytest.mark.parametrize("action", ["off", "on"])
+def test_each_plug_that_fails_is_named_with_its_cause(agent, ec2, keep, action):
+    nodes = [ec2.world.nodes[name] for name in ("node1", "node2", "node3")]
+    agent.is_on(None)
+    before = ec2.snapshot()
+    if action == "on":
+        assert agent.command("off", ",".join(nodes), **keep).code == 0
+    for name, code in ("node1", "UnauthorizedOperation"), ("node2", "InvalidGroup.NotFound"):
+        interfaces = ec2.world.interfaces[name]
+        refused = Error(code, f"refused for {name}", 403)
+        ec2.rules.add(CHANGE, refused, times=None, when=lambda c, of=interfaces: c.params["NetworkInterfaceId"] in of)
+    result = agent.command(action, ",".join(nodes), **keep)
+    assert result.code == 1
+    assert result.last.startswith("ERROR: permission error: "), "the category of the first"
+    assert "refused for node1" in result.last
+    assert "refused for node2" in result.last
+    assert all(i in result.last for name in ("node1", "node2") for i in ec2.world.interfaces[name])
+    assert nodes[2] not in result.last
+    if action == "off":
+        assert is_isolated(ec2, nodes[2], keep)
+    else:
+        assert ec2.snapshot()[nodes[2]] == before[nodes[2]]
+
+
+def test_a_cause_that_all_plugs_have_is_told_once(agent, ec2, keep):
+    nodes = ",".join(ec2.world.nodes[name] for name in ("node1", "node2"))
+    assert agent.command("off", nodes, **keep).code == 0
+    result = agent.command("on", nodes, **keep, interface0_sg=keep["secg"], interface1_sg=keep["secg"])
+    assert result.code == 1
+    assert result.last.count("count as isolated under secg") == 1
+
+
+def test_on_changes_one_instance_after_the_other(agent, ec2, keep):
+    """What opens an interface follows a read closely: no call for another instance comes between."""
+    nodes = [ec2.world.nodes[name] for name in ("node1", "node2")]
+    assert agent.command("off", ",".join(nodes), **keep).code == 0
+    start = len(ec2.calls)
+    ec2.rules.add(CHANGE, Throttle(), when=lambda c: c.params["NetworkInterfaceId"] in ec2.world.interfaces["node1"])
+    assert agent.command("on", ",".join(nodes), **keep).code == 0
+    of = ["node1" if any(t in v for v in c.params.values() for t in (nodes[0], *ec2.world.interfaces["node1"]))
+          else "node2" for c in ec2.calls[start:]]  # fmt: skip
+    assert of == sorted(of)
+    assert set(of) == {"node1", "node2"}
 
 
 def test_a_terminated_instance_is_off(agent, ec2, keep):

@@ -97,6 +97,30 @@ def test_a_stop_that_never_ends_fails_by_the_deadline(agent, ec2, node, keep):
     assert result.seconds < 6
 
 
+def test_a_plug_that_still_stops_holds_up_no_other(agent, ec2, keep):
+    nodes = [ec2.world.nodes[name] for name in ("node1", "node2")]
+    before = ec2.snapshot()
+    assert agent.command("off", ",".join(nodes), **keep).code == 0
+    ec2.edit.set_state(nodes[0], "stopping")
+    ec2.edit.set_state(nodes[1], "stopped")
+    result = agent.command("on", ",".join(nodes), unfence_poweron=True, deadline=6, **keep)
+    assert result.code == 1
+    assert f"{nodes[0]} are restored, but it was not started" in result.last
+    assert nodes[1] not in result.last
+    assert ec2.snapshot()[nodes[1]] == before[nodes[1]]
+    assert result.seconds < 8
+
+
+def test_plugs_that_still_stop_are_waited_for_together(agent, ec2, keep):
+    nodes = [ec2.world.nodes[name] for name in ("node1", "node2")]
+    before = ec2.snapshot()
+    ec2.config.stop_seconds = 5.0
+    assert agent.command("off", ",".join(nodes), onfence_poweroff=True, **keep).code == 0
+    result = agent.command("on", ",".join(nodes), unfence_poweron=True, **keep)
+    assert result.code == 0, result.err
+    assert ec2.snapshot() == before
+
+
 def test_without_it_nothing_is_started(agent, ec2, node, keep):
     assert agent.command("off", node, onfence_poweroff=True, **keep).code == 0
     assert agent.command("on", node, unfence_poweron="false", **keep).code == 0

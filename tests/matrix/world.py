@@ -13,7 +13,7 @@ from ec2.mark import Mark
 from ec2.server import Ec2Server
 from ec2.wire import Call
 
-from aws_vpc_net import actions, auto_unfence, ec2, queries, replies, runner, settings
+from aws_vpc_net import actions, auto_unfence, ec2, queries, replies, settings
 from aws_vpc_net.context import Context, create_context
 from aws_vpc_net.core import backup, isolation, model
 from aws_vpc_net.deadline import Deadline
@@ -212,14 +212,9 @@ class Scene:
         outcome = Outcome(0)
         try:
             if action == "off":
-                (one,) = actions.prepare_off(context, [self.node])
-                for error in filter(None, runner.run_all([one])):
-                    raise error
-                power = context.settings.power
-                if power.onfence_poweroff and not power.require_poweroff and one.is_isolated:
-                    actions.power_off(context, [self.node])
+                actions.fence(context, actions.prepare_off(context, [self.node]))
             elif action == "on":
-                actions.restore(context, self.node)
+                actions.restore(context, [self.node])
             elif action == "return":
                 results: Dict[str, str] = {}
                 auto_unfence.bring_back(context, queries.monitor(context), results)

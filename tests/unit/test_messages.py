@@ -29,6 +29,7 @@ SAMPLES: Dict[str, Any] = {
     "cut": ["eni-1"],
     "purpose": CallContext("read instance i-0123456789abcdef0", Category.RETRIEVAL),
     "error": SECOND,
+    "errors": {"i-2": SECOND, "i-1": BUSY},
     "failed": ["group sg-1", "permission ec2:CreateTags"],
     "expected": "1 or 0",
     "found": ["in: tcp 22 from 10.0.0.0/16"],
