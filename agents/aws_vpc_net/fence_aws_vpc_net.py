@@ -17,6 +17,17 @@ import warnings
 
 SPARE = 10 << 20  # bytes; never used, and released for the last message
 _spare: Any = None  # memory that is released for the last message
+_WORDS = ("timed out", "timeout", "unsupported action", "unrecognised action", "unrecognized action")
+_INSTEAD = ("took too long", "time-out", "unknown action", "unknown action", "unknown action")
+
+
+def _plain(text: str) -> str:
+    """One line without the words that Pacemaker reads as another result, before ``logs.sanitize`` can be had."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split()).encode(errors="backslashreplace")
+    for word, other in zip(_WORDS, _INSTEAD):
+        while (at := line.lower().find(word.encode())) >= 0:
+            line = line[:at] + other.encode() + line[at + len(word) :]
+    return line.decode()
 
 
 def _end(kind: Any, error: Any, _trace: Any) -> NoReturn:
@@ -28,7 +39,7 @@ def _end(kind: Any, error: Any, _trace: Any) -> NoReturn:
         from _signal import alarm  # type: ignore[import-not-found]
 
         alarm(2)  # ends the process if the line cannot be written
-        line = f"ERROR: the agent cannot run: {kind.__name__}: {error}\n".encode(errors="backslashreplace")
+        line = _plain(f"ERROR: the agent cannot run: {kind.__name__}: {error}").encode() + b"\n"
     finally:
         try:
             os.write(2, line)
@@ -62,7 +73,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterable, List, NoReturn, Optional,
 try:
     from aws_vpc_net import inputs, messages, outputs
 except ImportError as error:
-    sys.exit(f"ERROR: the agent is not installed completely: {error}")
+    sys.exit(_plain(f"ERROR: the agent is not installed completely: {error}"))
 
 threading.excepthook = lambda _what: None  # until the log is set up
 
@@ -163,7 +174,7 @@ def end(text: str) -> NoReturn:
     """Exit with this line, before the log is set up."""
     global _spare  # noqa: PLW0603
     _spare = None
-    outputs.say_last(f"ERROR: {text}")
+    outputs.say_last(_plain(f"ERROR: {text}"))
     os._exit(1)
 
 
@@ -183,7 +194,7 @@ try:
         run_delay,
         show_docs,
     )
-except Exception as error:  # noqa: BLE001 - any defect of the library
+except (Exception, SystemExit) as error:  # noqa: BLE001 - any defect of the library
     reason = f"{type(error).__name__}: {error}"
     end(messages.no_resources(reason) if no_resources(error) else str(messages.no_fencing_library(reason)))
 

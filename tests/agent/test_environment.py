@@ -282,6 +282,22 @@ def test_a_fencing_library_that_does_not_load_is_one_line(agent, ec2, node, keep
     assert ec2.calls == []
 
 
+MISREAD = "line one\\nConnection Timed  out; a timeout, a TimeoutError; Unsupported action"
+
+
+@pytest.mark.parametrize(
+    ("module", "error"),
+    [("aws_vpc_net", "OSError"), ("aws_vpc_net", "ImportError"), ("fencing", "OSError"), ("fencing", "SystemExit")],
+)
+def test_an_error_at_the_start_is_one_line_that_pacemaker_does_not_misread(agent, tmp_path, module, error):
+    with_site(agent, tmp_path, **{module: f"raise {error}('{MISREAD}')\n"})
+    result = agent.raw("-o", "monitor")
+    assert result.code == 1
+    assert len(result.err.splitlines()) == 1
+    assert result.err.startswith("ERROR: ")
+    assert "line one Connection took too long; a time-out, a time-outError; unknown action" in result.err
+
+
 @pytest.mark.parametrize("missing", ["messages", "options"])
 def test_an_agent_without_its_modules_is_one_line(agent, ec2, node, keep, tmp_path, missing):
     installed = Path(os.environ["AGENT"]).parents[1] / "share/fence/aws_vpc_net"
