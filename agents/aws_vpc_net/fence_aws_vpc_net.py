@@ -617,7 +617,11 @@ def _run(logs: LoggingManager) -> int:
     if chosen.action == "validate-all" and not chosen.preflight:
         print(messages.options_valid())
         return 0
-    return _operate(checked, chosen)
+    try:
+        return _operate(checked, chosen)
+    except KeyboardInterrupt:
+        returns = chosen.action == "monitor" and chosen.power.auto_unfence
+        raise KeyboardInterrupt(messages.interrupted("auto_unfence" if returns else chosen.action)) from None
 
 
 def main() -> int:
@@ -637,8 +641,8 @@ def main() -> int:
             return 0
         errors = [e for e in logs.take_errors() if not e.startswith("Please use")]
         text = str(messages.library_refused(errors[0] if errors else REFUSED))
-    except KeyboardInterrupt:
-        text = messages.interrupted()
+    except KeyboardInterrupt as error:
+        text = str(error) or messages.interrupted("")  # in the operation, or before it
     except BrokenPipeError:  # of stdout, to which only the library writes
         return 1
     except Exception as error:  # noqa: BLE001 - a bug must not end in a traceback, nor in another exit code

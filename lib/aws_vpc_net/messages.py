@@ -1270,5 +1270,11 @@ def stuck(action: str, seconds: float) -> str:
     )
 
 
-def interrupted() -> str:
-    return "interrupted; repeat off to complete it, or run on to undo it"
+def interrupted(action: str) -> str:
+    """Of an action that changes nothing, or of one that may have changed something; ``monitor`` with auto_unfence."""
+    advice = {
+        "off": "repeat off to complete it, or run on to undo it",
+        "on": "repeat on to complete it, or run off to isolate the instance again",
+        "auto_unfence": "the next monitor completes what auto_unfence has begun",
+    }
+    return f"interrupted; {advice.get(action, 'nothing was changed')}"

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import signal
 import subprocess
 import time
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from assertions import is_isolated
 from ec2.faults import Stall, Throttle
 
 LIMIT = 20  # seconds after which it hangs
+RETURNS = {"onfence_poweroff": True, "auto_unfence": True}
 SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ, whose name Python 3.9 lacks
 SOON = 10.0  # seconds on a busy machine; far below the deadlines of 12 s and 45 s
 
@@ -188,6 +190,26 @@ def test_a_second_ctrl_c_shows_no_traceback(agent, ec2, node, keep, moment):
         text = running.stderr.read()
         assert len(text.splitlines()) == 1
         assert "interrupted" in text
+
+
+@pytest.mark.parametrize(
+    ("action", "more", "advice"),
+    [
+        *((action, {}, "nothing was changed") for action in ("status", "list", "monitor", "validate-all")),
+        *((action, {}, "repeat off to complete it, or run on to undo it") for action in ("off", "reboot")),
+        ("on", {}, "repeat on to complete it, or run off to isolate the instance again"),
+        ("monitor", RETURNS, "the next monitor completes what auto_unfence has begun"),
+    ],
+)
+def test_an_interrupt_tells_whether_something_may_have_been_changed(agent, ec2, node, keep, action, more, advice):
+    ec2.rules.add("DescribeInstances", Stall(), times=None)
+    plug = node if action in ("status", "validate-all", "off", "reboot", "on") else None
+    running = agent.start(*agent.arguments(action, plug, **more, **keep))
+    until(lambda: ec2.calls)
+    running.send_signal(signal.SIGTERM)
+    _, err = running.communicate(timeout=LIMIT)
+    assert running.returncode == 1
+    assert err.endswith(f"interrupted; {advice}\n")
 
 
 def until(condition):
