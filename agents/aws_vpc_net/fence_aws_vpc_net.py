@@ -474,11 +474,13 @@ def _tell_refused(options: Dict[str, Any]) -> None:
         _tell_metrics(refused, Stats(), "failed", inputs.QUERY_DEADLINE)
 
 
-def _delay(options: Dict[str, Any], chosen: Settings) -> float:
+def _delay(options: Dict[str, Any]) -> float:
     """Let the library wait for ``delay``; returns the seconds that it took."""
-    watch(chosen.action, chosen.seconds + int(options["--delay"]))
     began = time.monotonic()
-    run_delay(options)
+    try:
+        run_delay(options)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(messages.interrupted("")) from None
     return time.monotonic() - began
 
 
@@ -494,12 +496,13 @@ def _operate(options: Dict[str, Any], chosen: Settings) -> int:
     returns: Dict[str, str] = {}
     result = "failed"
     wait = int(options["--power-wait"]) if chosen.is_mutating else 0  # the library's, after each plug
-    delay = _delay(options, chosen)
-    watchdog = Watchdog(chosen.action, chosen.seconds + delay, wait)
+    watchdog = Watchdog(chosen.action, chosen.seconds + int(options["--delay"]), 0)
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, interrupt)
     try:
+        delay = _delay(options)
+        watchdog = Watchdog(chosen.action, chosen.seconds + delay, wait)
         context = create_context(chosen, Deadline(chosen.seconds, STARTED + delay), stats)
         if chosen.needs_name_lookup:
             from dataclasses import replace
@@ -619,9 +622,10 @@ def _run(logs: LoggingManager) -> int:
         return 0
     try:
         return _operate(checked, chosen)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         returns = chosen.action == "monitor" and chosen.power.auto_unfence
-        raise KeyboardInterrupt(messages.interrupted("auto_unfence" if returns else chosen.action)) from None
+        text = messages.interrupted("auto_unfence" if returns else chosen.action)
+        raise KeyboardInterrupt(str(error) or text) from None
 
 
 def main() -> int:

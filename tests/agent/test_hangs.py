@@ -212,6 +212,19 @@ def test_an_interrupt_tells_whether_something_may_have_been_changed(agent, ec2, 
     assert err.endswith(f"interrupted; {advice}\n")
 
 
+def test_an_interrupt_during_the_delay_is_told_like_any_other(agent, ec2, node, keep):
+    running = agent.start(*agent.arguments("off", node, delay=10, verbose=True, **keep), stdin=subprocess.PIPE)
+    said = running.stderr.readline()
+    assert "Delay 1" in said
+    running.send_signal(signal.SIGTERM)
+    _, err = running.communicate(timeout=LIMIT)
+    assert running.returncode == 1
+    lines = [line.split(" ", 2)[2] for line in err.splitlines()]
+    assert lines[0].startswith("INFO: summary action=off ")
+    assert lines[1:] == ["ERROR: interrupted; nothing was changed"]
+    assert ec2.calls == []
+
+
 def until(condition):
     ends = time.monotonic() + LIMIT
     while not condition():
