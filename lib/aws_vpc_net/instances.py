@@ -150,8 +150,8 @@ class InstanceOperations:
         except ApiError as error:
             if error.code not in NO_SKIP:
                 raise
+            self.stop(instance)  # where it is refused too, the option was not the reason
             log.warning(messages.graceful_stop(instance, error.text))
-            self.stop(instance)
 
     def stop_protected(self, instance: str) -> bool:
         """Is stop protection (``disableApiStop``) on? A dry run does not show it."""

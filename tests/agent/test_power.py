@@ -44,6 +44,17 @@ def test_an_instance_or_api_that_does_not_support_it_is_stopped_without(agent, e
     assert ec2.snapshot()[node]["state"] == "stopped"
 
 
+def test_a_stop_that_is_refused_either_way_is_no_slow_stop(agent, ec2, node, keep):
+    """EC2 uses the same code where the instance, and where SkipOsShutdown, is the reason."""
+    agent.env["PYTHONPATH"] = os.environ["BOTO3_NEWEST"]
+    ec2.edit.stop_protection(node)
+    result = agent.command("off", node, onfence_poweroff=True, skip_os_shutdown="true", **keep)
+    assert result.code == 0
+    assert len(ec2.calls_of("StopInstances")) == 2
+    assert "is isolated but was not stopped" in result.last
+    assert "SkipOsShutdown" not in result.err
+
+
 def test_an_instance_that_cannot_be_stopped_is_fenced_with_a_warning(agent, ec2, node, keep):
     ec2.config.unstoppable.add(node)
     result = agent.command("off", node, onfence_poweroff=True, **keep)
