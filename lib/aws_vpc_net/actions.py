@@ -129,5 +129,6 @@ def _stop(context: Context, plug: str) -> None:
         stop = context.instances.stop_at_once if context.settings.power.skip_os_shutdown else context.instances.stop
         stop(plug)
         log.info(messages.stopping(plug))
-    except FenceError as error:
-        log.warning(messages.stop_failed(plug, error.text))
+    except Exception as error:  # noqa: BLE001 - any error: the instance is isolated, and still runs
+        reason = error.text if isinstance(error, FenceError) else f"{type(error).__name__}: {error}"
+        log.warning(messages.stop_failed(plug, reason))

@@ -63,6 +63,30 @@ def test_an_instance_that_cannot_be_stopped_is_fenced_with_a_warning(agent, ec2,
     assert "UnsupportedOperation" in result.last
 
 
+NO_THREAD_FOR_THE_STOP = """
+import sys, threading
+start = threading.Thread.start
+def refuse(thread):
+    frame = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_filename.endswith("instances.py") and frame.f_code.co_name == "stop":
+            raise RuntimeError("can't start new thread")
+        frame = frame.f_back
+    start(thread)
+threading.Thread.start = refuse
+"""
+
+
+def test_a_stop_that_cannot_be_requested_is_a_warning(agent, ec2, node, keep, tmp_path):
+    """Whatever the error: the instance is isolated, and keeps running."""
+    (tmp_path / "sitecustomize.py").write_text(NO_THREAD_FOR_THE_STOP, encoding="ascii")
+    agent.env["PYTHONPATH"] = str(tmp_path)
+    result = agent.command("off", node, onfence_poweroff=True, **keep)
+    assert result.code == 0
+    assert "is isolated but was not stopped: RuntimeError: can't start new thread" in result.last
+    assert ec2.calls_of("StopInstances") == []
+
+
 @pytest.mark.parametrize("state", ["stopped", "running"])
 def test_poweron_after_the_groups_are_restored(agent, ec2, node, mode, state):
     before = ec2.snapshot()
