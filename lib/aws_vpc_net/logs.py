@@ -207,19 +207,21 @@ class LoggingManager:
         self._configured = True
         logging.raiseExceptions = False  # a full disk under the debug file must not end in tracebacks
         level = logging.DEBUG if verbose > 1 else logging.INFO
+        standard = STANDARD.get(debug_file or "")
+        shares_stderr = standard == 2 and not quiet  # then one handler writes both, and each line once
         self._add(self._syslog, "%(message)s", level)
         if not quiet:
             stderr = BackgroundHandler(StreamWriter(sys.stderr))
             stderr.name = "stderr"
-            self._add(stderr, FORMAT, (logging.WARNING, level)[verbose > 0])
+            self._add(stderr, FORMAT, logging.DEBUG if shares_stderr else (logging.WARNING, level)[verbose > 0])
         self._root.setLevel(level)
         for name in SDK:
             logging.getLogger(name).propagate = False
             logging.getLogger(name).addHandler(logging.NullHandler())
         try:
             if debug_file:
-                standard = STANDARD.get(debug_file)
-                self._add(open_log(debug_file) if standard is None else _again(standard), FORMAT, logging.DEBUG)
+                if not shares_stderr:
+                    self._add(open_log(debug_file) if standard is None else _again(standard), FORMAT, logging.DEBUG)
                 self._root.setLevel(logging.DEBUG)
         finally:
             held, self._held = self._held, []

@@ -69,6 +69,16 @@ def test_the_debug_file_works_and_is_private(agent, ec2, keep, tmp_path):
     assert stamped == []
 
 
+@pytest.mark.parametrize("more", [{}, {"verbose": True}, {"quiet": True}], ids=str)
+def test_stderr_as_debug_file_shows_each_line_once(agent, ec2, keep, more):
+    result = agent.command("off", "i-0000000000000dead", debug_file="/dev/stderr", **more, **keep)
+    assert result.code == 1
+    assert any("DEBUG: describe_instances" in line for line in result.lines)
+    assert len([line for line in result.lines if line.startswith("INFO: summary")]) == 1
+    assert len([line for line in result.lines if line.startswith("ERROR")]) == 1
+    assert result.last.startswith("ERROR: instance error")
+
+
 def test_debug_on_stderr_too(agent, ec2, keep):
     result = agent.raw(*agent.arguments("off", ec2.world.nodes["node1"], **keep), "-vv")
     assert any("DEBUG: create_tags" in line for line in result.lines)
