@@ -159,6 +159,16 @@ def test_target_groups_isolate_or_are_empty(spec, groups, originals, expected):
     assert not goal or isolation.matches_isolation(goal, spec)
 
 
+@pytest.mark.parametrize(
+    ("spec", "numbers", "expected"),
+    [(KEEP, (0, 1, 2), [1]), (KEEP, (0, 2), []), (REMOVE, (0, 1), []), (REMOVE, (1, 2), [1])],
+)
+def test_static_groups_must_not_isolate(spec, numbers, expected):
+    """There are none for 2. Where groups are removed it is wrong only of all."""
+    isolated = isolation.target_groups(fs(APP, DB), spec)
+    assert isolation.isolating_options({0: fs(APP), 1: isolated}, numbers, spec) == expected
+
+
 def test_has_groups_to_remove():
     assert isolation.has_groups_to_remove(instance(fs(DB), fs(APP)), REMOVE)
     assert isolation.has_groups_to_remove(instance(fs(DB), fs(OPEN)), REMOVE)

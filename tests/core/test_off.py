@@ -944,7 +944,9 @@ def test_off_with_static_groups_does_not_isolate_a_new_interface_without_a_backu
     three = STATIC.updated({2: groups("a")})
     play(off_of(World(), static=three), f"{steps}\nisolate e2:i\nread\nsuccess")
     end = "fail: partial: eni-22222222222222222 of i-0000000000000000a appeared during off without a backup"
-    play(off_of(World(), static=STATIC), f"{steps}\n{end}")
+    run = off_of(World(), static=STATIC)
+    play(run, f"{steps}\n{end}")
+    assert run.log[-1] == messages.appeared(run.plan.id, [eni("e2")])
     isolating = STATIC.updated({2: groups("i")})
     play(off_of(World(), static=isolating), f"{steps}\n{end}")
 

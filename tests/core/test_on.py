@@ -7,6 +7,7 @@ from core.transcript import (
     ISO2,
     KEEP,
     KEEP_UNTRACK,
+    OWN,
     REMOVE,
     REMOVE_UNTRACK,
     Run,
@@ -369,6 +370,13 @@ def test_on_names_an_interface_that_appears_and_has_no_backup():
     assert run.log == []
     play(run, "delete")
     assert run.log == [messages.left_without_backup(run.plan.id, eni("e2"), groups("i"))]
+
+
+def test_on_does_not_name_what_appears_where_nothing_has_a_backup():
+    """Only the tags of the instance that its image was made of are deleted."""
+    run = on_of(World(tags={f"Original_SG_Backup_{OWN}_5_1_0": "{}"}))
+    play(run, "read\n* attach e2:a\nread\ndelete\nsuccess")
+    assert run.log == [messages.tags_deleted(run.plan.id, 1)]
 
 
 def test_on_restores_what_a_read_lacked_and_reads_open():

@@ -109,8 +109,8 @@ def _static(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Step:
 
 
 def _static_groups(plan: Plan, latest: Instance) -> Dict[str, Groups]:
-    """What ``interfaceN-sg`` says of each interface, if it does; N is the rank in this read, from 0."""
-    return {i.id: plan.static[i.number - 1] for i in latest.interfaces if i.number - 1 in plan.static}
+    """What ``interfaceN-sg`` says of each interface; N is the rank in this read, from 0."""
+    return {i.id: plan.static[i.number - 1] for i in latest.interfaces}
 
 
 def looks_fenced(plan: Plan, instance: Instance) -> bool:
@@ -259,14 +259,9 @@ def _with_new_goals(plan: Plan, k: Knowledge, latest: Instance) -> Tuple[Knowled
     if plan.static:
         goals = {} if _is_in_doubt(plan, k) else _static_groups(plan, latest)
     else:
-        found = groups_to_restore(latest, tags.read(k.first), plan.spec)
-        goals = {i: g for i, g in found.items() if i not in k.interfaces}
+        goals = groups_to_restore(latest, tags.read(k.first), plan.spec)
     known = {i: k.interfaces.get(i, Progress()) for i in goals}
-    new = {
-        i: replace(p, open_groups=goals[i], outcome=None, failure=None)
-        for i, p in known.items()
-        if p.open_groups != goals[i]
-    }
+    new = {i: replace(p, open_groups=goals[i]) for i, p in known.items() if p.open_groups != goals[i]}
     originals = k.backup.originals.updated({i: goals[i] for i in new})
     k = replace(k, interfaces=k.interfaces.updated(new), backup=replace(k.backup, originals=originals))
     return k, sorted(new)
