@@ -125,6 +125,9 @@ def _warn(instance: str, verdict: Verdict, results: Dict[str, str]) -> None:
     if verdict is Verdict.STAYS_STOPPED:
         results[instance] = "stays_stopped"
         log.warning(messages.stays_stopped(instance, MOST_RETURNS))
+    elif verdict is Verdict.GIVEN_UP:
+        results[instance] = "failed"
+        log.warning(messages.not_brought_back(instance, f"{verdict.value}; run on, then start it"))
     elif verdict is Verdict.NO_ROOM:
         results[instance] = "failed"
         log.warning(messages.no_room_for_return(instance))

@@ -854,6 +854,36 @@ def left_without_backup(plug: str, interface: str, groups: Iterable[str]) -> str
     return f"{plug}: {interface} has no backup and keeps {_list(groups)}; check its groups"
 
 
+def other_backup(plug: str, interface: str, other: Iterable[str], restored: Iterable[str]) -> str:
+    return (
+        f"{plug}: {interface} gets {_list(restored)} back; another backup of it holds {_list(other)}, and is deleted "
+        "with it; check its groups"
+    )
+
+
+def unreadable_tags(plug: str, interfaces: Iterable[str], keys: Iterable[str]) -> str:
+    return (
+        f"{plug}: {_list(interfaces)} is isolated already, and the tags {_few(keys)} cannot be read: they may "
+        "hold its original groups, and are kept"
+    )
+
+
+def unreadable_backup(plug: str, interfaces: Iterable[str], keys: Iterable[str]) -> FenceError:
+    return FenceError(
+        Category.BACKUP,
+        f"{plug}: {_list(interfaces)} is still isolated, and the tags {_few(keys)} cannot be read: they may "
+        "hold its original groups; no tag was deleted; set its groups by hand, then delete these tags and repeat on",
+    )
+
+
+def secg_needed(plug: str, interfaces: Iterable[str]) -> FenceError:
+    return FenceError(
+        Category.BACKUP,
+        f"{plug}: the backup of {_list(interfaces)} is older than lastfence, and counts only if the interface is "
+        "isolated, which secg tells; nothing was changed; set secg and invert_sg_removal as for off, then repeat on",
+    )
+
+
 def detached(plug: str, interface: str, groups: Iterable[str]) -> str:
     return f"{plug}: {interface} of the backup is no longer attached; its original groups are {_list(groups)}"
 

@@ -1986,7 +1986,8 @@ def test_an_off_that_is_repeated_waits_for_the_stop_of_the_earlier_one(state):
     play(off_of(world, power=True, stop=True), REQUESTED)
     world.state = state
     play(off_of(world, power=True, stop=True, nonce=2), REQUESTED)
-    play(off_of(world, power=True), "read\nfail: state:")
+    play(off_of(world, power=True, nonce=3), "read\nwrite e0:ad e1:as\nread\nisolate e0:i e1:i\nread\nsuccess")
+    play(off_of(world, nonce=4), "read\nfail: state:")
 
 
 @pytest.mark.parametrize(("state", "interfaces"), [("pending", "e0:i e1:i"), ("stopped", "e0:ad e1:i")])

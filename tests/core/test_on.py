@@ -3,6 +3,7 @@
 import pytest
 from core.transcript import (
     EPOCH,
+    ID,
     ISO,
     ISO2,
     KEEP,
@@ -21,7 +22,7 @@ from core.transcript import (
 )
 
 from aws_vpc_net import messages
-from aws_vpc_net.core.backup import LASTFENCE, RETURNED
+from aws_vpc_net.core.backup import LASTFENCE, RETURNED, chunks_of
 from aws_vpc_net.core.isolating import close_after_interrupt, end
 from aws_vpc_net.core.model import FrozenMap, IsolationSpec
 from aws_vpc_net.core.protocol import Change, Fail, Knowledge, Phase, Plan, Progress, Restore, SetGroups, Tick
@@ -290,6 +291,64 @@ def test_on_reads_again_for_a_backup_though_a_read_does_not_show_the_instance():
 
 def test_on_verifies_also_after_a_read_that_does_not_show_the_instance():
     play(on_of(fenced()), f"{RESTORED}\nread | nothing\npause read\ndelete\nread\nsuccess")
+
+
+# --- backups that cannot be read, or not without secg -------------------------------------------------------------
+
+
+def damaged() -> World:
+    """Fenced, and the backup of e1 was cut off."""
+    world = fenced()
+    key = next(c.key for c in chunks_of(world.tags, ID) if c.interface == eni("e1"))
+    world.tags[key] = world.tags[key][:-3]
+    return world
+
+
+def test_on_deletes_no_tags_where_some_cannot_be_read_and_an_interface_is_still_isolated():
+    """They may hold its original groups. By hand it can be completed."""
+    run = on_of(damaged())
+    play(run, "read\nclaim\nrestore e0:ad\nread\nfail: backup: i-0000000000000000a: eni-11111111111111111 is still")
+    play(on_of(damaged()), "read\nclaim\nrestore e0:ad\n* groups e1:as\nread\ndelete\nread\nsuccess")
+    nobody = on_of(damaged(), IsolationSpec(()))
+    play(nobody, "read\nclaim\nrestore e0:ad\nread\nfail: backup: i-0000000000000000a: eni-1")
+    alone = on_of(damaged(), IsolationSpec(()))
+    play(alone, "* detach e1\nread\nclaim\nrestore e0:ad\nread\ndelete\nread\nsuccess")
+    play(static(damaged(), n0="s", n1="d"), "read\nclaim\nrestore e0:s e1:d\nread\ndelete\nread\nsuccess")
+
+
+def test_on_looks_for_tags_that_cannot_be_read_in_its_first_read_too():
+    run = on_of(damaged())
+    play(run, "read\nclaim\nrestore e0:ad\nread | no tags\nfail: backup: i-0000000000000000a: eni-1")
+
+
+def test_on_does_not_take_isolation_that_a_repeated_off_has_recorded_for_the_original():
+    world = damaged()
+    cut = set(world.tags.items())
+    run = off_of(world, nonce=7, skew=1000)
+    play(run, "read\n" + 8 * "pause read\n" + "write e0:ad e1:i\nread\nisolate e0:i e1:i\nread\nsuccess")
+    assert any("eni-11111111111111111 is isolated already, and the tags" in line for line in run.log)
+    assert {item for item in cut if item[0] != LASTFENCE} <= set(world.tags.items())
+    play(on_of(world), "read\nclaim\nrestore e0:ad e1:i\nread\nfail: backup: i-0000000000000000a: eni-1")
+
+
+def test_on_without_secg_refuses_a_backup_that_counts_only_for_what_is_isolated():
+    """Nobody can tell; it would be deleted."""
+    world = fenced()
+    del world.tags[LASTFENCE]
+    end = "fail: backup: i-0000000000000000a: the backup of eni-00000000000000000, eni-1"
+    play(on_of(world, IsolationSpec(())), f"read\n{end}")
+    play(on_of(world), "read\nclaim\nrestore e0:ad e1:as\nread\ndelete\nread\nsuccess")
+    world = World(tags=world.tags)
+    play(on_of(world, IsolationSpec(())), "read\nsuccess")
+
+
+def test_on_names_the_groups_of_another_backup_that_it_deletes():
+    world = fenced()
+    play(off_of(world, skew=1000), "* groups e0:o\nread\nwrite e0:o e1:as\nread\nisolate e0:i e1:i\nread\nsuccess")
+    run = on_of(world)
+    play(run, "read\nclaim\nrestore e0:o e1:as\nread\ndelete\nread\nsuccess")
+    assert messages.other_backup(run.plan.id, eni("e0"), groups("ad"), groups("o")) in run.log
+    assert sum("another backup" in line for line in run.log) == 1
 
 
 # --- static groups ---------------------------------------------------------------------------------------------

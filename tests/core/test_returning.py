@@ -131,7 +131,23 @@ CASES = {
     "all are restored": (with_tags(fenced(**OPEN_AGAIN), returned=UNFINISHED), KEEP, Verdict.RESTORE),
     "one is restored, long ago": (
         with_tags(fenced(restored="1", time=NOW - 4000), returned=returned(3600, launched=LAUNCHED)), KEEP,
+        Verdict.GIVEN_UP,
+    ),
+    "one is restored, long ago, and was fenced since": (
+        with_tags(fenced(restored="1", time=NOW - 3000), returned=returned(3600, launched=LAUNCHED)), KEEP,
         Verdict.NOT_ISOLATED,
+    ),
+    "none is restored, long ago": (
+        with_tags(fenced(time=NOW - 4000), returned=returned(3600, launched=LAUNCHED)), KEEP, Verdict.RESTORE
+    ),
+    "one is restored, of a fence a day ahead": (
+        with_tags(fenced(restored="1", time=NOW + DAY), returned=UNFINISHED), KEEP, Verdict.RESTORE
+    ),
+    "one is restored, of a fence less than a day ahead": (
+        with_tags(fenced(restored="1", time=NOW + DAY - 1), returned=UNFINISHED), KEEP, Verdict.RECENT
+    ),
+    "a tag of ours that cannot be read": (
+        with_tags(fenced(), **{f"Original_SG_Backup_{ID}_5_1_1": "cut o"}), KEEP, Verdict.NO_BACKUP
     ),
     "one is restored, and was started since": (
         with_tags(fenced(restored="1"), returned=returned(60)), KEEP, Verdict.NOT_ISOLATED
@@ -143,13 +159,13 @@ CASES = {
     "removed group restored": (left(fenced(REMOVE, **OPEN_AGAIN), returned=UNFINISHED), REMOVE, Verdict.START),
     "isolated since, without a backup": (left(fenced(), returned=UNFINISHED), KEEP, Verdict.NOT_ISOLATED),
     "restored an hour ago": (
-        left(fenced(**OPEN_AGAIN), returned=returned(3600, launched=LAUNCHED)), KEEP, Verdict.NO_BACKUP
+        left(fenced(**OPEN_AGAIN), returned=returned(3600, launched=LAUNCHED)), KEEP, Verdict.GIVEN_UP
     ),
     "restored less than an hour ahead": (
         left(fenced(**OPEN_AGAIN), returned=returned(-3599, launched=LAUNCHED)), KEEP, Verdict.START
     ),
     "restored an hour ahead": (
-        left(fenced(**OPEN_AGAIN), returned=returned(-3600, launched=LAUNCHED)), KEEP, Verdict.NO_BACKUP
+        left(fenced(**OPEN_AGAIN), returned=returned(-3600, launched=LAUNCHED)), KEEP, Verdict.GIVEN_UP
     ),
     "stopped by somebody after its return": (
         left(fenced(**OPEN_AGAIN), returned=returned(60)), KEEP, Verdict.NO_BACKUP

@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 from aws_vpc_net.core import backup, isolation, tag_slots
 from aws_vpc_net.core.model import Instance, Interface, IsolationSpec
 
+FIRST, ISOLATED = f"eni-{1:017x}", "sg-99999999"
+PART = value(1, ["11111111"], count=2, eni=FIRST)
+
 
 def test_keys_hold_time_rank_and_chunk():
     some = frozenset(f"sg-{n:017x}" for n in range(16))
@@ -44,6 +47,32 @@ def test_superseded_keys_are_used_again_where_room_is_short():
     }
     written = tag_slots.make_backup(instance(there), {f"eni-{1:017x}": frozenset(("sg-44444444",))}, 4, KEEP)
     assert set(written.tags) == {"lastfence", key(1)}, "the latest originals, of 3, stay"
+
+
+@pytest.mark.parametrize(
+    ("why", "there", "reused"),
+    [
+        ("no value of ours", {key(1): "cut o"}, False),
+        ("a part", {key(1): PART}, False),
+        ("a part of an older set", {key(1): PART, key(2): value(2, ["22222222"], eni=FIRST)}, True),
+        (
+            "a part, and isolation that was recorded later",
+            {key(1): PART, key(2): value(2, [ISOLATED[3:]], eni=FIRST)},
+            False,
+        ),
+        ("a part of isolation", {key(1): value(1, [ISOLATED[3:]], count=2, eni=FIRST)}, True),
+    ],
+)
+def test_what_cannot_be_read_is_not_overwritten(why, there, reused):
+    """It may be the last trace of original groups."""
+    tags = {**fill(49 - len(there)), "lastfence": "2", **there}
+    assert (key(1) in tag_slots.unreadable_tags(instance(tags), KEEP)) != reused
+    try:
+        written = tag_slots.make_backup(instance(tags), {f"eni-{1:017x}": frozenset(("sg-44444444",))}, 4, KEEP)
+    except tag_slots.NoRoom:
+        assert not reused, why
+    else:
+        assert (key(1) in written.tags) == reused, why
 
 
 def test_lastfence_is_written_where_it_was_deleted_and_room_is_short():

@@ -288,15 +288,15 @@ DEFECTS: Mapping[str, Defect] = {
         returning.judge, "if not all(isolated):", "if False:", _one("keep", "return", "fenced", before=("edit",)),
     ),
     "monitor starts what nobody has fenced": _of(
-        returning.judge, "if resumed else Verdict.NO_BACKUP", "if True else Verdict.NO_BACKUP",
+        returning.judge, "if resumed else given_up", "if True else given_up",
         _one("keep", "return", "open"),
     ),
     "monitor starts what was stopped after its return": _of(
-        Stopped.is_resumed, "unstarted = returns.launched == self.launched > 0", "unstarted = True",
+        Stopped.is_unfinished, "self.returns.launched == self.launched > 0 and", "True and",
         _one("keep", "return", "fenced", half=("return", WHOLE), before=("stop",)),
     ),
     "monitor does not finish a return": _of(
-        Stopped.is_resumed, "unstarted and", "False and", _one("keep", "return,return", "fenced", half=("return", 3)),
+        Stopped.is_resumed, "self.is_unfinished(now) and", "False and", _one("keep", "return,return", "fenced", half=("return", 3)),
     ),
     "monitor starts what reads isolated again": _of(
         on._powered, 'state == "stopped" and not isolated', 'state == "stopped"',

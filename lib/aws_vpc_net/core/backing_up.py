@@ -47,7 +47,7 @@ from .protocol import (
 )
 from .settling import connect_before
 from .stopping import MAY_STOP
-from .tag_slots import NoRoom, make_backup
+from .tag_slots import NoRoom, make_backup, unreadable_tags
 
 # How long a read is repeated that shows interfaces isolated and no backup of that: groups may be behind by seconds
 # while tags are not, as after an "on". Such a node is isolated, or an interface of it is so by nature.
@@ -108,14 +108,17 @@ def _refuse_or_continue(plan: Plan, k: Knowledge, target: Instance, tick: Tick) 
         return Step(Read((plan.id,)), k, tick.ends, backoff=True)
     if not has_groups_to_remove(target, plan.spec) and not has_backup(target, history, plan.spec):
         return fail(k, messages.nothing_to_remove(plan.id))
-    return _choose_groups(plan, k, target, tick)
+    unreadable = unreadable_tags(target, plan.spec) if unsure else ()
+    prepared = _choose_groups(plan, k, target, tick)
+    notes = (Note(WARNING, messages.unreadable_tags(plan.id, unsure, unreadable)),) if unreadable else ()
+    return replace(prepared, notes=(*notes, *prepared.notes))
 
 
 def _is_stopped_by_off(plan: Plan, target: Instance) -> bool:
-    """Is it in the state that a required stop leads to, and isolated with a backup? Then an ``off`` is repeated that
-    could not wait for the end of the stop."""
+    """Is it in the state that a stop leads to, and isolated with a backup? Then an ``off`` is repeated that failed
+    after it had requested the stop."""
     isolated = fencer_is_fenced(target, tags.read(target), plan.spec)
-    return plan.require_poweroff and target.state in MAY_STOP and isolated
+    return plan.power and target.state in MAY_STOP and isolated
 
 
 def refused_interface(target: Instance) -> Optional[FenceError]:

@@ -54,7 +54,7 @@ from .protocol import (
     fail,
 )
 from .reisolating import reisolate, start_reisolating
-from .tag_slots import NoRoom
+from .tag_slots import NoRoom, unreadable_tags
 
 READ_AGAIN_SECONDS = 2.0  # how long a read that may be stale is repeated where no other read can tell
 
@@ -143,7 +143,18 @@ def _from_backup(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Step
         k = _with_read(k, latest)
     if not goals and looks_fenced(plan, latest):
         return fail(k, messages.no_backup(plan.id))
+    unsure = [] if spec.secg else _with_other_groups(latest, goals)
+    if unsure:
+        return fail(k, messages.secg_needed(plan.id, unsure))
     return _restore_first(plan, k, latest, goals, tick, _warnings(plan, latest, goals))
+
+
+def _with_other_groups(latest: Instance, goals: Mapping[str, Groups]) -> List[str]:
+    """Interfaces that have other groups than any backup of theirs, which is not the latest one: it is to be restored
+    only if they are isolated."""
+    sets = tags.read(latest).sets
+    older = {i.id: {*sets[i.id].values()} for i in latest.interfaces if i.id in sets and i.id not in goals}
+    return [i for i, groups in older.items() if latest.groups[i] not in groups]
 
 
 def _warnings(plan: Plan, latest: Instance, goals: Mapping[str, Groups]) -> Notes:
@@ -156,6 +167,9 @@ def _warnings(plan: Plan, latest: Instance, goals: Mapping[str, Groups]) -> Note
         for i in latest.interfaces
         if goals and i.id not in goals
     ]
+    for i, goal in sorted(goals.items()):
+        others = {g for g in history.sets[i].values() if g != goal and not set_by_fencer(g, plan.spec)}
+        notes += [Note(WARNING, messages.other_backup(plan.id, i, g, goal)) for g in sorted(others, key=sorted)]
     for gone in sorted(set(history.sets) - {i.id for i in latest.interfaces}):
         groups = latest_unfenced(gone, history, plan.spec) or history.latest(gone)
         assert groups is not None
@@ -298,6 +312,10 @@ def _restored(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Step:
     if not k.interfaces and looks_fenced(plan, latest):  # the first read was stale: nothing may be forgotten
         return fail(k, messages.no_backup(plan.id))
     assert k.first is not None
+    unreadable = {key for read in (k.first, latest) for key in unreadable_tags(read, plan.spec)}
+    left = [] if plan.static or not unreadable else _left_isolated(plan, k, latest)
+    if left:
+        return fail(k, messages.unreadable_backup(plan.id, left, unreadable))
     mine = {key: v for key, v in tags.own(latest.tags, latest.id).items() if (key, v) in k.backup.history.tags}
     to_delete = {**leftovers(plan, k.first), **mine}
     notes = _not_restored(plan, k, latest)
@@ -308,6 +326,13 @@ def _restored(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Step:
     # What may fail must not take the time of what follows.
     ends = tick.now + (tick.reserve_ends - tick.now) / 2
     return Step(DeleteTags(plan.id, FrozenMap(to_delete)), k, ends, notes=notes)
+
+
+def _left_isolated(plan: Plan, k: Knowledge, latest: Instance) -> List[str]:
+    """The interfaces that are isolated still; without secg nobody can tell, so all that were not restored."""
+    isolated = (i for i in latest.interfaces if matches_isolation(i.groups, plan.spec))
+    unknown = (i for i in latest.interfaces if not plan.spec.secg and i.id not in k.interfaces)
+    return [i.id for i in (*isolated, *unknown)]
 
 
 def _not_restored(plan: Plan, k: Knowledge, latest: Instance) -> Notes:

@@ -17,7 +17,7 @@ from typing import FrozenSet, Mapping, Optional, Tuple
 from . import backup as tags
 from .isolation import groups_to_restore, is_isolated, matches_isolation, target_groups
 from .model import FrozenMap, Groups, Instance, Interface, IsolationSpec
-from .tag_slots import TAG_LIMIT
+from .tag_slots import TAG_LIMIT, unreadable_tags
 
 EXEMPT = "fence_aws_vpc_net:auto_unfence"  # the tag of an instance that is not to be brought back
 NOT_EXEMPT = ("yes", "true", "on", "1")  # its only values that do not exempt
@@ -44,6 +44,7 @@ class Verdict(Enum):
     NOT_ISOLATED = "not every interface is isolated under the options of this device"
     UNCHANGEABLE = "an interface of it cannot be restored by groups"
     NO_BACKUP = "it has no complete backup"
+    GIVEN_UP = "its return was begun, and not finished within an hour"
 
     @property
     def returns(self) -> bool:
@@ -84,11 +85,14 @@ class Stopped:
         found = _TAG.fullmatch(self.instance.tags.get(tags.RETURNED, ""))
         return Returns(tuple(map(int, found[1].split(","))), int(found[2])) if found else Returns()
 
+    def is_unfinished(self, now: float) -> bool:
+        """Did a monitor begin to bring it back, and was neither it started since nor fenced again?"""
+        fenced = max((t for t in tags.read(self.instance).times if t - now < PERIOD_SECONDS), default=0)
+        return self.returns.launched == self.launched > 0 and fenced < self.returns.latest
+
     def is_resumed(self, now: float) -> bool:
-        """Did a monitor begin to bring it back, not long ago, and was neither it started since nor fenced again?"""
-        returns, fenced = self.returns, max(tags.read(self.instance).times, default=0)
-        unstarted = returns.launched == self.launched > 0
-        return unstarted and abs(now - returns.latest) < RESUME_SECONDS and fenced < returns.latest
+        """Is its return to be finished, as it was begun not long ago?"""
+        return self.is_unfinished(now) and abs(now - self.returns.latest) < RESUME_SECONDS
 
     def next_returns(self, now: float) -> Returns:
         """The tag for a return that begins or goes on now."""
@@ -119,19 +123,21 @@ def judge(
     unfit = _unfit(instance)
     if unfit is not None:
         return unfit
+    given_up = Verdict.GIVEN_UP if stopped.is_unfinished(now) and not resumed else None
     if not tags.own(instance.tags, instance.id):
-        return _without_backup(instance, spec) if resumed else Verdict.NO_BACKUP
+        return _without_backup(instance, spec) if resumed else given_up or Verdict.NO_BACKUP
     history = tags.read(instance)
     if -PERIOD_SECONDS < now - max(history.times, default=0) < fence_seconds:
         return Verdict.RECENT
     goals = groups_to_restore(instance, history, spec)
-    if len(goals) < len(instance.interfaces) or all(matches_isolation(g, spec) for g in goals.values()):
+    isolating = all(matches_isolation(g, spec) for g in goals.values())
+    if len(goals) < len(instance.interfaces) or isolating or unreadable_tags(instance, spec):
         return Verdict.NO_BACKUP
     done = _restored(instance, goals, static) if resumed else frozenset()
     pending = [i for i in instance.interfaces if i.id not in done]
     isolated = (is_isolated(i, instance, history, spec) and _by_this_device(i, goals[i.id], spec) for i in pending)
     if not all(isolated):
-        return Verdict.NOT_ISOLATED
+        return given_up or Verdict.NOT_ISOLATED
     if not resumed and len(stopped.returns.recent(now)) >= MOST_RETURNS:
         return Verdict.STAYS_STOPPED
     if tags.RETURNED not in instance.tags and sum(not k.startswith("aws:") for k in instance.tags) >= TAG_LIMIT:

@@ -6,7 +6,7 @@ from typing import Dict, FrozenSet, Mapping, Optional
 
 from . import backup
 from .backup import LASTFENCE, PREFIX, Backup, Chunk
-from .isolation import set_by_fencer
+from .isolation import latest_unfenced, set_by_fencer
 from .model import FrozenMap, Groups, Instance, IsolationSpec
 
 TAG_LIMIT = 50  # user tags of a resource; "aws:" ones are not counted
@@ -61,11 +61,24 @@ def _key(instance: str, time: int, number: int, chunk: int) -> str:
     return f"{PREFIX}{instance}_{time}_{number}_{chunk}"
 
 
-def _protected_keys(tags: Mapping[str, str], instance: str, spec: IsolationSpec) -> FrozenSet[str]:
-    """Keys that must not be overwritten: of each interface the set of ``lastfence``, and the latest complete ones."""
-    history = backup.read(Instance(instance, "", (), tags))
-    keep = set()
-    for chunk in backup.chunks_of(tags, instance):
+def unreadable_tags(instance: Instance, spec: IsolationSpec) -> FrozenSet[str]:
+    """Keys that may hold the last trace of original groups, which nobody can restore from them: values that are not
+    of our format, and parts of sets of an interface that has no complete one of open groups."""
+    history = backup.read(instance)
+    readable = {
+        c.key
+        for c in backup.chunks_of(instance.tags, instance.id)
+        if latest_unfenced(c.interface, history, spec) is not None or set_by_fencer(c.groups, spec)
+    }
+    return frozenset(backup.own(instance.tags, instance.id)) - readable - {LASTFENCE}
+
+
+def _protected_keys(instance: Instance, spec: IsolationSpec) -> FrozenSet[str]:
+    """Keys that must not be overwritten: of each interface the set of ``lastfence``, and the latest complete ones;
+    and what cannot be read."""
+    history = backup.read(instance)
+    keep = set(unreadable_tags(instance, spec))
+    for chunk in backup.chunks_of(instance.tags, instance.id):
         complete = history.sets.get(chunk.interface, {})
         unfenced = [t for t, groups in complete.items() if not set_by_fencer(groups, spec)]
         if chunk.time in (history.lastfence, max(complete, default=None), max(unfenced, default=None)):
@@ -77,7 +90,7 @@ def _fit(tags: Dict[str, str], instance: Instance, spec: IsolationSpec) -> Dict[
     """Move values to superseded keys as far as room is short."""
     free = TAG_LIMIT - sum(not k.startswith("aws:") for k in instance.tags)
     new = [k for k in tags if k not in instance.tags]
-    protected = _protected_keys(instance.tags, instance.id, spec)
+    protected = _protected_keys(instance, spec)
     old = sorted(k for k in backup.own(instance.tags, instance.id) if k != LASTFENCE and k not in protected)
     movable = [k for k in new if k != LASTFENCE]
     reuse = min(len(movable), len(old), max(0, len(new) - max(0, free - RESERVED_TAGS)))
