@@ -43,4 +43,5 @@ class Context:
 def create_context(settings: Settings, deadline: Deadline, stats: Optional[Stats] = None) -> Context:
     """The context of these settings. Nothing is called yet."""
     ec2 = Ec2(settings, deadline, stats or Stats())
-    return Context(settings, ec2, InstanceOperations(ec2), SecurityGroupOperations(ec2), TagOperations(ec2))
+    instances = InstanceOperations(ec2, settings.filters)
+    return Context(settings, ec2, instances, SecurityGroupOperations(ec2), TagOperations(ec2))

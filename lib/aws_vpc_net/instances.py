@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Mapping, 
 
 from . import messages
 from .core.model import Instance, Interface
+from .core.protocol import READ_ONCE_MORE_SECONDS
 from .ec2 import CallContext, Ec2
 from .errors import ApiError, Category
 
@@ -66,23 +67,42 @@ def parse_instance(raw: Mapping[str, Any], names: Iterable[Name] = ()) -> Instan
 
 
 class InstanceOperations:
-    """What the agent does with instances."""
+    """What the agent does with instances.
 
-    def __init__(self, ec2: Ec2) -> None:
+    Args:
+        filters: within which names are looked up.
+    """
+
+    def __init__(self, ec2: Ec2, filters: Filters = ()) -> None:
         self._ec2 = ec2
+        self._filters = filters
         self._names: Dict[str, List[Name]] = {}  # by which instances were found
+        self._unread: Dict[str, List[Name]] = {}  # those of instances that were not terminated, until they are read
 
     def read(self, ids: Iterable[str]) -> Dict[str, Instance]:
-        """These instances, in one call; the unknown ones are missing."""
-        return {i: self.parse(raw) for i, raw in self.described(ids).items()}
+        """These instances, in one call; the unknown ones are missing.
+
+        Raises:
+            FenceError: the read failed, or one that was found by its name is terminated, and another has the name:
+                the look-up was stale.
+        """
+        instances = {i: self.parse(raw) for i, raw in self.described(ids).items()}
+        for instance in instances.values():
+            names = self._unread.pop(instance.id, ())
+            replaced = [n.plug for n in names if instance.terminated and set(self.named(n)) - {instance.id}]
+            if replaced:
+                raise messages.lost_names(instance.id, replaced)
+        return instances
 
     def parse(self, raw: Mapping[str, Any]) -> Instance:
         """An instance of a reply; it may have lost a name by which it was found."""
         return parse_instance(raw, self._names.get(raw["InstanceId"], ()))
 
-    def keep_name(self, instance: str, name: Name) -> None:
-        """The instance was found by this name; later reads tell whether it still has it."""
+    def keep_name(self, instance: str, state: str, name: Name) -> None:
+        """The instance was found by this name, in this state; later reads tell whether it still has it."""
         self._names.setdefault(instance, []).append(name)
+        if state != "terminated":
+            self._unread.setdefault(instance, []).append(name)
 
     def described(self, ids: Iterable[str]) -> Dict[str, Mapping[str, Any]]:
         """These instances as EC2 describes them.
@@ -112,16 +132,24 @@ class InstanceOperations:
         """One cheap call that needs good credentials and the permission to read instances."""
         self._ec2.call("describe_instances", CallContext("read instances", Category.RETRIEVAL), MaxResults=5)
 
-    def named(self, name: Name, filters: Filters) -> List[str]:
-        """IDs of the instances that have this name.
+    def named(self, name: Name) -> Dict[str, str]:
+        """The instances that have this name, and their states.
 
         An exact match takes precedence. Otherwise, names match that differ in case, or in characters that ``list``
         replaces: Pacemaker knows the names from ``list`` and ignores case. Terminated instances are ignored if
-        there is another one; otherwise one of them represents all, because it stays off.
+        there is another one; otherwise one of them represents all, because it stays off. Whether there is another
+        one is looked up once more before that is final: the view may be stale.
         """
+        states = self._named(name)
+        if all(state == "terminated" for state in states.values()):
+            self._ec2.deadline.pause(READ_ONCE_MORE_SECONDS)
+            states = self._named(name) or states
+        return states
+
+    def _named(self, name: Name) -> Dict[str, str]:
         purpose = CallContext(f"look up instance {name.plug}", Category.RETRIEVAL)
-        given = [{"Name": k, "Values": list(v)} for k, v in filters]
-        terminated: List[str] = []
+        given = [{"Name": k, "Values": list(v)} for k, v in self._filters]
+        terminated: Dict[str, str] = {}
         for exactly in (True, False):
             states: Dict[str, str] = {}
             for kind in name.kinds:
@@ -132,11 +160,11 @@ class InstanceOperations:
                 for raw in (r for page in self._pages(purpose, Filters=narrowed, MaxResults=PAGE) for r in page):
                     if kind.matches(raw, exactly=exactly):
                         states[raw["InstanceId"]] = raw["State"]["Name"]
-            alive = sorted(i for i, state in states.items() if state != "terminated")
+            alive = {i: state for i, state in sorted(states.items()) if state != "terminated"}
             if alive:
                 return alive
-            terminated += sorted(states)
-        return terminated[:1]
+            terminated.update(sorted(states.items()))
+        return dict(islice(terminated.items(), 1))
 
     def stop(self, instance: str, **more: bool) -> None:
         """Force a stop; ``SkipOsShutdown=True`` does not wait for the operating system."""

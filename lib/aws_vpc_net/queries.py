@@ -34,16 +34,14 @@ def _found(context: Context, plug: str) -> str:
 
     tag = context.settings.lookup.tag
     name = Name(plug, tag)
-    matched = context.instances.named(name, context.settings.filters)
-    if not matched:  # a stale view, perhaps: once more before that is final
-        context.deadline.pause(READ_ONCE_MORE_SECONDS)
-        matched = context.instances.named(name, context.settings.filters)
+    matched = context.instances.named(name)
     if not matched:
         raise _not_found(plug, tag)
     if len(matched) > 1:
         raise messages.ambiguous_name(plug, matched)
-    context.instances.keep_name(matched[0], name)
-    return matched[0]
+    [(instance, state)] = matched.items()
+    context.instances.keep_name(instance, state, name)
+    return instance
 
 
 def _not_found(plug: str, tag: Optional[str]) -> FenceError:
@@ -66,7 +64,7 @@ def status(context: Context, plugs: List[str]) -> Dict[str, bool]:
 
 def _read_all(context: Context, ids: List[str]) -> Dict[str, Instance]:
     instances = context.instances.read(ids)
-    if any(i not in instances or instances[i].lost_names for i in ids):  # a stale view, perhaps: as above
+    if any(i not in instances or instances[i].lost_names for i in ids):  # a stale view, perhaps
         context.deadline.pause(READ_ONCE_MORE_SECONDS)
         instances = {**instances, **context.instances.read(ids)}
     for instance in ids:

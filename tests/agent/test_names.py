@@ -210,6 +210,63 @@ def test_one_read_without_the_name_may_be_stale(agent, ec2, keep, action):
     assert agent.command(action, "node1", **keep).code == 0
 
 
+# --- a node that was replaced under the same name, and a read from before that ---------------------------------
+
+
+TAGGED = {"node1": (None, 4), "NODE1": (None, 4), "17": ("Rank", 1), "web": ("Rank", 2)}
+
+
+def replaced_by_tag(ec2, name, tag):
+    """The instance that has the name, and a terminated namesake; the latest change of tags is that of its name."""
+    key, value = tag or "Name", "node1" if tag is None else name
+    ec2.edit.set_state(ec2.edit.add_instance("old", tags={key: value}), "terminated")
+    if tag is None:
+        ec2.edit.put_tags(ec2.world.nodes["node1"], {"Name": "other"})
+    new = ec2.edit.add_instance("new")
+    ec2.edit.put_tags(new, {key: value})
+    return new
+
+
+@pytest.mark.parametrize("action", ["off", "status"])
+@pytest.mark.parametrize("name", TAGGED)
+def test_a_stale_look_up_that_shows_only_a_terminated_namesake_is_repeated(agent, ec2, keep, action, name):
+    tag, lookups = TAGGED[name]
+    new = replaced_by_tag(ec2, name, tag)
+    ec2.stale(tags_changes=1, reads=lookups)
+    assert agent.command(action, name, plug_tag=tag, **keep).code == 0
+    assert is_isolated(ec2, new, keep) == (action == "off")
+
+
+@pytest.mark.parametrize("action", ["off", "status"])
+@pytest.mark.parametrize("kind", MOVES)
+def test_an_instance_that_is_terminated_after_its_look_up_does_not_stand_for_its_replacement(
+    agent, ec2, keep, action, kind
+):
+    """The look-up may have been stale: the other instance had the name already."""
+    name_of, move, lookups = MOVES[kind]
+    name, other = name_of(ec2), ec2.edit.add_instance("other")
+
+    def replace(*_):
+        move(ec2, name, other)
+        ec2.edit.set_state(ec2.world.nodes["node1"], "terminated")
+
+    ec2.calls.clear()
+    ec2.rules.add("DescribeInstances", Hook(replace, late=True), nth=lookups)
+    refused_as_moved(agent.command(action, name, **keep), ec2, name)
+    assert changes(ec2) == []
+    assert agent.command(action, name, **keep).code == 0
+    assert is_isolated(ec2, other, keep) == (action == "off")
+
+
+@pytest.mark.parametrize("kind", MOVES)
+def test_an_instance_that_is_terminated_after_its_look_up_is_off_if_it_has_no_replacement(agent, ec2, keep, kind):
+    name_of, _, lookups = MOVES[kind]
+    name = name_of(ec2)
+    hook = Hook(lambda *_: ec2.edit.set_state(ec2.world.nodes["node1"], "terminated"), late=True)
+    ec2.rules.add("DescribeInstances", hook, nth=lookups)
+    assert agent.command("off", name, **keep).code == 0
+
+
 # --- what list offers ------------------------------------------------------------------------------------------
 
 
@@ -289,10 +346,12 @@ def test_an_api_that_stalls_ends_the_look_up_in_time(agent, ec2, keep):
 
 
 def test_a_name_adds_two_calls_and_two_more_in_another_case(agent, ec2, keep, about):
-    nobody = ("10.99.99.99", 2 * 2)  # which is looked up once more
-    for name, calls in [("node1", 3), ("NODE1", 5), (about["PrivateIpAddress"], 3), nobody]:
+    ec2.edit.set_state(ec2.edit.add_instance("gone"), "terminated")
+    unsure = {"10.99.99.99": (1, 2 * 2), "gone": (2, 2 * 4 + 1)}  # these are looked up once more
+    certain = {"node1": (0, 3), "NODE1": (0, 5), about["PrivateIpAddress"]: (0, 3)}
+    for name, (code, calls) in {**certain, **unsure}.items():
         ec2.calls.clear()
-        assert agent.command("status", name, **keep).code == (1 if name == nobody[0] else 0)
+        assert agent.command("status", name, **keep).code == code
         assert len(ec2.calls) == calls, name
 
 
