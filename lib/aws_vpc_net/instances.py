@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Mapping, 
 from . import messages
 from .core.model import Instance, Interface
 from .core.protocol import READ_ONCE_MORE_SECONDS
-from .ec2 import CallContext, Ec2
+from .ec2 import NO_SUCH_INSTANCE, CallContext, Ec2
 from .errors import ApiError, Category
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 # The errors of EC2 or the SDK if SkipOsShutdown is not supported.
 NO_SKIP = ("ParamValidationError", "OperationNotPermitted", "UnsupportedOperation", "UnknownParameter")
+# The errors of StartInstances if EC2's view is behind, or the read before was.
+NOT_YET = (NO_SUCH_INSTANCE, "IncorrectInstanceState")
 PAGE = 1000  # instances a page, EC2's most
 MOST_PAGES = 1000  # a bound, not a limit that an account reaches
 
@@ -77,6 +79,7 @@ class InstanceOperations:
         self._ec2 = ec2
         self._filters = filters
         self._names: Dict[str, List[Name]] = {}  # by which instances were found
+        self._not_yet: List[str] = []  # instances that could not be started for now
         self._unread: Dict[str, List[Name]] = {}  # those of instances that were not terminated, until they are read
 
     def read(self, ids: Iterable[str]) -> Dict[str, Instance]:
@@ -189,9 +192,20 @@ class InstanceOperations:
         return bool(reply.get("DisableApiStop", {}).get("Value", False))
 
     def start(self, instance: str) -> None:
-        """Start it, in one attempt; nothing happens to one that runs."""
+        """Start it, in one attempt; nothing happens to one that runs.
+
+        Raises:
+            ApiError: it failed; transient, if EC2 may just not know yet what a read showed: the next read decides.
+        """
         purpose = CallContext(f"start instance {instance}", Category.INSTANCE)
-        self._ec2.call_once("start_instances", purpose, InstanceIds=[instance])
+        try:
+            self._ec2.call_once("start_instances", purpose, InstanceIds=[instance])
+        except ApiError as error:
+            if error.code in NOT_YET and instance not in self._not_yet:
+                self._not_yet.append(instance)  # once
+                self._ec2.stats.add(retries=1)
+                error.transient = True
+            raise
 
     def _pages(self, purpose: CallContext, **params: Any) -> Iterator[List[Mapping[str, Any]]]:
         token: Optional[str] = None

@@ -299,6 +299,15 @@ def test_an_off_while_ec2_throttles_the_start_wins(agent, ec2, node, auto):
     assert ec2.snapshot()[node]["state"] == "stopped"
 
 
+def test_a_start_that_does_not_find_the_instance_once_is_repeated(agent, ec2, node, auto):
+    before = ec2.snapshot()
+    fence(agent, ec2, auto, node)
+    ec2.rules.add(START, Error("InvalidInstanceID.NotFound", f"The instance ID '{node}' does not exist"))
+    _, calls = monitor(agent, ec2, auto)
+    assert calls == [*RETURN[:-1], READ, START, READ]
+    assert is_back(ec2, node, before) == 1
+
+
 @pytest.mark.parametrize("call", [TAG, UNTAG])
 def test_an_instance_that_somebody_starts_meanwhile_is_not_started_again(agent, ec2, node, auto, call):
     """If it starts isolated, it is not restored: nobody has looked at what it does."""

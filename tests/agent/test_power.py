@@ -5,7 +5,7 @@ import os
 import boto3
 import pytest
 from assertions import groups, is_isolated, our_tags
-from ec2.faults import LoseReply
+from ec2.faults import Error, LoseReply
 from test_races import once
 
 
@@ -121,6 +121,26 @@ def test_a_start_that_fails_is_a_failure_and_can_be_repeated(agent, ec2, node, k
     ec2.key.permit_all()
     assert agent.command("on", node, unfence_poweron=True, **keep).code == 0
     assert ec2.snapshot() == before
+
+
+@pytest.mark.parametrize("code", ["InvalidInstanceID.NotFound", "IncorrectInstanceState"])
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_start_that_contradicts_the_read_is_repeated_once_after_another_read(agent, ec2, node, keep, code, times):
+    """EC2's view may be behind, or the read was stale."""
+    assert agent.command("off", node, onfence_poweroff=True, **keep).code == 0
+    ec2.calls.clear()
+    rule = ec2.rules.add("StartInstances", Error(code, f"{node} cannot be started"), times=times)
+    result = agent.command("on", node, unfence_poweron=True, **keep)
+    assert rule.fired == times
+    starts = [c.error for c in ec2.calls_of("StartInstances")]
+    if times == 1:
+        assert result.code == 0
+        assert starts == [code, None]
+        assert ec2.snapshot()[node]["state"] == "running"
+    else:
+        assert result.code == 1
+        assert f"{node} cannot be started" in result.last
+        assert starts == [code, code]
 
 
 def test_a_stop_that_never_ends_fails_by_the_deadline(agent, ec2, node, keep):
