@@ -7,17 +7,20 @@ concurrently. A check whose data could not be read FAILs.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Collection, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from . import identity, messages
 from .context import Context
 from .core import backup, isolation, sg_rules
 from .core.probing import ATTEMPT_SECONDS, Answer, addresses_of
+from .core.protocol import READ_ONCE_MORE_SECONDS
 from .ec2 import run_concurrently
 from .errors import ApiError, FenceError
 from .instances import parse_instance
 from .probe import Prober
 from .target_checks import FAIL, OK, WARN, CheckResult, Snapshot, Target
+
+Describe = Callable[[Iterable[str]], Mapping[str, Mapping[str, Any]]]
 
 POWEROFF_DEADLINE = 180.0  # seconds; EC2 documents no limit for a stop
 BY_TAG = ("CreateTags", "DeleteTags", "StopInstances", "StartInstances")  # policies may depend on its tags
@@ -80,13 +83,23 @@ def _split(result: Any, default: Any) -> Tuple[Any, Optional[FenceError]]:
     return (default, result) if isinstance(result, FenceError) else (result, None)
 
 
+def _all(context: Context, describe: Describe, ids: Collection[str]) -> Mapping[str, Mapping[str, Any]]:
+    """What EC2 shows of these; read once more if something is missing, because the read may be stale."""
+    shown = describe(ids)
+    if set(ids) - set(shown):
+        context.deadline.pause(READ_ONCE_MORE_SECONDS)
+        shown = {**shown, **describe(ids)}
+    return shown
+
+
 def _read(context: Context, plugs: Sequence[str]) -> Snapshot:
     settings = context.settings
     named = context.spec.forbidden_groups | {g for groups in settings.static.values() for g in groups}
     look = (lambda: None) if settings.overrides.skip_race_check else partial(identity.own_instance, context.ec2.imds)
     stops = [partial(context.instances.stop_protected, p) for p in plugs if settings.power.onfence_poweroff]
+    reads = [(context.instances.described, plugs), (context.groups.described, named)]
     described, described_groups, own, *protected = _run_all(
-        [partial(context.instances.described, plugs), partial(context.groups.described, named), look, *stops]
+        [*(partial(_all, context, describe, ids) for describe, ids in reads), look, *stops]
     )
     instances, instances_error = _split(described, {})
     groups, groups_error = _split(described_groups, {})
@@ -206,17 +219,19 @@ def _permissions(context: Context, targets: Sequence[Target]) -> List[CheckResul
     """Every write as a dry run, concurrently. The reads have already succeeded or failed."""
     asked = [(target, action, ask) for target in targets for action, ask in target.dry_runs()]
     replies = _run_all([ask for _, _, ask in asked])
-    checks = [(action, result) for (_, action, _), result in zip(asked, replies)]
-    errors: Dict[str, List[str]] = {action: [] for action, _ in checks}
-    for action, result in checks:
+    errors: Dict[str, List[str]] = {action: [] for _, action, _ in asked}
+    required = set()
+    for (target, action, _), result in zip(asked, replies):
         if result is not None:
             errors[action].append(result.text)
+            required |= {action} if target.requires(action) else set()
     refused = {id(t): t for (t, action, _), r in zip(asked, replies) if action in BY_TAG and _is_refusal(r)}
     results = [CheckResult(WARN, "permissions", text) for t in targets for text in t.unchecked()]
     for action, texts in errors.items():
-        count = sum(a == action for a, _ in checks)
+        count = sum(a == action for _, a, _ in asked)
+        level = FAIL if action in required else WARN
         text = messages.refusals(texts, count) if texts else messages.permitted(count)
-        results.append(CheckResult(FAIL if texts else OK, f"permission ec2:{action}", text))
+        results.append(CheckResult(level if texts else OK, f"permission ec2:{action}", text))
     return [*results, *(t.tag_condition() for t in refused.values() if t.instance)]
 
 

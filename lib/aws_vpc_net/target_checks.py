@@ -12,6 +12,7 @@ from .core.model import Groups, Instance, Interface
 from .core.probing import Answer, addresses_of
 from .dry_run import Check, DryRun
 from .errors import ApiError, FenceError
+from .inputs import STATIC_INTERFACES
 from .instances import parse_instance
 
 OK, WARN, FAIL = "ok", "warn", "FAIL"
@@ -220,6 +221,16 @@ class Target:
             checks.append(dry.start(self.plug))
         return checks
 
+    def requires(self, action: str) -> bool:
+        """Does off or on fail without this permission? Otherwise it warns."""
+        if action == "StopInstances":
+            return self.context.settings.power.require_poweroff
+        return action != "CreateTags" or not self._backup_is_optional()
+
+    def _backup_is_optional(self) -> bool:
+        interfaces = len(self.instance.interfaces) if self.instance else STATIC_INTERFACES
+        return isolation.backup_is_optional(self.spec, self.context.settings.static, interfaces)
+
     def dry_runs_of_return(self) -> List[Check]:
         """A dry run of every write that only auto_unfence needs."""
         if self.instance is None or not self.context.settings.power.auto_unfence:
@@ -272,11 +283,8 @@ class Target:
             time = backup.next_time(1, instance)
             needed = tag_slots.make_backup(instance, self.originals, time, self.spec)
         except tag_slots.NoRoom as error:
-            static = self.context.settings.static
-            may = isolation.backup_is_optional(self.spec, static, len(instance.interfaces))
-            return CheckResult(
-                WARN if may else FAIL, about, messages.no_room(self.plug, error.needed, error.free).text
-            )
+            level = WARN if self._backup_is_optional() else FAIL
+            return CheckResult(level, about, messages.no_room(self.plug, error.needed, error.free).text)
         used = sum(not k.startswith("aws:") for k in instance.tags)
         return CheckResult(OK, about, messages.room(len(needed.tags), tag_slots.TAG_LIMIT - used))
 
@@ -297,17 +305,18 @@ class Target:
         return results
 
     def _stop(self) -> List[CheckResult]:
-        """Reasons for which StopInstances fails although its dry run passes."""
+        """Reasons for which StopInstances fails although its dry run passes; off then warns, or fails."""
         about = f"stop of {self.plug}"
         raw = self.snapshot.instances[self.plug]
         protected = self.snapshot.protected[self.plug]
+        level = FAIL if self.requires("StopInstances") else WARN
         results = []
         if isinstance(protected, FenceError):
             results.append(CheckResult(WARN, about, messages.protection_unchecked(protected.text)))
         elif protected:
-            results.append(CheckResult(FAIL, about, messages.stop_protected()))
+            results.append(CheckResult(level, about, messages.stop_protected()))
         if raw.get("RootDeviceType") == "instance-store":
-            results.append(CheckResult(FAIL, about, messages.instance_store()))
+            results.append(CheckResult(level, about, messages.instance_store()))
         if raw.get("InstanceLifecycle") == "spot":
             results.append(CheckResult(WARN, about, messages.spot_instance()))
         return results or [CheckResult(OK, about, messages.can_be_stopped())]

@@ -55,9 +55,10 @@ def test_preflight_shows_why_a_call_is_not_permitted(agent, ec2, keep, action):
     reason, advice = REASONS[0]
     ec2.key.deny(f"ec2:{action}", why=reason)
     result = agent.command("validate-all", ec2.world.nodes["node1"], onfence_poweroff=True, **keep)
-    assert result.code == 1
-    (line,) = [line for line in result.out.splitlines() if line.startswith("FAIL")]
-    assert line.startswith(f"FAIL permission ec2:{action}: ")
+    level, code = ("warn", 0) if action == "StopInstances" else ("FAIL", 1)  # a failed stop is a warning of off too
+    assert result.code == code
+    (line,) = [line for line in result.out.splitlines() if f" permission ec2:{action}: " in line]
+    assert line.startswith(level)
     proves_a_refusal(line, action, reason, advice)
 
 

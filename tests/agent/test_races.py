@@ -523,11 +523,21 @@ def test_a_first_read_without_the_instance_is_not_final(agent, ec2, node, keep, 
     assert is_isolated(ec2, node, keep) == (action == "off")
 
 
-def test_monitor_looks_twice_before_it_says_that_a_group_is_gone(agent, ec2, keep):
-    class NoGroups(Fault):
-        def after(self, call, reply):
-            reply.body = success_reply(call.action, "<securityGroupInfo/>").body
+class NoGroups(Fault):
+    """EC2's answer where the filter matches no group."""
 
+    def after(self, call, reply):
+        reply.body = success_reply(call.action, "<securityGroupInfo/>").body
+
+
+@pytest.mark.parametrize(("call", "answer"), [("DescribeInstances", Nothing), ("DescribeSecurityGroups", NoGroups)])
+def test_a_preflight_reads_twice_before_it_says_that_something_is_missing(agent, ec2, node, keep, call, answer):
+    rule = ec2.rules.add(call, answer())
+    succeeds(agent.command("validate-all", node, **keep))
+    assert rule.fired == 1
+
+
+def test_monitor_looks_twice_before_it_says_that_a_group_is_gone(agent, ec2, keep):
     rule = ec2.rules.add("DescribeSecurityGroups", NoGroups())
     succeeds(agent.command("monitor", **keep))
     assert rule.fired == 1
