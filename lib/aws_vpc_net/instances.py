@@ -151,7 +151,6 @@ class InstanceOperations:
 
     def _named(self, name: Name) -> Dict[str, str]:
         purpose = CallContext(f"look up instance {name.plug}", Category.RETRIEVAL)
-        given = [{"Name": k, "Values": list(v)} for k, v in self._filters]
         terminated: Dict[str, str] = {}
         for exactly in (True, False):
             states: Dict[str, str] = {}
@@ -159,7 +158,9 @@ class InstanceOperations:
                 value = kind.exact if exactly else kind.similar
                 if value is None:
                     continue  # nothing in it that could be written in another way
-                narrowed = [*given, {"Name": kind.filter, "Values": [value]}]
+                # Of two filters of one key, only that of the device is sent: the name is compared here anyway.
+                given = {kind.filter: (value,), **dict(self._filters)}
+                narrowed = [{"Name": k, "Values": list(v)} for k, v in given.items()]
                 for raw in (r for page in self._pages(purpose, Filters=narrowed, MaxResults=PAGE) for r in page):
                     if kind.matches(raw, exactly=exactly):
                         states[raw["InstanceId"]] = raw["State"]["Name"]

@@ -380,6 +380,20 @@ def test_a_filter_decides(agent, ec2, keep):
     assert is_isolated(ec2, mine, keep)
 
 
+@pytest.mark.parametrize(
+    ("names", "code"), [("node*", 2), ("node1", 2), ("other,node1", 2), ("node2", 1), ("NODE1", 1)]
+)
+def test_a_filter_by_what_a_plug_is_looked_up_by_is_sent_alone(agent, ec2, keep, names, code):
+    """EC2 takes one filter of a name: which of two it would use is not documented."""
+    assert agent.command("off", ec2.world.nodes["node1"], **keep).code == 0
+    ec2.calls.clear()
+    for plug in ("node1", "Node1"):
+        assert agent.command("status", plug, filter=f"tag:Name={names}", **keep).code == code
+    for call in ec2.calls:
+        keys = [v for k, v in call.params.items() if k.startswith("Filter.") and k.endswith(".Name")]
+        assert len(keys) == len(set(keys))
+
+
 def test_a_terminated_namesake_does_not_count(agent, ec2, keep):
     other = ec2.edit.add_instance("node1")
     ec2.edit.set_state(other, "terminated")
