@@ -195,6 +195,13 @@ def bad_filter(part: str) -> FenceError:
     return _invalid(f"filter {_short(part)} is not of the form key=value[,value]; separate several filters with ';'")
 
 
+def repeated_filter(key: str) -> FenceError:
+    return _invalid(
+        f"filter has the key {_short(key)} twice, and both would have to match; write one filter, with its values "
+        "separated by ','"
+    )
+
+
 def bad_endpoint() -> FenceError:
     return _invalid(
         "endpoint_url is not of the form http(s)://host[:port][/path], without user, query or fragment "

@@ -329,6 +329,8 @@ class _Parser:
             key, equals, value = part.partition("=")
             if not key.strip() or not equals or not value.strip():
                 raise messages.bad_filter(part)
+            if key.strip() in filters:
+                raise messages.repeated_filter(key.strip())
             filters[key.strip()] = self.items("filter", value)
         return tuple(filters.items())
 

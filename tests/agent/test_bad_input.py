@@ -118,6 +118,12 @@ ROWS = [
     Row("empty separator", {"separator": "", "action": "list"}, "validation", "separator is empty"),
     Row("filter without a value", {"filter": "tag:x"}, "validation", "filter tag:x is not of the form key=value"),
     Row("empty filter values", {"filter": "tag:x=, ,"}, "validation", "filter"),
+    Row(
+        "two filters of a key",
+        {"filter": "tag:Name=node1; tag:Name = node2"},
+        "validation",
+        "filter has the key tag:Name twice",
+    ),
     Row("unknown filter", {"filter": "bogus=1", "action": "list"}, "retrieval", "InvalidParameterValue"),
     Row("static gap", {"action": "on", "interface1_sg": "{app}"}, "validation", "interface0-sg missing"),
     Row("other static gap", {"action": "on", "interface0_sg": "{app}"}, "validation", "interface1-sg missing"),
