@@ -29,6 +29,7 @@ ACTIONS = (
 MOST_GROUPS = 16  # per interface, the highest quota
 MOST_SECONDS = 86400
 MOST_PORT = 65535
+MOST_TEXT = 4096  # characters of a value
 MOST_KEY = 128  # characters of a tag key
 
 Filters = Tuple[Tuple[str, Tuple[str, ...]], ...]
@@ -160,6 +161,14 @@ def seconds(name: str, value: object, least: int) -> int:
     return int(text)
 
 
+def _clean(name: str, text: str) -> str:
+    """A value, or an item of a list, without the white space around it; other control characters are refused."""
+    text = text.strip()
+    if any(not c.isprintable() for c in text) or len(text) > MOST_TEXT:
+        raise messages.bad_text(name)
+    return text
+
+
 class _Parser:
     """Collects warnings on the way; the first error is raised."""
 
@@ -169,17 +178,15 @@ class _Parser:
 
     def text(self, name: str) -> Optional[str]:
         value = self.options.get(f"--{name}")
-        if value is None:
-            return None
-        text = str(value).strip()
-        if any(not c.isprintable() for c in text) or len(text) > 4096:
-            raise messages.bad_text(name)
-        return text or None
+        return None if value is None else _clean(name, str(value)) or None
 
     def flag(self, name: str) -> bool:
         return f"--{name}" in self.options and boolean(name, self.options[f"--{name}"])
 
-    def items(self, name: str, text: str, separator: str = ",") -> Tuple[str, ...]:
+    def parts(self, name: str, text: str, separator: str) -> Tuple[str, ...]:
+        """What the separators divide, which is not looked at."""
+        if len(text) > MOST_TEXT:
+            raise messages.bad_text(name)
         parts = [p.strip() for p in text.split(separator)]
         if not any(parts):
             raise messages.empty_list(name)
@@ -187,10 +194,13 @@ class _Parser:
             self.warnings.append(messages.empty_elements(name))
         return tuple(dict.fromkeys(p for p in parts if p))
 
+    def items(self, name: str, text: str, separator: str = ",") -> Tuple[str, ...]:
+        return tuple(_clean(name, p) for p in self.parts(name, text, separator))
+
     def groups(self, name: str) -> Tuple[str, ...]:
         if f"--{name}" not in self.options:
             return ()
-        groups = self.items(name, self.text(name) or "")
+        groups = self.items(name, str(self.options[f"--{name}"]))
         for group in groups:
             if not _GROUP.fullmatch(group):
                 raise messages.malformed_group(name, group)
@@ -245,7 +255,7 @@ class _Parser:
             raise messages.empty_separator("plug-separator")
         if "--plug" not in self.options:
             return ()
-        return self.items("plug", self.text("plug") or "", separator)
+        return self.items("plug", str(self.options["--plug"]), separator)
 
     def overrides_and_power(self) -> Tuple[Overrides, Power]:
         skip_race_check, ignore_restore = self.flag("skip-race-check"), self.flag("unfence-ignore-restore")
@@ -280,7 +290,7 @@ class _Parser:
     def settle_time(self, action: str) -> float:
         """Seconds, which must fit into the deadline with the reserve and the calls; twice if ``off`` untracks."""
         settle = float(seconds("settle-time", self.options.get("--settle-time", "5"), 0))
-        deadline, untracks = _deadline(self.options), self.text("untrack-secg") is not None
+        deadline, untracks = _deadline(self.options), "--untrack-secg" in self.options
         if settle * (1 + untracks) >= 0.8 * deadline - 1:
             error = messages.settle_too_long(settle, deadline, untracks)
             if action in ("off", "validate-all"):
@@ -323,15 +333,15 @@ class _Parser:
     def filters(self) -> Filters:
         if "--filter" not in self.options:
             return ()
-        text = self.text("filter") or ""
         filters: Dict[str, Tuple[str, ...]] = {}
-        for part in self.items("filter", text, ";"):
-            key, equals, value = part.partition("=")
-            if not key.strip() or not equals or not value.strip():
+        for part in self.parts("filter", str(self.options["--filter"]), ";"):
+            name, equals, value = part.partition("=")
+            key = _clean("filter", name)
+            if not key or not equals or not value.strip():
                 raise messages.bad_filter(part)
-            if key.strip() in filters:
-                raise messages.repeated_filter(key.strip())
-            filters[key.strip()] = self.items("filter", value)
+            if key in filters:
+                raise messages.repeated_filter(key)
+            filters[key] = self.items("filter", value)
         return tuple(filters.items())
 
 

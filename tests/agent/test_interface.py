@@ -1,7 +1,7 @@
 """The command line, stdin and documentation, as the fencing library and Pacemaker have them."""
 
 import pytest
-from assertions import changes
+from assertions import changes, is_isolated
 
 SECG = "sg-0123456789abcdef0"
 PLUG = "i-0123456789abcdef0"
@@ -94,6 +94,31 @@ def test_white_space_and_empty_elements_in_lists(agent, ec2):
     assert result.code == 0, result.err
     assert any("secg has empty elements" in line for line in result.lines)
     assert agent.pacemaker("status", node, secg=f"{app},sg-0123456789abcdef0").code == 2
+
+
+def test_white_space_of_any_kind_around_items_of_lists_is_dropped(agent, ec2, keep):
+    nodes, groups = ec2.world.nodes, ec2.world.groups
+    plugs = f"\n{nodes['node1']}\t,\r\n node2 \n"
+    options = {
+        **keep,
+        "secg": f"\n{keep['secg']}\t,\n\tsg-0123456789abcdef0\n",
+        "untrack_secg": f"\t{ec2.world.open}\n",
+        "interface0_sg": f"{groups['app']}\t,\n{groups['db']}\n",
+        "filter": "tag:Name\t=\tnode1,\n\tnode2\t;\n instance-state-name\t= running\n",
+    }
+    result = agent.command("off", plugs, **options)
+    assert result.code == 0, result.err
+    assert all(is_isolated(ec2, nodes[n], keep) for n in ("node1", "node2"))
+    assert agent.command("validate-all", f"{nodes['node1']}\t{nodes['node2']}", plug_separator="\t", **keep).code == 0
+
+
+@pytest.mark.parametrize("option", ["secg", "untrack_secg", "interface0_sg", "filter", "plug"])
+def test_control_characters_in_items_of_lists_are_refused(agent, ec2, keep, option):
+    for text in ("tag:a=b\tc", "tag:a=b\x07,c"):
+        given = {"plug": ec2.world.nodes["node1"], **keep, option: text}
+        result = agent.command("off", given.pop("plug"), **given)
+        assert result.code == 1
+        assert "is too long or contains control characters" in result.last
 
 
 def test_a_flag_may_have_a_value_on_the_command_line(agent, ec2, keep):

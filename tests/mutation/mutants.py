@@ -83,7 +83,7 @@ ROWS: Tuple[Row, ...] = (
     # --- options
     _m("a boolean that cannot be read is dropped", "inputs.py", "check_stdin", "            raise messages.bad_boolean(name, value)", "            pass", "agent/test_interface.py::test_a_boolean_that_cannot_be_read_is_refused_for_every_action"),
     _m("every boolean is true", "inputs.py", "boolean", "    if text in FALSE:\n        return False\n", "", "agent/test_interface.py::test_a_flag_may_have_a_value_on_the_command_line", "agent/test_interface.py::test_both_spellings_are_read"),
-    _m("white space belongs to a group", "settings.py", "_Parser.items", "parts = [p.strip() for p in text.split(separator)]", "parts = text.split(separator)", "agent/test_interface.py::test_white_space_and_empty_elements_in_lists"),
+    _m("white space belongs to a group", "settings.py", "_Parser.parts", "parts = [p.strip() for p in text.split(separator)]", "parts = text.split(separator)", "agent/test_interface.py::test_white_space_and_empty_elements_in_lists"),
     _m("secg may be missing", "settings.py", "_Parser.secg", 'if not secg and action in ("off", "status", "validate-all"):', "if False:", "agent/test_interface.py::test_bad_input_is_one_clear_line_and_no_call", BAD),
     _m("untrack_secg may be within secg", "settings.py", "_Parser.untrack", "        if groups and groups[0] in secg:", "        if False:", f"{BAD}::test_a_mistake_is_one_clear_line_and_changes_nothing[untracking-group-within-secg]"),
     _m("reboot means on", "settings.py", "_Parser.action", 'return "off" if action == "reboot"', 'return "on" if action == "reboot"', f"{LIFECYCLE}::test_off_isolates_and_on_restores_exactly", LIFECYCLE),
