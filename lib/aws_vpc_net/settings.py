@@ -242,7 +242,7 @@ class _Parser:
         return {n: frozenset(groups) for n, groups in static.items() if groups}
 
     def untrack(self, secg: Tuple[str, ...]) -> Optional[str]:
-        groups = self.groups("untrack-secg") if self.text("untrack-secg") else ()
+        groups = self.groups("untrack-secg")
         if len(groups) > 1:
             raise messages.several_untrack()
         if groups and groups[0] in secg:
@@ -257,11 +257,20 @@ class _Parser:
             return ()
         return self.items("plug", str(self.options["--plug"]), separator)
 
+    def skip_os_shutdown(self) -> bool:
+        """It takes a value, unlike a flag."""
+        if "--skip-os-shutdown" not in self.options:
+            return False
+        text = self.text("skip-os-shutdown")
+        if text is None:
+            raise messages.bad_boolean("skip_os_shutdown", "")
+        return boolean("skip_os_shutdown", text)
+
     def overrides_and_power(self) -> Tuple[Overrides, Power]:
         skip_race_check, ignore_restore = self.flag("skip-race-check"), self.flag("unfence-ignore-restore")
         power = Power(
             onfence_poweroff=self.flag("onfence-poweroff"),
-            skip_os_shutdown=boolean("skip_os_shutdown", self.text("skip-os-shutdown") or "false"),
+            skip_os_shutdown=self.skip_os_shutdown(),
             unfence_poweron=self.flag("unfence-poweron"),
             require_poweroff=self.flag("require-poweroff"),
             auto_unfence=self.flag("auto-unfence"),
@@ -282,10 +291,12 @@ class _Parser:
         )
 
     def probe_port(self) -> Optional[int]:
-        text = self.text("probe-port")
-        if text is not None and not (re.fullmatch(r"[0-9]{1,5}", text) and 1 <= int(text) <= MOST_PORT):
+        if "--probe-port" not in self.options:
+            return None
+        text = self.text("probe-port") or ""
+        if not (re.fullmatch(r"[0-9]{1,5}", text) and 1 <= int(text) <= MOST_PORT):
             raise messages.bad_port("probe_port", text, MOST_PORT)
-        return None if text is None else int(text)
+        return int(text)
 
     def settle_time(self, action: str) -> float:
         """Seconds, which must fit into the deadline with the reserve and the calls; twice if ``off`` untracks."""

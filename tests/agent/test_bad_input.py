@@ -72,6 +72,11 @@ ROWS = [
     Row("non-ASCII group", {"secg": "sg-0123456789abcdefé"}, "validation", "is not a security group ID"),
     # untrack_secg
     Row("untracking group within secg", {"untrack_secg": "{isolation}"}, "validation", "is also in secg"),
+    Row("empty port", {"probe_port": ""}, "validation", "probe_port= is not a TCP port"),
+    Row("empty boolean with a value", {"skip_os_shutdown": ""}, "validation", "skip_os_shutdown="),
+    Row("empty untracking group", {"untrack_secg": ""}, "validation", "untrack-secg is empty"),
+    Row("blank untracking group", {"untrack_secg": " "}, "validation", "untrack-secg is empty"),
+    Row("untracking group of commas", {"untrack_secg": ","}, "validation", "untrack-secg is empty"),
     Row("two untracking groups", {"untrack_secg": "{app},{open}"}, "validation", "has several groups"),
     Row("malformed untracking group", {"untrack_secg": "open"}, "validation", "open is not a security group ID"),
     # booleans and numbers
