@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import re
 import ssl
 import sys
 import threading
@@ -34,6 +35,8 @@ NO_CREDENTIALS = (
     "TokenRetrievalError NoAuthTokenError RefreshWithMFAUnsupportedError InvalidConfigError ConfigNotFound "
     "InfiniteLoopConfigError UnknownCredentialError ProfileNotFound".split()
 )
+# Parameters of STS that the SDK finds invalid, from profiles, variables and files that they name.
+OF_ROLE = re.compile(r"parameter:? \"?(WebIdentityToken|Role[A-Z]|ExternalId|DurationSeconds|SerialNumber)")
 EXPIRED = frozenset("ExpiredToken ExpiredTokenException RequestExpired".split())
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN")
 CONNECTIONS = 16  # calls at once
@@ -289,7 +292,7 @@ class Ec2:
         if not done:
             error = self._causes.of_abandoned(purpose, name, asked, limit)
         elif isinstance(result, BaseException):
-            error = self._error_of(result, purpose, name, asked[-1] if asked else "")
+            error = self._error_of(result, purpose, name, asked)
         if done:
             self._causes.note(purpose, name, error)
         if error and error.code in EXPIRED and self._renew(client):
@@ -302,10 +305,14 @@ class Ec2:
         reply: Dict[str, Any] = result
         return reply
 
-    def _error_of(self, error: BaseException, purpose: CallContext, call: str, source: str) -> ApiError:
-        """Our error for one of the SDK's, which may have been about credentials from ``source``."""
+    def _error_of(self, error: BaseException, purpose: CallContext, call: str, asked: List[str]) -> ApiError:
+        """Our error for one of the SDK's, which may have been about credentials from the last source asked."""
         from botocore import exceptions as sdk
 
+        source = asked[-1] if asked else ""
+        of_role = isinstance(error, sdk.ParamValidationError) and OF_ROLE.search(str(error))
+        if not asked and (of_role or isinstance(error, (OSError, UnicodeError))):  # before anything was sent
+            return messages.unreadable_credentials(purpose, type(error).__name__, str(error))
         ours = credentials.error_of(error, purpose, [source])
         if ours:
             return ours

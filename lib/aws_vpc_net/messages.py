@@ -448,6 +448,14 @@ def credentials_incomplete(purpose: CallContext, source: str, text: str) -> ApiE
     return ApiError(Category.AUTHENTICATION, reason, call="credentials", code="CredentialsIncomplete")
 
 
+def unreadable_credentials(purpose: CallContext, code: str, text: str) -> ApiError:
+    reason = (
+        f"cannot {purpose.what}: no credentials: the AWS SDK cannot read or use them: {_words(text)}; "
+        "check ~/.aws, AWS_*, and the files that they name, such as AWS_WEB_IDENTITY_TOKEN_FILE"
+    )
+    return ApiError(Category.AUTHENTICATION, reason, call="credentials", code=code)
+
+
 def metadata_unavailable(purpose: CallContext, source: str, text: str) -> ApiError:
     reason = f"cannot {purpose.what}: {source}: {text}"
     return ApiError(Category.REGION, reason, call="metadata", code="MetadataUnavailable", transient=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from assertions import is_isolated
 from tarpit import Tarpit
+from test_access import use
 
 SECRET = "mIsPlAcEdSeCrEt"
 
@@ -65,6 +66,26 @@ def test_a_broken_environment_is_no_internal_error(agent, ec2, node, keep, varia
     assert (result.code, result.out, len(result.lines)) == (1, "", 1)
     assert result.last.startswith("ERROR: authentication error: the AWS SDK rejects its configuration: ")
     assert result.last.endswith("; check ~/.aws and AWS_*")
+    assert ec2.calls == []
+
+
+@pytest.mark.parametrize("which", ["distribution", "oldest", "newest"])
+@pytest.mark.parametrize("content", [None, "folder", b"\xff\xfe", b"", "role"])
+def test_a_web_identity_that_cannot_be_read_is_an_authentication_error(agent, ec2, keep, tmp_path, content, which):
+    use(agent, which)
+    del agent.options["access_key"], agent.options["secret_key"]
+    token = tmp_path / "token"
+    if content == "folder":
+        token.mkdir()
+    elif content is not None:
+        token.write_bytes(b"token" if content == "role" else content)
+    role = "fencing" if content == "role" else "arn:aws:iam::123456789012:role/fencing"
+    agent.env.update(AWS_WEB_IDENTITY_TOKEN_FILE=str(token), AWS_ROLE_ARN=role)
+    result = agent.command("monitor", **keep)
+    assert (result.code, result.out, len(result.lines)) == (1, "", 1)
+    assert result.last.startswith("ERROR: authentication error: cannot read instances: no credentials: ")
+    assert "AWS_WEB_IDENTITY_TOKEN_FILE" in result.last
+    assert result.seconds < 6
     assert ec2.calls == []
 
 
