@@ -6,6 +6,7 @@ Two properties of a failed call matter: is it worth a retry (``transient``), and
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from typing import TYPE_CHECKING, Any, Dict, List, Optional
@@ -50,6 +51,7 @@ UNTRUSTED = (
     "WRONG_VERSION_NUMBER",
 )
 NOT_THE_SDK = (FenceError, MemoryError, SystemError)  # Python raises the last one too where memory is short
+PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")
 PROXY_REFUSES = re.compile(r"Tunnel connection failed: (40[37][\w ]*)")
 
 
@@ -67,7 +69,10 @@ def from_sdk(error: BaseException, purpose: CallContext, call: str) -> ApiError:
         return messages.sdk_error(purpose.category, purpose, call, code, str(error))
     if isinstance(error, sdk.SSLError) and any(sign in str(error) for sign in UNTRUSTED):
         return messages.untrusted(purpose, call, code, str(error))
-    refusal = PROXY_REFUSES.search(str(getattr(error, "kwargs", {}).get("error")))
+    cause = getattr(error, "kwargs", {}).get("error")
+    if type(error) is sdk.HTTPClientError and isinstance(cause, ValueError):  # not of the network
+        return messages.malformed_address(purpose, call, code, [name for name in PROXIES if os.environ.get(name)])
+    refusal = PROXY_REFUSES.search(str(cause))
     if isinstance(error, sdk.ProxyConnectionError) and refusal:
         return messages.proxy_refuses(purpose, call, code, refusal[1])
     if isinstance(error, (sdk.EndpointConnectionError, sdk.ProxyConnectionError)) and _unknown_host(error):

@@ -355,6 +355,18 @@ def unknown_host(purpose: CallContext, call: str, code: str, text: str, option: 
     )
 
 
+def malformed_address(purpose: CallContext, call: str, code: str, variables: Iterable[str]) -> ApiError:
+    names = [*variables, "proxy", "endpoint_url"]
+    return ApiError(
+        Category.VALIDATION,
+        f"cannot {purpose.what}: {call}: the address of the proxy or of the API is malformed (value not shown); "
+        f"correct {', '.join(names[:-1])} or {names[-1]}",
+        call=call,
+        code=code,
+        outcome_unknown=True,
+    )
+
+
 def broken_connection(purpose: CallContext, call: str, code: str, text: str) -> ApiError:
     return ApiError(
         purpose.category,

@@ -327,6 +327,21 @@ def test_a_malformed_proxy_is_refused_and_not_shown(proxy):
     assert "HIDE" not in str(raised.value)
 
 
+@pytest.mark.parametrize("which", ["distribution", "oldest", "newest"])
+@pytest.mark.parametrize(
+    "url", ["http://[", "http://127.0.0.1:99999", "http://:80", "http://squid:HIDE-ME/x@127.0.0.1:80", "http://a..b:80"]
+)
+def test_a_malformed_proxy_in_the_environment_is_reported_at_once_and_not_shown(agent, ec2, keep, url, which):
+    use(agent, which)
+    agent.env["HTTP_PROXY"] = url
+    result = agent.command("off", ec2.world.nodes["node1"], verbose_level=3, **keep)
+    assert result.code == 1
+    assert result.seconds < 5
+    assert "HIDE-ME" not in result.err
+    assert result.last.startswith("ERROR: validation error: cannot read instance ")
+    assert result.last.endswith("is malformed (value not shown); correct HTTP_PROXY, proxy or endpoint_url")
+
+
 def test_a_malformed_proxy_changes_nothing(agent, ec2, keep):
     last = refused(agent, ec2, keep, proxy="http://squid:HIDE-ME#@proxy:3128")
     assert last.startswith("ERROR: validation error: proxy is not")

@@ -60,6 +60,7 @@ SAMPLES: Dict[str, Any] = {
     "names": ["node1", "vol-0123456789abcdef0"],
     "needed": 3,
     "number": 0,
+    "variables": ["HTTPS_PROXY"],
     "numbering": {0: "eni-1", 1: "eni-2"},
     "numbers": [5],
     "operation": "describe_things",
