@@ -36,7 +36,7 @@ _NAMES = (
 # What stands around a value, also where it was quoted or encoded once more: as repr, JSON, XML or in a URL.
 _QUOTE = r"(?:\\[nrt]|[\\'\"\s]|&quot;|&#39;|%22|%5c)*"
 _BETWEEN = rf"(?:{_QUOTE}(?:[:=>]|%3[ade]|&gt;){_QUOTE}(?:b['\"])?|['\"]\s*,\s*b?['\"])"
-_VALUE = r"(?:\\*/|(?!&quot;|&lt;|%3c|%26|%22)[^'\"&\s,)}<\\])+"
+_VALUE = r"(?:(?<!\\)\\*/|(?!&quot;|&lt;|%3c|%26|%22)[^'\"&\s,)}<\\])+"
 # Words of prose after "token:" or "Basic" are shorter, or have small letters only.
 _NO_WORD = r"(?=[^'\"\s,\\]{8})(?=[^'\"\s,\\]*(?-i:[A-Z0-9=/+]))"
 _PROSE = rf":\s+(?!b?['\"\\&]|{_NO_WORD})"

@@ -106,6 +106,8 @@ def test_control_characters_are_removed(char):
             "://a:" * 10000,
             "secret" * 5000,
             "token=\\" * 5000,
+            "token: " + "\\" * 100000,
+            "secret_key=" + "\\" * 100000 + "x",
         ),
         *("%5c" * 20000, "\\u002f" * 10000, "aB1/" * 20000, "aB1+" * 20000, "aA" * 40000, "0123456789abcdef" * 5000),
     ],
