@@ -1045,6 +1045,10 @@ def auto_unfence_without_filter() -> str:
     )
 
 
+def filter_excludes_stopped(key: str) -> str:
+    return f"filter excludes stopped instances, so monitor never brings a node back; remove {key} from it"
+
+
 def cannot_bring_back(reason: str) -> str:
     return f"fencing works, but auto_unfence cannot bring a node back: {reason}"
 

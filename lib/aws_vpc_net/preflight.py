@@ -6,6 +6,7 @@ concurrently. A check whose data could not be read FAILs.
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, Callable, Collection, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
@@ -22,6 +23,7 @@ from .target_checks import FAIL, OK, WARN, CheckResult, Snapshot, Target
 
 Describe = Callable[[Iterable[str]], Mapping[str, Mapping[str, Any]]]
 
+STOPPED = {"instance-state-name": "stopped", "instance-state-code": "80"}  # filters of a state, and this one
 POWEROFF_DEADLINE = 180.0  # seconds; EC2 documents no limit for a stop
 BY_TAG = ("CreateTags", "DeleteTags", "StopInstances", "StartInstances")  # policies may depend on its tags
 
@@ -241,6 +243,9 @@ def _auto_unfence(context: Context, targets: Sequence[Target]) -> List[CheckResu
     if not settings.power.auto_unfence:
         return []
     results = [] if settings.filters else [CheckResult(WARN, about, messages.auto_unfence_without_filter())]
+    for key, values in settings.filters:
+        if key in STOPPED and not any(fnmatchcase(STOPPED[key], value) for value in values):
+            results.append(CheckResult(WARN, about, messages.filter_excludes_stopped(key)))
     asked = [ask for target in targets for _, ask in target.dry_runs_of_return()]
     texts = [messages.cannot_bring_back(error.text) for error in _run_all(asked) if error is not None]
     if asked and not texts:

@@ -342,6 +342,25 @@ def test_options_that_exclude_each_other_are_refused(agent, ec2, node, auto, act
     assert ec2.calls == []
 
 
+@pytest.mark.parametrize(
+    ("states", "warned"),
+    [
+        ("instance-state-name=running", 1),
+        ("instance-state-name=pending,run*", 1),
+        ("instance-state-code=16;instance-state-name=running", 2),
+        ("instance-state-name=running,stopped", 0),
+        ("instance-state-name=stop*", 0),
+        ("instance-state-code=16,80", 0),
+        ("tag:Name=running", 0),
+    ],
+)
+def test_the_preflight_warns_of_a_filter_that_excludes_stopped_nodes(agent, ec2, node, auto, states, warned):
+    result = agent.command("validate-all", node, **auto, filter=states)
+    assert result.code == 0
+    found = [line for line in result.out.splitlines() if "auto_unfence: filter excludes stopped" in line]
+    assert len(found) == warned
+
+
 def test_the_preflight_warns_of_a_missing_filter_and_permission(agent, ec2, auto):
     node = ec2.edit.add_instance("one", tags={"cluster": "one"})
     document = json.loads(POLICY.read_text(encoding="utf-8"))
