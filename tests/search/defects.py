@@ -296,7 +296,8 @@ DEFECTS: Mapping[str, Defect] = {
         _one("keep", "return", "fenced", half=("return", WHOLE), before=("stop",)),
     ),
     "monitor does not finish a return": _of(
-        Stopped.is_resumed, "self.is_unfinished(now) and", "False and", _one("keep", "return,return", "fenced", half=("return", 3)),
+        Stopped.is_resumed, "self.is_unfinished(now) and", "False and",
+        _one("keep", "return,return", "fenced", half=("return", 3)),
     ),
     "monitor starts what reads isolated again": _of(
         on._powered, 'state == "stopped" and not isolated', 'state == "stopped"',
