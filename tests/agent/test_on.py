@@ -31,6 +31,42 @@ def record(node, time, interfaces, number=1):
     return tags
 
 
+def test_a_damaged_backup_is_kept_until_its_interface_is_open(agent, ec2, keep):
+    """Also by a repeated off, which isolates without it. Somebody has deleted one of two tags of an interface."""
+    many = [ec2.edit.add_group(f"group{n}") for n in range(9)]
+    node = ec2.edit.add_instance("many", [{"groups": [ec2.world.groups["app"]]}, {"groups": many, "device_index": 1}])
+    before = groups(ec2, node)
+    first, second = before
+    assert agent.command("off", node, **keep).code == 0
+    ec2.edit.put_tags(node, {next(key for key in our_tags(ec2, node) if key.endswith("_2_1")): None})
+    [part] = [key for key in our_tags(ec2, node) if key.endswith("_2_0")]
+    result = agent.command("off", node, **keep)
+    assert result.code == 0, result.err
+    assert f"{second} is isolated already, and the tags {part} cannot be read" in result.err
+    result = agent.command("on", node, **keep)
+    assert result.code == 1
+    assert f"backup error: {node}: {second} is still isolated, and the tags {part} cannot be read" in result.last
+    assert groups(ec2, node) == {first: before[first], second: [ec2.world.isolation]}
+    assert part in our_tags(ec2, node)
+    ec2.edit.set_groups(second, many)
+    result = agent.command("on", node, **keep)
+    assert result.code == 0, result.err
+    assert groups(ec2, node) == before
+    assert our_tags(ec2, node) == {}
+
+
+def test_without_secg_a_backup_that_counts_only_for_isolation_is_kept(agent, ec2, keep):
+    node = ec2.world.nodes["node1"]
+    before = groups(ec2, node)
+    assert agent.command("off", node, **keep).code == 0
+    ec2.edit.put_tags(node, {"lastfence": None})
+    result = agent.command("on", node)
+    assert result.code == 1
+    assert "set secg and invert_sg_removal as for off" in result.last
+    assert agent.command("on", node, **keep).code == 0
+    assert groups(ec2, node) == before
+
+
 def test_a_throttled_restore_is_repeated_behind_a_read(agent, ec2, keep):
     """An off may have come in between."""
     node = ec2.world.nodes["node1"]

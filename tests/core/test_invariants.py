@@ -24,7 +24,7 @@ from core.transcript import (
 )
 
 from aws_vpc_net.core import invariants
-from aws_vpc_net.core.backup import RETURNED, Backup
+from aws_vpc_net.core.backup import RETURNED, Backup, encode
 from aws_vpc_net.core.model import FrozenMap, IsolationSpec, tags_of
 from aws_vpc_net.core.protocol import (
     WARNING,
@@ -114,8 +114,10 @@ def test_no_group_changes_before_a_read_shows_the_backup():
 
 def test_isolated_groups_are_never_written_as_original_ones_of_what_was_open():
     def writes(run: Run, interface: str, before: Optional[Knowledge] = None) -> List[str]:
-        some = FrozenMap({interface: groups("i")})
-        return checked(run, WriteTags(ID, FrozenMap(), Backup(5, FrozenMap(), some)), before)
+        some = FrozenMap({interface: groups("i"), eni("e8"): groups("i")})
+        [value] = encode(interface, groups("i"), 5)  # those of the other stand in older tags
+        written = FrozenMap({f"Original_SG_Backup_{ID}_5_1_0": value})
+        return checked(run, WriteTags(ID, written, Backup(5, written, some)), before)
 
     run, wrong = played("read"), "groups that a fencer sets are written as the original ones of"
     assert writes(run, eni("e0")) == [f"{wrong} {eni('e0')}"]

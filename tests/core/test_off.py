@@ -958,6 +958,19 @@ def test_off_does_not_rely_on_static_groups_that_on_refuses():
     play(off_of(World(), REMOVE, static=FrozenMap({0: groups("ad"), 1: groups("s")})), f"{steps}\nisolate e0:d e1:s")
 
 
+def test_off_writes_what_another_backup_said_better_also_after_that_was_deleted():
+    """It was not due to be written when it was read."""
+    world = World("e0:ad e1:s")
+    run = off_of(world, REMOVE, settle_seconds=5)
+    play(run, "read\nwrite e0:ad e1:s\nread\nisolate e0:d e1:s")
+    play(off_of(world, REMOVE, nonce=2, skew=9), "read\nwrite e0:ad e1:s")
+    play(run, "read\nwrite e0:ad e1:s")
+    play(off_of(world, REMOVE, nonce=3, skew=20), "* groups e1:as\nread\nwrite e0:ad e1:as\n* groups e1:s")
+    play(run, "pause read\nsettle")
+    world.tags.clear()
+    play(run, "read\nwrite e0:ad e1:as")
+
+
 def test_off_isolates_a_new_interface_whose_backup_was_refused_only_where_that_is_accepted():
     """And writes its groups with those of the others, once it writes them again."""
     steps = f"{BACKUP}\nisolate e0:i e1:i\n* attach e2:a\nread\nwrite e0:ad e1:as e2:a | refused"

@@ -78,11 +78,9 @@ def open_groups_outrank(plan: Plan, before: Knowledge, step: Step, tick: Tick) -
     action = step.action
     if not isinstance(action, WriteTags) or action.backup is None:
         return []
-    wrong = [
-        i
-        for i, groups in action.backup.originals.items()
-        if set_by_fencer(groups, plan.spec) and _known_open(plan, before, i)
-    ]
+    originals = action.backup.originals  # of a new interface only its own groups are written, beside the others
+    written = {c.interface for c in tags.chunks_of(action.tags, plan.id)}
+    wrong = [i for i in written if set_by_fencer(originals[i], plan.spec) and _known_open(plan, before, i)]
     return [f"groups that a fencer sets are written as the original ones of {', '.join(wrong)}"] if wrong else []
 
 

@@ -9,13 +9,14 @@ from .. import messages
 from ..errors import Category
 from . import backup as tags
 from .group_choice import IsolatingGroups
-from .isolation import fencer_is_fenced, matches_isolation
-from .model import FrozenMap, Groups
+from .isolation import amend_backup, fencer_is_fenced, matches_isolation
+from .model import FrozenMap, Groups, Instance
 from .probing import Answer
 from .protocol import (
     INFO,
     WARNING,
     Answers,
+    BackupState,
     Change,
     Changes,
     CheckAnswers,
@@ -95,8 +96,17 @@ def _read(plan: Plan, k: Knowledge, effect: Read, result: Result) -> Knowledge:
     backup = replace(k.backup, numbers=numbers, missing=missing)
     if first is None:
         backup = replace(backup, first_times=tags.read(latest).times)
+    if backup.backups and not plan.restoring and k.phase is not Phase.BACKUP:
+        backup = _with_others(plan, backup, latest)
     timers = replace(k.timers, rewrite=0.0) if visible else k.timers
     return replace(k, interfaces=FrozenMap(progress), backup=backup, timers=timers)
+
+
+def _with_others(plan: Plan, b: BackupState, latest: Instance) -> BackupState:
+    """What the backups of others say better, whether it is to be written now or not: an ``on`` may delete them."""
+    others = tags.foreign_backups(latest, b.written)
+    amended = amend_backup(b.originals, latest, others, plan.spec, b.first_times)
+    return replace(b, originals=FrozenMap(amended)) if amended else b
 
 
 def _own_failure(plan: Plan, result: Instances) -> Optional[Failure]:
@@ -281,10 +291,10 @@ def _written(plan: Plan, k: Knowledge, effect: WriteTags, result: Result, now: P
         notes = not_rewritten(plan, k, failure) if effect.tags == effect.backup.tags else ()
         return replace(k, backup=replace(b, failure=failure)), notes
     same = [other for other in b.backups if other.time != effect.backup.time]
-    originals = effect.backup.originals
+    added = len(same) < len(k.backup.backups)  # an interface that appeared, to the backup of this time
+    originals = b.originals if added else effect.backup.originals
     b = replace(b, backups=(*same, effect.backup), originals=originals, missing=False, failure=None)
     timers = replace(k.timers, rewrite=now + MISSING_SECONDS)
-    added = len(same) < len(k.backup.backups)  # an interface that appeared, to the backup of this time
     again = k.phase is not Phase.BACKUP and not added and not plan.restoring
     written = messages.backup_written(plan.id, len(effect.tags), effect.backup.time)
     text = messages.backup_rewritten(plan.id, effect.backup.time) if again else written
