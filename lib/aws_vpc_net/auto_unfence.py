@@ -28,6 +28,7 @@ GRACE_SECONDS = 2.0  # after its deadline, in which an off ends
 MOST_PAGES = 3  # of the search; with filter, there is one
 MOST_REFUSED = 3  # instances whose tag cannot be written; the next one is tried
 
+HIBERNATED = "Client.UserInitiatedHibernate"  # why EC2 says it is stopped
 SEARCH = CallContext("look for stopped instances", Category.RETRIEVAL)
 FILTERS = (("instance-state-name", ("stopped",)), ("tag-key", (LASTFENCE, RETURNED)))
 
@@ -101,7 +102,8 @@ def _search(context: Context, plugs: Sequence[str], fence_seconds: float) -> Lis
 
 
 def _stopped(context: Context, raw: Mapping[str, Any]) -> Stopped:
-    return Stopped(context.instances.parse(raw), _unix_time(raw.get("LaunchTime", "")))
+    hibernated = raw.get("StateReason", {}).get("Code") == HIBERNATED
+    return Stopped(context.instances.parse(raw), _unix_time(raw.get("LaunchTime", "")), hibernated)
 
 
 def _unix_time(text: str) -> int:
@@ -131,6 +133,9 @@ def _warn(instance: str, verdict: Verdict, results: Dict[str, str]) -> None:
     elif verdict is Verdict.NO_ROOM:
         results[instance] = "failed"
         log.warning(messages.no_room_for_return(instance))
+    elif verdict is Verdict.HIBERNATED:
+        results[instance] = "failed"
+        log.warning(messages.hibernated(instance))
 
 
 # --- return ----------------------------------------------------------------------------------------------------

@@ -1030,6 +1030,13 @@ def no_room_for_return(plug: str) -> str:
     return f"{plug} is not brought back by auto_unfence, because it has no room for another tag; delete a tag"
 
 
+def hibernated(plug: str) -> str:
+    return (
+        f"{plug} is not brought back by auto_unfence, because it was hibernated, and its memory would continue; "
+        "start it isolated, then stop it without hibernation"
+    )
+
+
 def return_search_failed(reason: str) -> str:
     return f"cannot look for instances that auto_unfence may bring back: {reason}"
 

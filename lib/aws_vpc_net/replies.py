@@ -107,6 +107,7 @@ _READ: Mapping[str, Any] = {
     "PrivateDnsName": {},
     "BlockDeviceMappings": {"Ebs": {"VolumeId": {}}},
     "LaunchTime": {},
+    "StateReason": {"Code": {}},
 }
 READ: Mapping[str, Any] = {"Reservations": {"Instances": _READ}, "NextToken": {}}
 

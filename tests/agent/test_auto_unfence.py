@@ -188,6 +188,22 @@ def test_a_node_that_returned_three_times_in_a_day_stays_stopped_until_an_on(age
     assert ("node_last_operation_timestamp_seconds", "on", node, "ok") in found
 
 
+def test_a_hibernated_node_is_left_alone_until_it_is_stopped_without_its_memory(agent, ec2, node, auto, tmp_path):
+    before = ec2.snapshot()
+    fence(agent, ec2, auto, node)
+    ec2.edit.hibernated(node)
+    metrics = tmp_path / "fence.prom"
+    result, calls = monitor(agent, ec2, auto, metrics_file=metrics)
+    assert calls == [READ]
+    assert f"{node} is not brought back by auto_unfence, because it was hibernated" in result.last
+    assert is_isolated(ec2, node, auto)
+    assert values(metrics)["auto_unfence_total", "failed"] == 1
+    for state in ("running", "stopped"):
+        ec2.edit.set_state(node, state)
+    assert monitor(agent, ec2, auto)[1] == RETURN
+    assert is_back(ec2, node, before) == 1
+
+
 def test_a_search_among_many_stopped_instances_is_bounded(agent, ec2, node, auto):
     before = ec2.snapshot()
     strangers = [ec2.edit.add_instance(f"s{n}", tags={"lastfence": "5"} if n < 20 else {}) for n in range(60)]

@@ -233,6 +233,11 @@ class Edit:
         """Protects an instance against StopInstances (DisableApiStop)."""
         self._front.moto.backend().get_instance(instance).disable_api_stop = enabled
 
+    def hibernated(self, instance: str) -> None:
+        """Shows a stopped instance as one that was stopped with hibernation."""
+        reason = self._front.moto.backend().get_instance(instance).state_reason
+        reason.code = "Client.UserInitiatedHibernate"
+
     def cannot_stop(self, instance: str, root: str = "ebs", lifecycle: Optional[str] = None) -> None:
         """Shows an instance with an instance-store root, or as Spot: StopInstances is UnsupportedOperation."""
         found = self._front.moto.backend().get_instance(instance)

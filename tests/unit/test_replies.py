@@ -66,6 +66,7 @@ def test_what_the_actions_read_is_converted():
     full, some = shown
     assert len(some) < len(full) / 3
     assert some["LaunchTime"] == full["LaunchTime"]
+    assert some["StateReason"]["Code"] == full["StateReason"]["Code"]
     names = (full["PrivateIpAddress"], full["PrivateDnsName"], "NODE1", "fd00::7", second, volume)
     assert parse_instance(some, map(Name, names)) == parse_instance(full, map(Name, names)) == parse_instance(full)
     assert [len(parse_instance(some).interfaces), parse_instance(some).interfaces[1].managed] == [3, True]

@@ -37,6 +37,7 @@ class Verdict(Enum):
     START = "start it: its groups are restored already"
     STAYS_STOPPED = "it was brought back too often"
     NO_ROOM = "it has no room for another tag"
+    HIBERNATED = "it was hibernated"
     NOT_STOPPED = "it is not stopped"
     LOST_NAME = "it no longer has the name by which it was found"
     EXEMPT = "a tag exempts it"
@@ -74,10 +75,15 @@ class Returns:
 
 @dataclass(frozen=True)
 class Stopped:
-    """An instance as one read shows it, and when EC2 launched it last (Unix time; 0: unknown)."""
+    """An instance as one read shows it, and when EC2 launched it last (Unix time; 0: unknown).
+
+    Attributes:
+        hibernated: EC2 has saved its memory. A start would continue it, with what it has not written yet, not boot.
+    """
 
     instance: Instance
     launched: int = 0
+    hibernated: bool = False
 
     @property
     def returns(self) -> Returns:
@@ -125,7 +131,7 @@ def judge(
         return unfit
     given_up = Verdict.GIVEN_UP if stopped.is_unfinished(now) and not resumed else None
     if not tags.own(instance.tags, instance.id):
-        return _without_backup(instance, spec) if resumed else given_up or Verdict.NO_BACKUP
+        return _without_backup(stopped, spec) if resumed else given_up or Verdict.NO_BACKUP
     history = tags.read(instance)
     if -PERIOD_SECONDS < now - max(history.times, default=0) < fence_seconds:
         return Verdict.RECENT
@@ -138,6 +144,8 @@ def judge(
     isolated = (is_isolated(i, instance, history, spec) and _by_this_device(i, goals[i.id], spec) for i in pending)
     if not all(isolated):
         return given_up or Verdict.NOT_ISOLATED
+    if stopped.hibernated:
+        return Verdict.HIBERNATED
     if not resumed and len(stopped.returns.recent(now)) >= MOST_RETURNS:
         return Verdict.STAYS_STOPPED
     if tags.RETURNED not in instance.tags and sum(not k.startswith("aws:") for k in instance.tags) >= TAG_LIMIT:
@@ -158,11 +166,12 @@ def _unfit(instance: Instance) -> Optional[Verdict]:
     return None
 
 
-def _without_backup(instance: Instance, spec: IsolationSpec) -> Verdict:
+def _without_backup(stopped: Stopped, spec: IsolationSpec) -> Verdict:
     """A return that was not finished has deleted the backup, so the groups are restored; or somebody isolated it."""
-    history = tags.read(instance)
-    isolated = any(is_isolated(i, instance, history, spec) for i in instance.interfaces)
-    return Verdict.NOT_ISOLATED if isolated else Verdict.START
+    instance, history = stopped.instance, tags.read(stopped.instance)
+    if any(is_isolated(i, instance, history, spec) for i in instance.interfaces):
+        return Verdict.NOT_ISOLATED
+    return Verdict.HIBERNATED if stopped.hibernated else Verdict.START
 
 
 def _by_this_device(interface: Interface, originals: Groups, spec: IsolationSpec) -> bool:
