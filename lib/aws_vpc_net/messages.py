@@ -1137,6 +1137,13 @@ def group_of_other_vpc(option: str, group: str, vpc: str) -> str:
     return f"{group} of {option} cannot be used in {vpc}; use a group of that VPC, or associate it with the VPC"
 
 
+def association_unknown(groups: Iterable[str], vpc: str) -> str:
+    return (
+        f"{_list(groups)}: of another VPC, and can be used only if associated with {vpc}, which could not be looked "
+        "up; check the association"
+    )
+
+
 def lets_nothing_through() -> str:
     return "no rules, so it allows no traffic"
 

@@ -8,6 +8,7 @@ from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequ
 from . import messages, probe
 from .context import Context
 from .core import backup, isolation, sg_rules, tag_slots
+from .core.backing_up import is_stopped_by_off
 from .core.model import Groups, Instance, Interface
 from .core.probing import Answer, addresses_of
 from .dry_run import Check, DryRun
@@ -96,7 +97,11 @@ class Target:
                 CheckResult(WARN, f"interfaces of {self.plug}", self._depends()),
             ]
         state = self.instance.state
-        if state != "running" and not self.context.settings.overrides.ignore_instance_state:
+        settings = self.context.settings
+        any_state = settings.overrides.ignore_instance_state
+        if state != "running" and not (
+            any_state or is_stopped_by_off(self.instance, self.spec, settings.power.onfence_poweroff)
+        ):
             first = CheckResult(FAIL, about, messages.not_running(self.plug, state).text)
         elif isolation.is_off(self.instance, self.history, self.spec):
             first = CheckResult(WARN, about, messages.is_fenced_now(state))
@@ -161,13 +166,19 @@ class Target:
         if not self.spec.keep_only:
             return []
         results = []
+        existing = [g for g in self.spec.secg if g in self.snapshot.groups]
+        unknown = self.snapshot.associated_error is not None
         for i in self.interfaces:
-            if not any(self.snapshot.usable(g, i.vpc) for g in self.spec.secg):
+            if any(self.snapshot.usable(g, i.vpc) for g in self.spec.secg):
+                continue
+            if existing and unknown:
+                results.append(CheckResult(WARN, f"groups for {i.id}", messages.association_unknown(existing, i.vpc)))
+            else:
                 text = messages.no_group_in_vpc(self.plug, i.id, i.vpc, self.spec.secg).text
                 results.append(CheckResult(FAIL, f"groups for {i.id}", text))
         vpcs = {i.vpc for i in self.interfaces}
-        for group in self.spec.secg:
-            if group in self.snapshot.groups and not any(self.snapshot.usable(group, v) for v in vpcs):
+        for group in existing:
+            if not unknown and not any(self.snapshot.usable(group, v) for v in vpcs):
                 results.append(CheckResult(WARN, f"groups for {self.plug}", messages.group_of_no_vpc(group)))
         return results
 
@@ -178,9 +189,12 @@ class Target:
             static = [(f"interface{n}-sg", g) for g in sorted(self.context.settings.static.get(n, ()))]
             untrack = [("untrack_secg", self.spec.untrack)] if self.spec.untrack else []
             for option, group in [*untrack, *static]:
-                if group in self.snapshot.groups and not self.snapshot.usable(group, i.vpc):
-                    text = messages.group_of_other_vpc(option, group, i.vpc)
-                    results.append(CheckResult(FAIL, f"groups for {i.id}", text))
+                if group not in self.snapshot.groups or self.snapshot.usable(group, i.vpc):
+                    continue
+                level, text = FAIL, messages.group_of_other_vpc(option, group, i.vpc)
+                if self.snapshot.associated_error is not None:
+                    level, text = WARN, messages.association_unknown([group], i.vpc)
+                results.append(CheckResult(level, f"groups for {i.id}", text))
         return results
 
     def _check_static(self, instance: Instance) -> List[CheckResult]:

@@ -25,7 +25,7 @@ from .isolation import (
     isolated_without_backup,
     matches_isolation,
 )
-from .model import FrozenMap, Groups, Instance, tags_of
+from .model import FrozenMap, Groups, Instance, IsolationSpec, tags_of
 from .protocol import (
     INFO,
     READ_ONCE_MORE_SECONDS,
@@ -91,7 +91,9 @@ def _refuse_or_continue(plan: Plan, k: Knowledge, target: Instance, tick: Tick) 
         return Step(Succeed(), k, notes=(Note(INFO, messages.already_terminated(plan.id)),))
     if target.lost_names:
         return fail(k, messages.lost_names(plan.id, target.lost_names))
-    if target.state != "running" and not (plan.ignore_instance_state or _is_stopped_by_off(plan, target)):
+    if target.state != "running" and not (
+        plan.ignore_instance_state or is_stopped_by_off(target, plan.spec, plan.power)
+    ):
         return fail(k, messages.not_running(plan.id, target.state))
     refusal = refused_interface(target)
     if refusal is not None:
@@ -114,11 +116,10 @@ def _refuse_or_continue(plan: Plan, k: Knowledge, target: Instance, tick: Tick) 
     return replace(prepared, notes=(*notes, *prepared.notes))
 
 
-def _is_stopped_by_off(plan: Plan, target: Instance) -> bool:
+def is_stopped_by_off(target: Instance, spec: IsolationSpec, poweroff: bool) -> bool:
     """Is it in the state that a stop leads to, and isolated with a backup? Then an ``off`` is repeated that failed
     after it had requested the stop."""
-    isolated = fencer_is_fenced(target, tags.read(target), plan.spec)
-    return plan.power and target.state in MAY_STOP and isolated
+    return poweroff and target.state in MAY_STOP and fencer_is_fenced(target, tags.read(target), spec)
 
 
 def refused_interface(target: Instance) -> Optional[FenceError]:
