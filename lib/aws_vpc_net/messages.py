@@ -1253,6 +1253,13 @@ def room(needed: int, free: int) -> str:
     return f"the backup takes {needed} tags, {free} are free"
 
 
+def tags_unreadable(keys: Iterable[str]) -> str:
+    return (
+        f"{_few(keys)} cannot be read, and may hold original groups: on may not restore them, and auto_unfence "
+        "leaves the node alone; check its groups, then delete these tags"
+    )
+
+
 def would_remove(found: Mapping[str, FrozenSet[str]]) -> str:
     return "would remove " + "; ".join(f"{_list(g)} from {i}" for i, g in sorted(found.items()))
 

@@ -289,7 +289,8 @@ class Target:
         if self.instance is None:
             return [CheckResult(WARN, f"tags, removal and connections of {self.plug}", self._depends())]
         stop = self._stop() if self.context.settings.power.onfence_poweroff else []
-        return [self._room(self.instance), *self._removal(self.instance), self._connections(), *stop]
+        tags = [self._room(self.instance), *self._unreadable(self.instance)]
+        return [*tags, *self._removal(self.instance), self._connections(), *stop]
 
     def _room(self, instance: Instance) -> CheckResult:
         about = f"tags of {self.plug}"
@@ -301,6 +302,10 @@ class Target:
             return CheckResult(level, about, messages.no_room(self.plug, error.needed, error.free).text)
         used = sum(not k.startswith("aws:") for k in instance.tags)
         return CheckResult(OK, about, messages.room(len(needed.tags), tag_slots.TAG_LIMIT - used))
+
+    def _unreadable(self, instance: Instance) -> List[CheckResult]:
+        keys = tag_slots.unreadable_tags(instance, self.spec)
+        return [CheckResult(WARN, f"tags of {self.plug}", messages.tags_unreadable(keys))] if keys else []
 
     def _removal(self, instance: Instance) -> List[CheckResult]:
         if self.spec.keep_only:

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from assertions import our_tags
 from ec2.edit import secondary_interface
 from ec2.faults import Delay, Garbage, Stall
 from port import Port, open_ports
@@ -353,6 +354,23 @@ def test_a_target_that_an_off_has_stopped_passes_as_a_repeated_off_does(agent, e
     assert f"{state}, and isolated now; run on" in result.out
     ec2.edit.set_state(node, "stopped")  # which a required stop waits for
     assert agent.command("off", node, **power, **mode).code == 0
+
+
+def test_backup_tags_that_cannot_be_read_are_a_warning(agent, ec2, node, keep):
+    assert agent.command("off", node, **keep).code == 0
+    tags = our_tags(ec2, node)
+    cut = next(k for k in tags if k.endswith("_2_0"))
+    ec2.edit.put_tags(node, {cut: tags[cut][:-8], "Original_SG_Backup_i-0123456789abcdef0_5_1_0": "another's"})
+    for isolated in (True, False):
+        result = agent.command("validate-all", node, **keep)
+        assert result.code == 0, result.out
+        assert [text for level, about, text in lines(result) if level == "warn" and about == f"tags of {node}"] == [
+            f"{cut} cannot be read, and may hold original groups: on may not restore them, and auto_unfence leaves "
+            "the node alone; check its groups, then delete these tags"
+        ]
+        if isolated:
+            for interface in ec2.world.interfaces["node1"]:
+                ec2.edit.set_groups(interface, [ec2.world.groups["app"]])
 
 
 def test_a_fenced_node_is_a_warning(agent, ec2, node, mode):
