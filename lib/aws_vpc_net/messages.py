@@ -1253,6 +1253,13 @@ def room(needed: int, free: int) -> str:
     return f"the backup takes {needed} tags, {free} are free"
 
 
+def room_for_backup_only(needed: int, free: int) -> str:
+    return (
+        f"the backup takes {needed} tags, {free} are free, and auto_unfence needs one more to bring the node back; "
+        "delete unneeded tags"
+    )
+
+
 def tags_unreadable(keys: Iterable[str]) -> str:
     return (
         f"{_few(keys)} cannot be read, and may hold original groups: on may not restore them, and auto_unfence "

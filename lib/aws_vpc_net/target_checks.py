@@ -300,8 +300,12 @@ class Target:
         except tag_slots.NoRoom as error:
             level = WARN if self._backup_is_optional() else FAIL
             return CheckResult(level, about, messages.no_room(self.plug, error.needed, error.free).text)
-        used = sum(not k.startswith("aws:") for k in instance.tags)
-        return CheckResult(OK, about, messages.room(len(needed.tags), tag_slots.TAG_LIMIT - used))
+        free = tag_slots.TAG_LIMIT - sum(not k.startswith("aws:") for k in instance.tags)
+        new = len(set(needed.tags) - set(instance.tags))
+        returns = self.context.settings.power.auto_unfence and backup.RETURNED not in instance.tags
+        if returns and free <= new:
+            return CheckResult(WARN, about, messages.room_for_backup_only(new, free))
+        return CheckResult(OK, about, messages.room(new, free))
 
     def _unreadable(self, instance: Instance) -> List[CheckResult]:
         keys = tag_slots.unreadable_tags(instance, self.spec)

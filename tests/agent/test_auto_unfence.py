@@ -377,6 +377,25 @@ def test_the_preflight_warns_of_a_filter_that_excludes_stopped_nodes(agent, ec2,
     assert len(found) == warned
 
 
+@pytest.mark.parametrize(("free", "returned", "warned"), [(4, None, 0), (3, None, 1), (3, "5;launched=1", 0)])
+def test_the_preflight_warns_if_there_is_no_room_for_the_tag_of_a_return(
+    agent, ec2, node, auto, free, returned, warned
+):
+    """The backup takes 3 tags."""
+    before = {RETURNED: returned} if returned else {}
+    used = len({**ec2.snapshot()[node]["tags"], **before})
+    ec2.edit.put_tags(node, {**before, **{f"x{n}": "" for n in range(50 - free - used)}})
+    for options, count in ((auto, warned), ({**auto, "auto_unfence": None}, 0)):
+        result = agent.command("validate-all", node, **options)
+        assert result.code == 0, result.out
+        found = [line for line in result.out.splitlines() if line.startswith(f"warn tags of {node}: ")]
+        assert len(found) == count, result.out
+        assert all("takes 3 tags, 3 are free, and auto_unfence needs one more" in line for line in found)
+    fence(agent, ec2, auto, node)
+    warnings = monitor(agent, ec2, auto)[0].err.count("no room for another tag")
+    assert warnings == warned
+
+
 def test_the_preflight_warns_of_a_missing_filter_and_permission(agent, ec2, auto):
     node = ec2.edit.add_instance("one", tags={"cluster": "one"})
     document = json.loads(POLICY.read_text(encoding="utf-8"))
