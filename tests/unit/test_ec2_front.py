@@ -1006,6 +1006,7 @@ EDITS = {
     "attach": lambda e, w: e.attach(w.nodes["node1"], [w.groups["app"]], 5),
     "attach_again": lambda e, w: e.attach_again(w.nodes["node1"], w.interfaces["node1"][1], 3),
     "attach_volume": lambda e, w: e.attach_volume(w.nodes["node1"]),
+    "hibernated": lambda e, w: e.hibernated(w.nodes["node1"]),
     "cannot_stop": lambda e, w: e.cannot_stop(w.nodes["node1"], lifecycle="spot"),
     "delete_group": lambda e, w: e.delete_group(w.groups["open"]),
     "detach": lambda e, w: e.detach(w.interfaces["node1"][1]),
@@ -1058,7 +1059,7 @@ def test_what_is_remembered_of_instances_is_what_moto_says(server, client, chang
     first = everything(client)
     if change == "attach_again":
         server.edit.detach(world.interfaces["node1"][1])
-    if change == "start":
+    if change in ("start", "hibernated"):
         server.edit.set_state(world.nodes["node1"], "stopped")
     if change in EDITS:
         EDITS[change](server.edit, world)
