@@ -6,6 +6,7 @@ from typing import Tuple
 import pytest
 from core.transcript import (
     APP,
+    ID,
     ISO,
     ISO2,
     KEEP,
@@ -966,9 +967,22 @@ def test_off_writes_what_another_backup_said_better_also_after_that_was_deleted(
     play(off_of(world, REMOVE, nonce=2, skew=9), "read\nwrite e0:ad e1:s")
     play(run, "read\nwrite e0:ad e1:s")
     play(off_of(world, REMOVE, nonce=3, skew=20), "* groups e1:as\nread\nwrite e0:ad e1:as\n* groups e1:s")
-    play(run, "pause read\nsettle")
+    play(run, "pause read\nsettle\n* attach e2:ad\nread\nwrite e0:ad e1:s e2:ad")
     world.tags.clear()
-    play(run, "read\nwrite e0:ad e1:as")
+    play(run, "pause read\nwrite e0:ad e1:as e2:ad")
+
+
+def test_off_writes_anew_before_it_changes_groups_what_another_backup_says_better():
+    other = off_of(World())
+    play(other, BACKUP)
+    run = off_of(World("e0:ad e1:i", other.world.tags), nonce=2)
+    play(run, "read | no tags\n" + 8 * "pause read | no tags\n" + "write e0:ad e1:i\nread\nwrite e0:ad e1:as")
+
+
+def test_off_of_a_node_that_is_not_isolated_says_nothing_of_tags_that_cannot_be_read():
+    run = off_of(World(tags={f"Original_SG_Backup_{ID}_5_1_0": "cut o"}))
+    play(run, "read\nwrite e0:ad e1:as\nread")
+    assert not any("cannot be read" in line for line in run.log)
 
 
 def test_off_isolates_a_new_interface_whose_backup_was_refused_only_where_that_is_accepted():

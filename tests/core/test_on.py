@@ -296,9 +296,9 @@ def test_on_verifies_also_after_a_read_that_does_not_show_the_instance():
 # --- backups that cannot be read, or not without secg -------------------------------------------------------------
 
 
-def damaged() -> World:
+def damaged(spec: IsolationSpec = KEEP) -> World:
     """Fenced, and the backup of e1 was cut off."""
-    world = fenced()
+    world = fenced(spec)
     key = next(c.key for c in chunks_of(world.tags, ID) if c.interface == eni("e1"))
     world.tags[key] = world.tags[key][:-3]
     return world
@@ -314,6 +314,8 @@ def test_on_deletes_no_tags_where_some_cannot_be_read_and_an_interface_is_still_
     alone = on_of(damaged(), IsolationSpec(()))
     play(alone, "* detach e1\nread\nclaim\nrestore e0:ad\nread\ndelete\nread\nsuccess")
     play(static(damaged(), n0="s", n1="d"), "read\nclaim\nrestore e0:s e1:d\nread\ndelete\nread\nsuccess")
+    never_had_it = static(damaged(REMOVE), REMOVE, n0="a", n1="d")
+    play(never_had_it, "read\nclaim\nrestore e0:a e1:d\nread\ndelete\nread\nsuccess")
 
 
 def test_on_looks_for_tags_that_cannot_be_read_in_its_first_read_too():
@@ -335,11 +337,17 @@ def test_on_without_secg_refuses_a_backup_that_counts_only_for_what_is_isolated(
     """Nobody can tell; it would be deleted."""
     world = fenced()
     del world.tags[LASTFENCE]
+    healthy = World(tags=world.tags)
     end = "fail: backup: i-0000000000000000a: the backup of eni-00000000000000000, eni-1"
     play(on_of(world, IsolationSpec(())), f"read\n{end}")
     play(on_of(world), "read\nclaim\nrestore e0:ad e1:as\nread\ndelete\nread\nsuccess")
-    world = World(tags=world.tags)
-    play(on_of(world, IsolationSpec(())), "read\nsuccess")
+    play(on_of(healthy, IsolationSpec(())), "read\nsuccess")
+
+
+def test_on_with_secg_leaves_what_is_open_and_has_an_older_backup():
+    world = fenced()
+    world.tags[LASTFENCE] = "1800000000"
+    play(on_of(world), "* groups e1:o\nread\nclaim\nrestore e0:ad\nread\ndelete\nread\nsuccess")
 
 
 def test_on_names_the_groups_of_another_backup_that_it_deletes():
@@ -349,6 +357,15 @@ def test_on_names_the_groups_of_another_backup_that_it_deletes():
     play(run, "read\nclaim\nrestore e0:o e1:as\nread\ndelete\nread\nsuccess")
     assert messages.other_backup(run.plan.id, eni("e0"), groups("ad"), groups("o")) in run.log
     assert sum("another backup" in line for line in run.log) == 1
+
+
+def test_on_does_not_name_isolating_groups_of_another_backup():
+    world = World("e0:ad e1:i")
+    play(off_of(world), "read\n" + 8 * "pause read\n" + "write e0:ad e1:i\n* groups e1:as")
+    play(off_of(world, skew=1000), "read\nwrite e0:ad e1:as\nread\nisolate e0:i e1:i\nread\nsuccess")
+    run = on_of(world)
+    play(run, "read\nclaim\nrestore e0:ad e1:as")
+    assert run.log == []
 
 
 # --- static groups ---------------------------------------------------------------------------------------------
