@@ -22,7 +22,9 @@ def test_dmi_needs_no_network(agent, ec2, keep, imds):
 
 def test_imds_identifies_the_machine_without_dmi(agent, ec2, keep, imds):
     assert "Self-fencing" in agent.command("off", ec2.world.nodes["node1"], **keep).last
-    assert imds.paths == ["PUT /latest/api/token", "GET /latest/meta-data/instance-id"]
+    assert imds.paths[-1] == "GET /latest/meta-data/instance-id"
+    # On a busy machine the first reply may come too late, and it is asked again.
+    assert set(imds.paths) == {"PUT /latest/api/token", "GET /latest/meta-data/instance-id"}
 
 
 def test_a_proxy_is_never_used_for_imds(agent, ec2, keep, imds):
