@@ -1,7 +1,8 @@
 """One search on demand, or many; with transcripts.
 
     python -m search MODE ACTIONS START BUDGET [KIND,… | each]     PYTHONPATH=lib:tests; MODE: one, or all
-    python -m search plain | special | probing | probing-pairs | stopping | returns | renamed   those of catalogue.py
+    python -m search plain | special | probing | probing-pairs | stopping | returns     those of catalogue.py
+    python -m search renamed | edited
     python -m search adversity | alone | static BUDGET                                  with so many adversities
     LIMIT=5000000: states of each; PART=2/5: the second fifth of the scenarios
 """
@@ -43,6 +44,8 @@ def scenarios(arguments: List[str]) -> List[Scenario]:
         return [*catalogue.renamed(), *catalogue.renamed_with_adversity()]
     if first == "static":
         return [*catalogue.with_static_groups(int(more[0]))]
+    if first == "edited":
+        return [*catalogue.with_edited_tags()]
     if first == "alone":
         return [*catalogue.alone(int(more[0]))]
     actions, start, budget, *kinds = more

@@ -8,6 +8,7 @@ from typing import Iterator, List, Sequence
 
 from aws_vpc_net.core.model import IsolationSpec
 
+from .tag_edits import TAG_EVENTS
 from .truth import WHOLE
 from .world import (
     CRASH,
@@ -103,6 +104,15 @@ def with_static_groups(budget: int, modes: Sequence[str] = MODES) -> Iterator[Sc
                     kinds = frozenset(KINDS if budget > 1 else (EVENT,))
                     for event in ("attach", "detach", "delete", "edit"):
                         yield Scenario(mode, (one,), start, budget, kinds, events=(event,))
+
+
+def with_edited_tags(modes: Sequence[str] = MODES) -> Iterator[Scenario]:
+    """One invocation, while an operator edits the tags of a fence."""
+    for mode in modes:
+        for event in TAG_EVENTS:
+            for action in ("off", "on", "return"):
+                for start in ("fenced", "fenced twice") if action == "return" else STARTS:
+                    yield Scenario(mode, actors(action), start, 1, frozenset((EVENT,)), events=(event,))
 
 
 def with_adversity(

@@ -272,6 +272,14 @@ DEFECTS: Mapping[str, Defect] = {
         on._verify, "has_foreign_writes(latest, claims=False)", "has_foreign_writes(latest)",
         _one("keep", "on,on", "fenced twice"),
     ),
+    "on deletes what cannot be read": _of(
+        on._restored, "if plan.static or not unreadable else", "if True else",
+        _one("keep", "on", "fenced", EVENT, events=("cut a tag",)),
+    ),
+    "on isolates again what no tag holds any more": _of(
+        reisolating.reisolate, "if arriving is None and _lost(plan, k, k.latest):", "if False:",
+        _one("keep", "on", "fenced", EVENT, events=("cut a tag",)),
+    ),
     "on does not look for an off": _of(
         on._verify, "if k.backup.history.has_foreign_writes(latest, claims=False):", "if False:",
         _one("keep", "off,on", "fenced"),

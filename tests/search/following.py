@@ -8,6 +8,7 @@ from aws_vpc_net.core.probing import Answer, Standing
 from aws_vpc_net.core.protocol import Change, CheckAnswers, Connect, Phase, SetGroups
 
 from .invocations import DEAD, Table, Tables, ec2_refusal
+from .tag_edits import TAG_EVENTS, edited
 from .truth import (
     AFTERWARDS,
     ALIVE,
@@ -17,6 +18,7 @@ from .truth import (
     BLIND,
     CHANGED,
     CROSSED,
+    DAMAGED,
     DISTURBED,
     DWELLS,
     ENDED,
@@ -350,7 +352,9 @@ class Following(Truth):
                 state[BASE + 2 * actor + 1] |= MISLED
             return state
 
-        yield from self._answered(done(list(s)), actor, number, "accepted", (actor, change[0]))
+        destroyed = self._destroyed(s, tags)
+        for label, new, found in self._answered(done(list(s)), actor, number, "accepted", (actor, change[0])):
+            yield label, new, (*destroyed, *found)
         if not left:
             return
         if self.may.get(REFUSED):
@@ -365,6 +369,13 @@ class Following(Truth):
             flight = (actor, change[0], "", change[1], self.plans[actor].api_seconds + self.pendings[number].wait)
             state[2] = self.flights.number((*self.flights.values[state[2]], flight))
             yield from self._answered(state, actor, number, "unknown", (actor, change[0], "late"))
+
+    def _destroyed(self, s: State, tags: int) -> Tuple[str, ...]:
+        """What is wrong with these tags, if an operator has damaged others of an interface that is isolated."""
+        isolated = (self.damaged(s) & self.lost(tags, s[1])) - {*self.open(s[1])}
+        if not isolated or self.unreadable(s[0], s[1]) <= {*self.tags.values[tags].items()}:
+            return ()
+        return ("tags of an isolated interface that cannot be read are gone",)
 
     def _note_write(self, state: List[int], actor: int) -> None:
         ghost = BASE + 2 * actor + 1
@@ -525,8 +536,21 @@ class Following(Truth):
     def _events(self, s: State) -> Transitions:
         network: Network = self.nets.values[s[1]]
         for event in self.scenario.events:
+            if event in TAG_EVENTS:
+                yield from self._edit_tags(s, event)
+                continue
             new = self.event(event, network)
             if new is not None and new != network:
                 state = self._spent(s)
                 self._moved(state, s[0], self.nets.number(new), -1)
                 yield (-1, event), self._made(state), ()
+
+    def _edit_tags(self, s: State, event: str) -> Transitions:
+        """An operator does this to the tags."""
+        tags = self.tags.number(edited(event, self.tags.values[s[0]]))
+        if tags != s[0]:
+            state = self._spent(s)
+            for i in self.lost(tags, s[1]) - self.lost(s[0], s[1]):
+                state[5] |= DAMAGED << NUMBER[i]
+            self._moved(state, tags, s[1], -1)
+            yield (-1, event), self._made(state), ()

@@ -70,6 +70,10 @@ def test_one_invocation_with_static_groups(mode, record_property):
     search_all(catalogue.with_static_groups(1, [mode]), record_property)
 
 
+def test_an_operator_who_edits_the_tags(record_property):
+    search_all(catalogue.with_edited_tags(), record_property)
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_an_off_that_connects_to_the_node(mode, record_property):
     search_all(catalogue.probing([mode]), record_property)

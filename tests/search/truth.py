@@ -1,15 +1,17 @@
 """What is true in EC2, and what must be: at the moment an invocation ends, and once all have ended."""
 
 from dataclasses import replace
-from typing import Any, Dict, FrozenSet, Iterator, List, Optional, Tuple
+from typing import Any, Dict, FrozenSet, Iterator, List, Optional, Sequence, Tuple
 
 from aws_vpc_net.core import backup as tags_of
 from aws_vpc_net.core.backup import RETURNED
 from aws_vpc_net.core.isolation import groups_to_restore, matches_isolation
 from aws_vpc_net.core.model import FrozenMap
 from aws_vpc_net.core.protocol import DeleteTags, LookUpGroups, Read, SetGroups, StartInstance, WriteTags
+from aws_vpc_net.core.tag_slots import unreadable_tags
 
 from .invocations import DEAD, FAILED, LEFT_ALONE, SUCCEEDED, Exit, Invocations, Tables, ec2_refusal
+from .tag_edits import TAG_EVENTS
 from .world import APP, DB, E0, E1, EDITED, ISO, NEW, OTHER, SHORT, WORLDS, Network, Scenario
 
 BASE = 6  # fields of a state before those of the invocations
@@ -33,6 +35,7 @@ FENCE_SHOWN = 1 << 61  # the latest read of a return was made after an off, whic
 # what matters of one that has ended
 AFTERWARDS = ~(WROTE | GROUPS_MOVED | TAGS_GONE | EVER_STALE) & (ASKED - 1)
 CROSSED = 16  # in misc: a deletion crossed a change, both decided by reads before either
+DAMAGED = 32  # in misc, << the number of an interface: an operator has destroyed its backup
 WHOLE = 1000  # changes: more than any invocation makes
 NUMBER = {E0: 0, E1: 1, NEW.id: 2}
 State = Tuple[int, ...]
@@ -45,14 +48,14 @@ class Truth(Invocations):
 
     def __init__(self, scenario: Scenario, tables: Optional[Tables] = None) -> None:
         super().__init__(scenario, tables)
-        self._recovered: Dict[Tuple[int, int], Tuple[str, ...]] = {}
+        self._recovered: Dict[Tuple[int, int, FrozenSet[str]], Tuple[str, ...]] = {}
         self._isolated: Dict[int, bool] = {}
         self._changed: Dict[Tuple[int, int], Tuple[str, ...]] = {}
         self._lost: Dict[Tuple[int, int], FrozenSet[str]] = {}
         self.network = WORLDS[scenario.world]
         self.natural = (0, 0)  # tags and groups at the start
         self.allowed = {n.id: {n.groups} for n in self.network.attached}
-        for event in scenario.events:
+        for event in set(scenario.events).difference(TAG_EVENTS):
             new = self.event(event, self.network)
             for nic in new.attached if new else ():
                 self.allowed.setdefault(nic.id, set()).add(nic.groups)
@@ -140,35 +143,49 @@ class Truth(Invocations):
                 return tags, net, end
         return tags, net, None
 
-    def recovered(self, tags: int, net: int) -> Tuple[str, ...]:
-        """What is wrong after a plain on, and after a plain off and on."""
-        found = self._recovered.get((tags, net))
+    def recovered(self, tags: int, net: int, damaged: FrozenSet[str] = frozenset()) -> Tuple[str, ...]:
+        """What is wrong after a plain on, and after a plain off and on; ``damaged``: see there."""
+        found = self._recovered.get((tags, net, damaged))
         if found is None:
-            found = self._recovered[(tags, net)] = tuple(self._recover(tags, net))
+            found = self._recovered[(tags, net, damaged)] = tuple(self._recover(tags, net, damaged))
         return found
 
-    def _recover(self, tags: int, net: int) -> Iterator[str]:
+    def _recover(self, tags: int, net: int, damaged: FrozenSet[str]) -> Iterator[str]:
         plain_off, plain_on = len(self.actors) - 2, len(self.actors) - 1
         for both in (False, True):
             t, n = tags, net
+            failed = False
             for actor in (plain_off, plain_on) if both else (plain_on,):
+                unreadable = self.unreadable(t, n) if damaged else frozenset()
                 t, n, end = self.alone(t, n, actor)
                 what = self.actors[actor].action
                 if what == "on" and self.is_isolated_by_nature(t, n):
                     continue
-                if what == "off" and self.static and self.isolated(n) and not self.spec.keep_only:
+                left = {nic.id for nic in self.nets.values[n].attached if nic.id in damaged} - {*self.open(n)}
+                without = self.static or len(left) == len(self.nets.values[n].attached)
+                if what == "off" and without and self.isolated(n) and not self.spec.keep_only:
                     continue  # perhaps refused: nothing shows that an off without a backup has removed groups
-                if end is None or not end.succeeded:
+                failed = end is None or not end.succeeded
+                if failed and not (what == "on" and left):
                     yield f"afterwards, a plain {what} fails: {end.text if end else 'no end'}"
+                if left and unreadable - self.unreadable(t, n):
+                    yield f"afterwards, a plain {what} deletes what cannot be read"
                 if what == "off" and not self.isolated(n):
                     yield "afterwards, a plain off does not isolate"
             after = "off and on" if both else "on"
-            wrong = [nic.id for nic in self.nets.values[n].attached if nic.groups not in self.allowed.get(nic.id, ())]
+            wrong = [nic.id for nic in self.nets.values[n].attached
+                     if nic.groups not in self.allowed.get(nic.id, ()) and nic.id not in left]  # fmt: skip
             if wrong:
                 yield f"afterwards, a plain {after} does not restore {', '.join(SHORT[i] for i in wrong)}"
             refused = self.is_isolated_by_nature(t, n)  # then the count of returns stays
-            if set(self.tags.values[t]) - ({RETURNED} if refused else set()):
+            if set(self.tags.values[t]) - ({RETURNED} if refused else set()) and not failed:
                 yield f"afterwards, a plain {after} leaves tags"
+
+    def unreadable(self, tags: int, net: int) -> FrozenSet[Tuple[str, str]]:
+        """The tags that nobody can read, with which an operator may still find the original groups."""
+        there = self.tags.values[tags]
+        keys = unreadable_tags(self.nets.values[net].instance(there), self.spec)
+        return frozenset((key, there[key]) for key in keys)
 
     def is_isolated_by_nature(self, tags: int, net: int) -> bool:
         """Is nothing to be restored, and an interface has the groups that isolate by nature? Then ``on`` fails, as it
@@ -233,12 +250,13 @@ class Truth(Invocations):
                 texts.append("off exits 0, and the instance has not stopped")
         if action == "off" and not ghost & LAST_STALE:
             lost = (self.lost(state[0], state[1]) & end.changed) - named - self._known_to_others(state, actor)
+            lost -= self.damaged(state)
             if lost:
                 texts.append(f"{action} exits, and the original groups of what it isolated are nowhere")
         if action == "on" and end.succeeded and all(a.action == "on" for a in self.scenario.actors):
             nics = self.nets.values[state[1]].attached
             # It names what is detached when it begins, and may be attached again when the backup is gone.
-            wrong = {n.id for n in nics if n.groups not in self.allowed[n.id]} - named
+            wrong = {n.id for n in nics if n.groups not in self.allowed[n.id]} - named - self.damaged(state)
             # What is set does not depend on the first read, where it is static.
             stale = LAST_STALE | MISLED if self.static else EVER_STALE
             if not ghost & (stale | DISTURBED) and wrong:
@@ -273,8 +291,10 @@ class Truth(Invocations):
     def at_end(self, s: State) -> List[str]:
         """What is wrong once every invocation has ended."""
         fates, ghosts = s[BASE::2], s[BASE + 1 :: 2]
-        excused = all(self.loss_is_excused(s, i) for i in self.lost(s[0], s[1])) and self.lost(s[0], s[1])
-        texts = [] if excused else list(self.recovered(s[0], s[1]))
+        damaged = self.damaged(s)
+        lost = self.lost(s[0], s[1]) - damaged
+        excused = lost and all(self.loss_is_excused(s, i) for i in lost)
+        texts = [] if excused else list(self.recovered(s[0], s[1], damaged))
         ons = [i for i, a in enumerate(self.scenario.actors) if a.action == "on"]
         for i, fate in enumerate(fates):
             if self.scenario.actors[i].action != "off" or fate != SUCCEEDED or ghosts[i] & (LAST_STALE | DISTURBED):
@@ -297,6 +317,16 @@ class Truth(Invocations):
                 left = self.nets.values[s[1]].state != "running" or self.isolated(s[1])
                 texts += ["without any adversity, monitor does not bring it back"] * left
         return texts
+
+    def damaged(self, s: Sequence[int]) -> FrozenSet[str]:
+        """The interfaces whose last backup an operator has destroyed, when no invocation could write it again: that
+        of one that was fenced; or after the latest read of the one that has isolated it."""
+        if not set(TAG_EVENTS).intersection(self.scenario.events):
+            return frozenset()
+        return frozenset(
+            i for i, n in NUMBER.items()
+            if s[5] & DAMAGED << n or any(g & CHANGED << n and g & DISTURBED for g in s[BASE + 1 :: 2])
+        )  # fmt: skip
 
     # --- what no order of calls can prevent -------------------------------------------------------------------
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Callable, FrozenSet, Iterable, Optional
+from typing import Callable, FrozenSet, Iterable, List, Optional
 
 from . import backup as tags
 from .isolating import next_change, originals_in_doubt, unfenced_groups, without_room, write_backup_again
-from .isolation import matches_isolation
-from .model import FrozenMap, Instance
+from .isolation import groups_to_restore, matches_isolation
+from .model import NONE, FrozenMap, Instance
 from .protocol import Change, Fail, Knowledge, Phase, Plan, Point, Progress, Read, SetGroups, Step, Tick
 from .tag_slots import NoRoom
 
@@ -46,7 +46,10 @@ def reisolate(plan: Plan, k: Knowledge, tick: Tick, ending: Ending) -> Step:
     todo = frozenset(i for i in open_now - k.refused if k.interfaces[i].goal)
     if todo:
         return replace(_isolate(k, tick, todo), backoff=True)
-    return _when_arrived(plan, k, tick) or _fail(plan, k, ending(open_now))
+    arriving = _when_arrived(plan, k, tick)
+    if arriving is None and _lost(plan, k, k.latest):  # an operator has edited the tags meanwhile
+        return _write_again(plan, k, k.latest, tick, ending(open_now))
+    return arriving or _fail(plan, k, ending(open_now))
 
 
 def _when_arrived(plan: Plan, k: Knowledge, tick: Tick) -> Optional[Step]:
@@ -86,9 +89,27 @@ def _without_tags(plan: Plan, k: Knowledge, latest: Instance, tick: Tick, ending
     late = k.late(tick.now) & k.reopened
     if late:
         return _read_when_arrived(plan, k, tick, late)
-    isolated = [i for i in k.reopened if matches_isolation(latest.groups.get(i, frozenset()), plan.spec)]
-    if not isolated or k.backup.rewritten:
+    if not _isolated_now(plan, k, latest):
         return _fail(plan, k, ending(frozenset()))
+    return _write_again(plan, k, latest, tick, ending(frozenset()))
+
+
+def _isolated_now(plan: Plan, k: Knowledge, latest: Instance) -> List[str]:
+    return [i for i in k.reopened if matches_isolation(latest.groups.get(i, NONE), plan.spec)]
+
+
+def _lost(plan: Plan, k: Knowledge, latest: Instance) -> List[str]:
+    """Those that are isolated again, and whose original groups no tag of this read holds."""
+    kept = groups_to_restore(latest, tags.read(latest), plan.spec)
+    originals = k.backup.originals
+    isolated = _isolated_now(plan, k, latest)
+    return [i for i in isolated if i not in kept and originals.get(i, latest.groups[i]) != latest.groups[i]]
+
+
+def _write_again(plan: Plan, k: Knowledge, latest: Instance, tick: Tick, ending: Fail) -> Step:
+    """The backup, once; then fail."""
+    if k.backup.rewritten:
+        return _fail(plan, k, ending)
     groups = {i: unfenced_groups(plan, k, i, g) for i, g in latest.groups.items()}
     others = {i: g for i, g in groups.items() if i not in k.backup.originals}
     k = replace(k, backup=replace(k.backup, originals=k.backup.originals.updated(others)))
@@ -96,7 +117,7 @@ def _without_tags(plan: Plan, k: Knowledge, latest: Instance, tick: Tick, ending
         return write_backup_again(plan, k, tick, tick.reserve_ends)
     except NoRoom as error:
         k, notes = without_room(plan, k, error)
-        return replace(_fail(plan, k, ending(frozenset())), notes=notes)
+        return replace(_fail(plan, k, ending), notes=notes)
 
 
 def _fail(plan: Plan, k: Knowledge, ending: Fail) -> Step:
