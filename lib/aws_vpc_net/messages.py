@@ -881,6 +881,13 @@ def left_without_backup(plug: str, interface: str, groups: Iterable[str]) -> str
     return f"{plug}: {interface} has no backup and keeps {_list(groups)}; check its groups"
 
 
+def restored_as_fenced(plug: str, interface: str, groups: Iterable[str]) -> str:
+    return (
+        f"{plug}: {interface} gets {_list(groups)} back, which it had when its backup was written, and which off "
+        "sets; check its groups"
+    )
+
+
 def other_backup(plug: str, interface: str, other: Iterable[str], restored: Iterable[str]) -> str:
     return (
         f"{plug}: {interface} gets {_list(restored)} back; another backup of it holds {_list(other)}, and is deleted "

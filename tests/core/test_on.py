@@ -492,6 +492,24 @@ def test_on_of_a_node_with_one_interface_without_groups_of_secg_warns_of_nothing
     assert run.log == [messages.nothing_to_restore(run.plan.id)]
 
 
+@pytest.mark.parametrize(("spec", "letter"), [(KEEP, "i"), (KEEP_UNTRACK, "o"), (REMOVE_UNTRACK, "o")])
+def test_on_names_an_interface_that_stays_as_a_fencer_sets_it(spec, letter):
+    """Its backup was written when the original groups were lost already, or it has had no others."""
+    world = World(f"e0:{letter} e1:as")
+    world.write(make_backup(world.read(""), dict(world.groups), 1, spec).tags)
+    run = on_of(world, spec)
+    play(run, "read\nclaim")
+    assert run.log == [messages.restored_as_fenced(run.plan.id, eni("e0"), groups(letter))]
+
+
+def test_on_of_a_node_that_lacked_the_groups_to_remove_names_no_interface():
+    world = World("e0:d e1:as")
+    world.write(make_backup(world.read(""), dict(world.groups), 1, REMOVE).tags)
+    run = on_of(world, REMOVE)
+    play(run, "read\nclaim")
+    assert run.log == []
+
+
 def test_on_names_an_interface_without_a_backup():
     run = on_of(fenced())
     play(run, "* attach e2:a\nread")

@@ -24,12 +24,13 @@ from .isolation import (
     groups_to_restore,
     is_finished_fence,
     is_isolated,
+    is_untracking,
     isolating_options,
     latest_unfenced,
     matches_isolation,
     set_by_fencer,
 )
-from .model import NONE, FrozenMap, Groups, Instance, Interface
+from .model import NONE, FrozenMap, Groups, Instance, Interface, IsolationSpec
 from .protocol import (
     INFO,
     READ_ONCE_MORE_SECONDS,
@@ -168,6 +169,8 @@ def _warnings(plan: Plan, latest: Instance, goals: Mapping[str, Groups]) -> Note
         if goals and i.id not in goals
     ]
     for i, goal in sorted(goals.items()):
+        if _is_left_fenced(goal, plan.spec):
+            notes.append(Note(WARNING, messages.restored_as_fenced(plan.id, i, goal)))
         others = {g for g in history.sets[i].values() if g != goal and not set_by_fencer(g, plan.spec)}
         notes += [Note(WARNING, messages.other_backup(plan.id, i, g, goal)) for g in sorted(others, key=sorted)]
     for gone in sorted(set(history.sets) - {i.id for i in latest.interfaces}):
@@ -175,6 +178,11 @@ def _warnings(plan: Plan, latest: Instance, goals: Mapping[str, Groups]) -> Note
         assert groups is not None
         notes.append(Note(WARNING, messages.detached(plan.id, gone, groups), FrozenMap({gone: groups})))
     return tuple(notes)
+
+
+def _is_left_fenced(goal: Groups, spec: IsolationSpec) -> bool:
+    """Does the backup hold what only a fencer sets? Where groups are removed, others may never have been there."""
+    return (spec.keep_only and matches_isolation(goal, spec)) or is_untracking(goal, spec)
 
 
 def _restore_first(
