@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from . import actions, messages
 from .context import Context
-from .core.backup import LASTFENCE, RETURNED
+from .core.backup import LASTFENCE, PREFIX, RETURNED
 from .core.model import FrozenMap
 from .core.protocol import Instances
 from .core.returning import MOST_RETURNS, Stopped, Verdict, judge
@@ -30,7 +30,7 @@ MOST_REFUSED = 3  # instances whose tag cannot be written; the next one is tried
 
 HIBERNATED = "Client.UserInitiatedHibernate"  # why EC2 says it is stopped
 SEARCH = CallContext("look for stopped instances", Category.RETRIEVAL)
-FILTERS = (("instance-state-name", ("stopped",)), ("tag-key", (LASTFENCE, RETURNED)))
+FILTERS = (("instance-state-name", ("stopped",)), ("tag-key", (LASTFENCE, f"{PREFIX}*", RETURNED)))
 
 Found = Tuple[Stopped, Verdict]
 

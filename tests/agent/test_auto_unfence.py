@@ -133,6 +133,15 @@ def test_two_monitors_at_once_bring_a_node_back(agent, ec2, node, auto):
     assert is_back(ec2, node, before) in (1, 2)
 
 
+def test_a_node_whose_lastfence_somebody_deleted_returns(agent, ec2, node, auto):
+    """Its backup is valid all the same."""
+    before = ec2.snapshot()
+    fence(agent, ec2, auto, node)
+    ec2.edit.put_tags(node, {"lastfence": None})
+    monitor(agent, ec2, auto)
+    assert is_back(ec2, node, before) == 1
+
+
 # --- what is left alone ----------------------------------------------------------------------------------------
 
 
