@@ -360,6 +360,7 @@ def _why(plan: Plan, k: Knowledge) -> Dict[str, str]:
     """What is known to be in the way, by the latest attempts and the latest read."""
     groups = k.latest.groups if k.latest else {}
     open_now = _open_now(plan, k, k.latest) if k.latest else []
+    open_now = [i for i in open_now if not _is_unread(plan, k.interfaces[i], groups[i])]
     why = {i: f"reads {', '.join(sorted(groups[i]))}" for i in open_now}
     why.update({i: p.failure.text for i, p in k.interfaces.items() if p.failure})
     if k.backup.missing or k.backup.rewritten:
@@ -369,6 +370,11 @@ def _why(plan: Plan, k: Knowledge) -> Dict[str, str]:
     if k.reads.stop_requested and k.latest is not None and not stopping.is_off(plan, k.latest):
         why["its stop"] = messages.showed(k.latest.state)
     return why
+
+
+def _is_unread(plan: Plan, p: Progress, groups: Groups) -> bool:
+    """Are these groups those before the latest change, which no read has shown yet?"""
+    return p.accepted and not p.wrong_reads and not matches_isolation(groups, plan.spec)
 
 
 def _end(plan: Plan, k: Knowledge, tick: Tick) -> Step:
