@@ -464,6 +464,13 @@ def test_on_restores_what_a_read_lacked_and_reads_open():
     assert not any("no longer attached" in line for line in run.log[first:])
 
 
+def test_on_with_static_groups_names_those_of_an_interface_that_is_gone():
+    """They are nowhere else: its backup is deleted with the others."""
+    run = static(fenced(), n0="s")
+    play(run, "* detach e1\nread\nclaim\nrestore e0:s\nread\ndelete")
+    assert run.log == [messages.detached(run.plan.id, eni("e1"), groups("as"))]
+
+
 def test_on_with_static_groups_deletes_nothing_where_there_are_no_tags():
     """To delete no tags is to EC2 to delete all."""
     play(static(World("e0:i e1:i"), n0="s", n1="d"), "read\nrestore e0:s e1:d\nread\nsuccess")

@@ -30,7 +30,7 @@ from .isolation import (
     matches_isolation,
     set_by_fencer,
 )
-from .model import NONE, FrozenMap, Groups, Instance, Interface, IsolationSpec
+from .model import NONE, BackupHistory, FrozenMap, Groups, Instance, Interface, IsolationSpec
 from .protocol import (
     INFO,
     READ_ONCE_MORE_SECONDS,
@@ -173,7 +173,13 @@ def _warnings(plan: Plan, latest: Instance, goals: Mapping[str, Groups]) -> Note
             notes.append(Note(WARNING, messages.restored_as_fenced(plan.id, i, goal)))
         others = {g for g in history.sets[i].values() if g != goal and not set_by_fencer(g, plan.spec)}
         notes += [Note(WARNING, messages.other_backup(plan.id, i, g, goal)) for g in sorted(others, key=sorted)]
-    for gone in sorted(set(history.sets) - {i.id for i in latest.interfaces}):
+    return (*notes, *_detached(plan, history, latest.groups))
+
+
+def _detached(plan: Plan, history: BackupHistory, known: Iterable[str]) -> Notes:
+    """The groups of all other interfaces, which are not attached: their backup is deleted too."""
+    notes = []
+    for gone in sorted(set(history.sets) - set(known)):
         groups = latest_unfenced(gone, history, plan.spec) or history.latest(gone)
         assert groups is not None
         notes.append(Note(WARNING, messages.detached(plan.id, gone, groups), FrozenMap({gone: groups})))
@@ -349,9 +355,13 @@ def _not_restored(plan: Plan, k: Knowledge, latest: Instance) -> Notes:
     unused = sorted(set(plan.static) - {i.number - 1 for i in latest.interfaces})
     gone = {i: p.open_groups for i, p in k.interfaces.items() if not p.accepted}
     came = [i for i in latest.interfaces if k.interfaces and i.id not in {*k.interfaces, *k.first.groups}]
+    if plan.static:  # nothing was restored from the backup
+        detached = _detached(plan, tags.read(k.first), {*latest.groups, *k.interfaces} - {*gone})
+    else:
+        detached = tuple(Note(WARNING, messages.detached(plan.id, i, g), FrozenMap({i: g})) for i, g in gone.items())
     return (
         *(Note(WARNING, messages.static_unused(plan.id, some)) for some in [unused] if some),
-        *(Note(WARNING, messages.detached(plan.id, i, g), FrozenMap({i: g})) for i, g in gone.items()),
+        *detached,
         *(Note(WARNING, messages.left_without_backup(plan.id, i.id, i.groups)) for i in came),
     )
 
