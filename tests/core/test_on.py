@@ -279,6 +279,13 @@ def test_on_reads_once_more_where_the_instance_is_not_shown():
     play(on_of(fenced()), "read | nothing\nwait read | nothing\nfail: instance:")
 
 
+@pytest.mark.parametrize("gone", ["* detach e0\n* detach e1\n", ""])
+def test_on_of_an_instance_that_is_terminated_meanwhile_fails(gone):
+    """It deletes no tags: there is nothing to restore any more."""
+    run = on_of(fenced())
+    play(run, f"{RESTORED}\n{gone}* state terminated\nread\nfail: instance: i-0000000000000000a is terminated")
+
+
 def test_on_of_a_terminated_instance_fails():
     run = on_of(fenced())
     run.world.state = "terminated"

@@ -254,6 +254,8 @@ def _verify(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     latest = k.latest
     todo: List[str] = []
     if latest is not None:
+        if latest.terminated:
+            return fail(k, messages.terminated(plan.id))
         if k.backup.history.has_foreign_writes(latest, claims=False):
             return _overtaken(plan, k, latest, tick)
         gap = [i.number - 1 for i in latest.interfaces if plan.static and i.number - 1 not in plan.static]
