@@ -95,6 +95,24 @@ def ec2(server: Ec2Server) -> Iterator[Ec2Server]:
     assert server.idle() == []
 
 
+@pytest.fixture
+def node(ec2: Ec2Server) -> str:
+    """The instance that most tests fence; it has two interfaces."""
+    return ec2.world.nodes["node1"]
+
+
+@pytest.fixture
+def first(ec2: Ec2Server) -> str:
+    """Its first interface."""
+    return ec2.world.interfaces["node1"][0]
+
+
+@pytest.fixture
+def second(ec2: Ec2Server) -> str:
+    """Its second interface."""
+    return ec2.world.interfaces["node1"][1]
+
+
 @pytest.fixture(scope="session")
 def syslog_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for PYTHONPATH that writes syslog messages to the file $SYSLOG_FILE."""

@@ -1,8 +1,7 @@
 """A TCP port of an address of this machine, as a node has one: it accepts, refuses, or is silent."""
 
 import socket
-from types import TracebackType
-from typing import List, Optional, Type
+from typing import List, Optional
 
 
 class Port:
@@ -63,9 +62,7 @@ class Port:
     def __enter__(self) -> "Port":
         return self
 
-    def __exit__(
-        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

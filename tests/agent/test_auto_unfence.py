@@ -24,16 +24,6 @@ RETURN = [READ, TAG, READ, TAG, SET, SET, READ, UNTAG, READ, READ, START, READ]
 
 
 @pytest.fixture
-def node(ec2):
-    return ec2.world.nodes["node1"]
-
-
-@pytest.fixture
-def first(ec2):
-    return ec2.world.interfaces["node1"][0]
-
-
-@pytest.fixture
 def auto(keep):
     """The options of a device with auto_unfence."""
     return {**keep, "onfence_poweroff": True, "auto_unfence": True, "ignore_instance_state": True}

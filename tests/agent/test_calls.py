@@ -32,12 +32,6 @@ def calls(agent, ec2, keep):
 
 
 @pytest.fixture
-def node(ec2):
-    """It has two interfaces."""
-    return ec2.world.nodes["node1"]
-
-
-@pytest.fixture
 def newest(agent):
     """With the newest boto3."""
     agent.env["PYTHONPATH"] = os.environ["BOTO3_NEWEST"]

@@ -16,11 +16,6 @@ SECONDS = 20  # for what a condition is waited for
 
 
 @pytest.fixture
-def node(ec2):
-    return ec2.world.nodes["node1"]
-
-
-@pytest.fixture
 def program(agent, tmp_path):
     """Makes this text the program, which notes each process in a folder; Python, or a shell's."""
 

@@ -24,11 +24,6 @@ HANGING_DNS = Path(__file__).with_name("hanging_dns.py")
 
 
 @pytest.fixture
-def node(ec2):
-    return ec2.world.nodes["node1"]
-
-
-@pytest.fixture
 def pits():
     """Servers that say nothing, or some bytes a second of the head, or of the body.
 

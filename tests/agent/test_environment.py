@@ -15,11 +15,6 @@ from test_access import use
 SECRET = "mIsPlAcEdSeCrEt"
 
 
-@pytest.fixture
-def node(ec2):
-    return ec2.world.nodes["node1"]
-
-
 @pytest.mark.parametrize("plug", ["node1", "nobody"])
 def test_an_action_that_needs_no_plug_looks_up_no_name(agent, ec2, keep, plug):
     result = agent.command("list", plug, **keep)

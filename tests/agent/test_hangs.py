@@ -17,11 +17,6 @@ SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ, whose name Python 3.9 lacks
 SOON = 10.0  # seconds on a busy machine; far below the deadlines of 12 s and 45 s
 
 
-@pytest.fixture
-def node(ec2):
-    return ec2.world.nodes["node1"]
-
-
 def as_stdin(agent, action, plug, **options):
     given = {"action": action, "plug": plug, **agent.options, **options}
     return "".join(f"{k}={'1' if v is True else v}\n" for k, v in given.items() if v is not None)

@@ -17,11 +17,6 @@ FORM = "%Y-%m-%dT%H:%M:%SZ"
 
 
 @pytest.fixture
-def node(ec2):
-    return ec2.world.nodes["node1"]
-
-
-@pytest.fixture
 def imds(agent, ec2):
     """On node3, with the credentials of its role, and without DMI."""
     agent.is_on(None)

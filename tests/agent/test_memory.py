@@ -2,7 +2,6 @@
 
 import itertools
 
-import pytest
 from assertions import groups, is_isolated, our_tags
 
 LIMITS = range(24, 264, 24)  # MB of address space; from not even Python's modules to enough for all
@@ -18,11 +17,6 @@ def limited(agent, monkeypatch, limit, action, node, **options):
     assert result.code != 2
     # The interpreter may have said something before.
     return result, result.last.startswith("ERROR: ") and "internal error" not in result.last
-
-
-@pytest.fixture
-def node(ec2):
-    return ec2.world.nodes["node1"]
 
 
 def test_off_and_on_complete_an_off_without_memory(agent, ec2, node, keep, remove, monkeypatch, record_property):

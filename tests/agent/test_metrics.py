@@ -23,11 +23,6 @@ def path(agent, tmp_path):
     return folder / "fence.prom"
 
 
-@pytest.fixture
-def node(ec2):
-    return ec2.world.nodes["node1"]
-
-
 def values(path):
     """As Prometheus reads it."""
     return {

@@ -10,11 +10,6 @@ PASSING = [Throttle, ServerError, Reset, LoseReply, Garbage]
 
 
 @pytest.fixture
-def node(ec2):
-    return ec2.world.nodes["node1"]
-
-
-@pytest.fixture
 def fenced(agent, ec2, node, keep):
     """node1 is fenced, and the snapshot from before."""
     before = ec2.snapshot()

@@ -9,11 +9,6 @@ from ec2.faults import Error, LoseReply
 from test_races import once
 
 
-@pytest.fixture
-def node(ec2):
-    return ec2.world.nodes["node1"]
-
-
 def test_poweroff_also_of_an_instance_that_is_isolated_already(agent, ec2, node, mode):
     assert agent.command("off", node, **mode).code == 0
     assert agent.command("off", node, onfence_poweroff=True, **mode).code == 0

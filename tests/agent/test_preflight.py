@@ -17,11 +17,6 @@ WHOLE = {"onfence_poweroff": True, "unfence_poweron": True}
 
 
 @pytest.fixture
-def node(ec2):
-    return ec2.world.nodes["node1"]
-
-
-@pytest.fixture
 def eni(ec2):
     return ec2.world.interfaces["node1"][0]
 

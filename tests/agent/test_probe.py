@@ -20,11 +20,6 @@ NO_DEADLINE = {"settle_time": 30, "deadline": 60}  # what ends before that was e
 
 
 @pytest.fixture
-def node(ec2):
-    return ec2.world.nodes["node1"]
-
-
-@pytest.fixture
 def ports(ec2):
     """One of each interface of node1 and of node2, all of the same number."""
     opened = open_ports(*HERE)

@@ -20,21 +20,6 @@ TOO_LATE = "too late for auto_unfence"  # on a busy machine: a monitor's debug m
 
 
 @pytest.fixture
-def node(ec2):
-    return ec2.world.nodes["node1"]
-
-
-@pytest.fixture
-def first(ec2):
-    return ec2.world.interfaces["node1"][0]
-
-
-@pytest.fixture
-def second(ec2):
-    return ec2.world.interfaces["node1"][1]
-
-
-@pytest.fixture
 def more(ec2):
     """Groups that an administrator gives to an interface: one more than it had."""
     return sorted(ec2.world.groups[g] for g in ("app", "ssh", "db"))

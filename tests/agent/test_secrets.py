@@ -14,11 +14,6 @@ ID = "AKIAIOSFODNN7EXAMPLE"
 
 
 @pytest.fixture
-def node(ec2):
-    return ec2.world.nodes["node1"]
-
-
-@pytest.fixture
 def logged(agent, syslog, monkeypatch):
     """With all logs enabled; returns all outputs of a run."""
     monkeypatch.chdir(agent.folder)  # a debug file may be made there

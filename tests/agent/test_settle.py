@@ -9,11 +9,6 @@ from ec2.faults import Delay, Error, Throttle
 CHANGE = "ModifyNetworkInterfaceAttribute"
 
 
-@pytest.fixture
-def node(ec2):
-    return ec2.world.nodes["node1"]
-
-
 def accepted(ec2, group=None, without=None):
     """When the changes of groups were accepted, in seconds: those to just this group, or to others."""
     calls = [c for c in ec2.calls_of(CHANGE) if c.took_effect]

@@ -10,11 +10,6 @@ from ec2.faults import Delay, Error, Hook, LoseReply, Reset, ServerError, Stall,
 
 
 @pytest.fixture
-def node(ec2):
-    return ec2.world.nodes["node1"]
-
-
-@pytest.fixture
 def options(ec2, mode):
     return {**mode, "untrack_secg": ec2.world.open}
 

@@ -5,8 +5,7 @@ import re
 import tempfile
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Dict, List, Optional, Tuple, Type
+from typing import Any, Dict, List, Tuple
 
 PAGE = 1000
 
@@ -30,9 +29,7 @@ class Emulator:
             raise answer
         return answer
 
-    def __exit__(
-        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._here.close()
         self._process.join(10)
 

@@ -7,8 +7,7 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Collection, Dict, List, Optional, Sequence, Type
+from typing import Collection, Dict, List, Optional, Sequence
 
 from ec2.imds import Imds
 from ec2.server import Ec2Server
@@ -63,9 +62,7 @@ class Bed:
             raise
         return self
 
-    def __exit__(
-        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._closing.close()
 
     def _set_up(self) -> None:

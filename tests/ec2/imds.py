@@ -4,8 +4,7 @@ import json
 import secrets
 import threading
 import time
-from types import TracebackType
-from typing import Callable, Dict, List, Optional, Type
+from typing import Callable, Dict, List, Optional
 
 from .transport import Transport
 from .wire import Reply, Request
@@ -102,12 +101,7 @@ class Imds:
         self._transport.start()
         return self
 
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._transport.stop()
 
     def _answer(self, request: Request, send: Callable[[Reply], None]) -> None:

@@ -13,8 +13,7 @@ import socket
 import ssl
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from types import TracebackType
-from typing import Dict, List, Optional, Tuple, Type
+from typing import Dict, List, Tuple
 from urllib.parse import quote, urlsplit
 
 from .transport import Transport
@@ -172,10 +171,5 @@ class Proxy:
         self._listener.start()
         return self
 
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._listener.stop()

@@ -4,8 +4,7 @@ import itertools
 import threading
 import time
 import traceback
-from types import TracebackType
-from typing import Any, Callable, Dict, List, Optional, Type
+from typing import Any, Callable, Dict, List, Optional
 
 from .edit import Edit
 from .faults import Fault, Rules
@@ -59,12 +58,7 @@ class Ec2Server:
         self._transport.start()
         return self
 
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for transport in (self._transport, *self._doors):
             transport.stop()
 
