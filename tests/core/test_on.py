@@ -752,6 +752,38 @@ def test_on_isolates_again_what_it_opened_where_an_off_came_in_between():
     )
 
 
+def test_on_writes_the_groups_of_what_it_isolates_again_and_no_tag_holds():
+    """An operator has edited the backup, which is taken for the hand of an off."""
+    run = on_of(fenced())
+    play(
+        run,
+        f"""{RESTORED}
+        * cut e0
+        read
+        isolate e0:i e1:i
+        read
+        write e0:ad e1:as
+        fail: restore: i-0000000000000000a was fenced concurrently; off takes precedence
+        """,
+    )
+
+
+def test_on_names_the_groups_that_no_tag_holds_where_there_is_no_room_for_them():
+    run = on_of(fenced())
+    play(run, f"{RESTORED}      | e1 lost\n* cut e0\nread\nisolate e0:i e1:i")
+    run.world.write({f"other {n}": "" for n in range(50 - len(run.world.tags))})
+    play(
+        run,
+        """
+        read
+        wait isolate e1:i
+        read
+        fail: restore: i-0000000000000000a was fenced concurrently; off takes precedence
+        """,
+    )
+    assert any("not rewritten" in line and f"{eni('e0')} had" in line for line in run.log)
+
+
 def test_on_isolates_again_until_a_read_shows_it():
     run = on_of(fenced())
     play(

@@ -302,7 +302,7 @@ def play(run: Run, transcript: str, **others: Run) -> None:
 
 
 def _by_hand(world: World, what: str) -> None:
-    """ "groups e0:d", "attach e2:a", "detach e1", "state stopped", "12 s", "no tags"."""
+    """ "groups e0:d", "attach e2:a", "detach e1", "state stopped", "12 s", "no tags", "cut e0" (its backup)."""
     word, _, rest = what.partition(" ")
     if word in ("groups", "attach"):
         world.change(parsed(rest))
@@ -311,6 +311,8 @@ def _by_hand(world: World, what: str) -> None:
         del world.groups[eni(rest)]
     elif word == "state":
         world.state = rest
+    elif word == "cut":
+        world.write({k: v[:-4] for k, v in world.tags.items() if eni(rest) in v})
     elif rest == "tags":
         world.delete(dict(world.tags))
     else:

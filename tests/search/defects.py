@@ -277,7 +277,7 @@ DEFECTS: Mapping[str, Defect] = {
         _one("keep", "on", "fenced", EVENT, events=("cut a tag",)),
     ),
     "on isolates again what no tag holds any more": _of(
-        reisolating.reisolate, "if arriving is None and _lost(plan, k, k.latest):", "if False:",
+        reisolating.reisolate, "if not k.backup.rewritten and _lost(plan, k, k.latest):", "if False:",
         _one("keep", "on", "fenced", EVENT, events=("cut a tag",)),
     ),
     "on does not look for an off": _of(

@@ -46,10 +46,9 @@ def reisolate(plan: Plan, k: Knowledge, tick: Tick, ending: Ending) -> Step:
     todo = frozenset(i for i in open_now - k.refused if k.interfaces[i].goal)
     if todo:
         return replace(_isolate(k, tick, todo), backoff=True)
-    arriving = _when_arrived(plan, k, tick)
-    if arriving is None and _lost(plan, k, k.latest):  # an operator has edited the tags meanwhile
-        return _write_again(plan, k, k.latest, tick, ending(open_now))
-    return arriving or _fail(plan, k, ending(open_now))
+    if not k.backup.rewritten and _lost(plan, k, k.latest):  # an operator has edited the tags meanwhile
+        return _write_again(plan, k, k.latest, tick, ending)
+    return _when_arrived(plan, k, tick) or _fail(plan, k, ending(open_now))
 
 
 def _when_arrived(plan: Plan, k: Knowledge, tick: Tick) -> Optional[Step]:
@@ -89,9 +88,9 @@ def _without_tags(plan: Plan, k: Knowledge, latest: Instance, tick: Tick, ending
     late = k.late(tick.now) & k.reopened
     if late:
         return _read_when_arrived(plan, k, tick, late)
-    if not _isolated_now(plan, k, latest):
+    if k.backup.rewritten or not _isolated_now(plan, k, latest):
         return _fail(plan, k, ending(frozenset()))
-    return _write_again(plan, k, latest, tick, ending(frozenset()))
+    return _write_again(plan, k, latest, tick, ending)
 
 
 def _isolated_now(plan: Plan, k: Knowledge, latest: Instance) -> List[str]:
@@ -106,10 +105,8 @@ def _lost(plan: Plan, k: Knowledge, latest: Instance) -> List[str]:
     return [i for i in isolated if i not in kept and originals.get(i, latest.groups[i]) != latest.groups[i]]
 
 
-def _write_again(plan: Plan, k: Knowledge, latest: Instance, tick: Tick, ending: Fail) -> Step:
-    """The backup, once; then fail."""
-    if k.backup.rewritten:
-        return _fail(plan, k, ending)
+def _write_again(plan: Plan, k: Knowledge, latest: Instance, tick: Tick, ending: Ending) -> Step:
+    """The backup, once."""
     groups = {i: unfenced_groups(plan, k, i, g) for i, g in latest.groups.items()}
     others = {i: g for i, g in groups.items() if i not in k.backup.originals}
     k = replace(k, backup=replace(k.backup, originals=k.backup.originals.updated(others)))
@@ -117,7 +114,8 @@ def _write_again(plan: Plan, k: Knowledge, latest: Instance, tick: Tick, ending:
         return write_backup_again(plan, k, tick, tick.reserve_ends)
     except NoRoom as error:
         k, notes = without_room(plan, k, error)
-        return replace(_fail(plan, k, ending), notes=notes)
+        step = reisolate(plan, k, tick, ending)
+        return replace(step, notes=(*notes, *step.notes))
 
 
 def _fail(plan: Plan, k: Knowledge, ending: Fail) -> Step:
