@@ -100,9 +100,7 @@ def _isolated_now(plan: Plan, k: Knowledge, latest: Instance) -> List[str]:
 def _lost(plan: Plan, k: Knowledge, latest: Instance) -> List[str]:
     """Those that are isolated again, and whose original groups no tag of this read holds."""
     kept = groups_to_restore(latest, tags.read(latest), plan.spec)
-    originals = k.backup.originals
-    isolated = _isolated_now(plan, k, latest)
-    return [i for i in isolated if i not in kept and originals.get(i, latest.groups[i]) != latest.groups[i]]
+    return [i for i in _isolated_now(plan, k, latest) if i not in kept]
 
 
 def _write_again(plan: Plan, k: Knowledge, latest: Instance, tick: Tick, ending: Ending) -> Step:
