@@ -471,6 +471,13 @@ def test_on_restores_what_a_read_lacked_and_reads_open():
     assert not any("no longer attached" in line for line in run.log[first:])
 
 
+def test_on_with_static_groups_is_not_led_by_the_backup_where_one_lacks_the_groups_to_remove():
+    """Such groups look isolated: that they are set is no sign of an off."""
+    run = static(fenced(REMOVE), REMOVE, n0="a", n1="s")
+    play(run, "read\nclaim\nrestore e0:a e1:s\nread\ndelete\nread\nsuccess")
+    assert not run.world.tags
+
+
 def test_on_with_static_groups_names_those_of_an_interface_that_is_gone():
     """They are nowhere else: its backup is deleted with the others."""
     run = static(fenced(), n0="s")

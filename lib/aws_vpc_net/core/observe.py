@@ -96,7 +96,7 @@ def _read(plan: Plan, k: Knowledge, effect: Read, result: Result) -> Knowledge:
     backup = replace(k.backup, numbers=numbers, missing=missing)
     if first is None:
         backup = replace(backup, first_times=tags.read(latest).times)
-    if k.phase is not Phase.BACKUP:
+    if k.phase is not Phase.BACKUP and not plan.restoring:
         backup = _with_others(plan, backup, latest)
     timers = replace(k.timers, rewrite=0.0) if visible else k.timers
     return replace(k, interfaces=FrozenMap(progress), backup=backup, timers=timers)
