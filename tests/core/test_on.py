@@ -279,6 +279,12 @@ def test_on_reads_once_more_where_the_instance_is_not_shown():
     play(on_of(fenced()), "read | nothing\nwait read | nothing\nfail: instance:")
 
 
+def test_on_deletes_what_it_has_claimed_though_a_read_shows_what_was_there_before():
+    run = on_of(fenced())
+    play(run, f"{RESTORED}\nread | stale tags\ndelete\nread\nsuccess")
+    assert not run.world.tags
+
+
 @pytest.mark.parametrize("gone", ["* detach e0\n* detach e1\n", ""])
 def test_on_of_an_instance_that_is_terminated_meanwhile_fails(gone):
     """It deletes no tags: there is nothing to restore any more."""

@@ -286,7 +286,7 @@ def _written(plan: Plan, k: Knowledge, effect: WriteTags, result: Result, now: P
     b = replace(k.backup, rewritten=True, history=k.backup.history.with_write(effect.tags))
     failure = result if isinstance(result, Failure) else None
     if effect.backup is None:
-        return replace(k, backup=b), ()
+        return replace(k, backup=b if failure else replace(b, claimed=effect.tags)), ()
     if failure is not None:
         notes = not_rewritten(plan, k, failure) if effect.tags == effect.backup.tags else ()
         return replace(k, backup=replace(b, failure=failure)), notes

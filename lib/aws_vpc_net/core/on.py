@@ -333,7 +333,7 @@ def _restored(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Step:
     if left:
         return fail(k, messages.unreadable_backup(plan.id, left, unreadable))
     mine = {key: v for key, v in tags.own(latest.tags, latest.id).items() if (key, v) in k.backup.history.tags}
-    to_delete = {**leftovers(plan, k.first), **mine}
+    to_delete = {**leftovers(plan, k.first), **mine, **k.backup.claimed}  # the read may be older than the claim
     notes = _not_restored(plan, k, latest)
     k = replace(k, phase=Phase.DELETE)
     if not to_delete:

@@ -424,6 +424,7 @@ class BackupState:
         rewritten: it was tried to write it again since the latest read.
         failure: of the latest attempt to write it.
         answered: since the latest change of groups it was written again beside another fencer.
+        claimed: the tags that this ``on`` has claimed, as EC2 has accepted them.
     """
 
     first_times: FrozenSet[int] = frozenset()
@@ -435,6 +436,7 @@ class BackupState:
     rewritten: bool = False
     failure: Optional[Failure] = None
     answered: bool = False
+    claimed: FrozenMap[str, str] = FrozenMap()
 
     @property
     def latest(self) -> Optional[Backup]:
