@@ -524,7 +524,7 @@ def no_answer(what: str, seconds: float, last: Optional[str], endpoint: str = "t
     reason = f" (last: {last})" if last else ""
     return FenceError(
         Category.DEADLINE,
-        f"gave up after {seconds:g} s: {what}{reason}; check the network path to {endpoint}, then repeat",
+        f"gave up after {round(seconds, 1):g} s: {what}{reason}; check the network path to {endpoint}, then repeat",
     )
 
 
@@ -1361,7 +1361,7 @@ def stdout_failed(reason: str) -> str:
 
 def stuck(action: str, seconds: float) -> str:
     return (
-        f"deadline error: {action} did not finish within {seconds:g} s and was terminated; "
+        f"deadline error: {action} did not finish within {round(seconds, 1):g} s and was terminated; "
         "check this machine and the network path to the API, then repeat"
     )
 

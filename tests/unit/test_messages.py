@@ -155,6 +155,11 @@ def test_a_cause_names_its_object_once():
     assert "10.0.0.1: it still answers; eni-2: reads sg-1" in unverified
 
 
+@pytest.mark.parametrize("message", [messages.no_answer("read i-1", 4.61514, None), messages.stuck("off", 4.61514)])
+def test_measured_seconds_are_rounded(message):
+    assert " 4.6 s" in str(message)
+
+
 def test_every_category_has_a_message():
     found = {said(f).category for f in CATALOGUE.values() if "Error" in str(inspect.signature(f).return_annotation)}
     fixed = re.findall(r"Category\.([A-Z_]+)", (LIB / "messages.py").read_text(encoding="utf-8"))
