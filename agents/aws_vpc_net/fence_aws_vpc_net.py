@@ -694,7 +694,8 @@ def _flushed(code: int) -> int:
         sys.stdout.flush()
     except (OSError, AttributeError) as error:  # closed, or never open
         if not isinstance(error, BrokenPipeError):  # as with "| head": the reader closed it
-            log.error(messages.stdout_failed(str(error)))
+            reason = getattr(error, "strerror", None) or ("it is closed" if sys.stdout is None else str(error))
+            log.error(messages.stdout_failed(reason))
         return code or 1
     return code
 

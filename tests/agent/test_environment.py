@@ -344,8 +344,10 @@ def test_off_succeeds_with_a_closed_stdout(agent, ec2, node, keep):
     assert done.returncode == 0, done.stderr
     assert is_isolated(ec2, node, keep)
     command = shlex.join([os.environ["AGENT"], *agent.arguments("list")])
-    for where in (">&-", ">/dev/full"):
-        assert subprocess.run(["sh", "-c", f"{command} {where}"], env=agent.env, check=False).returncode == 1
+    for where, why in ((">&-", b"stdout: it is closed; "), (">/dev/full", b"stdout: No space left on device; ")):
+        done = subprocess.run(["sh", "-c", f"{command} {where}"], env=agent.env, capture_output=True, check=False)
+        assert done.returncode == 1
+        assert why in done.stderr
 
 
 def test_list_succeeds_with_names_that_stdout_cannot_encode(agent, ec2):
