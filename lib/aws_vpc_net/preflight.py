@@ -106,13 +106,14 @@ def _read(context: Context, plugs: Sequence[str]) -> Snapshot:
     instances, instances_error = _split(described, {})
     groups, groups_error = _split(described_groups, {})
     parsed = [parse_instance(raw) for raw in instances.values()]
-    attached = {g for i in parsed for e in i.interfaces for g in e.groups}
+    originals = [isolation.backup_groups(i, backup.read(i), context.spec) for i in parsed]
+    shown = {g for i in (*(i.groups for i in parsed), *originals) for groups in i.values() for g in groups}
     vpcs = {e.vpc for i in parsed for e in i.interfaces if e.groups}
     foreign = {g for g, raw in groups.items() if g in named and vpcs - {raw.get("VpcId")}}
     self_too = own is not None and own not in plugs
     more, associations, described_self = _run_all(
         [
-            partial(context.groups.described, attached) if attached - set(groups) and groups_error is None else dict,
+            partial(context.groups.described, shown) if shown - set(groups) and groups_error is None else dict,
             partial(context.groups.associated, foreign) if foreign else dict,
             partial(context.instances.described, [str(own)]) if self_too else dict,
         ]

@@ -321,7 +321,7 @@ class Target:
             if not self.goals[i.id]
         ]
         if isolation.has_groups_to_remove(instance, self.spec):
-            where = {i.id: i.groups & self.spec.named for i in self.interfaces}
+            where = {i.id: i.groups & self.spec.forbidden_groups for i in self.interfaces}
             return results or [CheckResult(OK, about, messages.would_remove({k: v for k, v in where.items() if v}))]
         if not isolation.has_backup(instance, self.history, self.spec):
             results.append(CheckResult(FAIL, about, messages.nothing_to_remove(self.plug).text))

@@ -379,6 +379,21 @@ def test_a_fenced_node_is_a_warning(agent, ec2, node, mode):
     assert agent.command("on", node, **options).code == 0
 
 
+def test_the_groups_of_the_backup_of_a_fenced_node_are_checked(agent, ec2, node, eni, mode):
+    """What on sets; and where groups are removed, what an interface keeps that was left with untrack_secg."""
+    options = {**mode, "untrack_secg": ec2.world.open}
+    before = ec2.snapshot()[node]["interfaces"][eni]
+    assert agent.command("off", node, **options).code == 0
+    ec2.edit.set_groups(eni, [ec2.world.open])
+    result = agent.command("validate-all", node, **options)
+    assert result.code == 0
+    asked = [c.params for c in ec2.calls if c.action == "ModifyNetworkInterfaceAttribute" and c.flag("DryRun")]
+    assert before in [sorted(v for k, v in params.items() if k.startswith("SecurityGroupId")) for params in asked]
+    if "invert_sg_removal" not in mode:
+        assert ("ok", f"removal on {node}", f"would remove {ec2.world.open} from {eni}") in lines(result)
+        assert f"isolation by {ec2.world.groups['ssh']}" in [about for _, about, _ in lines(result)]
+
+
 def test_several_plugs_are_each_checked(agent, ec2, keep):
     first, second = ec2.world.nodes["node1"], ec2.world.nodes["node2"]
     ec2.edit.set_state(second, "stopped")
