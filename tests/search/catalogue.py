@@ -22,6 +22,7 @@ from .world import (
     MISSING,
     MODES,
     OPEN,
+    OTHER_STATIC,
     REFUSED,
     STALE,
     STATIC,
@@ -96,7 +97,7 @@ def renamed_with_adversity(modes: Sequence[str] = MODES) -> Iterator[Scenario]:
 def with_static_groups(budget: int, modes: Sequence[str] = MODES) -> Iterator[Scenario]:
     """One invocation with interfaceN-sg, which an off may rely on that may not write tags; and an operator."""
     for mode in modes:
-        for static in (STATIC, FEW_STATIC):
+        for static in (STATIC, FEW_STATIC, OTHER_STATIC):
             on, off = (replace(a, static=static) for a in actors("on", "off"))
             for one in (on, off, replace(off, denied=frozenset(("tags",)))):
                 for start in ("open", "fenced"):

@@ -37,6 +37,7 @@ from .world import (
     LACKING,
     LATE,
     LOST,
+    OTHER_STATIC,
     STALE,
     THROTTLED,
     UNREAD,
@@ -271,6 +272,10 @@ DEFECTS: Mapping[str, Defect] = {
     "another on counts as an off": _of(
         on._verify, "has_foreign_writes(latest, claims=False)", "has_foreign_writes(latest)",
         _one("keep", "on,on", "fenced twice"),
+    ),
+    "on takes the backup for the groups of the options": _of(
+        observe._read, "and not plan.restoring:", "and True:",
+        Scenario("remove", (Actor("on", static=OTHER_STATIC),), "fenced"),
     ),
     "on deletes what cannot be read": _of(
         on._restored, "if plan.static or not unreadable else", "if True else",

@@ -182,7 +182,8 @@ class Invocations:
     def __init__(self, scenario: Scenario, tables: Optional["Tables"] = None) -> None:
         self.scenario = scenario
         self.spec = scenario.isolation
-        self.static = STATIC if any(a.static for a in scenario.actors) else FrozenMap()  # in the end, all of them
+        given = next((a.static for a in scenario.actors if a.static), FrozenMap())
+        self.static = STATIC.updated(given) if given else given  # in the end, all of them
         recovery = Actor("off", 5, 0x777, static=self.static), Actor("on", 6, 0x888, static=self.static)
         self.actors = [*scenario.actors, *recovery]
         self.plans = [a.plan(self.spec) for a in self.actors]

@@ -55,6 +55,9 @@ class Truth(Invocations):
         self.network = WORLDS[scenario.world]
         self.natural = (0, 0)  # tags and groups at the start
         self.allowed = {n.id: {n.groups} for n in self.network.attached}
+        for nic in (*self.network.attached, NEW):
+            if self.static:
+                self.allowed.setdefault(nic.id, set()).add(self.static[nic.number - 1])
         for event in set(scenario.events).difference(TAG_EVENTS):
             new = self.event(event, self.network)
             for nic in new.attached if new else ():

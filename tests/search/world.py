@@ -104,6 +104,8 @@ NEW = Nic(E2, 3, frozenset((APP, DB)))
 # interfaceN-sg, if it is given: what the interfaces have had; and without one for the interface that is attached
 STATIC: FrozenMap[int, Groups] = FrozenMap({n.number - 1: n.groups for n in (*DEFAULT.attached, NEW)})
 FEW_STATIC = STATIC.without((2,))
+# Others than these; where groups of secg are removed, one without any.
+OTHER_STATIC: FrozenMap[int, Groups] = FrozenMap({0: frozenset((APP, EDITED)), 1: frozenset((OTHER,)), 2: NEW.groups})
 
 # What may go wrong. "late": the reply is lost, and the change arrives later.
 CRASH, STALE, UNREAD, UNSHOWN, LACKING, REFUSED, THROTTLED, LOST, LATE, DEADLINE, EVENT = KINDS = (
