@@ -22,7 +22,9 @@ STDIN_LIMIT = 1 << 20  # bytes; Pacemaker sends a few hundred
 
 
 def decode_stdin(data: bytes) -> str:
-    """The text of stdin.
+    """The text of stdin, without white space around names and values.
+
+    The library does not know ``action = status``, and would run its default action, ``off``.
 
     Raises:
         FenceError: it is none, or longer than options ever are.
@@ -33,7 +35,8 @@ def decode_stdin(data: bytes) -> str:
         raise messages.bad_input("stdin") from error
     if len(data) > STDIN_LIMIT or "\0" in text:
         raise messages.bad_input("stdin")
-    return text
+    lines = (line.partition("=") for line in text.split("\n"))  # as the library does
+    return "\n".join("".join(part.strip() for part in line) for line in lines)
 
 
 def check_stdin(text: str, booleans: Iterable[str]) -> None:
@@ -43,7 +46,7 @@ def check_stdin(text: str, booleans: Iterable[str]) -> None:
         FenceError: naming the first that cannot.
     """
     known = {name.replace("-", "_") for name in booleans}
-    for line in text.split("\n"):  # as the library does
+    for line in text.split("\n"):
         name, equals, value = line.strip().partition("=")
         value = re.sub(r'^"(.*)"$', r"\1", value)
         if name.replace("-", "_") in known and not (equals and value.lower() in TRUE + FALSE):

@@ -168,14 +168,21 @@ def test_a_folder_with_modules_that_are_loaded_before_needs_an_ordinary_run(agen
     assert not agent.fork_servers.can_run(env)
 
 
-def test_the_agent_behaves_alike(agent, ec2, keep, monkeypatch):
+def test_the_agent_behaves_alike(agent, ec2, node, keep, monkeypatch):
     """Exit codes, output and API calls of a whole cycle."""
-    node = ec2.world.nodes["node1"]
+
+    def run(action):
+        """Again, where a busy machine takes all of a reading action's time to load the SDK."""
+        for _ in range(3):
+            done = agent.command(action, None if action == "list" else node, verbose=True, **keep)
+            if "set up the AWS SDK" not in done.last:
+                break
+        return done
 
     def cycle():
         seen = []
         for action in ("validate-all", "off", "status", "on", "list"):
-            done = agent.command(action, None if action == "list" else node, verbose=True, **keep)
+            done = run(action)
             lines = [re.sub(r"\d+\.\d+|\d{10}|0x\w+", "#", line) for line in done.lines]
             seen.append((done.code, done.out, len(lines), lines[-1]))
         seen.append(agent.raw("-o", "metadata").out)

@@ -88,6 +88,14 @@ def test_both_spellings_are_read(agent, ec2, spelling):
     assert agent.pacemaker("off", node, secg=ec2.world.isolation, **{spelling: "true"}).code == 0
 
 
+def test_white_space_around_names_and_values_on_stdin_is_dropped(agent, ec2, node):
+    """The library does not know "action ", and would fence the node."""
+    options = {**agent.options, "action": "status", "plug": node, "secg": ec2.world.isolation, "invert_sg_removal": 1}
+    result = agent.stdin("".join(f" {k}\t=  {v} \r\n" for k, v in options.items()))
+    assert (result.code, result.out) == (0, "Status: ON\n")
+    assert "Ignoring" not in result.err
+
+
 def test_white_space_and_empty_elements_in_lists(agent, ec2):
     node, app = ec2.world.nodes["node1"], ec2.world.groups["app"]
     result = agent.pacemaker("off", f" {node} ,", secg=f" , {app} ,sg-0123456789abcdef0,")
