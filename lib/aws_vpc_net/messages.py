@@ -689,7 +689,10 @@ def groups_set(interface: str, groups: Iterable[str]) -> str:
 
 
 def group_dropped(interface: str, group: str) -> str:
-    return f"{interface}: {group} of secg does not exist or belongs to another VPC; it is ignored; correct secg"
+    return (
+        f"{interface}: {group} of secg does not exist or belongs to another VPC; it is ignored; if no node needs it, "
+        "remove it from secg"
+    )
 
 
 def no_isolation_group(plug: str, groups: Iterable[str]) -> FenceError:
@@ -1133,11 +1136,11 @@ def group_found(name: str, vpc: str, options: Iterable[str]) -> str:
 
 
 def groups_fit() -> str:
-    return "all groups can be used on its interfaces"
+    return "each interface can use its groups"
 
 
-def group_of_no_vpc(group: str) -> str:
-    return f"{group} of secg belongs to a VPC of no interface and is ignored; remove it from secg"
+def group_of_no_vpc() -> str:
+    return "belongs to a VPC of no interface, and is ignored; if no node is in that VPC, remove it from secg"
 
 
 def group_of_other_vpc(option: str, group: str, vpc: str) -> str:

@@ -51,6 +51,7 @@ def run(context: Context, names: Mapping[str, str]) -> List[CheckResult]:
     results += _groups(context, snapshot)
     for target in targets:
         results += target.check_groups()
+    results += _unused_groups(context, snapshot, targets)
     results += _let_through(context, snapshot, targets)
     results += [*_permissions(context, targets), *_auto_unfence(context, targets)]
     for target in targets:
@@ -189,6 +190,16 @@ def _group(snapshot: Snapshot, group: str, options: Sequence[str]) -> CheckResul
     return CheckResult(
         OK, f"group {group}", messages.group_found(raw.get("GroupName", ""), raw.get("VpcId", ""), options)
     )
+
+
+def _unused_groups(context: Context, snapshot: Snapshot, targets: Iterable[Target]) -> List[CheckResult]:
+    """Groups of secg that no interface can use, of any plug: nodes in several VPCs share secg."""
+    vpcs = {i.vpc for target in targets for i in target.interfaces}
+    if not context.spec.keep_only or not vpcs or snapshot.groups_error or snapshot.associated_error:
+        return []
+    existing = [g for g in context.spec.secg if g in snapshot.groups]
+    unused = [g for g in existing if not any(snapshot.usable(g, vpc) for vpc in vpcs)]
+    return [CheckResult(WARN, f"group {group}", messages.group_of_no_vpc()) for group in unused]
 
 
 def _let_through(context: Context, snapshot: Snapshot, targets: Iterable[Target]) -> List[CheckResult]:

@@ -176,10 +176,6 @@ class Target:
             else:
                 text = messages.no_group_in_vpc(self.plug, i.id, i.vpc, self.spec.secg).text
                 results.append(CheckResult(FAIL, f"groups for {i.id}", text))
-        vpcs = {i.vpc for i in self.interfaces}
-        for group in existing:
-            if not unknown and not any(self.snapshot.usable(group, v) for v in vpcs):
-                results.append(CheckResult(WARN, f"groups for {self.plug}", messages.group_of_no_vpc(group)))
         return results
 
     def _check_other_groups(self) -> List[CheckResult]:

@@ -291,6 +291,21 @@ def test_in_several_vpcs_each_interface_is_checked_with_the_groups_of_its_own(ag
     assert [isolation] in goals
 
 
+def test_a_group_is_unused_only_if_no_plug_is_in_its_vpc(agent, ec2):
+    """Nodes in several VPCs share secg: what one of them cannot use is not to be removed."""
+    agent.env["PYTHONPATH"] = os.environ["BOTO3_NEWEST"]
+    other, third = ec2.edit.add_vpc(), ec2.edit.add_vpc()
+    elsewhere = [{"groups": [other["default"]], "subnet": other["subnet"]}]
+    plugs = f"{ec2.world.nodes['node1']},{ec2.edit.add_instance('two', elsewhere)}"
+    more = [ec2.edit.add_group(f"isolation{n}", vpc["vpc"]) for n, vpc in enumerate((other, third))]
+    isolations = [ec2.world.isolation, *more]
+    result = agent.command("validate-all", plugs, secg=",".join(isolations), invert_sg_removal=True)
+    unused = [about for level, about, text in lines(result) if level == "warn" and "ignored" in text]
+    assert unused == [f"group {isolations[2]}"], result.out
+    (text,) = [text for _, _, text in lines(result) if "ignored" in text]
+    assert "if no node is in that VPC" in text
+
+
 def foreign(ec2, use):
     """A group of another VPC, and options that use it so."""
     group = ec2.edit.add_group("open2" if use == "untrack_secg" else "isolation2", ec2.edit.add_vpc()["vpc"])
