@@ -1026,7 +1026,9 @@ def brought_back(plug: str) -> str:
 
 
 def not_brought_back(plug: str, reason: str) -> str:
-    return f"{plug} was not brought back by auto_unfence: {reason}"
+    """Without the advice of ``on``: to repeat it would end the return, and leave the instance stopped."""
+    said = re.sub("; repeat on( to restore it)?$", "", reason)
+    return f"{plug} was not brought back by auto_unfence: {said}"
 
 
 def stays_stopped(plug: str, most: int) -> str:
