@@ -974,7 +974,10 @@ def isolated_without_backup(plug: str) -> str:
 
 
 def not_restored(plug: str, why: Mapping[str, str], category: Category) -> FenceError:
-    return FenceError(category, f"{plug} was not completely restored: {_causes(why)}; the backup is kept; repeat on")
+    """A repetition sets the same groups, which does not help if one was deleted."""
+    is_gone = any("InvalidGroup.NotFound" in reason for reason in why.values())
+    advice = "set interfaceN-sg for every interface, and repeat on" if is_gone else "repeat on"
+    return FenceError(category, f"{plug} was not completely restored: {_causes(why)}; the backup is kept; {advice}")
 
 
 def cleanup_failed(plug: str, reason: str) -> str:

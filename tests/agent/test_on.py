@@ -157,6 +157,10 @@ def test_a_deleted_group_of_the_backup_fails_and_keeps_the_tags(agent, ec2, node
     assert groups(ec2, node)[first] == fenced[node]["interfaces"][first]
     assert groups(ec2, node)[second] == [ec2.world.isolation]
     assert contents(our_tags(ec2, node)) == tags
+    assert result.last.endswith("; the backup is kept; set interfaceN-sg for every interface, and repeat on")
+    chosen = {f"interface{n}_sg": ec2.world.groups["app"] for n in range(2)}
+    assert agent.command("on", node, **keep, **chosen).code == 0
+    assert our_tags(ec2, node) == {}
 
 
 def test_one_refused_interface_keeps_all_tags(agent, ec2, node, keep, fenced):
