@@ -298,7 +298,9 @@ class Ec2:
         if error and error.code in EXPIRED and self._renew(client):
             error.transient = True
         if not params.get("DryRun"):  # which changes nothing, and succeeds by an error
-            self.stats.attempts.append((name, error.code or "none" if error else "", time.monotonic() - started))
+            # An error about credentials may be that of another call, such as AssumeRole of STS.
+            failed = error.call if error and error.call.isalnum() else name
+            self.stats.attempts.append((failed, error.code or "none" if error else "", time.monotonic() - started))
         if error:
             self.stats.add(throttles=int(error.code in ec2_errors.THROTTLED))
             raise error from result

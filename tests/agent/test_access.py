@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import socket
 from pathlib import Path
 from urllib.parse import quote, quote_plus
@@ -367,9 +368,13 @@ def test_a_profile_takes_precedence_over_environment_keys(agent, ec2, keep):
 def test_a_refused_assume_role_is_reported_at_once(agent, ec2, behind, keep):
     chain(agent, ec2)
     ec2.key.deny("sts:AssumeRole")
-    last = refused(agent, ec2, keep)
+    metrics = agent.folder / "fence.prom"
+    last = refused(agent, ec2, keep, metrics_file=metrics)
     assert last.startswith("ERROR: authentication error: ")
     assert "no credentials: AssumeRole: AccessDenied" in last
+    # The alert FencingNotPermitted names this call. EC2 has not been asked.
+    counted = re.findall(r'_api_errors_total\{call="(\w+)",code="(\w+)"\}', metrics.read_text(encoding="ascii"))
+    assert counted == [("AssumeRole", "AccessDenied")]
 
 
 def test_a_transient_sts_error_is_retried(agent, ec2, behind, keep):
