@@ -294,6 +294,14 @@ def test_no_block_mixes_queries_and_changes():
     assert [str(b) for b in asks if any(changing(b))] == []
 
 
+def test_what_reads_the_output_of_the_aws_cli_names_its_format():
+    """The operator's configuration may have another one than JSON."""
+    texts = [(str(b), b.text.replace("\\\n", " ")) for b in operators_blocks() if "aws " in b.text]
+    read = [(b, c) for b, t in texts for c in re.findall(r"(?<=\$\()aws .+?(?=\))|aws [^\n|]+?(?= *[|>])", t)]
+    assert len(read) > 4
+    assert [(b, command) for b, command in read if "--output " not in command] == []
+
+
 def test_terraform_blocks_are_valid():
     found = [b for page in PAGES for b in blocks(page) if b.language == "terraform"]
     assert len(found) >= 3
