@@ -321,6 +321,11 @@ def test_the_manual_page_shows_the_commands_of_the_readme(manual):
     assert plain.count("--untrack-secg=sg-0123456789abcdef1") == len(shown)
 
 
+def test_the_manual_page_names_every_permission(manual):
+    notes = manual.split(".SH NOTES")[1].split(".SH ")[0]
+    assert set(re.findall(r"ec2:\w+", notes)) == set(re.findall(r'"(ec2:\w+)"', text(DOC / "iam-policy.json")))
+
+
 def test_the_texts_contain_no_roff_request(manual):
     """The texts of the metadata go into the page as they are."""
     body = manual.split(".SH DESCRIPTION")[1].split('.\\" What the metadata')[0]
