@@ -103,3 +103,33 @@ def test_panels_have_a_place_and_a_number_of_their_own(dashboard):
         taken |= cells
     numbers = [panel["id"] for panel in dashboard["panels"]]
     assert len(numbers) == len(set(numbers))
+
+
+@pytest.mark.skipif(not PROMTOOL.exists(), reason="no promtool: see make_promtool in tests/setup.sh")
+def test_the_latest_result_of_the_cluster_is_shown(targets, tmp_path):
+    """What another node did later counts. A node that refused to fence itself has neither of the two times."""
+    (expr,) = [target["expr"] for title, target in targets if title.startswith("Did the last")]
+    times = {
+        "off": {"failure": ("n1", "60x9"), "success": ("n2", "120x9")},
+        "status": {"failure": ("n1", "120x9"), "success": ("n2", "60x9")},
+        "on": {"failure": ("n1", "60x9")},
+        "monitor": {"success": ("n1", "60x9")},
+    }
+    last = PREFIX + 'last_{}_timestamp_seconds{{cluster="a", instance="{}", action="{}"}}'
+    series = [
+        {"series": last.format(result, node, action), "values": values}
+        for action, found in times.items()
+        for result, (node, values) in found.items()
+    ]
+    refused = PREFIX + 'last_operation_success{cluster="a", instance="n3", action="off"}'
+    wanted = {"off": 1, "status": 0, "on": 0, "monitor": 1}
+    shown = [{"labels": f'{{cluster="a", action="{action}"}}', "value": value} for action, value in wanted.items()]
+    case = {
+        "interval": "1m",
+        "input_series": [*series, {"series": refused, "values": "0x9"}],
+        "promql_expr_test": [{"expr": expr.replace("$cluster", ".*"), "eval_time": "5m", "exp_samples": shown}],
+    }
+    file = tmp_path / "cases.yml"
+    file.write_text(yaml.safe_dump({"evaluation_interval": "1m", "tests": [case]}), encoding="utf-8")
+    done = promtool("test", "rules", str(file))
+    assert done.returncode == 0, done.stdout + done.stderr
