@@ -1071,6 +1071,10 @@ def filter_excludes_stopped(key: str) -> str:
     return f"filter excludes stopped instances, so monitor never brings a node back; remove {key} from it"
 
 
+def filter_does_not_match(plug: str) -> str:
+    return f"filter does not match {plug}, so monitor never brings it back; correct filter, or tags of the instance"
+
+
 def cannot_bring_back(reason: str) -> str:
     return f"fencing works, but auto_unfence cannot bring a node back: {reason}"
 

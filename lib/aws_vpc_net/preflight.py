@@ -258,11 +258,26 @@ def _auto_unfence(context: Context, targets: Sequence[Target]) -> List[CheckResu
     for key, values in settings.filters:
         if key in STOPPED and not any(fnmatchcase(STOPPED[key], value) for value in values):
             results.append(CheckResult(WARN, about, messages.filter_excludes_stopped(key)))
+    results += [CheckResult(WARN, about, text) for text in _not_matched(context, targets)]
     asked = [ask for target in targets for _, ask in target.dry_runs_of_return()]
     texts = [messages.cannot_bring_back(error.text) for error in _run_all(asked) if error is not None]
     if asked and not texts:
         results.append(CheckResult(OK, about, messages.permitted(len(asked))))
     return [*results, *(CheckResult(WARN, about, text) for text in texts)]
+
+
+def _not_matched(context: Context, targets: Sequence[Target]) -> List[str]:
+    """Of each instance that ``filter`` does not match, whatever its state: monitor does not see it."""
+    plugs = tuple(target.plug for target in targets if target.instance)
+    filters = {k: v for k, v in context.settings.filters if k not in STOPPED}
+    if not plugs or not filters:
+        return []
+    given = tuple({"instance-id": plugs, **filters}.items())
+    try:
+        shown = {raw["InstanceId"] for raw in context.instances.listed(given)}
+    except FenceError as error:
+        return [messages.return_search_failed(error.text)]
+    return [messages.filter_does_not_match(plug) for plug in plugs if plug not in shown]
 
 
 def _is_refusal(result: Optional[FenceError]) -> bool:

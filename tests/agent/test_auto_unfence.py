@@ -377,6 +377,26 @@ def test_the_preflight_warns_of_a_filter_that_excludes_stopped_nodes(agent, ec2,
     assert len(found) == warned
 
 
+@pytest.mark.parametrize(
+    ("given", "warned"),
+    [("tag:cluster=other", ["node1", "node2"]), ("tag:Name=node1;instance-state-name=stopped", ["node2"]),
+     ("tag:Name=node*", []), ("instance-id={node1}", ["node2"]), ("no-such-filter=x", [])],
+)  # fmt: skip
+def test_the_preflight_warns_of_nodes_that_the_filter_does_not_match(agent, ec2, auto, given, warned):
+    """monitor would leave them stopped without a word."""
+    nodes = ec2.world.nodes
+    plugs = f"{nodes['node1']},{nodes['node2']}"
+    result = agent.command("validate-all", plugs, **auto, filter=given.format(**nodes))
+    assert result.code == 0, result.out
+    found = [line for line in result.out.splitlines() if line.startswith("warn auto_unfence: ")]
+    if given.startswith("no-such"):
+        (line,) = found
+        assert "cannot look for instances that auto_unfence may bring back: " in line
+    else:
+        assert re.findall("filter does not match (i-[0-9a-f]+)", "".join(found)) == [nodes[name] for name in warned]
+        assert len(found) == len(warned)
+
+
 @pytest.mark.parametrize(("free", "returned", "warned"), [(4, None, 0), (3, None, 1), (3, "5;launched=1", 0)])
 def test_the_preflight_warns_if_there_is_no_room_for_the_tag_of_a_return(
     agent, ec2, node, auto, free, returned, warned
