@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -126,3 +127,37 @@ def test_the_policy_is_no_wider_than_documented(agent, ec2, node, options):
 def test_the_policy_fits_the_size_limit():
     document = json.loads(POLICY.read_text(encoding="utf-8"))
     assert len(json.dumps(document, separators=(",", ":"))) <= LIMIT
+
+
+def narrowed(ec2):
+    """The policy as the chapter "Narrower permissions" says: one cluster, account, region, VPC, and listed groups."""
+    page = (POLICY.parent / "setup.md").read_text(encoding="utf-8")
+    chapter = page.split("### Narrower permissions")[1].split("\n### ")[0]
+    by_tag, by_vpc = (json.loads(f"{{{part}}}") for part in re.findall(r'`("\w+Equals":\s\{[^`]*\})`', chapter))
+    document = json.loads(POLICY.read_text(encoding="utf-8"))
+    for statement in document["Statement"]:
+        if "StringLike" in statement.get("Condition", {}):
+            del statement["Condition"]["StringLike"]
+            statement["Condition"].update(by_tag)
+    (groups,) = [s for s in document["Statement"] if s["Sid"] == "SetGroups"]
+    document["Statement"].append({**groups, "Sid": "Instances", "Resource": "arn:aws:ec2:*:*:instance/*"})
+    named = [ec2.world.groups[name] for name in ("isolation", "open", "app", "ssh", "db")]
+    known = [f"arn:aws:ec2:*:*:security-group/{group}" for group in named]
+    groups.update(Resource=["arn:aws:ec2:*:*:network-interface/*", *known], Condition=by_vpc)
+    text = json.dumps(document).replace("arn:aws:ec2:*:*:", "arn:aws:ec2:eu-central-1:123456789012:")
+    return text.replace("123456789012", ec2.account).replace("vpc-0123456789abcdef0", ec2.world.vpc)
+
+
+def test_the_narrower_policy_of_the_guide_allows_one_cluster(agent, ec2, keep):
+    node, stranger = (ec2.world.nodes[name] for name in ("node1", "node2"))
+    ec2.edit.put_tags(node, {"cluster": "mycluster"})
+    ec2.edit.put_tags(stranger, {"cluster": "other"})
+    ec2.key.attach(narrowed(ec2))
+    options = {**keep, "untrack_secg": ec2.world.open, "onfence_poweroff": True, "unfence_poweron": True}
+    before = ec2.snapshot()
+    assert agent.command("validate-all", node, **options).code == 0
+    assert agent.command("off", node, **options).code == 0
+    assert agent.command("on", node, **options).code == 0
+    assert ec2.snapshot() == before
+    assert agent.command("off", stranger, **options).code == 1
+    assert ec2.snapshot() == before
