@@ -373,6 +373,9 @@ def test_the_manual_recovery_works_as_described(originals, fenced, shell, ec2, a
         ec2.edit.put_tags(fenced, tags)
         shell.run(block.text)
         assert ec2.snapshot()[fenced]["tags"] == {"Name": "node1"}
+    ec2.edit.put_tags(fenced, {"fence_aws_vpc_net:returned": "5"})  # of auto_unfence
+    shell.run(delete_all.text)
+    assert ec2.snapshot()[fenced]["tags"] == {"Name": "node1"}
     shell.run(delete_all.text)  # with no tag to delete
     assert ec2.snapshot()[fenced]["tags"] == {"Name": "node1"}
 
