@@ -34,7 +34,10 @@
 </xsl:template>
 
 <xsl:template match="parameter">
-<xsl:if test="@name = 'quiet'">.SS Options of every fence agent&#10;</xsl:if>
+<xsl:if test="@name = 'quiet'">.SS Options of every fence agent&#10;<xsl:text/>
+<xsl:text>disable_timeout, login_timeout, power_timeout, retry_on, shell_timeout and stonith_status_sleep have no effect on </xsl:text>
+<xsl:text>this agent: deadline limits off and on.&#10;</xsl:text>
+</xsl:if>
 <xsl:call-template name="option"/>
 </xsl:template>
 

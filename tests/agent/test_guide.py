@@ -326,6 +326,28 @@ def test_the_manual_page_names_every_permission(manual):
     assert set(re.findall(r"ec2:\w+", notes)) == set(re.findall(r'"(ec2:\w+)"', text(DOC / "iam-policy.json")))
 
 
+WITHOUT_EFFECT = {
+    "disable_timeout": "false", "login_timeout": "1", "power_timeout": "1", "retry_on": "4", "shell_timeout": "1",
+    "stonith_status_sleep": "9",
+}  # fmt: skip
+
+
+def test_the_manual_page_names_the_options_without_effect(manual, agent, ec2, keep):
+    said = manual.split(".SS Options of every fence agent")[1].split(".TP")[0]
+    assert set(re.findall(r"\w+_\w+", said)) == set(WITHOUT_EFFECT)
+    node = ec2.world.nodes["node1"]
+    assert agent.command("off", node, **keep).code == 0
+    ec2.key.deny("ec2:ModifyNetworkInterfaceAttribute")
+    counts = []
+    for more in {}, WITHOUT_EFFECT:
+        before = len(ec2.calls)
+        failed = agent.command("on", node, **keep, **more)
+        assert failed.code == 1
+        assert failed.seconds < 9
+        counts.append(len(ec2.calls) - before)
+    assert counts[0] == counts[1] > 0
+
+
 def test_the_texts_contain_no_roff_request(manual):
     """The texts of the metadata go into the page as they are."""
     body = manual.split(".SH DESCRIPTION")[1].split('.\\" What the metadata')[0]
