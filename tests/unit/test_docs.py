@@ -294,6 +294,16 @@ def test_no_block_mixes_queries_and_changes():
     assert [str(b) for b in asks if any(changing(b))] == []
 
 
+def test_commands_in_the_text_of_the_runbook_need_the_permissions_of_an_operator():
+    """Those of its blocks are run with the policy. What goes beyond it is named where it is needed."""
+    page = text(DOC / "runbook.md")
+    named = re.findall(r"`aws\s+ec2\s+([a-z-]+)", page)
+    actions = {"ec2:" + "".join(word.capitalize() for word in name.split("-")) for name in named}
+    assert len(actions) > 1
+    policy = text(DOC / "iam-policy-operator.json")
+    assert {a for a in actions if f'"{a}"' not in policy and f"`{a}`" not in page} == set()
+
+
 def test_what_reads_the_output_of_the_aws_cli_names_its_format():
     """The operator's configuration may have another one than JSON."""
     texts = [(str(b), b.text.replace("\\\n", " ")) for b in operators_blocks() if "aws " in b.text]
