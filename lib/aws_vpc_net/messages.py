@@ -597,7 +597,7 @@ def self_fencing(plug: str) -> FenceError:
 def fenced_fencer(own: str) -> FenceError:
     return FenceError(
         Category.SELF_FENCING,
-        f"this machine, {own}, is fenced and must not fence other nodes; unfence it first",
+        f"this machine, {own}, is fenced and must not fence other nodes; return it to service first",
     )
 
 
@@ -717,7 +717,7 @@ def not_untracked(plug: str, interfaces: Iterable[str]) -> FenceError:
     return FenceError(
         Category.MODIFICATION,
         f"{plug} is isolated, but EC2 accepted no change of {_list(interfaces)} to untrack_secg: established "
-        "connections may survive; run on, then off",
+        "connections may survive; stop the instance",
     )
 
 
@@ -725,8 +725,8 @@ def possibly_tracked(plug: str, addresses: Iterable[str], settle: float) -> Fenc
     return FenceError(
         Category.MODIFICATION,
         f"{plug} is isolated, but {_list(addresses)} still answered {settle:g} s (settle_time) later: the network "
-        "may not have applied untrack_secg, and established connections may survive; raise settle_time, or let a "
-        "program listen at probe_port, then run on and off",
+        "may not have applied untrack_secg, and established connections may survive; stop the instance, then raise "
+        "settle_time, or let a program listen at probe_port",
     )
 
 
@@ -1248,7 +1248,7 @@ def gone_for_good() -> str:
 
 
 def is_fenced_now(state: str) -> str:
-    return f"{state}, and isolated now; run on, then check again"
+    return f"{state}, and isolated now; return it to service, then check again"
 
 
 def _tracked_for(seconds: Optional[int]) -> str:

@@ -361,7 +361,7 @@ def test_a_target_that_an_off_has_stopped_passes_as_a_repeated_off_does(agent, e
     ec2.edit.set_state(node, state)
     result = agent.command("validate-all", node, **power, **mode)
     assert result.code == 0, result.out
-    assert f"{state}, and isolated now; run on" in result.out
+    assert f"{state}, and isolated now; return it to service" in result.out
     ec2.edit.set_state(node, "stopped")  # which a required stop waits for
     assert agent.command("off", node, **power, **mode).code == 0
 

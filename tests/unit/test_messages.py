@@ -160,6 +160,12 @@ def test_measured_seconds_are_rounded(message):
     assert " 4.6 s" in str(message)
 
 
+def test_no_message_advises_to_restore_a_node_that_runs():
+    """Its services may run elsewhere by then, as Pacemaker repeats an off that failed: it is to be stopped first."""
+    advised = {name for name, f in CATALOGUE.items() if re.search(r"\brun on\b|\bunfence it\b", str(said(f)))}
+    assert advised == {"stays_stopped", "interrupted"}, "of a stopped node; of an off that somebody has interrupted"
+
+
 def test_every_category_has_a_message():
     found = {said(f).category for f in CATALOGUE.values() if "Error" in str(inspect.signature(f).return_annotation)}
     fixed = re.findall(r"Category\.([A-Z_]+)", (LIB / "messages.py").read_text(encoding="utf-8"))
