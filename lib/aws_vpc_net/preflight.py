@@ -51,7 +51,7 @@ def run(context: Context, names: Mapping[str, str]) -> List[CheckResult]:
     results += _groups(context, snapshot)
     for target in targets:
         results += target.check_groups()
-    results += _unused_groups(context, snapshot, targets)
+    results += _vpcs(context, snapshot, targets)
     results += _let_through(context, snapshot, targets)
     results += [*_permissions(context, targets), *_auto_unfence(context, targets)]
     for target in targets:
@@ -192,10 +192,14 @@ def _group(snapshot: Snapshot, group: str, options: Sequence[str]) -> CheckResul
     )
 
 
-def _unused_groups(context: Context, snapshot: Snapshot, targets: Iterable[Target]) -> List[CheckResult]:
+def _vpcs(context: Context, snapshot: Snapshot, targets: Iterable[Target]) -> List[CheckResult]:
     """Groups of secg that no interface can use, of any plug: nodes in several VPCs share secg."""
+    error = snapshot.associated_error
+    if error is not None:  # looked up only if a group belongs to another VPC than an interface
+        unknown = isinstance(error, ApiError) and error.code == "UnknownOperation"
+        return [CheckResult(WARN if unknown else FAIL, "VPC associations of groups", error.text)]
     vpcs = {i.vpc for target in targets for i in target.interfaces}
-    if not context.spec.keep_only or not vpcs or snapshot.groups_error or snapshot.associated_error:
+    if not context.spec.keep_only or not vpcs or snapshot.groups_error:
         return []
     existing = [g for g in context.spec.secg if g in snapshot.groups]
     unused = [g for g in existing if not any(snapshot.usable(g, vpc) for vpc in vpcs)]

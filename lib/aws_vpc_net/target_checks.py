@@ -12,7 +12,7 @@ from .core.backing_up import is_stopped_by_off
 from .core.model import Groups, Instance, Interface
 from .core.probing import Answer, addresses_of
 from .dry_run import Check, DryRun
-from .errors import ApiError, FenceError
+from .errors import FenceError
 from .inputs import STATIC_INTERFACES
 from .instances import parse_instance
 
@@ -156,11 +156,8 @@ class Target:
         if self.snapshot.groups_error is not None:
             return [CheckResult(WARN, f"groups for {self.plug}", messages.depends_on("groups"))]
         results = [*self._check_secg(), *self._check_other_groups(), *self._check_static(self.instance)]
-        error = self.snapshot.associated_error
-        if error is not None:  # looked up only if a group belongs to another VPC than an interface
-            unknown = isinstance(error, ApiError) and error.code == "UnknownOperation"
-            results.append(CheckResult(WARN if unknown else FAIL, "VPC associations of groups", error.text))
-        return results or [CheckResult(OK, f"groups for {self.plug}", messages.groups_fit())]
+        fits = CheckResult(OK, f"groups for {self.plug}", messages.groups_fit())
+        return results if results or self.snapshot.associated_error else [fits]
 
     def _check_secg(self) -> List[CheckResult]:
         if not self.spec.keep_only:

@@ -306,6 +306,13 @@ def test_a_group_is_unused_only_if_no_plug_is_in_its_vpc(agent, ec2):
     assert "if no node is in that VPC" in text
 
 
+def test_what_cannot_be_looked_up_is_reported_once_for_all_plugs(agent, ec2, keep):
+    agent.env["PYTHONPATH"] = os.environ["BOTO3_OLDEST"]
+    group, plugs = ec2.edit.add_group("isolation2", ec2.edit.add_vpc()["vpc"]), ",".join(ec2.world.nodes.values())
+    result = agent.command("validate-all", plugs, **{**keep, "secg": f"{keep['secg']},{group}"})
+    assert len([about for _, about, _ in lines(result) if about == "VPC associations of groups"]) == 1, result.out
+
+
 def foreign(ec2, use):
     """A group of another VPC, and options that use it so."""
     group = ec2.edit.add_group("open2" if use == "untrack_secg" else "isolation2", ec2.edit.add_vpc()["vpc"])
