@@ -1299,6 +1299,10 @@ def would_survive(poweroff: bool, idle: Mapping[str, Optional[int]]) -> str:
     return f"those that EC2 tracks survive off until {until}; set untrack_secg to end them"
 
 
+def is_open() -> str:
+    return "has only untrack_secg, which allows all traffic, as an interrupted off leaves it; run off now"
+
+
 def efa_interface(kind: str) -> str:
     return (
         f"of type {kind}: its traffic bypasses the operating system, and AWS does not document whether traffic in "

@@ -134,6 +134,8 @@ class Target:
             else:
                 idle = self._tracked_seconds(i.id)
                 results.append(CheckResult(OK, about, messages.interface_found(i.number - 1, i.vpc, i.groups, idle)))
+                if isolation.is_untracking(i.groups, self.spec):
+                    results.append(CheckResult(WARN, about, messages.is_open()))
                 if i.kind in ("efa", "efa-only"):
                     results.append(CheckResult(WARN, about, messages.efa_interface(i.kind)))
                 elif i.kind != "interface":

@@ -461,6 +461,14 @@ def test_a_kind_of_interface_that_groups_may_not_filter_is_a_warning(agent, ec2,
     assert agent.command("off", node, **keep).code == 0
 
 
+def test_an_interface_that_an_interrupted_off_has_left_open_is_a_warning(agent, ec2, node, eni, keep):
+    ec2.edit.set_groups(eni, [ec2.world.open])
+    result = agent.command("validate-all", node, **keep, untrack_secg=ec2.world.open)
+    assert result.code == 0
+    (reported,) = [t for level, about, t in lines(result) if (level, about) == ("warn", f"interface {eni}")]
+    assert "allows all traffic" in reported
+
+
 def test_an_instance_on_an_outpost_is_a_warning(agent, ec2, node, keep):
     ec2.edit.outpost(node)
     result = agent.command("validate-all", node, **keep)
