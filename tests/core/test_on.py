@@ -484,6 +484,13 @@ def test_on_with_static_groups_is_not_led_by_the_backup_where_one_lacks_the_grou
     assert not run.world.tags
 
 
+def test_on_with_static_groups_writes_these_where_its_look_back_shows_them_isolated():
+    """Also those that look isolated: they are what the options say. Every read since the deletion is behind."""
+    run = static(fenced(REMOVE), REMOVE, n0="a", n1="s")
+    play(run, "read\nclaim\nrestore e0:a e1:s\nread\ndelete\n* groups e0:d")
+    play(run, "read\n* 2 s\nwrite e0:a e1:s\nfail: restore: i-0000000000000000a was fenced concurrently")
+
+
 def test_on_with_static_groups_names_those_of_an_interface_that_is_gone():
     """They are nowhere else: its backup is deleted with the others."""
     run = static(fenced(), n0="s")

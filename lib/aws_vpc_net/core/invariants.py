@@ -74,9 +74,9 @@ def backup_precedes_change(plan: Plan, before: Knowledge, step: Step, tick: Tick
 
 def open_groups_outrank(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Texts:
     """Groups that a fencer sets are never written as the original ones of an interface that was read open, or of
-    which a backup that was read holds open ones."""
+    which a backup that was read holds open ones; but for those that ``on`` was given as ``interfaceN-sg``."""
     action = step.action
-    if not isinstance(action, WriteTags) or action.backup is None:
+    if not isinstance(action, WriteTags) or action.backup is None or (plan.restoring and plan.static):
         return []
     originals = action.backup.originals  # of a new interface only its own groups are written, beside the others
     written = {c.interface for c in tags.chunks_of(action.tags, plan.id)}
