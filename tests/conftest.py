@@ -11,6 +11,7 @@ import zlib
 from collections import Counter
 from typing import Any, Generator, Iterator, List, Tuple
 
+import hypothesis
 import pytest
 from fork_server import ForkServers
 
@@ -18,6 +19,13 @@ from fork_server import ForkServers
 # those of tests/mutation, the time and the size of a file do not tell two versions apart.
 if "TESTS_BYTECODE" in os.environ:
     sys.dont_write_bytecode, sys.pycache_prefix = False, os.environ["TESTS_BYTECODE"]
+
+# The same examples in every run, and no limit of time for one, or tests fail by chance.
+# --hypothesis-profile=default: others.
+hypothesis.settings.register_profile(
+    "check", derandomize=True, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("check")
 
 # What nohup, or a shell for its background jobs, ignores: programs under test inherit it. pytest itself may, too.
 if "PYTEST_XDIST_WORKER" in os.environ:
