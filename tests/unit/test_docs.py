@@ -31,7 +31,7 @@ PACEMAKER = set(  # options of a device that are Pacemaker's own
     "pcmk_reboot_timeout pcmk_reboot_retries pcmk_off_timeout pcmk_off_retries".split()
 )
 OTHER_AGENTS = {"region", "power_timeout", "tag", "profile"}  # options of theirs
-CLUSTER_COMMANDS = {"grep", "pcs", "crm", "stonith_admin", "crm_mon", "journalctl", "corosync-quorumtool"}
+CLUSTER_COMMANDS = set("grep pcs crm stonith_admin crm_mon journalctl corosync-quorumtool corosync-cmapctl".split())
 SETTLE_SECONDS = 5  # that EC2's network is given to follow
 METADATA = TOP / "tests" / "metadata" / "fence_aws_vpc_net.xml"
 NO_ACTION = (  # messages of progress, and of checks that passed
@@ -276,7 +276,8 @@ READS = (
 
 def changing(block: Block) -> List[bool]:
     """For each command of a block, whether it changes something. What is not known to read only, does."""
-    begins = r"(?:^|[|(;&]) *(?:sudo )?((?:fence_aws_vpc_net|aws|pcs|crm|stonith_admin|crm_mon|grep|journalctl) .*)"
+    programs = "|".join(CLUSTER_COMMANDS | {"fence_aws_vpc_net", "aws"})
+    begins = rf"(?:^|[|(;&]) *(?:sudo )?((?:{programs}) .*)"
     found = re.findall(begins, block.text.replace("\\\n", " "), re.MULTILINE)
     return [not any(re.match(reads, command) for reads in READS) for command in found]
 
