@@ -118,6 +118,8 @@ def _show(world: Dict[str, Any], process: int) -> None:
     for words in _commands(world):
         terminal.command(words)
     terminal.say()
+    terminal.say("Other commands of the agent need --endpoint-url too: boto3 before 1.28 ignores AWS_ENDPOINT_URL,")
+    terminal.say("as does an AWS CLI of that age.")
     terminal.say("This ends it:")
     terminal.command(["./tests/demo --stop"])
 
