@@ -1128,7 +1128,7 @@ def without_poweroff() -> str:
 def short_for_poweroff(seconds: float, least: float) -> str:
     return (
         f"deadline={seconds:g} includes the stop, which can take minutes; set deadline={least:g} or more, and "
-        "pcmk_off_timeout and pcmk_reboot_timeout above it"
+        "Pacemaker's limits of off and reboot above it"
     )
 
 

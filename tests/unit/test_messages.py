@@ -130,7 +130,9 @@ def test_a_message_is_one_short_clean_line(name):
     assert text.isprintable()
     assert len(text) < 500
     assert not text.endswith(".")
-    assert not re.search(r"timed out|timeout|uns?upported action|unrecognised action", logs.sanitize(text), re.I)
+    shown = logs.sanitize(text)
+    assert not re.search(r"timed out|timeout|uns?upported action|unrecognised action", shown, re.I)
+    assert "_time-out" not in shown, "no option has that name"
 
 
 @pytest.mark.parametrize(
