@@ -810,7 +810,7 @@ def partly_isolated(plug: str, why: Mapping[str, FenceError], cut: Iterable[str]
     left = f"{names} not rolled back: " if names else ""
     return FenceError(
         Category.PARTIAL,
-        f"{plug} is only partly isolated: {_causes(why)}; {left}{reason}; correct the cause and repeat off",
+        f"{plug} is not completely isolated: {_causes(why)}; {left}{reason}; correct the cause and repeat off",
     )
 
 

@@ -1109,7 +1109,7 @@ def test_off_without_a_backup_still_knows_the_instance_after_it_has_looked_at_th
 
 REFUSED = f"{BACKUP}\nisolate e0:i e1:i | e1 refused"
 LEFT = (
-    "fail: partial: i-0000000000000000a is only partly isolated: eni-11111111111111111: not permitted; "
+    "fail: partial: i-0000000000000000a is not completely isolated: eni-11111111111111111: not permitted; "
     "eni-00000000000000000 not rolled back:"
 )
 
@@ -1243,7 +1243,7 @@ def test_off_isolates_again_where_no_read_shows_what_it_rolled_back():
     ("outcome", "end"),
     [
         ("", f"{LEFT} a concurrent fencer was detected;"),
-        ("| e0 refused", "fail: partial: i-0000000000000000a is only partly isolated: eni-00000000000000000: not"),
+        ("| e0 refused", "fail: partial: i-0000000000000000a is not completely isolated: eni-00000000000000000: not"),
     ],
 )
 def test_off_says_whether_it_isolated_again_what_it_rolled_back(outcome, end):
@@ -1337,7 +1337,7 @@ def test_off_says_that_the_other_backup_is_its_own():
         write e0:ad e1:as
         pause isolate e1:i  | e1 refused
         read
-        fail: partial: i-0000000000000000a is only partly isolated: eni-11111111111111111: not permitted; \
+        fail: partial: i-0000000000000000a is not completely isolated: eni-11111111111111111: not permitted; \
 eni-00000000000000000 not rolled back: an earlier backup of this run
         """,
     )
@@ -1350,7 +1350,7 @@ def test_off_says_that_an_on_came_in_between_and_writes_the_backup_again():
         * no tags
         read
         write e0:ad e1:as
-        fail: partial: i-0000000000000000a is only partly isolated: eni-11111111111111111: not permitted; \
+        fail: partial: i-0000000000000000a is not completely isolated: eni-11111111111111111: not permitted; \
 eni-00000000000000000 not rolled back: an on ran concurrently
         """,
     )

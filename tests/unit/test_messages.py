@@ -162,6 +162,11 @@ def test_measured_seconds_are_rounded(message):
     assert " 4.6 s" in str(message)
 
 
+def test_a_partial_error_says_isolated_only_of_what_it_names():
+    """An off that changed nothing for good, beside the tags of an earlier one."""
+    assert "i-1 is not completely isolated: " in messages.partly_isolated("i-1", {"eni-2": SECOND}, (), "no").text
+
+
 def test_no_message_advises_to_restore_a_node_that_runs():
     """Its services may run elsewhere by then, as Pacemaker repeats an off that failed: it is to be stopped first."""
     advised = {name for name, f in CATALOGUE.items() if re.search(r"\brun on\b|\bunfence it\b", str(said(f)))}
