@@ -219,6 +219,8 @@ SECRET_VARIABLES = (
     *("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"),
     "AWS_CONTAINER_AUTHORIZATION_TOKEN",
 )
+PLUG = ("plug", "port")  # the names of one option
+REPORTING = ("boto3_debug", "metrics_file")  # no value of these keeps a node from being fenced
 NO_OPTIONS = ("agent", "no_password")  # of the library, without a meaning for operators
 REFUSED = "the fencing library refused the options"
 
@@ -281,8 +283,7 @@ def read_input(names: List[str], logs: LoggingManager) -> Dict[str, Any]:
     if given:
         sys.argv[1:] = inputs.arguments(sys.argv[1:], options) or ["--"]
     else:
-        text = inputs.decode_stdin(data)
-        inputs.check_stdin(text, booleans)
+        text = _checked_stdin(data, booleans)
         sys.stdin = io.StringIO(inputs.without(text, NO_OPTIONS))
     try:
         values: Dict[str, Any] = process_input(names)
@@ -291,11 +292,29 @@ def read_input(names: List[str], logs: LoggingManager) -> Dict[str, Any]:
         raise inputs.refusal(errors[0] if errors else REFUSED, options) from None
     if not given and logs.take("Parse error: Ignoring unknown option"):
         known = [*names, *NO_OPTIONS, *(all_opt[n].get("longopt", n) for n in names)]
-        for line, guess in inputs.unknown_lines(text, known):
+        unknown = inputs.unknown_lines(text, known)
+        if "--action" not in values and unknown:
+            raise messages.no_action(unknown[0][0])
+        for line, guess in unknown:
             logging.warning(messages.unknown_option(line, guess))  # buffered until the log is set up
     if str(values.get("--action")).lower() == "validate-all" and values.get("--plug") == inputs.placeholder(text):
         values.pop("--plug", None)
     return values
+
+
+def _checked_stdin(data: bytes, booleans: List[str]) -> str:
+    """The text of stdin, with one value for each option.
+
+    Raises:
+        FenceError: an invalid boolean, several values of an option, or input that is not text.
+    """
+    text = inputs.decode_stdin(data)
+    inputs.check_stdin(text, booleans)
+    inputs.check_repeated(text, ["action", *PLUG, *(o.name for o in OPTIONS if o.name not in REPORTING)], booleans)
+    text, plug_option = inputs.choose_plug(text)
+    if plug_option:
+        logging.warning(messages.plug_and_port(plug_option))  # buffered until the log is set up
+    return text
 
 
 def read_stdin(most: int) -> bytes:

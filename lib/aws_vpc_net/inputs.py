@@ -8,7 +8,7 @@ for the documentation too, it imports next to nothing.
 from __future__ import annotations
 
 import re
-from typing import Iterable, List, Mapping, Optional, Tuple
+from typing import Dict, Iterable, List, Mapping, Optional, Tuple
 
 from . import messages
 from .errors import FenceError
@@ -48,9 +48,47 @@ def check_stdin(text: str, booleans: Iterable[str]) -> None:
     known = {name.replace("-", "_") for name in booleans}
     for line in text.split("\n"):
         name, equals, value = line.strip().partition("=")
-        value = re.sub(r'^"(.*)"$', r"\1", value)
+        value = _unquoted(value)
         if name.replace("-", "_") in known and not (equals and value.lower() in TRUE + FALSE):
             raise messages.bad_boolean(name, value)
+
+
+def _unquoted(value: str) -> str:
+    """As the library reads it."""
+    return re.sub(r'^"(.*)"$', r"\1", value)
+
+
+def check_repeated(text: str, names: Iterable[str], booleans: Iterable[str]) -> None:
+    """No option of these names has several values on stdin, where the library takes the last.
+
+    A cluster may hold an option in both spellings, and Pacemaker passes its options in any order.
+
+    Raises:
+        FenceError: naming the first that has.
+    """
+    checked, flags = ({name.replace("-", "_") for name in some} for some in (names, booleans))
+    known: Dict[str, object] = {}
+    for line in text.split("\n"):
+        name, _, written = line.partition("=")
+        key, value = name.replace("-", "_"), _unquoted(written)
+        meaning: object = boolean(name, value) if key in flags else value
+        if key in checked and known.setdefault(key, meaning) != meaning:
+            raise messages.several_values(name)
+
+
+def choose_plug(text: str) -> Tuple[str, Optional[str]]:
+    """stdin with one of ``plug`` and ``port`` where they differ, and which that is; each line keeps its number.
+
+    They are one option. Pacemaker passes the node as ``plug``, and beside it a ``port`` of the device. If it knows no
+    plug of the node, it passes the name of the node: then ``port`` is more specific.
+    """
+    lines = [line.partition("=") for line in text.split("\n")]
+    given = {name: _unquoted(value) for name, _, value in lines if name in ("plug", "port", "nodename")}
+    plug = given.get("plug")
+    if plug is None or given.get("port", plug) == plug:
+        return text, None
+    kept = "port" if plug == given.get("nodename") else "plug"
+    return without(text, ("plug" if kept == "port" else "port",)), kept
 
 
 def placeholder(text: str) -> Optional[str]:

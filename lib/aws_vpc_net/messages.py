@@ -231,6 +231,24 @@ def unexpected_arguments() -> FenceError:
     return _invalid(f"unexpected arguments; write the value of a flag as --flag=true or --flag=false; {HELP}")
 
 
+def several_values(name: str) -> FenceError:
+    """The values are not shown: they may be secrets."""
+    what = _option(name)
+    return _invalid(f"{what} has several values; write it once (with '-' and with '_' it is the same option)")
+
+
+def plug_and_port(used: str) -> str:
+    return (
+        f"plug and port are both given, with different values; {used} is used; "
+        "remove port from the device, and use pcmk_host_map"
+    )
+
+
+def no_action(line: int) -> FenceError:
+    """The default would be off. The line is not shown: it may hold a secret in the wrong place."""
+    return _invalid(f"action is not given, and line {line} of the input is an unknown option; correct it")
+
+
 def unknown_option(line: int, guess: Optional[str]) -> str:
     """The line is not shown: it may hold a secret in the wrong place."""
     hint = f"; did you mean {_option(guess)}?" if guess else ""

@@ -241,3 +241,61 @@ def test_api_timeout_is_named_without_the_reserved_word(agent):
     result = agent.stdin(f"action=validate-all\nsecg={SECG}\napi_timeout=abc\n")
     refused(result, "api-\u2026=abc is not a whole number of seconds")
     assert "time-out" not in result.err
+
+
+@pytest.mark.parametrize("order", [("plug", "port"), ("port", "plug")])
+@pytest.mark.parametrize(("nodename", "used"), [("cluster-node", "plug"), ("node1", "port")])
+def test_plug_wins_over_port_unless_it_is_only_the_nodes_name(agent, ec2, keep, order, nodename, used):
+    """Pacemaker passes the node as plug, beside a port of the device, in any order. The library takes the last."""
+    nodes = ec2.world.nodes
+    given = {"plug": "node1", "port": nodes["node2"]}
+    options = {**agent.options, **keep, "invert_sg_removal": 1, "nodename": nodename, "action": "off"}
+    options.update({name: given[name] for name in order})
+    result = agent.stdin("".join(f"{k}={v}\n" for k, v in options.items()))
+    assert result.code == 0, result.err
+    assert f"WARNING: plug and port are both given, with different values; {used} is used" in result.err
+    fenced = {name for name in ("node1", "node2") if is_isolated(ec2, nodes[name], keep)}
+    assert fenced == {"node1" if used == "plug" else "node2"}
+
+
+def test_plug_and_port_of_the_same_value_are_no_mistake(agent, ec2, node, keep):
+    result = agent.pacemaker("status", node, port=f'"{node}"', **keep)
+    assert (result.code, result.err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("lines", "name"),
+    [
+        ("invert_sg_removal=0\ninvert-sg-removal=1", "invert-sg-removal"),
+        (f"secg={SECG}1\nsecg={SECG}", "secg"),
+        ("plug=node1\nplug=node2", "plug"),
+        ("action=off\naction=status", "action"),
+        ("secret_key=a\nsecret-key=b", "secret-key"),
+    ],
+)
+@pytest.mark.parametrize("swapped", [False, True])
+def test_an_option_with_two_values_on_stdin_is_refused(agent, ec2, lines, name, swapped):
+    """A cluster may have the old spelling of an option beside a new one; the library takes the last, in any order."""
+    texts = lines.split("\n")
+    texts = texts[::-1] if swapped else texts
+    result = agent.stdin("\n".join((f"action={'off' if name != 'action' else 'status'}", f"plug={PLUG}", *texts)))
+    name = texts[-1].partition("=")[0]
+    refused(result, f"validation error: {name} has several values")
+    assert ec2.calls == []
+
+
+def test_an_option_with_the_same_value_twice_is_no_mistake(agent, ec2, node, keep):
+    options = {"invert-sg-removal": "yes", "onfence_poweroff": 1, "onfence-poweroff": "on", "verbose_level": 0}
+    result = agent.pacemaker("off", node, **{**keep, **options, "secg": f'"{keep["secg"]}"'})
+    assert result.code == 0, result.err
+    assert is_isolated(ec2, node, keep)
+    assert ec2.calls_of("StopInstances")
+
+
+@pytest.mark.parametrize("line", ["ACTION=status", "option=status", "acton=status"])
+def test_without_an_action_an_unknown_option_on_stdin_is_refused(agent, ec2, node, keep, line):
+    """The default is off: a misspelled action would fence the node that it asks about."""
+    options = {**agent.options, "plug": node, **keep, "invert_sg_removal": 1}
+    result = agent.stdin("".join(f"{k}={v}\n" for k, v in options.items()) + line)
+    refused(result, "validation error: action is not given, and line 9 of the input is an unknown option")
+    assert ec2.calls == []

@@ -94,6 +94,7 @@ SAMPLES: Dict[str, Any] = {
     "time": 1732300000,
     "outcome_unknown": True,
     "untracks": True,
+    "used": "plug",
     "value": "x" * 16384,
     "vpc": "vpc-0123456789abcdef0",
     "warnings": 2,
