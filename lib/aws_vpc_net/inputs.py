@@ -8,7 +8,7 @@ for the documentation too, it imports next to nothing.
 from __future__ import annotations
 
 import re
-from typing import Dict, Iterable, List, Mapping, Optional, Tuple
+from typing import Dict, Iterable, List, Mapping, Optional, Set, Tuple
 
 from . import messages
 from .errors import FenceError
@@ -172,12 +172,13 @@ def arguments(given: List[str], options: Mapping[str, bool]) -> List[str]:
         options: long option -> is it a boolean.
 
     Raises:
-        FenceError: a boolean's value cannot be read.
+        FenceError: a boolean's value cannot be read, or there are several plugs: the library takes the last.
     """
     result: List[str] = []
     for index, argument in enumerate(given):
         if argument == "--":
-            return result + given[index:]
+            result += given[index:]
+            break
         name, equals, value = argument[2:].partition("=")
         known = _full(name, options) if argument.startswith("--") else None
         if known is None:
@@ -188,4 +189,19 @@ def arguments(given: List[str], options: Mapping[str, bool]) -> List[str]:
             result.append(f"--{known}")
         elif value.lower() not in FALSE:
             raise messages.bad_boolean(known, value)
+    if len(_plugs(result)) > 1:
+        raise messages.several_values("plug")
     return result
+
+
+def _plugs(arguments: List[str]) -> Set[str]:
+    """The values of ``plug`` on the command line."""
+    values: Set[str] = set()
+    for index, argument in enumerate(arguments):
+        if argument in ("-n", "--plug"):
+            values.update(arguments[index + 1 : index + 2])
+        elif argument.startswith("--plug="):
+            values.add(argument[len("--plug=") :])
+        elif argument.startswith("-n"):
+            values.add(argument[2:])
+    return values
