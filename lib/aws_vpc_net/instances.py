@@ -131,9 +131,11 @@ class InstanceOperations:
         given = [{"Name": k, "Values": list(v)} for k, v in filters]
         return islice(self._pages(purpose, Filters=given, MaxResults=PAGE), most)
 
-    def probe(self) -> None:
-        """One cheap call that needs good credentials and the permission to read instances."""
-        self._ec2.call("describe_instances", CallContext("read instances", Category.RETRIEVAL), MaxResults=5)
+    def probe(self, filters: Filters) -> None:
+        """One cheap call that needs good credentials, the permission to read, and filters that EC2 knows."""
+        purpose = CallContext("read instances", Category.RETRIEVAL)
+        given = {"Filters": [{"Name": k, "Values": list(v)} for k, v in filters]} if filters else {}
+        self._ec2.call("describe_instances", purpose, **given, MaxResults=5)
 
     def named(self, name: Name) -> Dict[str, str]:
         """The instances that have this name, and their states.

@@ -1027,6 +1027,10 @@ def groups_unchecked(reason: str) -> str:
     return f"cannot check whether the groups of secg exist: {reason}"
 
 
+def filter_refused(reason: str) -> str:
+    return f"EC2 refuses filter, so list and the lookup of names fail: {reason}; correct filter"
+
+
 def monitor_without_secg() -> str:
     return "secg is not set, so off and status will fail; set secg"
 

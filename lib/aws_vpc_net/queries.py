@@ -10,7 +10,7 @@ from .context import Context
 from .core import backup, isolation
 from .core.model import Instance
 from .core.protocol import READ_ONCE_MORE_SECONDS
-from .errors import Category, FenceError
+from .errors import ApiError, Category, FenceError
 from .settings import LIKE_ID, is_instance_id
 
 log = logging.getLogger(__name__)
@@ -78,8 +78,8 @@ def _read_all(context: Context, ids: List[str]) -> Dict[str, Instance]:
 def monitor(context: Context) -> List[str]:
     """Check that fencing would work: credentials, API, groups, and the instance, if ``plug`` names one.
 
-    Two calls, whatever the account's size; three for a name (more if it is written in another case), or where
-    something is not there at first. Pacemaker passes no ``plug`` here, unless the device is configured with one: then
+    Two calls, whatever the account's size; three for a name (more if it is written in another case), or if
+    something is not there at first, or EC2 refuses the filter. Pacemaker passes no ``plug`` here, unless the device is configured with one: then
     it is the node that the device fences.
 
     Returns:
@@ -93,9 +93,20 @@ def monitor(context: Context) -> List[str]:
     if ids:
         _read_all(context, ids)
     if not context.settings.plugs:
-        context.instances.probe()
+        _probe(context)
     _check_groups(context)
     return list(resolved.values())
+
+
+def _probe(context: Context) -> None:
+    """Are credentials and API good, and the filter? Without the latter instances are found by their IDs only."""
+    try:
+        context.instances.probe(context.settings.filters)
+    except ApiError as error:
+        if error.category is not Category.RETRIEVAL or not context.settings.filters:
+            raise
+        context.instances.probe(())
+        log.warning(messages.filter_refused(error.text))
 
 
 def _check_groups(context: Context) -> None:

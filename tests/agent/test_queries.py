@@ -44,6 +44,19 @@ def test_monitor_without_permission_to_look_at_groups_warns(agent, ec2, keep):
     assert "allow ec2:DescribeSecurityGroups" in result.last
 
 
+def test_monitor_warns_of_a_filter_that_ec2_refuses(agent, ec2, keep):
+    """list and look-ups of names fail then, and Pacemaker finds no node. Instance IDs need no filter."""
+    result = agent.command("monitor", filter="tag=cluster", **keep)
+    assert result.code == 0
+    assert "WARNING: EC2 refuses filter, so list and the lookup of names fail: cannot read" in result.err
+    assert len(ec2.calls) == 3
+    ec2.calls.clear()
+    result = agent.command("monitor", filter="tag:cluster=none", **keep)
+    assert (result.code, result.err, len(ec2.calls)) == (0, "", 2)
+    ec2.key.deny("ec2:DescribeInstances")
+    assert agent.command("monitor", filter="tag=cluster", **keep).code == 1
+
+
 def test_monitor_takes_two_calls_however_large_the_account(agent, ec2, keep):
     for n in range(30):
         ec2.edit.add_instance(f"other{n}")
