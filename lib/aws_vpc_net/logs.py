@@ -52,6 +52,7 @@ _SECRETS = (
     # What should be an access key ID and is none: the two keys are swapped.
     r"((?i:credential(?:=|%3d)))(?![A-Z0-9]{16,128}(?:/|%2F))[^\s,]{1,200}?(?=(?:/|%2F)\d{8}(?:/|%2F))",
 )
+MOST_CHARACTERS = 1 << 17  # of a line
 KEY_LENGTH = 40  # of AWS's secret access keys; session tokens are longer
 SECRET_LENGTH = 36  # some of it may be lost in pasting
 MOST_ODD = 5  # in so many characters; one key of some thousands has no more
@@ -155,11 +156,25 @@ def sanitize(text: str) -> str:
     return text
 
 
+def _shortened(text: str) -> str:
+    """At most MOST_CHARACTERS of a line. To search a list of thousands of instances for secrets takes many seconds,
+    in which no other thread runs.
+
+    It is cut where no secret is cut in two, of which a part would not be recognized.
+    """
+    if len(text) <= MOST_CHARACTERS:
+        return text
+    for secret in _known:
+        text = text.replace(secret, "***")
+    end = max(text.rfind(border, 0, MOST_CHARACTERS) for border in " <")
+    return f"{text[: max(0, end)]} ... {len(text) - max(0, end)} more characters"
+
+
 class _SanitizingFormatter(logging.Formatter):
     """Formats a record as one sanitized line, tracebacks included."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return sanitize(super().format(record))
+        return sanitize(_shortened(super().format(record)))
 
 
 class LoggingManager:

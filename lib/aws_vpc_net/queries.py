@@ -78,9 +78,9 @@ def _read_all(context: Context, ids: List[str]) -> Dict[str, Instance]:
 def monitor(context: Context) -> List[str]:
     """Check that fencing would work: credentials, API, groups, and the instance, if ``plug`` names one.
 
-    Two calls, whatever the account's size; three for a name (more if it is written in another case), or if
-    something is not there at first, or EC2 refuses the filter. Pacemaker passes no ``plug`` here, unless the device is configured with one: then
-    it is the node that the device fences.
+    Two calls, whatever the account's size; three for a name (more if it is written in another case), or if something
+    is not there at first or EC2 refuses the filter. Pacemaker passes no ``plug`` here, unless the device has one
+    configured: then it is the node that the device fences.
 
     Returns:
         the instance ID of each ``plug``.

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from assertions import is_isolated
 from ec2 import Error
+from ec2.faults import Fault
 
 
 def off(agent, ec2, keep, **options):
@@ -108,6 +109,24 @@ def test_no_secret_reaches_a_log(agent, ec2, keep, tmp_path, verbosity):
         assert secret not in text
     assert "Signature" in text, "the SDK logs them"
     assert not re.search(r"[Ss]ignature['\"]?[=:\s]+[0-9a-f]{16}", text)
+
+
+class Long(Fault):
+    """Makes a reply as long as that of some thousand instances."""
+
+    def after(self, call, reply):
+        end = reply.body.rindex(b"</")
+        reply.body = reply.body[:end] + b"<x><groupId>sg-0123456789abcdef0</groupId></x>" * 400_000 + reply.body[end:]
+
+
+def test_a_long_list_with_the_debug_log_of_the_sdk_is_in_time(agent, ec2, keep, tmp_path):
+    ec2.rules.add("DescribeInstances", Long())
+    log = tmp_path / "boto3.log"
+    agent.env["FENCE_AWS_VPC_NET_BOTO3_LOG"] = str(log)
+    result = agent.command("list", boto3_debug="1")
+    assert (result.code, result.err, len(result.out.splitlines())) == (0, "", 3)
+    assert log.stat().st_size < 1 << 20
+    assert "Response body: b'<?xml" in log.read_text(encoding="utf-8")
 
 
 def test_an_unwritable_boto3_log_is_a_warning(agent, ec2, keep):

@@ -51,7 +51,8 @@ def as_stdin(agent, **options):
      "x={}", "#{}", "nodename={}", "secret_access_key={}"],
 )  # fmt: skip
 def test_a_line_that_is_no_option_is_not_shown(agent, logged, node, keep, lines, secret):
-    text = as_stdin(agent, action="status", plug=node, **keep)
+    more = {"secret_key": None} if lines.startswith("secret_key=") else {}
+    text = as_stdin(agent, action="status", plug=node, **keep, **more)
     result = agent.stdin(f"{text}{lines.format(secret)}\n")
     assert hidden(logged(result), secret)
     silent = lines.startswith(("#", "nodename"))

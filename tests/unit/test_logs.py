@@ -1,6 +1,7 @@
 """What must not be shown is not shown, however it is written; and nothing makes a second line."""
 
 import base64
+import logging
 import random
 import re
 import string
@@ -233,3 +234,16 @@ def test_the_password_of_a_proxy_is_hidden_everywhere(monkeypatch, password, nam
     assert logs.sanitize(f"Port could not be cast to integer value as '{piece}'").endswith(" ***")
     encoded = base64.b64encode(f"operator:{unquote(password)}".encode()).decode()
     assert encoded not in logs.sanitize(f"sent {encoded}")
+
+
+@pytest.mark.parametrize("secret", [SECRET, "pass <word> of a proxy"])
+@pytest.mark.parametrize("before", range(0, 24, 3))
+def test_a_long_line_is_cut_at_no_secret(secret, before):
+    logs.register_secrets("pass <word> of a proxy")
+    start = "x " * (logs.MOST_CHARACTERS // 2 - 15)
+    text = f"{start}{'y' * before}<SecretAccessKey>{secret}</SecretAccessKey>{'z' * 300000}"
+    record = logging.LogRecord("", logging.DEBUG, "", 0, text, None, None)
+    shown = logs._SanitizingFormatter("%(message)s").format(record)
+    assert len(shown) < logs.MOST_CHARACTERS + 100
+    assert shown.endswith(" more characters")
+    assert all(part not in shown for part in (secret[:4], "word", "of a"))
