@@ -464,7 +464,7 @@ def _tell_metrics(
 ) -> None:
     """Update the metrics before the watchdog expires, which would turn a success into a failure."""
     path = chosen.reporting.metrics_file
-    if not path:
+    if not path or chosen.preflight:
         return
     from aws_vpc_net import metrics
 

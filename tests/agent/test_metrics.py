@@ -143,6 +143,15 @@ def test_refused_options_where_nothing_can_be_counted(agent, keep, path):
     assert not path.exists()
 
 
+def test_a_preflight_is_not_counted(agent, ec2, keep, path, node):
+    """An optional permission that it lacks would raise the alert FencingNotPermitted."""
+    ec2.key.deny("ec2:DescribeInstanceAttribute")
+    result = agent.command("validate-all", node, onfence_poweroff=True, **keep)
+    assert result.code == 0, result.out
+    assert "allow ec2:DescribeInstanceAttribute" in result.out
+    assert not path.exists()
+
+
 def test_a_missing_permission_has_a_timestamp(agent, ec2, keep, path, node):
     ec2.rules.add("CreateTags", Error("UnauthorizedOperation"))
     assert agent.command("off", node, **keep).code == 1
