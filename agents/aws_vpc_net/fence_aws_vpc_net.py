@@ -311,10 +311,7 @@ def _checked_stdin(data: bytes, booleans: List[str]) -> str:
     text = inputs.decode_stdin(data)
     inputs.check_stdin(text, booleans)
     inputs.check_repeated(text, ["action", *PLUG, *(o.name for o in OPTIONS if o.name not in REPORTING)], booleans)
-    text, plug_option = inputs.choose_plug(text)
-    if plug_option:
-        logging.warning(messages.plug_and_port(plug_option))  # buffered until the log is set up
-    return text
+    return inputs.choose_plug(text)
 
 
 def read_stdin(most: int) -> bytes:

@@ -76,19 +76,23 @@ def check_repeated(text: str, names: Iterable[str], booleans: Iterable[str]) -> 
             raise messages.several_values(name)
 
 
-def choose_plug(text: str) -> Tuple[str, Optional[str]]:
-    """stdin with one of ``plug`` and ``port`` where they differ, and which that is; each line keeps its number.
+def choose_plug(text: str) -> str:
+    """stdin with one of ``plug`` and ``port``, which are one option; each line keeps its number.
 
-    They are one option. Pacemaker passes the node as ``plug``, and beside it a ``port`` of the device. If it knows no
-    plug of the node, it passes the name of the node: then ``port`` is more specific.
+    Pacemaker passes the node as one of them, also if the device has the other. If it knows no plug of the node, it
+    passes the name of the node: then that of the device is meant.
+
+    Raises:
+        FenceError: they may mean two instances.
     """
     lines = [line.partition("=") for line in text.split("\n")]
     given = {name: _unquoted(value) for name, _, value in lines if name in ("plug", "port", "nodename")}
-    plug = given.get("plug")
-    if plug is None or given.get("port", plug) == plug:
-        return text, None
-    kept = "port" if plug == given.get("nodename") else "plug"
-    return without(text, ("plug" if kept == "port" else "port",)), kept
+    plug, port = given.get("plug"), given.get("port")
+    if plug is None or port is None or plug == port:
+        return text
+    if given.get("nodename") not in (plug, port):
+        raise messages.plug_and_port()
+    return without(text, ("plug" if plug == given["nodename"] else "port",))
 
 
 def placeholder(text: str) -> Optional[str]:

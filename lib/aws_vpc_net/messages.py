@@ -237,11 +237,9 @@ def several_values(name: str) -> FenceError:
     return _invalid(f"{what} has several values; write it once (with '-' and with '_' it is the same option)")
 
 
-def plug_and_port(used: str) -> str:
-    return (
-        f"plug and port are both given, with different values; {used} is used; "
-        "remove port from the device, and use pcmk_host_map"
-    )
+def plug_and_port() -> FenceError:
+    why = "plug and port have different values, and neither is the name of the node"
+    return _invalid(f"{why}; remove that of the device")
 
 
 def no_action(line: int) -> FenceError:

@@ -243,19 +243,26 @@ def test_api_timeout_is_named_without_the_reserved_word(agent):
     assert "time-out" not in result.err
 
 
-@pytest.mark.parametrize("order", [("plug", "port"), ("port", "plug")])
-@pytest.mark.parametrize(("nodename", "used"), [("cluster-node", "plug"), ("node1", "port")])
-def test_plug_wins_over_port_unless_it_is_only_the_nodes_name(agent, ec2, keep, order, nodename, used):
-    """Pacemaker passes the node as plug, beside a port of the device, in any order. The library takes the last."""
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize(("name", "other"), [("plug", "port"), ("port", "plug")])
+def test_a_plug_of_the_device_comes_before_the_name_of_the_node(agent, ec2, keep, name, other, swapped):
+    """Pacemaker passes port=node1 beside a plug of the device, in any order. The library takes the last."""
     nodes = ec2.world.nodes
-    given = {"plug": "node1", "port": nodes["node2"]}
-    options = {**agent.options, **keep, "invert_sg_removal": 1, "nodename": nodename, "action": "off"}
-    options.update({name: given[name] for name in order})
-    result = agent.stdin("".join(f"{k}={v}\n" for k, v in options.items()))
+    given = [f"{name}={nodes['node2']}", f"{other}=node1"]
+    options = {**agent.options, **keep, "invert_sg_removal": 1, "nodename": "node1", "action": "off"}
+    lines = [*(f"{k}={v}" for k, v in options.items()), *(given[::-1] if swapped else given)]
+    result = agent.stdin("\n".join(lines))
     assert result.code == 0, result.err
-    assert f"WARNING: plug and port are both given, with different values; {used} is used" in result.err
-    fenced = {name for name in ("node1", "node2") if is_isolated(ec2, nodes[name], keep)}
-    assert fenced == {"node1" if used == "plug" else "node2"}
+    assert {n for n in ("node1", "node2") if is_isolated(ec2, nodes[n], keep)} == {"node2"}
+
+
+@pytest.mark.parametrize("nodename", ["node3", None])
+@pytest.mark.parametrize("action", ["off", "status", "on"])
+def test_a_plug_of_the_device_and_another_of_pacemaker_are_refused(agent, ec2, node, keep, nodename, action):
+    """Pacemaker has it from pcmk_host_map. Whatever is fenced, it takes its own node for fenced."""
+    result = agent.pacemaker(action, "node2", port=node, **{**keep, "nodename": nodename})
+    refused(result, "validation error: plug and port have different values")
+    assert ec2.calls == []
 
 
 def test_plug_and_port_of_the_same_value_are_no_mistake(agent, ec2, node, keep):

@@ -94,7 +94,6 @@ SAMPLES: Dict[str, Any] = {
     "time": 1732300000,
     "outcome_unknown": True,
     "untracks": True,
-    "used": "plug",
     "value": "x" * 16384,
     "vpc": "vpc-0123456789abcdef0",
     "warnings": 2,
