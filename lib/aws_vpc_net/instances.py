@@ -131,11 +131,21 @@ class InstanceOperations:
         given = [{"Name": k, "Values": list(v)} for k, v in filters]
         return islice(self._pages(purpose, Filters=given, MaxResults=PAGE), most)
 
-    def probe(self, filters: Filters) -> None:
-        """One cheap call that needs good credentials, the permission to read, and filters that EC2 knows."""
+    def probe(self, filters: Filters) -> Optional[ApiError]:
+        """One cheap call that needs good credentials and the permission to read; EC2's refusal of the filters.
+
+        Raises:
+            FenceError: any other error.
+        """
         purpose = CallContext("read instances", Category.RETRIEVAL)
         given = {"Filters": [{"Name": k, "Values": list(v)} for k, v in filters]} if filters else {}
-        self._ec2.call("describe_instances", purpose, **given, MaxResults=5)
+        try:
+            self._ec2.call("describe_instances", purpose, **given, MaxResults=5)
+        except ApiError as error:
+            if error.category is not Category.RETRIEVAL or not filters:
+                raise
+            return error
+        return None
 
     def named(self, name: Name) -> Dict[str, str]:
         """The instances that have this name, and their states.

@@ -43,7 +43,7 @@ def run(context: Context, names: Mapping[str, str]) -> List[CheckResult]:
             CheckResult(WARN, "all other checks", messages.depends_on("SDK")),
         ]
     snapshot = _read(context, plugs)
-    results = [_identity(context, snapshot), *_sdk(context)]
+    results = [_identity(context, snapshot), *_sdk(context), *_filter(context)]
     results += [CheckResult(OK, f"plug {p}", messages.name_found(i)) for p, i in names.items() if p != i]
     targets = [Target(context, snapshot, plug) for plug in plugs]
     for target in targets:
@@ -167,6 +167,15 @@ def _sdk(context: Context) -> List[CheckResult]:
         text = messages.short_for_poweroff(context.settings.timing.deadline, POWEROFF_DEADLINE)
         results.append(CheckResult(WARN, "require_poweroff", text))
     return results
+
+
+def _filter(context: Context) -> List[CheckResult]:
+    """Does EC2 take it? Plugs that are IDs do not need it, but ``list`` does."""
+    try:
+        refusal = context.instances.probe(context.settings.filters) if context.settings.filters else None
+    except FenceError:  # as of the reads, which tell it
+        refusal = None
+    return [CheckResult(WARN, "filter", messages.filter_refused(refusal.text))] if refusal else []
 
 
 def _groups(context: Context, snapshot: Snapshot) -> List[CheckResult]:

@@ -10,7 +10,7 @@ from .context import Context
 from .core import backup, isolation
 from .core.model import Instance
 from .core.protocol import READ_ONCE_MORE_SECONDS
-from .errors import ApiError, Category, FenceError
+from .errors import Category, FenceError
 from .settings import LIKE_ID, is_instance_id
 
 log = logging.getLogger(__name__)
@@ -100,13 +100,10 @@ def monitor(context: Context) -> List[str]:
 
 def _probe(context: Context) -> None:
     """Are credentials and API good, and the filter? Without the latter instances are found by their IDs only."""
-    try:
-        context.instances.probe(context.settings.filters)
-    except ApiError as error:
-        if error.category is not Category.RETRIEVAL or not context.settings.filters:
-            raise
+    refusal = context.instances.probe(context.settings.filters)
+    if refusal:
         context.instances.probe(())
-        log.warning(messages.filter_refused(error.text))
+        log.warning(messages.filter_refused(refusal.text))
 
 
 def _check_groups(context: Context) -> None:

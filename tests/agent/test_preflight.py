@@ -842,3 +842,10 @@ def test_probe_port_adds_no_call_and_without_it_nothing_is_connected_to(agent, e
     ec2.calls.clear()
     assert agent.command("validate-all", node, **probing).code == 0
     assert sorted(c.action for c in ec2.calls) == calls
+
+
+def test_a_filter_that_ec2_refuses_is_a_warning(agent, ec2, node, keep):
+    result = agent.command("validate-all", node, filter="tag=cluster", **keep)
+    assert result.code == 0
+    assert "warn filter: EC2 refuses filter, so list and the lookup of names fail: cannot read" in result.out
+    assert "filter" not in agent.command("validate-all", node, filter="tag:cluster=none", **keep).out
