@@ -767,6 +767,11 @@ def not_isolated(plug: str, why: Mapping[str, str]) -> FenceError:
     return FenceError(Category.DEADLINE, f"cannot verify in time that {plug} is isolated: {_causes(why)}; repeat off")
 
 
+def not_passed_through() -> str:
+    """Of an interface whose isolation was accepted."""
+    return "EC2 accepted no change to untrack_secg"
+
+
 def isolation_unverified(plug: str, error: FenceError, why: Mapping[str, str]) -> FenceError:
     before = f"; earlier: {_causes(why)}" if why else ""
     return FenceError(

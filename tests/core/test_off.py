@@ -224,6 +224,16 @@ NOT_PROVEN = "fail: deadline: cannot verify in time that i-0000000000000000a is 
         (KEEP, "isolate e0:i e1:i\n* groups e1:d\n* 50 s\nread\nwrite e0:ad e1:as", "eni-11111111111111111: reads"),
         (KEEP, "isolate e0:i e1:i\n* 50 s\nread | no tags\nwrite e0:ad e1:as | refused", "its backup: cannot be"),
         (KEEP, "isolate e0:i e1:i\n* 50 s\nread | no tags\nwrite e0:ad e1:as", "its backup: no read shows it;"),
+        (
+            KEEP,
+            "isolate e0:i e1:i\n* attach e2:a\n* 50 s\nread\nwrite e0:ad e1:as e2:a",
+            "eni-22222222222222222: reads sg-11111111111111111;",
+        ),
+        (
+            KEEP_UNTRACK,
+            "untrack e0:o e1:o | e1 throttled\nisolate e0:i e1:i\n* 50 s\nread",
+            "eni-11111111111111111: EC2 accepted no change to untrack_secg; repeat off",
+        ),
     ],
 )
 def test_off_fails_when_time_is_over_and_says_why(spec, then, why):
@@ -231,6 +241,24 @@ def test_off_fails_when_time_is_over_and_says_why(spec, then, why):
     play(run, f"{BACKUP}\n{then}\n{NOT_PROVEN} {why}")
     assert not any("still have untrack_secg" in line for line in run.log), "nothing was opened"
     assert any(ORIGINALS in line for line in run.log) is ("nothing" in then or "refused" in then)
+
+
+@pytest.mark.parametrize(
+    ("spec", "then", "earlier"),
+    [
+        (KEEP, "isolate e0:i e1:i", ""),
+        (
+            KEEP_UNTRACK,
+            "untrack e0:o e1:o | e1 throttled\nisolate e0:i e1:i",
+            "; earlier: eni-11111111111111111: EC2 accepted no change to untrack_secg",
+        ),
+    ],
+    ids=["unread", "not untracked"],
+)
+def test_off_says_of_an_interface_that_no_read_shows_only_what_was_not_accepted(spec, then, earlier):
+    """The latest read that EC2 answered is the one before the change."""
+    why = f"cannot verify that {ID} is isolated: not permitted{earlier}; isolated interfaces stay isolated"
+    play(off_of(World(), spec), f"{BACKUP}\n{then}\nread | refused\nfail: modification: {why}")
 
 
 def test_off_says_that_no_read_shows_its_backup():

@@ -360,8 +360,7 @@ def _why(plan: Plan, k: Knowledge) -> Dict[str, str]:
     """What is known to be in the way, by the latest attempts and the latest read."""
     groups = k.latest.groups if k.latest else {}
     open_now = _open_now(plan, k, k.latest) if k.latest else []
-    open_now = [i for i in open_now if not _is_unread(plan, k.interfaces[i], groups[i])]
-    why = {i: f"reads {', '.join(sorted(groups[i]))}" for i in open_now}
+    why = {i: _why_open(k.interfaces[i], groups[i]) for i in open_now if not _is_unread(k.interfaces[i])}
     why.update({i: p.failure.text for i, p in k.interfaces.items() if p.failure})
     if k.backup.missing or k.backup.rewritten:
         why["its backup"] = "cannot be rewritten" if k.backup.failure else "no read shows it"
@@ -372,9 +371,15 @@ def _why(plan: Plan, k: Knowledge) -> Dict[str, str]:
     return why
 
 
-def _is_unread(plan: Plan, p: Progress, groups: Groups) -> bool:
-    """Are these groups those before the latest change, which no read has shown yet?"""
-    return p.accepted and not p.wrong_reads and not matches_isolation(groups, plan.spec)
+def _is_unread(p: Progress) -> bool:
+    """Has no read shown its groups since its isolation was accepted, and is that all that is left?"""
+    return _is_accepted(p) and not p.wrong_reads
+
+
+def _why_open(p: Progress, groups: Groups) -> str:
+    """Why it does not count as done."""
+    untrack_left = p.accepted and not p.wrong_reads
+    return messages.not_passed_through() if untrack_left else f"reads {', '.join(sorted(groups))}"
 
 
 def _end(plan: Plan, k: Knowledge, tick: Tick) -> Step:
