@@ -247,10 +247,17 @@ def test_on_restores_an_interface_that_is_attached_again_meanwhile():
     )
 
 
-def test_on_names_the_groups_of_an_interface_that_is_gone():
+@pytest.mark.parametrize(
+    "steps",
+    ["* detach e1\nread\nclaim\nrestore e0:ad", f"{RESTORED} | e1 gone\n* detach e1"],
+    ids=["before", "since"],
+)
+def test_on_names_once_the_groups_of_an_interface_that_is_gone(steps):
+    """By the read that shows it for the first time."""
     run = on_of(fenced())
-    play(run, "* detach e1\nread\nclaim\nrestore e0:ad\nread\ndelete\nread\nsuccess")
-    assert any("eni-11111111111111111 of the backup is no longer attached" in line for line in run.log)
+    play(run, f"{steps}\nread" + ("\npause read" if "gone" in steps else "") + "\ndelete\nread\nsuccess")
+    named = [line for line in run.log if "no longer attached" in line]
+    assert named == [messages.detached(run.plan.id, eni("e1"), groups("as"))]
 
 
 def test_on_names_the_groups_of_an_interface_that_is_gone_where_nothing_is_restored():
@@ -496,6 +503,9 @@ def test_on_with_static_groups_names_those_of_an_interface_that_is_gone():
     run = static(fenced(), n0="s")
     play(run, "* detach e1\nread\nclaim\nrestore e0:s\nread\ndelete")
     assert run.log == [messages.detached(run.plan.id, eni("e1"), groups("as"))]
+    run = static(fenced(), n0="s", n1="d")
+    play(run, "read\nclaim\nrestore e0:s e1:d | e1 gone\n* detach e1\nread\npause read\ndelete")
+    assert run.log[-1] == messages.detached(run.plan.id, eni("e1"), groups("as"))
 
 
 def test_on_with_static_groups_deletes_nothing_where_there_are_no_tags():
@@ -723,6 +733,23 @@ def test_on_deletes_no_tag_that_another_on_has_claimed_since():
         other=other,
     )
     assert world.tags
+    play(other, "restore e0:ad e1:as\nread\ndelete")
+    assert not world.tags
+
+
+def test_on_deletes_what_it_has_claimed_though_it_got_no_reply():
+    """EC2 may have written the claim: the read that proves the restore shows it."""
+    run = on_of(fenced())
+    play(run, "read\nclaim | lost\nrestore e0:ad e1:as\nread\ndelete\nread\nsuccess")
+    assert not run.world.tags
+
+
+def test_on_whose_claim_was_not_written_deletes_no_tag_that_another_on_has_claimed():
+    world = in_progress()
+    other, run = on_of(world, nonce=0x77), on_of(world, nonce=0x88)
+    play(run, "read\nclaim | throttled\nrestore e0:ad e1:as\nother: read\nother: claim\nread\ndelete", other=other)
+    assert {c.interface for c in chunks_of(world.tags, ID)} == set(world.groups)
+    play(run, "read\nsuccess")
     play(other, "restore e0:ad e1:as\nread\ndelete")
     assert not world.tags
 
