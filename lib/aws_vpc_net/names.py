@@ -64,7 +64,7 @@ def _primary_ipv6(raw: Raw) -> Iterator[str]:
         at = interface.get("Attachment", {})
         if not at.get("DeviceIndex") and not at.get("NetworkCardIndex"):
             for address in interface.get("Ipv6Addresses", ()):
-                yield ipv6(address["Ipv6Address"]) or ""
+                yield ipv6(address.get("Ipv6Address", "")) or ""
 
 
 def _member(name: str) -> Values:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from http.client import responses
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Set, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Set, Tuple
 from xml.etree import ElementTree
 
 SIGNS = (b"<secondaryInterfaceSet", b"<operator>")
@@ -126,6 +126,43 @@ def narrow(shape: Any, wanted: Mapping[str, Any]) -> None:
             narrow(structure.members[name], inner)
 
 
+# What is used of a reply as it is, without asking whether it is there; [] stands for a list, which may be missing.
+_DESCRIBED: Mapping[str, Any] = {
+    "InstanceId": {},
+    "State": {"Name": {}},
+    "NetworkInterfaces": [{"NetworkInterfaceId": {}, "Groups": [{"GroupId": {}}]}],
+    "Tags": [{"Key": {}}],
+}
+_CREDENTIALS: Mapping[str, Any] = {
+    "Credentials": {"AccessKeyId": {}, "SecretAccessKey": {}, "SessionToken": {}, "Expiration": {}}
+}
+NEEDED: Mapping[str, Mapping[str, Any]] = {
+    "DescribeInstances": {"Reservations": [{"Instances": [_DESCRIBED]}]},
+    "DescribeSecurityGroups": {"SecurityGroups": [{"GroupId": {}}]},
+    "DescribeSecurityGroupVpcAssociations": {"SecurityGroupVpcAssociations": [{"GroupId": {}, "VpcId": {}}]},
+    "AssumeRole": _CREDENTIALS,
+    "AssumeRoleWithWebIdentity": _CREDENTIALS,
+}
+
+
+def lacking(parsed: Mapping[str, Any], needed: Mapping[str, Any]) -> Optional[str]:
+    """The name of a member that a part of a reply needs and lacks; None if there is none."""
+    for name, inner in needed.items():
+        part = parsed.get(name)
+        if isinstance(inner, list):
+            for item in part or ():
+                found = lacking(item, inner[0])
+                if found:
+                    return found
+        elif part is None or not (part or inner):
+            return name
+        elif inner:
+            found = lacking(part, inner)
+            if found:
+                return found
+    return None
+
+
 # --- whose reply is it? ----------------------------------------------------------------------------------------
 
 _SERVICES = {"ec2": "EC2", "query": "STS"}  # by the protocol that the SDK parses a reply by
@@ -139,7 +176,8 @@ _TITLE = re.compile(rb"<title[^>]*>([^<]{1,1000})", re.IGNORECASE)
 
 
 class ForeignReply(Exception):
-    """A reply that is not from the service: a page of a proxy, a portal, a load balancer, another web server.
+    """A reply that is not from the service: a page of a proxy, a portal, a load balancer, another web server; or that
+    lacks what every reply of the service has.
 
     Attributes:
         operation: the requested API action.
@@ -187,7 +225,13 @@ class _Parser:
             ForeignReply: it is not the service's.
         """
         check(response, self._service)
-        return self._sdk.parse(response, shape)
+        parsed = self._sdk.parse(response, shape)
+        operation, status = str(response["context"]["operation_name"]), int(response["status_code"])
+        without = lacking(parsed, NEEDED.get(operation, {})) if status < 300 else None
+        if without:
+            content = f"{_content(response['headers'], response['body'])}, without {without}"
+            raise ForeignReply(operation, self._service, status, content)
+        return parsed
 
 
 def check(response: Mapping[str, Any], service: str) -> None:

@@ -4,7 +4,7 @@ import os
 
 import pytest
 from assertions import groups, is_isolated, our_tags
-from ec2.faults import Page
+from ec2.faults import Lacking, Page
 from test_access import use
 
 XHTML = b'<?xml version="1.0"?><!-- a --><html xmlns="http://www.w3.org/1999/xhtml"><title>Log in</title></html>'
@@ -60,6 +60,66 @@ def test_a_read_reports_a_foreign_reply(agent, ec2, keep, action, page):
     assert result.last.startswith(f"ERROR: {'retrieval' if page in LASTING else 'deadline'} error: ")
     assert (rule.fired == 1) == (page in LASTING)
     assert ec2.snapshot() == before
+
+
+# What each reply has that describes an instance: its element, and the name of the SDK.
+PARTS = {
+    "instanceId": "InstanceId",
+    "instanceState": "State",
+    "instanceState/name": "Name",
+    "tagSet/key": "Key",
+    "networkInterfaceId": "NetworkInterfaceId",
+    "networkInterfaceSet/groupId": "GroupId",
+}
+LACKING = [("status", part) for part in PARTS]
+LACKING += [(action, "instanceState") for action in ("off", "on", "monitor", "validate-all", "list")]
+
+
+@pytest.mark.parametrize("action,part", LACKING)
+def test_a_reply_that_lacks_a_part_is_a_foreign_reply(agent, ec2, keep, action, part):
+    before = ec2.snapshot()
+    ec2.rules.add("DescribeInstances", Lacking(part), times=None)
+    plug = None if action == "list" else ec2.world.nodes["node1"]
+    result = agent.command(action, plug, **SHORT, **keep)
+    assert result.code == 1
+    said = result.out if action == "validate-all" else result.last
+    assert f"HTTP 200 OK: the reply is not EC2's (text/xml, without {PARTS[part]})" in said
+    assert len(result.lines) == 1
+    assert ec2.snapshot() == before
+
+
+def test_a_read_that_lacks_a_part_proves_no_isolation(agent, ec2, keep):
+    node = ec2.world.nodes["node1"]
+    ec2.rules.add("DescribeInstances", Lacking("networkInterfaceSet/groupId"), nth=3, times=None)
+    result = agent.command("off", node, deadline=4, **keep)
+    assert result.code == 1
+    assert "without GroupId" in result.last
+    assert is_isolated(ec2, node, keep)
+
+
+def test_a_reply_that_lacks_the_id_of_a_group_is_a_foreign_reply(agent, ec2, keep):
+    ec2.rules.add("DescribeSecurityGroups", Lacking("securityGroupInfo/groupId"), times=None)
+    result = agent.command("monitor", **SHORT, **keep)
+    assert result.code == 1
+    assert "DescribeSecurityGroups: HTTP 200 OK: the reply is not EC2's (text/xml, without GroupId)" in result.last
+
+
+@pytest.mark.parametrize("part,name", [("groupId", "GroupId"), ("vpcId", "VpcId")])
+def test_a_reply_that_lacks_a_part_of_an_association_is_a_foreign_reply(agent, ec2, keep, part, name):
+    group = ec2.edit.add_group("isolation-2", ec2.edit.add_vpc()["vpc"])
+    ec2.edit.associate_group(group, ec2.world.vpc)
+    agent.env["PYTHONPATH"] = os.environ["BOTO3_NEWEST"]
+    ec2.rules.add("DescribeSecurityGroupVpcAssociations", Lacking(part), times=None)
+    result = agent.command("validate-all", ec2.world.nodes["node1"], **SHORT, **{**keep, "secg": group})
+    assert result.code == 1
+    assert f"the reply is not EC2's (text/xml, without {name})" in result.out
+
+
+def test_a_reply_that_lacks_an_ipv6_address_names_no_other_instance(agent, ec2, keep):
+    ec2.edit.ipv6(ec2.world.interfaces["node1"][0], "fd00::1", "fd00::2")
+    ec2.rules.add("DescribeInstances", Lacking("ipv6AddressesSet/ipv6Address"), times=None)
+    assert agent.command("status", "fd00::2", **keep).code == 0
+    assert "primary private IP fd00::1; check plug" in agent.command("status", "fd00::1", **keep).last
 
 
 @pytest.mark.parametrize("which", ["oldest", "newest"])
@@ -212,8 +272,9 @@ def test_a_page_is_no_passed_dry_run(agent, ec2, keep, action, page):
     assert "the reply is not EC2's" in line
 
 
-@pages("html", "xhtml", "403")
-def test_a_page_instead_of_sts_is_reported(agent, ec2, keep, page):
+@pytest.fixture
+def sts(agent, ec2):
+    """The agent with the credentials of a role."""
     (agent.folder / ".aws").mkdir()
     role = f"[profile r]\nrole_arn=arn:aws:iam::{ec2.account}:role/r\nsource_profile=base\n[profile base]\n"
     keys = f"aws_access_key_id={ec2.key.access_key}\naws_secret_access_key={ec2.key.secret_key}\n"
@@ -221,8 +282,22 @@ def test_a_page_instead_of_sts_is_reported(agent, ec2, keep, page):
     agent.options.update(access_key=None, secret_key=None, profile="r")
     agent.env["PYTHONPATH"] = os.environ["BOTO3_NEWEST"]
     agent.env["AWS_ENDPOINT_URL_STS"] = ec2.endpoint
+    return agent
+
+
+@pages("html", "xhtml", "403")
+def test_a_page_instead_of_sts_is_reported(sts, ec2, keep, page):
     ec2.rules.add("AssumeRole", NOT_EC2[page], times=None)
-    result = agent.command("status", ec2.world.nodes["node1"], **SHORT, **keep)
+    result = sts.command("status", ec2.world.nodes["node1"], **SHORT, **keep)
     assert result.code == 1
     assert f"no credentials: AssumeRole: HTTP {NOT_EC2[page].status}" in result.last
     assert "the reply is not STS's" in result.last
+
+
+@pytest.mark.parametrize("part", ["AccessKeyId", "SessionToken", "Expiration"])
+def test_a_reply_of_sts_that_lacks_a_part_is_reported(sts, ec2, keep, part):
+    ec2.rules.add("AssumeRole", Lacking(part), times=None)
+    result = sts.command("status", ec2.world.nodes["node1"], **SHORT, **keep)
+    assert result.code == 1
+    said = f"no credentials: AssumeRole: HTTP 200 OK: the reply is not STS's (text/xml, without {part})"
+    assert said in result.last

@@ -1,5 +1,6 @@
 """Faults, and rules that inject them at chosen calls."""
 
+import re
 import threading
 import time
 from dataclasses import dataclass, field
@@ -120,6 +121,21 @@ class Garbage(Fault):
     def after(self, call: Call, reply: Reply) -> None:
         """Replaces the reply."""
         reply.body, reply.status = self.body, self.status
+
+
+@dataclass
+class Lacking(Fault):
+    """Sends the reply without the elements of this name, also within others ("instanceState/name"); the call takes
+    effect."""
+
+    path: str
+
+    def after(self, call: Call, reply: Reply) -> None:
+        """Drops them."""
+        *within, name = self.path.split("/")
+        element = f"<{name}>[^<]*</{name}>" if within else f"<{name}>.*?</{name}>"
+        before = "".join(f"<{outer}>(?:(?!</{outer}>).)*?" for outer in within)
+        reply.body = re.sub(f"({before}){element}", r"\1", reply.body.decode(), flags=re.DOTALL).encode()
 
 
 @dataclass
