@@ -15,7 +15,8 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 from . import actions, messages
 from .context import Context
 from .core.backup import LASTFENCE, PREFIX, RETURNED
-from .core.model import FrozenMap
+from .core.isolation import static_refusal
+from .core.model import FrozenMap, Instance
 from .core.protocol import Instances
 from .core.returning import MOST_RETURNS, Stopped, Verdict, judge
 from .ec2 import CallContext
@@ -58,7 +59,7 @@ def bring_back(context: Context, plugs: Sequence[str], results: Dict[str, str]) 
 def _bring_one_back(context: Context, plugs: Sequence[str], fence_seconds: float, results: Dict[str, str]) -> None:
     found = _search(context, plugs, fence_seconds)
     for stopped, verdict in found:
-        _warn(stopped.instance.id, verdict, results)
+        _warn(context, stopped.instance, verdict, results)
     eligible = [(s, v) for s, v in found if v.returns]
     # The one that was tried least recently: one that fails every time does not keep the others from returning. One
     # whose tag cannot be written has no such time; so the next ones are any.
@@ -122,9 +123,13 @@ def _judge(context: Context, stopped: Stopped, fence_seconds: float) -> Verdict:
     return verdict
 
 
-def _warn(instance: str, verdict: Verdict, results: Dict[str, str]) -> None:
+def _warn(context: Context, shown: Instance, verdict: Verdict, results: Dict[str, str]) -> None:
     """Of an instance that an operator has to bring back."""
-    if verdict is Verdict.STAYS_STOPPED:
+    instance, refusal = shown.id, static_refusal(shown, context.settings.static, context.spec)
+    if verdict is Verdict.STATIC_REFUSED and refusal is not None:
+        results[instance] = "failed"
+        log.warning(messages.not_brought_back(instance, refusal.text))
+    elif verdict is Verdict.STAYS_STOPPED:
         results[instance] = "stays_stopped"
         log.warning(messages.stays_stopped(instance, MOST_RETURNS))
     elif verdict is Verdict.GIVEN_UP:

@@ -244,6 +244,26 @@ def test_a_missing_permission_is_a_warning_and_a_later_monitor_finishes(
     assert is_back(ec2, node, before) == 1
 
 
+@pytest.mark.parametrize("numbers", [[0], [0, 1]], ids=["a gap", "isolating"])
+def test_groups_that_on_refuses_are_a_warning_and_nothing_is_written(agent, ec2, node, auto, tmp_path, numbers):
+    """Otherwise each monitor would count a return that cannot be made."""
+    fence(agent, ec2, auto, node)
+    before = ec2.snapshot()
+    group = auto["secg"] if len(numbers) > 1 else ec2.world.groups["db"]
+    static = {f"interface{n}_sg": group for n in numbers}
+    reason = "the groups of interface0-sg count as isolated" if len(numbers) > 1 else "interface1-sg missing"
+    metrics = tmp_path / "fence.prom"
+    for count in (1, 2):
+        result, calls = monitor(agent, ec2, auto, metrics_file=metrics, **static)
+        assert calls == [READ]
+        (line,) = [line for line in result.lines if "was not brought back" in line]
+        assert reason in line
+        assert values(metrics)["auto_unfence_total", "failed"] == count
+    assert ec2.snapshot() == before
+    static = {f"interface{n}_sg": ec2.world.groups["db"] for n in (0, 1)}
+    assert monitor(agent, ec2, auto, **static)[1] == RETURN
+
+
 def test_a_search_that_fails_is_a_warning(agent, ec2, node, auto):
     fence(agent, ec2, auto, node)
     ec2.rules.add(READ, Error("InvalidParameterValue"), nth=2)

@@ -197,6 +197,27 @@ def test_groups_of_interface_n_sg_are_those_of_a_return_that_is_not_finished():
     assert verdict(stopped, static={0: frozenset((DB,)), 1: frozenset((OPEN,))}) is Verdict.RESTORE
 
 
+BOTH = {0: frozenset((DB,)), 1: frozenset((SSH,))}
+
+
+@pytest.mark.parametrize(
+    ("stopped", "spec", "static", "wanted"),
+    [
+        (fenced(), KEEP, BOTH, Verdict.RESTORE),
+        (fenced(), KEEP, {**BOTH, 2: frozenset((DB,))}, Verdict.RESTORE),
+        (fenced(), KEEP, {0: BOTH[0]}, Verdict.STATIC_REFUSED),
+        (fenced(), KEEP, {**BOTH, 1: frozenset((ISO,))}, Verdict.STATIC_REFUSED),
+        (fenced(REMOVE), REMOVE, {**BOTH, 0: frozenset((APP,))}, Verdict.RESTORE),
+        (fenced(REMOVE), REMOVE, BOTH, Verdict.STATIC_REFUSED),
+        (left(fenced(**OPEN_AGAIN), returned=UNFINISHED), KEEP, {0: BOTH[0]}, Verdict.STATIC_REFUSED),
+        (fenced(restored="1"), KEEP, {0: BOTH[0]}, Verdict.NOT_ISOLATED),
+    ],
+)
+def test_what_on_refuses_is_not_brought_back(stopped, spec, static, wanted):
+    assert verdict(stopped, spec, static=static) is wanted
+    assert not Verdict.STATIC_REFUSED.returns
+
+
 def test_a_new_return_is_counted_and_one_that_goes_on_is_not():
     stopped = with_tags(fenced(), returned=returned(DAY, DAY - 99, 500))
     times = (NOW - DAY + 99, NOW - 500, NOW)

@@ -298,10 +298,10 @@ DEFECTS: Mapping[str, Defect] = {
         _one("keep", "return", "fenced", before=("start",)),
     ),
     "monitor brings back what is not isolated": _of(
-        returning.judge, "if not all(isolated):", "if False:", _one("keep", "return", "fenced", before=("edit",)),
+        returning._judge, "if not all(isolated):", "if False:", _one("keep", "return", "fenced", before=("edit",)),
     ),
     "monitor starts what nobody has fenced": _of(
-        returning.judge, "if resumed else given_up", "if True else given_up",
+        returning._judge, "if resumed else given_up", "if True else given_up",
         _one("keep", "return", "open"),
     ),
     "monitor starts what was stopped after its return": _of(

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from typing import Dict, FrozenSet, Iterable, List, Mapping, Optional
 
+from .. import messages
+from ..errors import FenceError
 from .model import NONE, BackupHistory, Groups, Instance, Interface, IsolationSpec
 
 
@@ -193,6 +195,16 @@ def isolating_options(static: Mapping[int, Groups], numbers: Iterable[int], spec
     named = [n for n in numbers if n in static]
     isolating = [n for n in named if matches_isolation(static[n], spec)]
     return isolating if spec.keep_only or len(isolating) == len(named) else []
+
+
+def static_refusal(instance: Instance, static: Mapping[int, Groups], spec: IsolationSpec) -> Optional[FenceError]:
+    """Why these ``interfaceN-sg`` cannot be set on this instance; None if they can, or there are none."""
+    numbering = {i.number - 1: i.id for i in instance.interfaces}
+    missing = [n for n in numbering if static and n not in static]
+    if missing:
+        return messages.static_gap(instance.id, missing, numbering)
+    isolating = isolating_options(static, numbering, spec)
+    return messages.static_isolates(f"interface{isolating[0]}-sg") if isolating else None
 
 
 def is_finished_fence(first: Instance, later: BackupHistory, spec: IsolationSpec) -> bool:

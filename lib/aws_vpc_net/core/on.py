@@ -25,10 +25,10 @@ from .isolation import (
     is_finished_fence,
     is_isolated,
     is_untracking,
-    isolating_options,
     latest_unfenced,
     matches_isolation,
     set_by_fencer,
+    static_refusal,
 )
 from .model import NONE, BackupHistory, FrozenMap, Groups, Instance, Interface, IsolationSpec
 from .protocol import (
@@ -99,13 +99,9 @@ def _with_read(k: Knowledge, instance: Instance) -> Knowledge:
 
 def _static(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Step:
     """The groups of ``interfaceN-sg``."""
-    numbering = {i.number - 1: i.id for i in latest.interfaces}
-    missing = [n for n in numbering if n not in plan.static]
-    if missing:
-        return fail(k, messages.static_gap(plan.id, missing, numbering))
-    isolating = isolating_options(plan.static, numbering, plan.spec)
-    if isolating:
-        return fail(k, messages.static_isolates(f"interface{isolating[0]}-sg"))
+    refusal = static_refusal(latest, plan.static, plan.spec)
+    if refusal is not None:
+        return fail(k, refusal)
     return _restore_first(plan, k, latest, _static_groups(plan, latest), tick, ())
 
 

@@ -15,7 +15,7 @@ from enum import Enum
 from typing import FrozenSet, Mapping, Optional, Tuple
 
 from . import backup as tags
-from .isolation import groups_to_restore, is_isolated, matches_isolation, target_groups
+from .isolation import groups_to_restore, is_isolated, matches_isolation, static_refusal, target_groups
 from .model import FrozenMap, Groups, Instance, Interface, IsolationSpec
 from .tag_slots import TAG_LIMIT, unreadable_tags
 
@@ -37,6 +37,7 @@ class Verdict(Enum):
     START = "start it: its groups are restored already"
     STAYS_STOPPED = "it was brought back too often"
     NO_ROOM = "it has no room for another tag"
+    STATIC_REFUSED = "interfaceN-sg cannot be set on it"
     HIBERNATED = "it was hibernated"
     NOT_STOPPED = "it is not stopped"
     LOST_NAME = "it no longer has the name by which it was found"
@@ -125,6 +126,15 @@ def judge(
         now: Unix time.
         fence_seconds: how long an ``off`` may take from its backup to its end.
     """
+    verdict = _judge(stopped, spec, static, now, fence_seconds)
+    refused = verdict.returns and static_refusal(stopped.instance, static, spec) is not None
+    return Verdict.STATIC_REFUSED if refused else verdict
+
+
+def _judge(
+    stopped: Stopped, spec: IsolationSpec, static: Mapping[int, Groups], now: float, fence_seconds: float
+) -> Verdict:
+    """The same, for groups of ``interfaceN-sg`` that can be set."""
     instance, resumed = stopped.instance, stopped.is_resumed(now)
     unfit = _unfit(instance)
     if unfit is not None:
