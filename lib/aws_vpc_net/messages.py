@@ -1165,6 +1165,13 @@ def no_such_group(options: Iterable[str]) -> str:
     return f"does not exist in this region and account; check {_list(options)}"
 
 
+def group_would_be_dropped() -> str:
+    return (
+        "does not exist in this region and account; off isolates with the other groups of secg, but monitor fails; "
+        "remove it from secg"
+    )
+
+
 def group_found(name: str, vpc: str, options: Iterable[str]) -> str:
     return f"{name}, in {vpc}; for {_list(options)}"
 

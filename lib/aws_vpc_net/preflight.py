@@ -189,11 +189,15 @@ def _groups(context: Context, snapshot: Snapshot) -> List[CheckResult]:
             named.setdefault(group, []).append(option)
     if snapshot.groups_error is not None:
         return [CheckResult(FAIL, "groups", snapshot.groups_error.text)]
-    return [_group(snapshot, group, by) for group, by in named.items()]
+    others = context.spec.keep_only and any(group in snapshot.groups for group in context.spec.secg)
+    return [_group(snapshot, group, by, others) for group, by in named.items()]
 
 
-def _group(snapshot: Snapshot, group: str, options: Sequence[str]) -> CheckResult:
+def _group(snapshot: Snapshot, group: str, options: Sequence[str], others: bool) -> CheckResult:
+    """``others``: is another group of secg there, and off would drop this one?"""
     raw = snapshot.groups.get(group)
+    if raw is None and others and options == ["secg"]:
+        return CheckResult(WARN, f"group {group}", messages.group_would_be_dropped())
     if raw is None:
         return CheckResult(FAIL, f"group {group}", messages.no_such_group(options))
     return CheckResult(

@@ -234,6 +234,8 @@ class Target:
         """Does off or on fail without this permission? Otherwise it warns."""
         if action == "StopInstances":
             return self.context.settings.power.require_poweroff
+        if action == "DeleteTags":
+            return False
         return action != "CreateTags" or not self._backup_is_optional()
 
     def _backup_is_optional(self) -> bool:
