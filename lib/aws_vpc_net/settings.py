@@ -257,20 +257,20 @@ class _Parser:
             return ()
         return self.items("plug", str(self.options["--plug"]), separator)
 
-    def skip_os_shutdown(self) -> bool:
-        """It takes a value, unlike a flag."""
-        if "--skip-os-shutdown" not in self.options:
+    def boolean_of_value(self, name: str) -> bool:
+        """Of an option that takes a value, unlike a flag."""
+        if f"--{name}" not in self.options:
             return False
-        text = self.text("skip-os-shutdown")
+        shown, text = name.replace("-", "_"), self.text(name)
         if text is None:
-            raise messages.bad_boolean("skip_os_shutdown", "")
-        return boolean("skip_os_shutdown", text)
+            raise messages.bad_boolean(shown, "")
+        return boolean(shown, text)
 
     def overrides_and_power(self) -> Tuple[Overrides, Power]:
         skip_race_check, ignore_restore = self.flag("skip-race-check"), self.flag("unfence-ignore-restore")
         power = Power(
             onfence_poweroff=self.flag("onfence-poweroff"),
-            skip_os_shutdown=self.skip_os_shutdown(),
+            skip_os_shutdown=self.boolean_of_value("skip-os-shutdown"),
             unfence_poweron=self.flag("unfence-poweron"),
             require_poweroff=self.flag("require-poweroff"),
             auto_unfence=self.flag("auto-unfence"),
@@ -327,7 +327,7 @@ class _Parser:
     def reporting(self) -> Reporting:
         """The last that is parsed: it takes the warnings that have been collected."""
         return Reporting(
-            boto3_debug=boolean("boto3_debug", self.text("boto3_debug") or "false"),
+            boto3_debug=self.boolean_of_value("boto3_debug"),
             metrics_file=self.metrics(),
             warnings=tuple(self.warnings),
         )

@@ -86,6 +86,8 @@ ROWS = [
     Row("unreadable poweron", {"unfence_poweron": "2"}, "validation", "unfence_poweron=2"),
     Row("unreadable skip", {"skip_os_shutdown": "perhaps"}, "validation", "skip_os_shutdown=perhaps"),
     Row("unreadable SDK debugging", {"boto3_debug": "x"}, "validation", "boto3_debug=x"),
+    Row("empty SDK debugging", {"boto3_debug": ""}, "validation", "boto3_debug= is neither true nor false"),
+    Row("blank SDK debugging", {"boto3-debug": " "}, "validation", "boto3_debug= is neither true nor false"),
     Row("unreadable library boolean", {"quiet": "shh"}, "validation", "quiet=shh"),
     Row("deadline in words", {"deadline": "soon"}, "validation", "deadline=soon"),
     Row("negative deadline", {"deadline": "-1"}, "validation", "not a whole number of seconds from 2"),

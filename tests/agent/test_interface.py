@@ -57,6 +57,7 @@ def test_a_boolean_that_cannot_be_read_is_refused_for_every_action(agent, ec2, v
         (["-o", "list", "--filter=nonsense"], "filter nonsense is not of the form key=value"),
         (["-o", "on", "-n", PLUG, "--interface0-sg=x"], "interface0-sg: x is not a security group ID"),
         (["-o", "off", "-n", PLUG, f"--secg={SECG}", "--boto3_debug=maybe"], "boto3_debug=maybe"),
+        (["-o", "off", "-n", PLUG, f"--secg={SECG}", "-b", ""], "boto3_debug= is neither"),
     ],
 )
 def test_bad_input_is_one_clear_line_and_no_call(agent, ec2, arguments, word):
