@@ -874,6 +874,13 @@ def restore_skipped(plug: str) -> str:
     return f"{plug}: unfence-ignore-restore is set; nothing is restored"
 
 
+def start_skipped(plug: str) -> str:
+    return (
+        f"{plug}: unfence_poweron has no effect with unfence-ignore-restore, because a start comes after the "
+        "restore; remove one"
+    )
+
+
 def starting(plug: str) -> str:
     return f"{plug}: start requested"
 
@@ -1148,6 +1155,10 @@ def preflight_of_self() -> str:
 
 def without_poweroff() -> str:
     return "has no effect without onfence_poweroff"
+
+
+def without_restore() -> str:
+    return "has no effect with unfence-ignore-restore: on starts an instance only after it has restored its groups"
 
 
 def short_for_poweroff(seconds: float, least: float) -> str:

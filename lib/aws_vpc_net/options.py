@@ -210,7 +210,7 @@ OPTIONS = (
         "",
         "",
         "The action on also starts a stopped instance after its groups are restored, and fails if the start fails. "
-        "Default: it stays stopped",
+        "Not with unfence_ignore_restore. Default: it stays stopped",
     ),
     Option(
         "require_poweroff",

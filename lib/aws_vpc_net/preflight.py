@@ -163,6 +163,8 @@ def _sdk(context: Context) -> List[CheckResult]:
         results.append(CheckResult(WARN, "skip_os_shutdown", messages.without_poweroff()))
     elif power.skip_os_shutdown and not context.ec2.knows("StopInstances", "SkipOsShutdown"):
         results.append(CheckResult(WARN, "skip_os_shutdown", messages.skip_unknown(context.ec2.sdk)))
+    if power.unfence_poweron and context.settings.overrides.unfence_ignore_restore:
+        results.append(CheckResult(WARN, "unfence_poweron", messages.without_restore()))
     if power.require_poweroff and context.settings.timing.deadline < POWEROFF_DEADLINE:
         text = messages.short_for_poweroff(context.settings.timing.deadline, POWEROFF_DEADLINE)
         results.append(CheckResult(WARN, "require_poweroff", text))

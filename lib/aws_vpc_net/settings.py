@@ -142,8 +142,7 @@ class Settings:
     @property
     def needs_name_lookup(self) -> bool:
         """Is there a plug that is no ID, and an action that has to know which instance it is?"""
-        ignored = self.overrides.unfence_ignore_restore and not self.power.unfence_poweron
-        is_no_op = self.action == "on" and ignored
+        is_no_op = self.action == "on" and self.overrides.unfence_ignore_restore
         needed = self.is_mutating or self.action == "status" or self.preflight
         return needed and not is_no_op and any(not is_instance_id(p) for p in self.plugs)
 

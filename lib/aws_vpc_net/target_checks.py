@@ -226,7 +226,7 @@ class Target:
         if power.onfence_poweroff:
             skips = power.skip_os_shutdown and self.context.ec2.knows("StopInstances", "SkipOsShutdown")
             checks.append(dry.stop(self.plug, **({"SkipOsShutdown": True} if skips else {})))
-        if power.unfence_poweron:
+        if power.unfence_poweron and not self.context.settings.overrides.unfence_ignore_restore:
             checks.append(dry.start(self.plug))
         return checks
 

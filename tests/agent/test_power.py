@@ -171,6 +171,20 @@ def test_plugs_that_still_stop_are_waited_for_together(agent, ec2, keep):
     assert ec2.snapshot() == before
 
 
+def test_ignoring_the_restore_starts_nothing(agent, ec2, node, keep):
+    """And says so: its groups are not back."""
+    options = {**keep, "onfence_poweroff": True, "unfence_poweron": True, "unfence_ignore_restore": True}
+    assert agent.command("off", node, **options).code == 0
+    before, calls = ec2.snapshot(), len(ec2.calls)
+    result = agent.command("on", node, **options)
+    assert result.code == 0
+    assert result.last.startswith(f"WARNING: {node}: unfence_poweron has no effect with unfence-ignore-restore")
+    assert (ec2.snapshot(), len(ec2.calls)) == (before, calls)
+    checked = agent.command("validate-all", node, **options, ignore_instance_state=True).out
+    assert "warn unfence_poweron: has no effect with unfence-ignore-restore" in checked
+    assert "ec2:StartInstances" not in checked
+
+
 def test_without_it_nothing_is_started(agent, ec2, node, keep):
     assert agent.command("off", node, onfence_poweroff=True, **keep).code == 0
     assert agent.command("on", node, unfence_poweron="false", **keep).code == 0

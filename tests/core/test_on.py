@@ -1215,17 +1215,21 @@ def test_on_starts_a_stopped_instance_after_the_restore():
     play(run, f"{RESTORED}\nread\ndelete\nread\nread\nstart\npause read\nsuccess")
 
 
-def powered(state: str, ignore_restore: bool = False) -> Run:
-    """Restored, if that was asked for, and not started yet."""
-    run = on_of(fenced(), KEEP, power=True, restore=Restore(ignored=ignore_restore))
-    play(run, "" if ignore_restore else f"{RESTORED}\nread\ndelete\nread")
+def powered(state: str) -> Run:
+    """Restored, and not started yet."""
+    run = on_of(fenced(), KEEP, power=True)
+    play(run, f"{RESTORED}\nread\ndelete\nread")
     run.world.state = state
     play(run, "read")
     return run
 
 
-def test_on_that_restores_nothing_starts_the_instance():
-    play(powered("stopped", ignore_restore=True), "start\npause read\nsuccess")
+def test_on_that_is_to_restore_nothing_starts_nothing():
+    """A start comes after the restore: an isolated instance would write to its volumes again."""
+    run = on_of(fenced(), power=True, restore=Restore(ignored=True))
+    run.world.state = "stopped"
+    play(run, "success")
+    assert run.log == [messages.restore_skipped(run.plan.id), messages.start_skipped(run.plan.id)]
 
 
 def test_on_waits_for_an_instance_that_is_still_stopping():

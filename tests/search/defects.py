@@ -317,7 +317,7 @@ DEFECTS: Mapping[str, Defect] = {
         _one("keep", "return", "fenced", STALE),
     ),
     "monitor starts what was fenced since": _of(
-        on._fenced_since, "return not plan.restore.ignored and", "return False and",
+        on._fenced_since, "return k.backup", "return False and k.backup",
         _one("keep", "off,return", "fenced"),
     ),
     "monitor takes another monitor for an off": _of(

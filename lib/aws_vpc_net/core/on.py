@@ -62,9 +62,10 @@ READ_AGAIN_SECONDS = 2.0  # how long a read that may be stale is repeated where 
 
 def decide(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     """The next step of ``on``; pure."""
-    if plan.restore.ignored and k.phase is Phase.FIRST:
-        step = _power(plan, k, tick)
-        return replace(step, notes=(Note(INFO, messages.restore_skipped(plan.id)), *step.notes))
+    if plan.restore.ignored:
+        notes = [Note(INFO, messages.restore_skipped(plan.id))]
+        notes += [Note(WARNING, messages.start_skipped(plan.id))] if plan.power else []
+        return Step(Succeed(), k, notes=tuple(notes))
     return _PHASES[k.phase](plan, k, tick)
 
 
@@ -474,7 +475,7 @@ def _powered(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     state = k.latest.state if k.latest else ""
     if state in ("running", "pending"):
         return Step(Succeed(), k)
-    if k.latest is not None and _fenced_since(plan, k, k.latest):
+    if k.latest is not None and _fenced_since(k, k.latest):
         return _fenced_before_start(plan, k, k.latest, tick)
     if state in ("terminated", "shutting-down"):
         error = messages.terminated(plan.id)
@@ -511,9 +512,9 @@ def _fenced_before_start(plan: Plan, k: Knowledge, latest: Instance, tick: Tick)
     return fail(k, messages.not_started_fenced(plan.id))
 
 
-def _fenced_since(plan: Plan, k: Knowledge, latest: Instance) -> bool:
+def _fenced_since(k: Knowledge, latest: Instance) -> bool:
     """Does this read show an ``off`` that began later? It may rely on the stop."""
-    return not plan.restore.ignored and k.backup.history.has_foreign_writes(latest, claims=False)
+    return k.backup.history.has_foreign_writes(latest, claims=False)
 
 
 _PHASES: Dict[Phase, Callable[[Plan, Knowledge, Tick], Step]] = {
