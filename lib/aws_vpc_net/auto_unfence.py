@@ -29,7 +29,6 @@ GRACE_SECONDS = 2.0  # after its deadline, in which an off ends
 MOST_PAGES = 3  # of the search; with filter, there is one
 MOST_REFUSED = 3  # instances whose tag cannot be written; the next one is tried
 
-HIBERNATED = "Client.UserInitiatedHibernate"  # why EC2 says it is stopped
 SEARCH = CallContext("look for stopped instances", Category.RETRIEVAL)
 FILTERS = (("instance-state-name", ("stopped",)), ("tag-key", (LASTFENCE, f"{PREFIX}*", RETURNED)))
 
@@ -103,8 +102,7 @@ def _search(context: Context, plugs: Sequence[str], fence_seconds: float) -> Lis
 
 
 def _stopped(context: Context, raw: Mapping[str, Any]) -> Stopped:
-    hibernated = raw.get("StateReason", {}).get("Code") == HIBERNATED
-    return Stopped(context.instances.parse(raw), _unix_time(raw.get("LaunchTime", "")), hibernated)
+    return Stopped(context.instances.parse(raw), _unix_time(raw.get("LaunchTime", "")))
 
 
 def _unix_time(text: str) -> int:

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 NO_SKIP = ("ParamValidationError", "OperationNotPermitted", "UnsupportedOperation", "UnknownParameter")
 # The errors of StartInstances if EC2's view is behind, or the read before was.
 NOT_YET = (NO_SUCH_INSTANCE, "IncorrectInstanceState")
+HIBERNATED = "Client.UserInitiatedHibernate"  # why EC2 says it is stopped
 PAGE = 1000  # instances a page, EC2's most
 MOST_PAGES = 1000  # a bound, not a limit that an account reaches
 
@@ -65,7 +66,8 @@ def parse_instance(raw: Mapping[str, Any], names: Iterable[Name] = ()) -> Instan
     tags = {t["Key"]: t.get("Value", "") for t in raw.get("Tags", ())}
     state = raw["State"]["Name"]
     lost = tuple(n.plug for n in names if state != "terminated" and not n.matches(raw))
-    return Instance(raw["InstanceId"], state, tuple(interfaces), tags, lost)
+    hibernated = raw.get("StateReason", {}).get("Code") == HIBERNATED
+    return Instance(raw["InstanceId"], state, tuple(interfaces), tags, lost, hibernated)
 
 
 class InstanceOperations:

@@ -1084,6 +1084,21 @@ def hibernated(plug: str) -> str:
     )
 
 
+def hibernated_not_restored(plug: str) -> FenceError:
+    return FenceError(
+        Category.STATE,
+        f"{plug} was hibernated, and a start (unfence_poweron) would continue its memory; nothing was changed; start "
+        "it isolated, then stop it without hibernation; repeat on",
+    )
+
+
+def hibernated_since() -> str:
+    return (
+        "it was hibernated, and its memory would continue; run off, start it isolated, then stop it without "
+        "hibernation"
+    )
+
+
 def return_search_failed(reason: str) -> str:
     return f"cannot look for instances that auto_unfence may bring back: {reason}"
 

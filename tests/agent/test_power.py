@@ -171,6 +171,23 @@ def test_plugs_that_still_stop_are_waited_for_together(agent, ec2, keep):
     assert ec2.snapshot() == before
 
 
+def test_poweron_of_a_hibernated_node_is_refused(agent, ec2, node, keep):
+    """It would go on with its memory of before the fence, as after a return by auto_unfence."""
+    before = ec2.snapshot()
+    options = {**keep, "onfence_poweroff": True, "unfence_poweron": True}
+    assert agent.command("off", node, **options).code == 0
+    ec2.edit.hibernated(node)
+    fenced = ec2.snapshot()
+    result = agent.command("on", node, **options)
+    assert result.code == 1
+    assert result.last.startswith(f"ERROR: state error: {node} was hibernated, and a start (unfence_poweron) would")
+    assert ec2.snapshot() == fenced
+    for state in ("running", "stopped"):
+        ec2.edit.set_state(node, state)
+    assert agent.command("on", node, **options).code == 0
+    assert ec2.snapshot() == before
+
+
 def test_ignoring_the_restore_starts_nothing(agent, ec2, node, keep):
     """And says so: its groups are not back."""
     options = {**keep, "onfence_poweroff": True, "unfence_poweron": True, "unfence_ignore_restore": True}

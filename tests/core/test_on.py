@@ -1224,6 +1224,27 @@ def powered(state: str) -> Run:
     return run
 
 
+@pytest.mark.parametrize("state", ["stopped hibernated", "stopping hibernated"])
+def test_on_that_would_start_a_hibernated_instance_restores_nothing(state):
+    """Its memory is of before the fence, and would go on with the groups of then."""
+    run = on_of(fenced(), power=True)
+    run.world.state = state
+    play(run, "read\nfail: state: i-0000000000000000a was hibernated, and a start (unfence_poweron) would continue")
+
+
+def test_on_restores_a_hibernated_instance_that_it_does_not_start():
+    for state, power in (("stopped hibernated", False), ("running hibernated", True)):
+        run = on_of(fenced(), power=power)
+        run.world.state = state
+        play(run, f"{RESTORED}\nread\ndelete\nread\n" + power * "read\n" + "success")
+
+
+def test_on_does_not_start_an_instance_that_was_hibernated_since():
+    run = powered("stopping hibernated")
+    play(run, "pause read\n* state stopped hibernated\npause read")
+    play(run, f"fail: state: the groups of {ID} are restored, but it was not started: it was hibernated")
+
+
 def test_on_that_is_to_restore_nothing_starts_nothing():
     """A start comes after the restore: an isolated instance would write to its volumes again."""
     run = on_of(fenced(), power=True, restore=Restore(ignored=True))

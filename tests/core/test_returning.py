@@ -105,14 +105,14 @@ CASES = {
         with_tags(fenced(), returned=returned(9), **{f"t{n}": "x" for n in range(TAG_LIMIT - 4)}), KEEP,
         Verdict.RESTORE,
     ),
-    "hibernated": (replace(fenced(), hibernated=True), KEEP, Verdict.HIBERNATED),
+    "hibernated": (changed(fenced(), hibernated=True), KEEP, Verdict.HIBERNATED),
     "hibernated, and back three times today": (
-        replace(with_tags(fenced(), returned=returned(DAY - 1, 900, 500)), hibernated=True), KEEP, Verdict.HIBERNATED
+        changed(with_tags(fenced(), returned=returned(DAY - 1, 900, 500)), hibernated=True), KEEP, Verdict.HIBERNATED
     ),
-    "hibernated, and exempt": (replace(with_tags(fenced(), exempt="no"), hibernated=True), KEEP, Verdict.EXEMPT),
-    "hibernated, and not isolated": (replace(fenced(restored="1"), hibernated=True), KEEP, Verdict.NOT_ISOLATED),
+    "hibernated, and exempt": (changed(with_tags(fenced(), exempt="no"), hibernated=True), KEEP, Verdict.EXEMPT),
+    "hibernated, and not isolated": (changed(fenced(restored="1"), hibernated=True), KEEP, Verdict.NOT_ISOLATED),
     "hibernated, and restored by a return": (
-        replace(left(fenced(**OPEN_AGAIN), returned=UNFINISHED), hibernated=True), KEEP, Verdict.HIBERNATED
+        changed(left(fenced(**OPEN_AGAIN), returned=UNFINISHED), hibernated=True), KEEP, Verdict.HIBERNATED
     ),
     "back twice today": (with_tags(fenced(), returned=returned(DAY - 1, 500)), KEEP, Verdict.RESTORE),
     "back three times today": (

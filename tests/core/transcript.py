@@ -144,7 +144,9 @@ class World:
             )
             for i, g in some.items()
         )
-        return Instance(ID, self.state, attached, FrozenMap(tags), ("node1",) if "no name" in answer else ())
+        lost = ("node1",) if "no name" in answer else ()
+        state, _, how = self.state.partition(" ")
+        return Instance(ID, state, attached, FrozenMap(tags), lost, how == "hibernated")
 
     def own(self) -> Instance:
         """The machine that runs the agent."""

@@ -99,6 +99,7 @@ class Instance:
 
     Attributes:
         lost_names: the names by which it was looked up, and which it does not have in this read.
+        hibernated: EC2 has saved its memory. A start would continue it, with what it has not written yet, not boot.
     """
 
     id: str
@@ -106,6 +107,7 @@ class Instance:
     interfaces: Tuple[Interface, ...] = ()
     tags: Mapping[str, str] = field(default_factory=FrozenMap)
     lost_names: Tuple[str, ...] = ()
+    hibernated: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.tags, FrozenMap):

@@ -55,6 +55,7 @@ from .protocol import (
     fail,
 )
 from .reisolating import reisolate, start_reisolating
+from .stopping import MAY_STOP
 from .tag_slots import NoRoom, unreadable_tags
 
 READ_AGAIN_SECONDS = 2.0  # how long a read that may be stale is repeated where no other read can tell
@@ -88,6 +89,8 @@ def _first(plan: Plan, k: Knowledge, tick: Tick) -> Step:
         return fail(k, messages.terminated(plan.id))
     if latest.lost_names:
         return fail(k, messages.lost_names(plan.id, latest.lost_names))
+    if plan.power and latest.hibernated and latest.state in MAY_STOP:
+        return fail(k, messages.hibernated_not_restored(plan.id))
     if k.phase is not Phase.DOUBT:
         k = _with_read(k, latest)
     return _static(plan, k, latest, tick) if plan.static else _from_backup(plan, k, latest, tick)
@@ -488,6 +491,9 @@ def _powered(plan: Plan, k: Knowledge, tick: Tick) -> Step:
         last = f"it is {state}" if state else None
         error = messages.no_answer(f"start {plan.id}", tick.seconds, last)
         return fail(k, messages.not_started(plan.id, error.category, error.text))
+    hibernated = k.latest is not None and k.latest.hibernated
+    if state == "stopped" and hibernated:  # since the first read
+        return fail(k, messages.not_started(plan.id, Category.STATE, messages.hibernated_since()))
     if state == "stopped" and not isolated:
         note = Note(INFO, messages.starting(plan.id))
         return Step(StartInstance(plan.id), k, tick.reserve_ends, notes=(note,))

@@ -76,15 +76,10 @@ class Returns:
 
 @dataclass(frozen=True)
 class Stopped:
-    """An instance as one read shows it, and when EC2 launched it last (Unix time; 0: unknown).
-
-    Attributes:
-        hibernated: EC2 has saved its memory. A start would continue it, with what it has not written yet, not boot.
-    """
+    """An instance as one read shows it, and when EC2 launched it last (Unix time; 0: unknown)."""
 
     instance: Instance
     launched: int = 0
-    hibernated: bool = False
 
     @property
     def returns(self) -> Returns:
@@ -154,7 +149,7 @@ def _judge(
     isolated = (is_isolated(i, instance, history, spec) and _by_this_device(i, goals[i.id], spec) for i in pending)
     if not all(isolated):
         return given_up or Verdict.NOT_ISOLATED
-    if stopped.hibernated:
+    if instance.hibernated:
         return Verdict.HIBERNATED
     if not resumed and len(stopped.returns.recent(now)) >= MOST_RETURNS:
         return Verdict.STAYS_STOPPED
@@ -181,7 +176,7 @@ def _without_backup(stopped: Stopped, spec: IsolationSpec) -> Verdict:
     instance, history = stopped.instance, tags.read(stopped.instance)
     if any(is_isolated(i, instance, history, spec) for i in instance.interfaces):
         return Verdict.NOT_ISOLATED
-    return Verdict.HIBERNATED if stopped.hibernated else Verdict.START
+    return Verdict.HIBERNATED if instance.hibernated else Verdict.START
 
 
 def _by_this_device(interface: Interface, originals: Groups, spec: IsolationSpec) -> bool:
