@@ -13,7 +13,7 @@ from .core.model import FrozenMap
 from .core.protocol import DataPlane, Instances, Plan, Read, Restore
 from .ec2 import RESERVE_SECONDS, run_concurrently
 from .errors import FenceError
-from .runner import Runner, run_all
+from .runner import Runner, prepare_all, run_all
 from .settings import Settings
 
 log = logging.getLogger(__name__)
@@ -35,14 +35,10 @@ def prepare_off(context: Context, plugs: Sequence[str]) -> List[Runner]:
     asked = context.deadline.now()
     instances = Instances(FrozenMap(context.instances.read(machines)), asked)
     runners = [Runner(context, _plan(context, plug, own)) for plug in plugs]
-    refusals: Dict[str, FenceError] = {}
     try:
         for runner in runners:
-            try:
-                runner.give(Read(runner.plan.machines), instances)
-                runner.prepare()
-            except FenceError as error:
-                refusals[runner.plan.id] = error
+            runner.give(Read(runner.plan.machines), instances)
+        refusals = prepare_all(runners)
         if refusals:
             raise messages.all_of(refusals)
     except BaseException:

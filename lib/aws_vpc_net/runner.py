@@ -112,22 +112,24 @@ class Runner:
         """Pass in the result of an effect that was performed for several instances together."""
         self._observe(self._next().knowledge, effect, result)
 
-    def prepare(self) -> None:
-        """Run until the next step changes something.
+    def prepare(self) -> bool:
+        """Make the next step, after its pause, unless it changes something: is that so?
 
         Raises:
             FenceError: the action is refused.
         """
-        while True:
-            step = self._next()
-            if isinstance(step.action, (*CHANGES, Succeed)):
-                return
-            if isinstance(step.action, Fail):
-                _log(step.notes)
-                raise FenceError(step.action.category, step.action.text)
-            self._plan_step(step)
+        if self._step is not None:
             self._pause_until(self._due or 0.0)
-            self._make(step, math.inf)
+            self._make(self._step, math.inf)
+            return False
+        step = self._next()
+        if isinstance(step.action, (*CHANGES, Succeed)):
+            return True
+        if isinstance(step.action, Fail):
+            _log(step.notes)
+            raise FenceError(step.action.category, step.action.text)
+        self._plan_step(step)
+        return False
 
     def advance(self, limit: float) -> None:
         """Make the next step, if it is due; decide it, if that is not done.
@@ -307,6 +309,24 @@ class Runner:
         except Exception as error:  # noqa: BLE001 - any error: the node is fenced without it
             log.debug("%s", f"{type(error).__name__}: {error}")
             return Done() if isinstance(effect, Connect) else Answers(FrozenMap())
+
+
+def prepare_all(runners: Sequence[Runner]) -> Dict[str, FenceError]:
+    """Run all until the next step of each changes something; the error of each that is refused.
+
+    They share their waits: the first one that is due acts.
+    """
+    refusals: Dict[str, FenceError] = {}
+    preparing = list(runners)
+    while preparing:
+        runner = min(preparing, key=_due)
+        try:
+            ready = runner.prepare()
+        except FenceError as error:
+            refusals[runner.plan.id], ready = error, True
+        if ready:
+            preparing.remove(runner)
+    return {r.plan.id: refusals[r.plan.id] for r in runners if r.plan.id in refusals}
 
 
 def run_all(runners: Iterable[Runner]) -> List[Optional[FenceError]]:

@@ -1,5 +1,7 @@
 """What off refuses: exit code 1, one line that states why and what to do, and no change."""
 
+import time
+
 import pytest
 
 
@@ -77,6 +79,15 @@ def test_removal_that_would_leave_an_interface_without_a_group(refused, ec2):
 def test_nothing_to_remove_and_no_backup(refused, ec2, group):
     line = refused(ec2.world.nodes["node1"], secg=ec2.world.groups[group])
     assert "nothing to remove" in line
+
+
+def test_several_nodes_without_a_backup_are_read_again_together(refused, agent, ec2):
+    """Each is read for a fourth of the time before it is refused."""
+    plugs = ",".join((ec2.world.nodes["node1"], ec2.world.nodes["node2"], ec2.edit.add_instance("another")))
+    started = time.monotonic()
+    line = refused(plugs, secg=ec2.world.groups["isolation"], deadline=20)
+    assert time.monotonic() - started < 6
+    assert line.count("nothing to remove") == 3
 
 
 def test_a_missing_invert_with_left_over_tags_is_not_fenced(agent, ec2, keep):
