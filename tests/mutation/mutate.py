@@ -37,7 +37,10 @@ COPIED = (
     *(".pytest.ini", ".mypy.ini", ".ruff.toml"),
 )
 # Of the core: in this order, each by itself, as far as they exist; those first that notice most in the least time.
-CORE_TESTS = ("core/test_off.py core/test_on.py core/test_isolation.py", "core", "search")
+_FIRST = (
+    "off off_backup off_roll_back off_untracking off_groups off_stop on on_groups on_concurrent on_power isolation"
+)
+CORE_TESTS = (" ".join(f"core/test_{name}.py" for name in _FIRST.split()), "core", "search")
 FALLBACK = ("unit", "agent", "matrix")  # of the others, after the tests that should notice
 LIMIT = 900  # seconds for one mutant
 REPORT = BUILD / "report.md"

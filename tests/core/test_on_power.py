@@ -1,0 +1,191 @@
+"""How ``on`` starts an instance; see transcript.py."""
+
+import pytest
+from core.on_runs import OFF, RESTORED, fenced
+from core.transcript import EPOCH, ID, KEEP, REMOVE, Run, World, eni, groups, off_of, on_of, play, shown
+
+from aws_vpc_net import messages
+from aws_vpc_net.core.backup import RETURNED
+from aws_vpc_net.core.isolating import close_after_interrupt, end
+from aws_vpc_net.core.model import FrozenMap, IsolationSpec
+from aws_vpc_net.core.protocol import Change, Fail, Knowledge, Phase, Plan, Progress, Restore, SetGroups, Tick
+from aws_vpc_net.core.tag_slots import make_backup
+
+
+def test_on_starts_a_stopped_instance_after_the_restore():
+    run = on_of(fenced(), power=True)
+    run.world.state = "stopped"
+    play(run, f"{RESTORED}\nread\ndelete\nread\nread\nstart\npause read\nsuccess")
+
+
+def powered(state: str) -> Run:
+    """Restored, and not started yet."""
+    run = on_of(fenced(), KEEP, power=True)
+    play(run, f"{RESTORED}\nread\ndelete\nread")
+    run.world.state = state
+    play(run, "read")
+    return run
+
+
+@pytest.mark.parametrize("state", ["stopped hibernated", "stopping hibernated"])
+def test_on_that_would_start_a_hibernated_instance_restores_nothing(state):
+    """Its memory is of before the fence, and would go on with the groups of then."""
+    run = on_of(fenced(), power=True)
+    run.world.state = state
+    play(run, "read\nfail: state: i-0000000000000000a was hibernated, and a start (unfence_poweron) would continue")
+
+
+def test_on_restores_a_hibernated_instance_that_it_does_not_start():
+    for state, power in (("stopped hibernated", False), ("running hibernated", True)):
+        run = on_of(fenced(), power=power)
+        run.world.state = state
+        play(run, f"{RESTORED}\nread\ndelete\nread\n" + power * "read\n" + "success")
+
+
+def test_on_does_not_start_an_instance_that_was_hibernated_since():
+    run = powered("stopping hibernated")
+    play(run, "pause read\n* state stopped hibernated\npause read")
+    play(run, f"fail: state: the groups of {ID} are restored, but it was not started: it was hibernated")
+
+
+def test_on_that_is_to_restore_nothing_starts_nothing():
+    """A start comes after the restore: an isolated instance would write to its volumes again."""
+    run = on_of(fenced(), power=True, restore=Restore(ignored=True))
+    run.world.state = "stopped"
+    play(run, "success")
+    assert run.log == [messages.restore_skipped(run.plan.id), messages.start_skipped(run.plan.id)]
+
+
+def test_on_waits_for_an_instance_that_is_still_stopping():
+    run = powered("stopping")
+    play(run, "pause read | nothing\npause read")
+    run.world.state = "stopped"
+    play(run, "pause read\nstart")
+
+
+@pytest.mark.parametrize(("answer", "last"), [("", "; last: it is stopping"), ("| nothing", "")])
+def test_on_does_not_wait_for_ever_for_an_instance_that_is_stopping(answer, last):
+    run = powered("stopping")
+    play(run, f"pause read {answer}\n* 50 s")
+    step = run.decide(run.plan, run.knowledge, run.tick())
+    error = messages.no_answer(f"start {run.plan.id}", 45.0, "it is stopping" if last else None)
+    assert step.action == Fail.of(messages.not_started(run.plan.id, error.category, error.text))
+
+
+@pytest.mark.parametrize("state", ["terminated", "shutting-down"])
+def test_on_says_that_an_instance_cannot_be_started_any_more(state):
+    play(powered(state), "fail: instance: the groups of i-0000000000000000a are restored, but it was not")
+
+
+def test_on_says_that_the_start_was_refused():
+    play(powered("stopped"), "start | refused\nfail: modification: the groups of i-0000000000000000a are restored")
+
+
+def test_on_reads_before_it_starts_again():
+    """An off may have succeeded meanwhile."""
+    play(powered("stopped"), "start | throttled\npause read\nstart | lost\npause read\nsuccess")
+    run = powered("stopped")
+    fencer = off_of(run.world, nonce=2, skew=9, ignore_instance_state=True)
+    play(run, "start | throttled\noff: read\noff: write e0:ad e1:as", off=fencer)
+    play(run, "pause read\nisolate e0:i e1:i\nread\nfail: restore: i-0000000000000000a was fenced concurrently; off")
+
+
+NOT_STARTED = "fail: modification: the groups of i-0000000000000000a are restored, but it was not started: "
+
+
+@pytest.mark.parametrize("then", ["* 50 s", "pause read | refused", "pause read | throttled"])
+def test_on_that_cannot_start_in_time_says_why(then):
+    """Not why the read after it failed."""
+    play(powered("stopped"), f"start | throttled\n{then}\n{NOT_STARTED}throttled")
+
+
+def test_on_does_not_start_what_was_fenced_since_and_isolates_it_again():
+    """The read that proves the restore is stale: the off has succeeded before, and may rely on the stop."""
+    run = on_of(fenced(), power=True)
+    run.world.state = "stopped"
+    play(run, "read")
+    fencer = off_of(run.world, nonce=2, skew=9, ignore_instance_state=True)
+    off = f"{OFF}\nisolate e0:i e1:i\nread\nsuccess".replace("\n", "\noff: ")
+    play(run, f"claim\noff: {off}\nrestore e0:ad e1:as\nread | stale tags\ndelete", off=fencer)
+    play(run, "read\nread\nisolate e0:i e1:i\nread\nfail: restore: i-0000000000000000a was fenced concurrently; off")
+
+
+def test_on_isolates_nothing_again_under_a_backup_of_other_groups():
+    """An off is in progress that has read the groups from before the restore, and would not see the original ones."""
+    run = on_of(fenced(REMOVE), REMOVE, power=True)
+    run.world.state = "stopped"
+    play(run, f"{RESTORED}\nread\ndelete\nread")
+    read = run.world.read("")
+    run.world.write(make_backup(read, {eni("e0"): groups("ad"), eni("e1"): groups("s")}, EPOCH, REMOVE).tags)
+    play(run, "read\nfail: restore: i-0000000000000000a was fenced concurrently; off takes precedence: it was not")
+    assert shown(run.world.groups) == "e0:ad e1:as"
+
+
+def test_on_that_has_restored_nothing_does_not_start_what_was_fenced_since():
+    run = on_of(World(), power=True)
+    run.world.state = "stopped"
+    play(run, "read")
+    fencer = off_of(run.world, nonce=2, ignore_instance_state=True)
+    play(run, f"off: {OFF}".replace("\n", "\noff: "), off=fencer)
+    play(run, "read\nfail: restore: i-0000000000000000a was fenced concurrently; off takes precedence: it was not")
+
+
+def test_on_starts_an_instance_whose_deleted_backup_a_stale_read_shows():
+    run = on_of(fenced(), power=True)
+    run.world.state = "stopped"
+    play(run, f"{RESTORED}\nread\ndelete\nread\nread | stale tags\nstart")
+
+
+def test_on_does_not_start_what_reads_isolated_again():
+    """One such read may be stale. After two of them somebody has isolated it, and that was no off."""
+    run = on_of(fenced(), power=True)
+    run.world.state = "stopped"
+    play(run, f"{RESTORED}\nread\ndelete\nread\nread | stale groups\npause read\nstart")
+    run = on_of(fenced(), power=True)
+    run.world.state = "stopped"
+    play(run, f"{RESTORED}\nread\ndelete\nread\n* groups e1:i\nread\npause read")
+    play(run, "fail: restore: the groups of i-0000000000000000a are restored, but it was not started: eni-1111111111")
+
+
+def test_on_starts_what_somebody_has_given_other_groups_or_detached():
+    for event in ("groups e1:d", "detach e1"):
+        run = on_of(fenced(), power=True)
+        run.world.state = "stopped"
+        play(run, f"{RESTORED}\nread\ndelete\nread\n* {event}\nread\nstart")
+
+
+def test_on_starts_what_looks_isolated_by_nature():
+    world = World("e0:ad e1:s")
+    play(off_of(world, REMOVE), "read\nwrite e0:ad e1:s\nread\nisolate e0:d e1:s\nread\nsuccess")
+    world.state = "stopped"
+    play(on_of(world, REMOVE, power=True), "read\nclaim\nrestore e0:ad e1:s\nread\ndelete\nread\nread\nstart")
+
+
+@pytest.mark.parametrize("unattended", [False, True])
+def test_on_deletes_the_count_of_returns_unless_monitor_makes_it(unattended):
+    """Also where nothing is isolated, and by the value that it has read."""
+    for world in (fenced(), World()):
+        is_fenced = bool(world.tags)
+        world.tags.update({RETURNED: "1700000000;launched=1600000000", "Name": "node1"})
+        world.state = "stopped"
+        play(on_of(world, restore=Restore(unattended=unattended)), STEPS[is_fenced, unattended])
+        assert set(world.tags) == {"Name", *([RETURNED] if unattended else [])}
+
+
+STEPS = {
+    (True, False): f"{RESTORED}\nread\ndelete\nread\nsuccess",
+    (True, True): f"{RESTORED}\nread\ndelete\nread\nsuccess",
+    (False, False): "read\nread\ndelete\nsuccess",
+    (False, True): "read\nsuccess",
+}
+
+
+def test_on_that_is_interrupted_ends_without_setting_groups_that_it_does_not_know():
+    """Its restore may still arrive, which nothing waits for: an empty set of groups is none that isolates."""
+    groups = frozenset(("sg-" + "a" * 17,))
+    plan = Plan("i-" + "0" * 17, IsolationSpec(("sg-" + "c" * 17,), keep_only=True), restoring=True)
+    progress = FrozenMap({"eni-" + "0" * 17: Progress(open_groups=groups)})
+    tick = Tick(0.0, 40.0, 45.0, 1_700_000_000, 0)
+    effect = SetGroups(Change.RESTORE, FrozenMap(dict.fromkeys(progress, groups)))
+    known = close_after_interrupt(plan, Knowledge(phase=Phase.VERIFY, interfaces=progress), effect, tick)
+    assert isinstance(end(plan, known, tick).action, Fail)
