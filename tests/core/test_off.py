@@ -303,6 +303,21 @@ def test_off_does_not_succeed_where_the_network_had_no_time_to_settle():
     )
 
 
+def test_off_does_not_blame_settle_time_where_a_change_without_a_reply_may_still_arrive():
+    play(
+        off_of(World(), settle_seconds=1, api_seconds=20),
+        f"""{BACKUP}
+        * 25 s
+        isolate e0:i e1:i | e1 lost before
+        read
+        pause isolate e1:i
+        read
+        settle
+        {NOT_PROVEN} the network: a change without a reply may still arrive
+        """,
+    )
+
+
 def test_off_says_that_a_change_may_still_open_an_interface():
     run = off_of(World(), KEEP_UNTRACK)
     play(run, f"{BACKUP}\n* 38 s\nuntrack e0:o e1:o | e1 lost before\nisolate e0:i e1:i\nread")

@@ -25,10 +25,19 @@ repeats the change after each read, until
 
 **Another ``off`` at the same time.** It writes a backup of its own. The reads of this run show that as tags that it
 neither wrote nor read at first. Then ``_backup_again`` writes this run's backup once more, under a new time, before
-``_retry`` repeats any change (it does not wait for a read of that backup; success does), and once after each change
-of groups (``answered``). The other fencer, if EC2 refuses a change of it, rolls back only if a read shows no backup
-but its own; so it does not open what this run has isolated. If the backup cannot be written again, a warning names
+``_retry`` repeats any change (it does not wait for a read of that backup; success does), and once after each round
+of changes, whatever their outcome (``answered``, which each change clears). The other fencer, if EC2 refuses a change
+of it, rolls back only if a read shows no tags but its own and those of its first read, which may include this run's
+first backup: hence the new time. It reads after the refusal, and looks again after the roll-back (rolling_back.py):
+what it has opened beside a newer backup, it isolates again. If the backup cannot be written again, a warning names
 the original groups (a known limitation: the other fencer may roll back).
+
+**What is known of the backup.** ``missing``: reads lack it, and it was not written since. ``rewritten``: it was tried
+to write it again since the latest read. ``failure``: of the latest such attempt. Success needs a read after each
+write.
+
+**When success is possible.** ``k.due`` is the latest of ``settled``, ``arrived``, and the end of what a lost change
+to ``untrack_secg`` may still open (``k.late``). ``k.latest`` is the latest read, and ``k.failure`` its failure.
 
 **What this run has opened** (``opened``), by ``untrack_secg`` or by a roll-back beside another fencer, is isolated
 before the run ends, whatever ends it (``end``). The time between ``ends`` and ``reserve_ends`` is kept for that.
@@ -197,7 +206,10 @@ def _settled(plan: Plan, k: Knowledge, tick: Tick) -> Step:
         machines = plan.machines if k.probe.addresses else (plan.id,)
         return step or Step(Read(machines), replace(k, phase=Phase.VERIFY), tick.ends)
     why = dict.fromkeys(late, "a change to untrack_secg without a reply may still arrive")
-    why = why or why_not_quiet(k) or {"the network": f"settle_time={plan.settle_seconds:g} was not over"}
+    settling = f"settle_time={plan.settle_seconds:g} was not over"
+    arriving = "a change without a reply may still arrive"
+    pending = arriving if k.timers.arrived > k.timers.settled else settling
+    why = why or why_not_quiet(k) or {"the network": pending}
     return end(plan, k, tick, Fail.of(messages.not_isolated(plan.id, why)))
 
 
