@@ -80,7 +80,7 @@ def choose_plug(text: str) -> str:
     """stdin with one of ``plug`` and ``port``, which are one option; each line keeps its number.
 
     Pacemaker passes the node as one of them, also if the device has the other. If it knows no plug of the node, it
-    passes the name of the node: then that of the device is meant.
+    passes the name of the node: then that of the device is meant. An empty one names none.
 
     Raises:
         FenceError: they may mean two instances.
@@ -90,9 +90,10 @@ def choose_plug(text: str) -> str:
     plug, port = given.get("plug"), given.get("port")
     if plug is None or port is None or plug == port:
         return text
-    if given.get("nodename") not in (plug, port):
+    node = given.get("nodename") if plug and port else ""
+    if node not in (plug, port):
         raise messages.plug_and_port()
-    return without(text, ("plug" if plug == given["nodename"] else "port",))
+    return without(text, ("plug" if plug == node else "port",))
 
 
 def placeholder(text: str) -> Optional[str]:

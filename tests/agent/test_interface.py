@@ -266,6 +266,18 @@ def test_a_plug_of_the_device_and_another_of_pacemaker_are_refused(agent, ec2, n
     assert ec2.calls == []
 
 
+@pytest.mark.parametrize("empty", ["", '""'])
+@pytest.mark.parametrize(("name", "other"), [("plug", "port"), ("port", "plug")])
+def test_an_empty_plug_of_the_device_names_no_instance(agent, ec2, node, keep, name, other, empty):
+    """Pacemaker passes it as it is in the device."""
+    options = {**agent.options, **keep, "invert_sg_removal": 1, "nodename": "node1", "action": "status"}
+    for plug in (node, "node1"):
+        lines = [*(f"{k}={v}" for k, v in options.items()), f"{name}={plug}", f"{other}={empty}"]
+        result = agent.stdin("\n".join(lines))
+        assert (result.code, result.err) == (0, "")
+    refused(agent.stdin("\n".join([*lines[:-2], f"{name}=", f"{other}={empty}"])), "plug is empty")
+
+
 def test_plug_and_port_of_the_same_value_are_no_mistake(agent, ec2, node, keep):
     result = agent.pacemaker("status", node, port=f'"{node}"', **keep)
     assert (result.code, result.err) == (0, "")
