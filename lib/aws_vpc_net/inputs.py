@@ -203,10 +203,11 @@ def _plugs(arguments: List[str]) -> Set[str]:
     """The values of ``plug`` on the command line."""
     values: Set[str] = set()
     for index, argument in enumerate(arguments):
-        if argument in ("-n", "--plug"):
+        if argument == "--plug":
             values.update(arguments[index + 1 : index + 2])
         elif argument.startswith("--plug="):
             values.add(argument[len("--plug=") :])
-        elif argument.startswith("-n"):
-            values.add(argument[2:])
+        elif re.match("-[hqvV]*n", argument):  # flags may stand before it
+            value = argument.partition("n")[2]
+            values.update([value] if value else arguments[index + 1 : index + 2])
     return values
