@@ -167,7 +167,7 @@ def start_is_proven(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> Te
     shown = {i: g for i, g in latest.groups.items() if matches_isolation(g, plan.spec)}
     wrong = [i for i, p in before.interfaces.items() if shown.get(i, p.open_groups) != p.open_groups]
     texts += [f"it is started, and {', '.join(wrong)} is isolated"] if wrong else []
-    overtaken = not plan.restore.ignored and before.backup.history.has_foreign_writes(latest, claims=False)
+    overtaken = before.backup.history.has_foreign_writes(latest, claims=False)
     return [*texts, "it is started beside an off that began later"] if overtaken else texts
 
 
