@@ -220,7 +220,7 @@ SECRET_VARIABLES = (
     "AWS_CONTAINER_AUTHORIZATION_TOKEN",
 )
 PLUG = ("plug", "port")  # the names of one option
-REPORTING = ("boto3_debug", "metrics_file")  # no value of these keeps a node from being fenced
+REPORTING = ("boto3_debug", "metrics_file")  # several values of these change nothing about fencing
 NO_OPTIONS = ("agent", "no_password")  # of the library, without a meaning for operators
 REFUSED = "the fencing library refused the options"
 
