@@ -165,11 +165,13 @@ class Imds:
         for count, pause in enumerate(backoff(0.2, 1.0), 1):
             try:
                 return read(self._once(path))
-            except (Stumbles, Silent, ValueError) as error:
-                failure = Silent(f"no metadata but {error}") if isinstance(error, ValueError) else error
+            except ValueError as error:
+                failure: ImdsError = Silent(f"no metadata but {error}")
+            except ImdsError as error:
+                failure = error
             log.debug("no %s from %s: %s", path, self.settings.endpoint, failure)
-            transient = isinstance(failure, Stumbles)
-            enough = time.monotonic() - began >= (stumbles if transient else patience)
+            transient, silent = isinstance(failure, Stumbles), isinstance(failure, Silent)
+            enough = time.monotonic() - began >= (stumbles if transient else patience if silent else 0.0)
             if enough and (transient or count >= self.settings.attempts):
                 raise failure
             time.sleep(pause)

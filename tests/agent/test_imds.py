@@ -52,6 +52,18 @@ def test_off_waits_at_every_request_to_imds(agent, ec2, node, keep, imds, mode, 
     assert is_isolated(ec2, node, keep)
 
 
+@pytest.mark.parametrize("path", ["api/token", "security-credentials/", "/fence", "instance-id"])
+@pytest.mark.parametrize("status", ["302", "400", "401", "404"])
+def test_attempts_hold_for_every_reply(agent, ec2, node, keep, imds, status, path):
+    """As with the SDK: a role that was just attached is missing at first."""
+    agent.env["AWS_METADATA_SERVICE_NUM_ATTEMPTS"] = "3"
+    imds.fail_temporarily(status, requests=2, path=path)
+    result = agent.pacemaker("off", node, **keep)
+    assert result.code == 0, result.err
+    assert is_isolated(ec2, node, keep)
+    assert "cannot determine which instance" not in result.err
+
+
 def test_off_waits_for_a_service_that_restarts(agent, ec2, node, keep, imds):
     """An error, then refused connections for longer than the wait on a machine without the service."""
     imds.fail_temporarily("503", requests=1)
