@@ -25,6 +25,7 @@ from .deadline import call_with_timeout
 from .ec2 import Stats
 from .errors import Category
 from .logs import hide
+from .outputs import NO_THREAD
 
 PREFIX = "fence_aws_vpc_net_"
 MARK = "# Written by fence_aws_vpc_net, whose counters add up over runs. Delete it to begin anew.\n"
@@ -112,7 +113,10 @@ def update(path: str, run: Run, seconds: float) -> Optional[str]:
     """Add an operation to the file, within so many seconds; a warning, if that was not done. Raises nothing."""
     if seconds <= 0:
         return messages.metrics_not_updated(path, "no time left")
-    done, result = call_with_timeout(lambda: _update(path, run), min(seconds, WHOLE_SECONDS))
+    try:
+        done, result = call_with_timeout(lambda: _update(path, run), min(seconds, WHOLE_SECONDS))
+    except NO_THREAD as error:
+        return messages.metrics_not_updated(path, str(error))
     if not done:
         return messages.metrics_not_updated(path, "its file system is too slow")
     if isinstance(result, OSError):

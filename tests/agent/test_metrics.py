@@ -277,3 +277,24 @@ def test_the_reason_for_a_missing_update_is_readable(agent, ec2, keep, tmp_path)
     with (tmp_path / ".x.prom.lock").open("w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert "another run holds its lock" in agent.command("status", node, metrics_file=path, **keep).err
+
+
+NO_THREAD_FOR_METRICS = """
+import sys, threading
+start = threading.Thread.start
+def refuse(thread):
+    if sys._getframe(2).f_globals["__name__"] == "aws_vpc_net.metrics":
+        raise RuntimeError("can't start new thread")
+    start(thread)
+threading.Thread.start = refuse
+"""
+
+
+@pytest.mark.parametrize("secg,code", [("right", 0), ("wrong", 1)])
+def test_without_a_thread_the_result_stays(agent, ec2, keep, path, node, tmp_path, secg, code):
+    (tmp_path / "sitecustomize.py").write_text(NO_THREAD_FOR_METRICS, encoding="ascii")
+    agent.env["PYTHONPATH"] = str(tmp_path)
+    result = agent.command("monitor", **(keep if secg == "right" else {**keep, "secg": "sg-0000000000000dead"}))
+    assert result.code == code, result.err
+    assert "was not updated: can't start new thread" in result.err
+    assert "out of memory or threads" not in result.err
