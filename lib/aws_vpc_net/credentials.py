@@ -26,6 +26,9 @@ _CONTAINER_STUMBLES = re.compile(
     r"(non 200 response \(?(429|5\d\d)\)? from|error when attempting to retrieve) (ECS|container) metadata"
 )
 _EXPIRED = "refreshed credentials are still expired"
+# When the SDK is to renew credentials. By default it asks their source at each call when 15 minutes are left, and
+# fails without a reply when 10 are left; some are not valid for longer. What expires during a run is renewed then.
+RENEW_SECONDS = 60
 
 _thread = threading.local()
 
@@ -102,6 +105,8 @@ def prepare(core: Any) -> Imds:
     provider = getattr(sdk.ProcessProvider, "func", sdk.ProcessProvider)
     sdk.ProcessProvider = partial(provider, popen=credential_process.runner(_note))
     sdk.InstanceMetadataFetcher = fetcher
+    sdk.RefreshableCredentials._advisory_refresh_timeout = RENEW_SECONDS
+    sdk.RefreshableCredentials._mandatory_refresh_timeout = RENEW_SECONDS
     if not _sts_is_configured(core):
         core.set_config_variable("sts_regional_endpoints", "regional")
     core.register("before-send", _note_request)

@@ -1,5 +1,6 @@
 """credential_process: a program that hangs, prompts, fails or prints; it ends with the agent, and shows no key."""
 
+import datetime
 import json
 import os
 import signal
@@ -240,3 +241,17 @@ def test_arguments_of_a_quoted_program_are_not_shown(agent, node, keep):
     assert result.code == 1
     assert "credential_process /no/such/program " in result.last
     assert "hunter2" not in result.err
+
+
+@pytest.mark.parametrize("which", SDKS)
+def test_a_program_is_run_once_though_its_credentials_are_good_for_minutes_only(
+    agent, ec2, node, keep, program, tmp_path, which
+):
+    """The SDK would run it again at each call, and fail where it fails."""
+    use(agent, which)
+    soon = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(minutes=5)
+    given = credentials(temporary(ec2), Expiration=soon.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    program(f"{NOTE}; [ $(ls $PROCESSES | wc -l) = 1 ] && printf '%s' '{given}'")
+    result = agent.pacemaker("off", node, **keep)
+    assert result.code == 0, result.err
+    assert is_isolated(ec2, node, keep)
