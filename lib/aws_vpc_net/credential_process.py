@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import threading
@@ -17,6 +18,7 @@ from typing import Any, Callable, Dict, List, Set, Tuple
 from . import logs
 
 OUTPUT_LIMIT = 65536  # bytes; credentials are much shorter
+ENDED_MILLISECONDS = 50  # how often it is looked whether it has ended
 ROUNDS = 10  # looks for processes that were started while others were ended
 
 _PR_SET_CHILD_SUBREAPER = 36
@@ -69,8 +71,7 @@ class Program:
         Raises:
             ProcessError: it does not.
         """
-        assert self._process.stdout is not None
-        text = self._process.stdout.read(OUTPUT_LIMIT + 1)
+        text = self._output()
         if len(text) > OUTPUT_LIMIT:
             raise ProcessError(f"{self._name} prints more than credentials can be")
         code = self._process.wait()
@@ -88,6 +89,31 @@ class Program:
             raise ProcessError(f"{self._name} does not print credentials of Version 1")
         logs.register_secrets(*(v for k in ("SecretAccessKey", "SessionToken") if isinstance(v := given.get(k), str)))
         return text, b""
+
+
+    def _output(self) -> bytes:
+        """Its stdout until it is closed, or holds JSON and the program has ended: a daemon may keep it open."""
+        assert self._process.stdout is not None
+        descriptor, text = self._process.stdout.fileno(), b""
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        while len(text) <= OUTPUT_LIMIT:
+            ended = self._process.poll() is not None  # before: what it wrote last is there then
+            if poll.poll(ENDED_MILLISECONDS):
+                piece = os.read(descriptor, OUTPUT_LIMIT)
+                if not piece:
+                    break
+                text += piece
+            elif ended and _is_json(text):
+                break
+        return text
+
+
+def _is_json(text: bytes) -> bool:
+    with suppress(ValueError):
+        json.loads(text)
+        return True
+    return False
 
 
 def _adopt_orphans() -> None:

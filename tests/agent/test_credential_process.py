@@ -255,3 +255,15 @@ def test_a_program_is_run_once_though_its_credentials_are_good_for_minutes_only(
     result = agent.pacemaker("off", node, **keep)
     assert result.code == 0, result.err
     assert is_isolated(ec2, node, keep)
+
+
+@pytest.mark.parametrize("which", SDKS)
+def test_a_daemon_of_a_program_that_keeps_its_stdout_does_not_block(agent, ec2, node, keep, program, tmp_path, which):
+    use(agent, which)
+    program(f"printf '%s' '{credentials(temporary(ec2))}'; sh -c '{NOTE}; exec sleep 600' & exit 0")
+    result = agent.pacemaker("off", node, deadline=8, **keep)
+    daemons = noted(tmp_path)
+    for number in daemons:
+        os.kill(number, signal.SIGKILL)
+    assert result.code == 0, result.err
+    assert daemons
