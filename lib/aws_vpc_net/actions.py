@@ -59,14 +59,19 @@ def _plan(context: Context, plug: str, own: Optional[str], *, restoring: bool = 
         restoring=restoring,
         restore=Restore(ignored=settings.overrides.unfence_ignore_restore),
         power=settings.power.unfence_poweron if restoring else settings.power.onfence_poweroff,
-        data_plane=DataPlane() if restoring else _data_plane(settings),
+        data_plane=DataPlane() if restoring else _data_plane(settings, own),
         api_seconds=settings.timing.api_seconds,
     )
 
 
-def _data_plane(settings: Settings) -> DataPlane:
+def _data_plane(settings: Settings, own: Optional[str]) -> DataPlane:
     timing = settings.timing
-    return DataPlane(timing.settle_seconds, timing.probe_port is not None, settings.power.require_poweroff)
+    return DataPlane(
+        timing.settle_seconds,
+        probe=timing.probe_port is not None,
+        stop=settings.power.require_poweroff,
+        unknown_fencer=own is None and not settings.overrides.skip_race_check,
+    )
 
 
 def fence(context: Context, runners: Sequence[Runner]) -> None:

@@ -87,6 +87,18 @@ def test_silence_ends_the_wait(agent, ec2, node, options, ports, kind):
     assert float(re.search(r"^fence_aws_vpc_net_network_seconds (\S+)$", metrics.read_text(), re.M)[1]) > 0.5
 
 
+@pytest.mark.parametrize("which", ["unknown", "not shown", "skip_race_check"])
+def test_silence_that_may_be_the_fencers_own_does_not_end_the_wait(agent, ec2, node, options, ports, which):
+    """Another fencer may have isolated this machine: nobody can tell. With skip_race_check it is none of them."""
+    agent.is_on("i-0123456789abcdef0" if which == "not shown" else None)
+    more = {"skip_race_check": True} if which == "skip_race_check" else {}
+    running = isolate(agent, ec2, node, {**options, "settle_time": 5, **more})
+    follow(ports[:2])
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 0, err
+    assert (last_read(ec2) - accepted(ec2)[-1] >= 5) == (not more)
+
+
 def test_it_waits_for_longer_than_the_settle_time(agent, ec2, node, options, ports):
     running = isolate(agent, ec2, node, {**options, "settle_time": 1})
     began = follow(ports[:2], 3)

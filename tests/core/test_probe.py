@@ -60,6 +60,15 @@ def test_the_silence_that_a_fenced_fencer_hears_does_not_end_the_settle_time():
     assert run.world.now - accepted >= 5
 
 
+def test_the_silence_that_an_unknown_fencer_hears_does_not_end_the_settle_time():
+    """It may be isolated itself, which no read can show."""
+    run = probing(unknown_fencer=True)
+    play(run, f"{BEFORE}\ncheck e0 e1\nisolate e0:i e1:i")
+    accepted = run.world.now
+    play(run, f"read\n{TWICE}\nsettle\nread\nsuccess")
+    assert run.world.now - accepted >= 5
+
+
 def test_a_later_read_of_the_target_alone_does_not_show_that_the_fencer_is_not_fenced():
     run = probing(own=OWN)
     play(run, BEFORE.replace("read", "read target and own") + "\ncheck e0 e1\nisolate e0:i e1:i")

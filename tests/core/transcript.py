@@ -59,6 +59,7 @@ APP, DB, SSH, ISO, OPEN, ISO2 = LETTERS.values()
 KEEP, REMOVE = IsolationSpec((ISO,), keep_only=True), IsolationSpec((APP,))
 KEEP_UNTRACK = IsolationSpec((ISO,), keep_only=True, untrack=OPEN)
 REMOVE_UNTRACK = IsolationSpec((APP,), untrack=OPEN)
+PLANE = ("settle_seconds", "probe", "stop", "unknown_fencer")
 EPOCH = 1_700_000_000
 ANSWERS = {"answers": Answer.ANSWERED, "silent": Answer.SILENT, "no route": Answer.IMPOSSIBLE}
 OUTCOMES = {
@@ -287,7 +288,7 @@ def on_of(world: World, spec: IsolationSpec = KEEP, **options: Any) -> Run:
 
 def _run(world: World, decide: Any, spec: IsolationSpec, options: Dict[str, Any]) -> Run:
     more = {key: options.pop(key) for key in ("nonce", "skew") if key in options}
-    plane = {key: options.pop(key) for key in ("settle_seconds", "probe", "stop") if key in options}
+    plane = {key: options.pop(key) for key in PLANE if key in options}
     return Run(world, decide, Plan(ID, spec, data_plane=DataPlane(**plane), **options), **more)
 
 

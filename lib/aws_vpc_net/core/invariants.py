@@ -138,7 +138,7 @@ def network_is_proven(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> 
     texts += [f"off succeeds, and a connection to {', '.join(alive)} is alive"] if alive else []
     proving = {o.interface for o in known.values() if o.standing is not Standing.ENDED}
     watched = {*shown, *before.interfaces} <= proving and all(o.silent for o in known.values())
-    watched = watched and not before.reads.own_fenced and not before.probe.repeated
+    watched = watched and not (before.reads.own_fenced or before.probe.repeated or before.probe.unknown_fencer)
     if tick.now < before.timers.settled and not watched:
         texts.append("off succeeds before settle_time is over, and silence has not taken its place")
     untracked = {i for i, p in before.interfaces.items() if p.opening.untrack_attempts}

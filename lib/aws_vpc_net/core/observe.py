@@ -74,7 +74,9 @@ def _read(plan: Plan, k: Knowledge, effect: Read, result: Result) -> Knowledge:
         return replace(k, reads=replace(k.reads, failure=result, fresh=True))
     latest = result.instances.get(plan.id) if plan.id in effect.ids else k.latest
     failure = _own_failure(plan, result)
-    own_fenced = failure is not None if plan.own in effect.ids else k.reads.own_fenced
+    own_fenced = k.reads.own_fenced
+    if plan.own in effect.ids:
+        own_fenced = failure is not None or plan.own not in result.instances
     failure = None if k.phase is Phase.VERIFY else failure  # it has isolated the other by now
     reads = replace(k.reads, first=k.first or latest, latest=latest, failure=failure)
     reads = replace(reads, fresh=True, own_fenced=own_fenced)

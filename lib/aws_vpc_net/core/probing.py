@@ -89,6 +89,7 @@ class Probe:
         warned: those of which the log says that they cannot be tried.
         repeated: this run has isolated an interface again that it had isolated, perhaps, and that was opened since.
             EC2's network may be at the earlier isolation still: silence does not prove that it has followed.
+        unknown_fencer: silence may be that of this machine, which may be fenced itself.
     """
 
     connected: Optional[FrozenMap[str, str]] = None
@@ -97,6 +98,7 @@ class Probe:
     addresses: FrozenMap[str, Observable] = FrozenMap()
     warned: FrozenSet[str] = frozenset()
     repeated: bool = False
+    unknown_fencer: bool = False
 
     def first_checked(self, answers: Mapping[str, Answer], standing: Mapping[str, Standing]) -> Probe:
         """After the attempts that were begun before the first change."""
@@ -149,7 +151,9 @@ class Probe:
         Not where an address cannot be tried any more. A connection that the other side ended proves nothing: then
         another address of the interface has to.
         """
-        if latest is None or self.repeated or not self.addresses or self.not_quiet(latest):
+        if self.repeated or self.unknown_fencer:
+            return False
+        if latest is None or not self.addresses or self.not_quiet(latest):
             return False
         known = [self.addresses[a] for a in self._watched(latest)]
         proven = {o.interface for o in known if o.standing is not Standing.ENDED}

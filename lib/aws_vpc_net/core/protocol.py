@@ -216,11 +216,13 @@ class DataPlane:
         settle_seconds: how long the network may take.
         probe: this machine tries whether the instance still answers.
         stop: the instance has to stop too, since no group filters its EBS volumes.
+        unknown_fencer: nobody can tell whether this machine is fenced itself: then silence proves nothing.
     """
 
     settle_seconds: float = 0.0
     probe: bool = False
     stop: bool = False
+    unknown_fencer: bool = False
 
 
 @dataclass(frozen=True)
@@ -501,7 +503,7 @@ class Reads:
         failure: of the latest read; or that read shows that this machine is fenced itself.
         fresh: no group was changed by this run since the latest read.
         in_time: the latest read was asked for after all had settled, and every observable address was quiet.
-        own_fenced: the latest read of this machine shows that it is fenced itself: then silence proves nothing.
+        own_fenced: the latest read of this machine shows it fenced, or does not show it: then silence proves nothing.
         stop_requested: this run has requested the stop: a read that shows it stopping or stopped may be of that.
     """
 

@@ -21,7 +21,8 @@ def connect_before(plan: Plan, k: Knowledge, target: Instance, tick: Tick) -> Op
     if not plan.data_plane.probe or k.probe.connected is not None:
         return None
     connected = FrozenMap({a: i.id for i in target.interfaces for a in i.addresses})
-    return Step(Connect(tuple(connected)), replace(k, probe=replace(k.probe, connected=connected)), tick.ends)
+    probe = replace(k.probe, connected=connected, unknown_fencer=plan.data_plane.unknown_fencer)
+    return Step(Connect(tuple(connected)), replace(k, probe=probe), tick.ends)
 
 
 def check_before(k: Knowledge, untracked: FrozenSet[str], tick: Tick) -> Optional[Step]:
