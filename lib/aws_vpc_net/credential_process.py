@@ -21,6 +21,8 @@ OUTPUT_LIMIT = 65536  # bytes; credentials are much shorter
 ENDED_MILLISECONDS = 50  # how often it is looked whether it has ended
 ROUNDS = 10  # looks for processes that were started while others were ended
 
+FIELDS = ("AccessKeyId", "SecretAccessKey", "SessionToken", "Expiration")  # without the first two, the SDK fails
+
 _PR_SET_CHILD_SUBREAPER = 36
 
 _ending = threading.Event()
@@ -87,9 +89,11 @@ class Program:
             raise ProcessError(f"{self._name} does not print JSON") from error
         if not isinstance(given, dict) or given.get("Version") != 1:
             raise ProcessError(f"{self._name} does not print credentials of Version 1")
+        bad = [k for k in FIELDS if not _is_sendable(given.get(k, "") if k in FIELDS[:2] else given.get(k) or "")]
         logs.register_secrets(*(v for k in ("SecretAccessKey", "SessionToken") if isinstance(v := given.get(k), str)))
+        if bad:  # each SDK fails in another way
+            raise ProcessError(f"{self._name} prints a malformed {bad[0]}")
         return text, b""
-
 
     def _output(self) -> bytes:
         """Its stdout until it is closed, or holds JSON and the program has ended: a daemon may keep it open."""
@@ -107,6 +111,10 @@ class Program:
             elif ended and _is_json(text):
                 break
         return text
+
+
+def _is_sendable(value: Any) -> bool:
+    return isinstance(value, str) and value.isascii() and value.isprintable()
 
 
 def _is_json(text: bytes) -> bool:

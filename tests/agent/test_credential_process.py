@@ -167,11 +167,16 @@ def test_the_stderr_of_a_program_is_not_shown(agent, ec2, node, keep, program, s
 
 
 SECRET = '"SecretAccessKey": "a-secret-key-on-stdout"'
+PAIR = f'"Version": 1, "AccessKeyId": "AKIA", {SECRET}'
 BAD = {
     "no JSON": ("echo a-secret-key-on-stdout", "does not print JSON"),
     "no version": (f"echo '{{{SECRET}}}'", "does not print credentials of Version 1"),
     "a list": ("echo '[1]'", "does not print credentials of Version 1"),
     "incomplete": (f"echo '{{\"Version\": 1, {SECRET}}}'", "custom-process"),
+    "a number": (f"echo '{{{PAIR}, \"SessionToken\": 7}}'", "prints a malformed SessionToken"),
+    "no text": ("echo '{\"Version\": 1, \"AccessKeyId\": [\"a-secret-key\"]}'", "prints a malformed AccessKeyId"),
+    "lines": (f"echo '{{{PAIR}, \"SessionToken\": \"a-secret-key\\u000a\"}}'", "prints a malformed SessionToken"),
+    "a time as number": (f"echo '{{{PAIR}, \"Expiration\": 5}}'", "prints a malformed Expiration"),
     "endless": ("yes a-secret-key-on-stdout", "prints more than credentials can be"),
     "killed": ("kill -9 $$", "failed with signal 9"),
     "silent": ("true", "does not print JSON"),
