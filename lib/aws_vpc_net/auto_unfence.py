@@ -74,7 +74,7 @@ def _has_time(context: Context) -> bool:
     ends = context.ec2.limits[1]
     enough = context.deadline.now() + min(NEEDED_SECONDS, context.settings.seconds / 2) <= ends
     if not enough:
-        log.debug("too late for auto_unfence")
+        log.warning(messages.too_late_for_return(context.settings.seconds))
     return enough
 
 

@@ -1107,6 +1107,13 @@ def return_search_incomplete(pages: int) -> str:
     return f"auto_unfence looked at the first {pages} pages of stopped instances only; set filter"
 
 
+def too_late_for_return(seconds: float) -> str:
+    return (
+        f"too late for auto_unfence: too little is left of the {seconds:g} s of monitor, so no node is brought back; "
+        "check how fast EC2's API answers"
+    )
+
+
 def auto_unfence_without_filter() -> str:
     return (
         "filter is not set, so monitor may also bring back nodes of other clusters that use the same secg; "

@@ -290,7 +290,9 @@ def test_time_is_kept_and_the_next_monitor_goes_on(agent, ec2, node, auto):
     before = ec2.snapshot()
     fence(agent, ec2, auto, node)
     slow = ec2.rules.add(None, Delay(1.2), times=2)
-    assert monitor(agent, ec2, auto, deadline=4)[1] == []
+    result, calls = monitor(agent, ec2, auto, deadline=4)
+    assert calls == []
+    assert "WARNING: too late for auto_unfence" in result.last
     ec2.rules.remove(slow)
     stalled = ec2.rules.add(START, Stall(), times=None)
     result, calls = monitor(agent, ec2, auto, deadline=4)

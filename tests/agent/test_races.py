@@ -16,7 +16,7 @@ from ec2.wire import success_reply
 
 CHANGE = "ModifyNetworkInterfaceAttribute"
 LIMIT = 30  # seconds that nothing here takes
-TOO_LATE = "too late for auto_unfence"  # on a busy machine: a monitor's debug message; the next one does it
+TOO_LATE = "too late for auto_unfence"  # on a busy machine: a monitor's warning; the next one does it
 
 
 @pytest.fixture
