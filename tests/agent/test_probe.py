@@ -99,6 +99,18 @@ def test_silence_that_may_be_the_fencers_own_does_not_end_the_wait(agent, ec2, n
     assert (last_read(ec2) - accepted(ec2)[-1] >= 5) == (not more)
 
 
+def test_the_silence_of_a_fencer_that_another_device_isolates_does_not_end_the_wait(agent, ec2, node, options, ports):
+    """Its isolation group is another one than this device's."""
+    running = isolate(agent, ec2, node, {**options, "settle_time": 6})
+    other = {"secg": ec2.world.groups["db"], "invert_sg_removal": True, "skip_race_check": True}
+    assert agent.command("off", ec2.world.nodes["node3"], **other).code == 0
+    follow(ports[:2])
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 0, err
+    isolated = [c.ended for c in ec2.calls_of(CHANGE) if c.listing("SecurityGroupId") == [ec2.world.isolation]]
+    assert last_read(ec2) - max(isolated) >= 6
+
+
 def test_it_waits_for_longer_than_the_settle_time(agent, ec2, node, options, ports):
     running = isolate(agent, ec2, node, {**options, "settle_time": 1})
     began = follow(ports[:2], 3)

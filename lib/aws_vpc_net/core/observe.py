@@ -74,12 +74,14 @@ def _read(plan: Plan, k: Knowledge, effect: Read, result: Result) -> Knowledge:
         return replace(k, reads=replace(k.reads, failure=result, fresh=True))
     latest = result.instances.get(plan.id) if plan.id in effect.ids else k.latest
     failure = _own_failure(plan, result)
-    own_fenced = k.reads.own_fenced
-    if plan.own in effect.ids:
-        own_fenced = failure is not None or plan.own not in result.instances
+    own_fenced, own_groups = k.reads.own_fenced, k.reads.own_groups
+    if plan.own in effect.ids:  # a device with another secg may have isolated it
+        shown_groups = next((FrozenMap(m.groups) for i, m in result.instances.items() if i == plan.own), None)
+        own_groups = own_groups or shown_groups
+        own_fenced = failure is not None or shown_groups is None or shown_groups != own_groups
     failure = None if k.phase is Phase.VERIFY else failure  # it has isolated the other by now
     reads = replace(k.reads, first=k.first or latest, latest=latest, failure=failure)
-    reads = replace(reads, fresh=True, own_fenced=own_fenced)
+    reads = replace(reads, fresh=True, own_fenced=own_fenced, own_groups=own_groups)
     first, k = k.first, replace(k, reads=reads, backup=replace(k.backup, rewritten=False))
     in_time = result.asked >= k.due and not k.probe.unfinished(latest)
     k = replace(k, reads=replace(reads, in_time=in_time))

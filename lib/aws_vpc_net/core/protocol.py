@@ -503,7 +503,9 @@ class Reads:
         failure: of the latest read; or that read shows that this machine is fenced itself.
         fresh: no group was changed by this run since the latest read.
         in_time: the latest read was asked for after all had settled, and every observable address was quiet.
-        own_fenced: the latest read of this machine shows it fenced, or does not show it: then silence proves nothing.
+        own_fenced: the latest read of this machine shows it fenced, or with other groups than the first one, or does
+            not show it: then silence proves nothing.
+        own_groups: the groups of this machine in the first read of it.
         stop_requested: this run has requested the stop: a read that shows it stopping or stopped may be of that.
     """
 
@@ -513,6 +515,7 @@ class Reads:
     fresh: bool = False
     in_time: bool = False
     own_fenced: bool = False
+    own_groups: Optional[FrozenMap[str, Groups]] = None
     stop_requested: bool = False
 
 
