@@ -131,16 +131,24 @@ def _check_groups(context: Context) -> None:
 def listed(context: Context) -> Dict[str, Tuple[str, str]]:
     """ID -> (name, on|off|unknown) of every instance that matches ``filter``; all of them or an error.
 
+    With ``plug`` only of these: Pacemaker takes every name in the list for a node that the device can fence, but a
+    device with a plug of its own fences nothing else.
+
     The name is that by which plugs are looked up, so that the cluster fences what it is offered: an instance without
     the tag of ``plug_tag`` has none, also if it has a Name tag. Nor has one whose name looks like an ID, which would
     name another instance.
     """
     from .names import one_word, tag_of
 
-    key = context.settings.lookup.tag or "Name"
+    key, plugs = context.settings.lookup.tag or "Name", context.settings.plugs
+    if plugs:
+        instances = ((i.id, i.tags.get(key, ""), i.state) for i in _read_all(context, list(plugs)).values())
+    else:
+        raws = context.instances.listed(context.settings.filters)
+        instances = ((raw["InstanceId"], tag_of(raw, key), raw["State"]["Name"]) for raw in raws)
     rows: Dict[str, Tuple[str, str]] = {}
-    for raw in context.instances.listed(context.settings.filters):
-        name = one_word(tag_of(raw, key))
+    for instance, tag, state in instances:
+        name = one_word(tag)
         shown = "" if LIKE_ID.fullmatch(name) else name
-        rows[raw["InstanceId"]] = (shown, STATES.get(raw["State"]["Name"], "unknown"))
+        rows[instance] = (shown, STATES.get(state, "unknown"))
     return rows

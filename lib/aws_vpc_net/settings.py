@@ -143,7 +143,7 @@ class Settings:
     def needs_name_lookup(self) -> bool:
         """Is there a plug that is no ID, and an action that has to know which instance it is?"""
         is_no_op = self.action == "on" and self.overrides.unfence_ignore_restore
-        needed = self.is_mutating or self.action == "status" or self.preflight
+        needed = self.is_mutating or self.action in ("status", "list", "list-status") or self.preflight
         return needed and not is_no_op and any(not is_instance_id(p) for p in self.plugs)
 
     @property

@@ -131,7 +131,7 @@ ROWS = [
         "validation",
         "filter has the key tag:Name twice",
     ),
-    Row("unknown filter", {"filter": "bogus=1", "action": "list"}, "retrieval", "InvalidParameterValue"),
+    Row("unknown filter", {"filter": "no=1", "action": "list", "plug": None}, "retrieval", "InvalidParameterValue"),
     Row("static gap", {"action": "on", "interface1_sg": "{app}"}, "validation", "interface0-sg missing"),
     Row("other static gap", {"action": "on", "interface0_sg": "{app}"}, "validation", "interface1-sg missing"),
     Row("malformed static group", {"interface5-sg": "x"}, "validation", "interface5-sg: x is not a security group"),

@@ -111,6 +111,26 @@ def test_list_takes_a_filter_and_a_separator(agent, ec2):
     assert {line.split(";")[1] for line in result.out.splitlines()} == {"node1", "node2"}
 
 
+@pytest.mark.parametrize("name", ["plug", "port"])
+@pytest.mark.parametrize("action", ["list", "list-status"])
+def test_list_with_a_plug_shows_only_that(agent, ec2, keep, name, action):
+    """Otherwise Pacemaker fences every node with a device that has a plug, whatever node that names."""
+    node = ec2.world.nodes["node2"]
+    for plug in (node, "NODE2", f"{ec2.world.nodes['node1']},node2"):
+        result = agent.pacemaker(action, **{name: plug}, filter="tag:Name=node*", nodename=None, **keep)
+        assert (result.code, result.err) == (0, "")
+        assert f"{node},node2" in result.out
+        assert ("node1" in result.out) is ("," in plug)
+        assert "node3" not in result.out
+
+
+def test_list_fails_if_its_plug_is_not_there(agent, ec2, keep):
+    for plug in ("i-0000000000000dead", "node9"):
+        result = agent.command("list", plug, **keep)
+        assert (result.code, result.out) == (1, "")
+        assert f"instance error: no instance {'has' if plug == 'node9' else plug}" in result.last
+
+
 def test_names_are_safe_for_the_parser_of_the_cluster(agent, ec2):
     ec2.edit.add_instance("a b,c;d\te\u2028é")
     assert "a_b_c_d_e_é" in agent.command("list").out
