@@ -220,6 +220,7 @@ SECRET_VARIABLES = (
     "AWS_CONTAINER_AUTHORIZATION_TOKEN",
 )
 PLUG = ("plug", "port")  # the names of one option
+NODE = "--nodename"  # not an option of the library
 REPORTING = ("boto3_debug", "metrics_file")  # several values of these change nothing about fencing
 NO_OPTIONS = ("agent", "no_password")  # of the library, without a meaning for operators
 REFUSED = "the fencing library refused the options"
@@ -297,7 +298,10 @@ def read_input(names: List[str], logs: LoggingManager) -> Dict[str, Any]:
             raise messages.no_action(unknown[0][0])
         for line, guess in unknown:
             logging.warning(messages.unknown_option(line, guess))  # buffered until the log is set up
-    if str(values.get("--action")).lower() == "validate-all" and values.get("--plug") == inputs.placeholder(text):
+    node = inputs.nodename(text)
+    if node is not None:
+        values[NODE] = node
+    if str(values.get("--action")).lower() == "validate-all" and values.get("--plug") == node:
         values.pop("--plug", None)
     return values
 
@@ -326,7 +330,7 @@ def read_stdin(most: int) -> bytes:
 
 def check_options(names: List[str], options: Dict[str, Any], chosen: Settings) -> Dict[str, Any]:
     """Apply the checks and defaults of the library. It refuses nothing, because the agent has checked before."""
-    given = {k: v for k, v in options.items() if k != "--debug-file"}
+    given = {k: v for k, v in options.items() if k not in ("--debug-file", NODE)}
     given["--action"] = chosen.action
     if inputs.verbosity(given.get("--verbose-level", 0)) is None:
         given["--verbose-level"] = "1" if "--verbose" in given else "0"

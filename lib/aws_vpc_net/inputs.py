@@ -96,11 +96,11 @@ def choose_plug(text: str) -> str:
     return without(text, ("plug" if plug == node else "port",))
 
 
-def placeholder(text: str) -> Optional[str]:
-    """The plug that Pacemaker passes to validate a device (``stonith_admin --validate``, pcs's agent validation).
+def nodename(text: str) -> Optional[str]:
+    """The name of the node that Pacemaker passes beside its plug.
 
-    It then has no target, and passes an invented one, ``node1``, as the plug and as ``nodename``. No other caller
-    passes ``nodename`` with ``validate-all``.
+    To validate a device (``stonith_admin --validate``, pcs's agent validation) it has no target, and passes an
+    invented one, ``node1``, also as the plug. No other caller passes it with ``validate-all``.
     """
     lines = [line.strip().partition("=") for line in text.split("\n")]
     return next((value for name, _, value in lines if name == "nodename"), None)

@@ -584,6 +584,14 @@ def lost_names(instance: str, names: Iterable[str]) -> FenceError:
     )
 
 
+def another_node(node: str, matched: Iterable[str], plugs: Iterable[str]) -> FenceError:
+    return FenceError(
+        Category.INSTANCE,
+        f"the plug {_list(plugs)} is not the node {_short(node)}, which is {_list(matched)}; set pcmk_host_list or "
+        "pcmk_host_map",
+    )
+
+
 def ambiguous_name(plug: str, matched: Iterable[str]) -> FenceError:
     return FenceError(
         Category.INSTANCE,

@@ -56,10 +56,25 @@ def status(context: Context, plugs: List[str]) -> Dict[str, bool]:
     """Whether each plug is off, from one read of all of them.
 
     Raises:
-        FenceError: the read failed, or an instance is not there: never a guess.
+        FenceError: the read failed, or an instance is not there: never a guess; or Pacemaker asks about another node.
     """
+    _check_node(context, plugs)
     instances = _read_all(context, plugs)
     return {p: isolation.is_off(instances[p], backup.read(instances[p]), context.spec) for p in plugs}
+
+
+def _check_node(context: Context, plugs: List[str]) -> None:
+    """Is the node that Pacemaker names another instance, by its name?
+
+    Pacemaker asks for the status of a node to learn whether the device can fence it: with pcmk_host_check=status, and
+    after a list has failed. A device with a plug of its own fences only that.
+    """
+    from .names import Name
+
+    node, tag = context.settings.lookup.node, context.settings.lookup.tag
+    matched = context.instances.named(Name(node, tag)) if node else {}
+    if matched and not set(matched) & set(plugs):
+        raise messages.another_node(str(node), matched, plugs)
 
 
 def _read_all(context: Context, ids: List[str]) -> Dict[str, Instance]:

@@ -63,10 +63,13 @@ class Access:
 
 @dataclass(frozen=True)
 class Lookup:
-    """How instances are found by name, and listed: within these filters; by this tag instead of the usual names."""
+    """How instances are found by name, and listed: within these filters; by this tag instead of the usual names.
+
+    The node is the one that Pacemaker names, if that is not the plug."""
 
     filters: Filters = ()
     tag: Optional[str] = None
+    node: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -340,6 +343,10 @@ class _Parser:
             raise messages.bad_tag_key("plug_tag", len(key), MOST_KEY)
         return key
 
+    def node(self, plugs: Tuple[str, ...]) -> Optional[str]:
+        node = str(self.options.get("--nodename", "")).strip()
+        return node if node and node not in plugs else None
+
     def filters(self) -> Filters:
         if "--filter" not in self.options:
             return ()
@@ -428,7 +435,7 @@ def parse(options: Mapping[str, object], user_agent: str = "") -> Settings:
         plugs=plugs,
         spec=spec,
         static=static,
-        lookup=Lookup(p.filters(), p.plug_tag()),
+        lookup=Lookup(p.filters(), p.plug_tag(), p.node(plugs)),
         access=access,
         timing=p.timing(action),
         overrides=overrides,

@@ -124,6 +124,21 @@ def test_list_with_a_plug_shows_only_that(agent, ec2, keep, name, action):
         assert "node3" not in result.out
 
 
+@pytest.mark.parametrize("name", ["plug", "port"])
+def test_status_is_refused_if_pacemaker_asks_about_another_node(agent, ec2, keep, name):
+    """After a list has failed, Pacemaker takes a node whose status can be read for one that the device can fence."""
+    nodes = ec2.world.nodes
+    beside = {"port": "NODE2"} if name == "plug" else {}
+    given = {name: nodes["node1"], **beside, "nodename": "NODE2", **keep}
+    result = agent.pacemaker("status", **given)
+    assert (result.code, result.out) == (1, "")
+    text = f"the plug {nodes['node1']} is not the node NODE2, which is {nodes['node2']}; set pcmk_host_list or"
+    assert text in result.last
+    given[name] = f"{nodes['node1']},{nodes['node2']}"
+    assert agent.pacemaker("status", **given).code == 0
+    assert agent.pacemaker("status", **{**given, "nodename": "node9", **dict.fromkeys(beside, "node9")}).code == 0
+
+
 def test_list_fails_if_its_plug_is_not_there(agent, ec2, keep):
     for plug in ("i-0000000000000dead", "node9"):
         result = agent.command("list", plug, **keep)

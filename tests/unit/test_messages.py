@@ -59,6 +59,8 @@ SAMPLES: Dict[str, Any] = {
     "name": "deadline",
     "names": ["node1", "vol-0123456789abcdef0"],
     "needed": 3,
+    "node": "node1",
+    "plugs": ["i-0123456789abcdef0"],
     "number": 0,
     "variables": ["HTTPS_PROXY"],
     "numbering": {0: "eni-1", 1: "eni-2"},
