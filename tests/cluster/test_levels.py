@@ -37,6 +37,21 @@ def test_second_level_acts_only_if_this_agent_fails(bed, measured):
     assert bed.cloud.interfaces()[victims[1]] == bed.cloud.original[victims[1]]
 
 
+def test_a_level_of_two_devices_leaves_the_node_isolated_with_pcmk_on_action(bed):
+    """Pacemaker turns a reboot into off of both, then on of both, whose failure it ignores."""
+    bed.pcs("stonith", "update", "fence-vpc", "pcmk_on_action=status")
+    dummy = ("fence_dummy", "status_file=/run/fence-dummy", f"pcmk_host_list={','.join(bed.names)}")
+    bed.pcs("stonith", "create", "second", *dummy)
+    bed.pcs("stonith", "level", "add", "1", "node3", "fence-vpc", "second")
+    bed.wait_until_healthy()
+    bed.nodes["node1"].command("stonith_admin", "--reboot", "node3", limit=100)
+    assert any("remapping to 'on'" in node.log() for node in bed.nodes.values())
+    assert used(bed, "second", "node3")
+    assert bed.cloud.isolated("node3")
+    assert bed.nodes["node1"].result("stonith_admin", "--unfence", "node3", limit=100).returncode != 0
+    assert bed.cloud.isolated("node3")
+
+
 def unfence_all(bed):
     """Let Pacemaker unfence the nodes on which nothing has started since it was to.
 

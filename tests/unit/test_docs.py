@@ -27,7 +27,7 @@ from aws_vpc_net.options import OPTIONS
 PATHS = {"Success paths": 3, "Failure paths": 6}  # as many as the design document has
 MARKS = {"run", "fenced", "aws", "cluster", "host", "checkout", "recovery"}
 PACEMAKER = set(  # options of a device that are Pacemaker's own
-    "pcmk_host_map pcmk_delay_max pcmk_delay_base pcmk_action_limit pcmk_reboot_action "
+    "pcmk_host_map pcmk_delay_max pcmk_delay_base pcmk_action_limit pcmk_reboot_action pcmk_on_action "
     "pcmk_reboot_timeout pcmk_reboot_retries pcmk_off_timeout pcmk_off_retries".split()
 )
 OTHER_AGENTS = {"region", "power_timeout", "tag", "profile"}  # options of theirs
