@@ -27,8 +27,12 @@ def tag_of(raw: Raw, key: str) -> str:
 
 
 def one_word(name: str) -> str:
-    """A name as one word for the cluster's parser, which splits at white space, ',' and ';'."""
-    return "".join("_" if c.isspace() or c in ",;" or not c.isprintable() else c for c in name)
+    """A name as one word for the cluster's parser, which splits at white space, ',' and ';'.
+
+    It ignores case, but also any line with one of two words in lower case.
+    """
+    word = "".join("_" if c.isspace() or c in ",;" or not c.isprintable() else c for c in name)
+    return re.sub("invalid|variable", lambda match: match[0].upper(), word)
 
 
 def ipv6(text: str) -> Optional[str]:

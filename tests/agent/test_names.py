@@ -309,11 +309,12 @@ def test_an_exact_match_comes_before_another_case(agent, ec2, keep):
     assert ec2.snapshot() == before
 
 
-@pytest.mark.parametrize("name", ["data base;1", "Grüne 1", "a*b", "a?B\\", "x" * 255])
+@pytest.mark.parametrize("name", ["data base;1", "Grüne 1", "a*b", "a?B\\", "x" * 255, "my-variable", "invalid1"])
 def test_a_node_is_fenced_by_every_name_that_list_offers(agent, ec2, keep, name):
     """As the cluster knows it: with white space and separators replaced, in any case."""
     node = ec2.edit.add_instance(name)
     rows = dict(line.split(",", 1) for line in agent.command("list").out.splitlines())
+    assert not any(word in rows[node] for word in ("invalid", "variable")), "Pacemaker ignores lines with these"
     for asked in (rows[node], rows[node].upper(), rows[node].lower()):
         assert agent.pacemaker("off", asked, **keep).code == 0
         assert is_isolated(ec2, node, keep)
