@@ -16,6 +16,7 @@ from .errors import FenceError
 TRUE = ("1", "yes", "on", "true")
 FALSE = ("0", "no", "off", "false")
 SECONDS = ("delay", "login-timeout", "power-timeout", "power-wait", "shell-timeout", "stonith-status-sleep")
+PACEMAKER = ("nodename", "nodeid")  # Pacemaker passes them beside the plug; nodeid if DLM requests the fencing
 STATIC_INTERFACES = 16
 QUERY_DEADLINE = 12.0  # for the actions that change nothing
 STDIN_LIMIT = 1 << 20  # bytes; Pacemaker sends a few hundred
@@ -112,7 +113,7 @@ def unknown_lines(text: str, names: Iterable[str]) -> List[Tuple[int, Optional[s
     result = []
     for number, line in enumerate(text.split("\n"), 1):
         name = line.strip().partition("=")[0].replace("-", "_")
-        if line.strip() and name[:1] != "#" and name not in known and name != "nodename":
+        if line.strip() and name[:1] != "#" and name not in known and name not in PACEMAKER:
             result.append((number, closest(name, known)))
     return result
 

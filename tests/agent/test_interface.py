@@ -278,6 +278,12 @@ def test_an_empty_plug_of_the_device_names_no_instance(agent, ec2, node, keep, n
     refused(agent.stdin("\n".join([*lines[:-2], f"{name}=", f"{other}={empty}"])), "plug is empty")
 
 
+def test_the_id_of_the_node_is_no_unknown_option(agent, ec2, node, keep):
+    """Pacemaker passes it where DLM requests the fencing."""
+    result = agent.pacemaker("status", node, nodeid=1, **keep)
+    assert (result.code, result.err) == (0, "")
+
+
 def test_plug_and_port_of_the_same_value_are_no_mistake(agent, ec2, node, keep):
     result = agent.pacemaker("status", node, port=f'"{node}"', **keep)
     assert (result.code, result.err) == (0, "")
