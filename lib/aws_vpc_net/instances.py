@@ -13,7 +13,7 @@ from .ec2 import NO_SUCH_INSTANCE, CallContext, Ec2
 from .errors import ApiError, Category
 
 if TYPE_CHECKING:
-    from .names import Name
+    from .names import Kind, Name
 
 log = logging.getLogger(__name__)
 
@@ -169,20 +169,30 @@ class InstanceOperations:
         for exactly in (True, False):
             states: Dict[str, str] = {}
             for kind in name.kinds:
-                value = kind.exact if exactly else kind.similar
-                if value is None:
-                    continue  # nothing in it that could be written in another way
-                # Of two filters of one key, only that of the device is sent: the name is compared here anyway.
-                given = {kind.filter: (value,), **dict(self._filters)}
-                narrowed = [{"Name": k, "Values": list(v)} for k, v in given.items()]
-                for raw in (r for page in self._pages(purpose, Filters=narrowed, MaxResults=PAGE) for r in page):
-                    if kind.matches(raw, exactly=exactly):
-                        states[raw["InstanceId"]] = raw["State"]["Name"]
+                states.update(self._matching(purpose, kind, exactly=exactly))
             alive = {i: state for i, state in sorted(states.items()) if state != "terminated"}
             if alive:
                 return alive
             terminated.update(sorted(states.items()))
         return dict(islice(terminated.items(), 1))
+
+    def tagged(self, name: Name) -> List[str]:
+        """The instances that have this name as their tag, in any spelling; by one call, not the terminated ones."""
+        purpose = CallContext(f"look up node {name.plug}", Category.RETRIEVAL)
+        kind = name.kinds[0]
+        states = self._matching(purpose, kind, exactly=kind.similar is None)
+        return sorted(i for i, state in states.items() if state != "terminated")
+
+    def _matching(self, purpose: CallContext, kind: Kind, *, exactly: bool) -> Dict[str, str]:
+        """The instances that have this name, and their states."""
+        value = kind.exact if exactly else kind.similar
+        if value is None:
+            return {}  # nothing in it that could be written in another way
+        # Of two filters of one key, only that of the device is sent: the name is compared here anyway.
+        given = {kind.filter: (value,), **dict(self._filters)}
+        narrowed = [{"Name": k, "Values": list(v)} for k, v in given.items()]
+        raws = (raw for page in self._pages(purpose, Filters=narrowed, MaxResults=PAGE) for raw in page)
+        return {raw["InstanceId"]: raw["State"]["Name"] for raw in raws if kind.matches(raw, exactly=exactly)}
 
     def stop(self, instance: str, **more: bool) -> None:
         """Force a stop; ``SkipOsShutdown=True`` does not wait for the operating system."""

@@ -52,6 +52,11 @@ def _folded(name: str) -> str:
     return one_word(name).lower()
 
 
+def is_same(name: str, other: str) -> bool:
+    """Are they one name to the cluster?"""
+    return _folded(name) == _folded(other)
+
+
 def _literal(name: str) -> str:
     """The value of a filter that matches exactly this name: EC2 has wildcards."""
     return re.sub(r"([*?\\])", r"\\\1", name)

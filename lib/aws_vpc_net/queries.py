@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Mapping, Optional, Tuple
 
 from . import messages
 from .context import Context
@@ -58,23 +58,25 @@ def status(context: Context, plugs: List[str]) -> Dict[str, bool]:
     Raises:
         FenceError: the read failed, or an instance is not there: never a guess; or Pacemaker asks about another node.
     """
-    _check_node(context, plugs)
     instances = _read_all(context, plugs)
+    _check_node(context, instances)
     return {p: isolation.is_off(instances[p], backup.read(instances[p]), context.spec) for p in plugs}
 
 
-def _check_node(context: Context, plugs: List[str]) -> None:
-    """Is the node that Pacemaker names another instance, by its name?
+def _check_node(context: Context, plugs: Mapping[str, Instance]) -> None:
+    """Is the node that Pacemaker names another instance, by its tag? One call, unless a plug has that name.
 
     Pacemaker asks for the status of a node to learn whether the device can fence it: with pcmk_host_check=status, and
     after a list has failed. A device with a plug of its own fences only that.
     """
-    from .names import Name
+    from .names import Name, is_same
 
     node, tag = context.settings.lookup.node, context.settings.lookup.tag
-    matched = context.instances.named(Name(node, tag)) if node else {}
+    if not node or any(is_same(node, i.tags.get(tag or "Name", "")) for i in plugs.values()):
+        return
+    matched = context.instances.tagged(Name(node, tag))
     if matched and not set(matched) & set(plugs):
-        raise messages.another_node(str(node), matched, plugs)
+        raise messages.another_node(node, matched, plugs)
 
 
 def _read_all(context: Context, ids: List[str]) -> Dict[str, Instance]:

@@ -139,6 +139,13 @@ def test_status_is_refused_if_pacemaker_asks_about_another_node(agent, ec2, keep
     assert agent.pacemaker("status", **{**given, "nodename": "node9", **dict.fromkeys(beside, "node9")}).code == 0
 
 
+@pytest.mark.parametrize(("nodename", "calls"), [("NODE1", 1), ("another", 2)])
+def test_status_looks_up_the_node_that_pacemaker_names_once_at_most(agent, ec2, keep, nodename, calls):
+    result = agent.pacemaker("status", ec2.world.nodes["node1"], nodename=nodename, **keep)
+    assert result.code == 0
+    assert [c.action for c in ec2.calls] == ["DescribeInstances"] * calls
+
+
 def test_list_fails_if_its_plug_is_not_there(agent, ec2, keep):
     for plug in ("i-0000000000000dead", "node9"):
         result = agent.command("list", plug, **keep)
