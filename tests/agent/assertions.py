@@ -1,7 +1,7 @@
 """What an instance looks like from outside, and what that means."""
 
 import json
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from ec2.server import Ec2Server
 
@@ -30,6 +30,15 @@ def is_isolated(ec2: Ec2Server, instance: str, options: Dict[str, Any]) -> bool:
     harmful = secg | {options.get("untrack_secg")}
     found = [set(g) for g in groups(ec2, instance).values()]
     return bool(found) and all(g <= secg if keep else bool(g) and not g & harmful for g in found)
+
+
+def accepted(ec2: Ec2Server, group: Optional[str] = None, without: Optional[str] = None) -> List[float]:
+    """When the changes of groups were accepted, in seconds: those to just this group, or to others."""
+    calls = [c for c in ec2.calls_of("ModifyNetworkInterfaceAttribute") if c.took_effect]
+    if group:
+        calls = [c for c in calls if c.listing("SecurityGroupId") == [group]]
+    # A call takes effect a little before its reply is decided.
+    return sorted(c.ended for c in calls if c.listing("SecurityGroupId") != [without] and c.ended is not None)
 
 
 def changes(ec2: Ec2Server) -> List[Tuple[str, Dict[str, str]]]:

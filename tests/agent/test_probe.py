@@ -9,7 +9,7 @@ import time
 from collections import Counter
 
 import pytest
-from assertions import is_isolated, our_tags
+from assertions import accepted, is_isolated, our_tags
 from port import Port, open_ports
 
 CHANGE = "ModifyNetworkInterfaceAttribute"
@@ -36,12 +36,6 @@ def options(keep, ports):
     return {**keep, "probe_port": ports[0].number, "settle_time": 0}
 
 
-def accepted(ec2):
-    """When the changes to the isolation group were accepted, in seconds."""
-    calls = [c for c in ec2.calls_of(CHANGE) if c.took_effect]
-    return sorted(c.ended for c in calls if c.listing("SecurityGroupId") == [ec2.world.isolation])
-
-
 def last_read(ec2):
     return ec2.calls_of(READ)[-1].at
 
@@ -57,7 +51,7 @@ def wait_for(condition, running):
 def isolate(agent, ec2, plug, options, changes=2):
     """An off that runs, and has isolated."""
     running = agent.start(*agent.arguments("off", plug, **options))
-    wait_for(lambda: len(accepted(ec2)) == changes, running)
+    wait_for(lambda: len(accepted(ec2, ec2.world.isolation)) == changes, running)
     return running
 
 
@@ -80,10 +74,10 @@ def test_silence_ends_the_wait(agent, ec2, node, options, ports, kind):
     _, err = running.communicate(timeout=60)
     assert running.returncode == 0, err
     assert last_read(ec2) - began >= 1, "two attempts, half a second apart"
-    assert last_read(ec2) - accepted(ec2)[-1] < 30
+    assert last_read(ec2) - accepted(ec2, ec2.world.isolation)[-1] < 30
     assert is_isolated(ec2, node, options)
     seconds_reported = float(re.search(r"summary action=off .* network_seconds=(\S+)", err)[1])
-    assert began - accepted(ec2)[-1] - 0.1 < seconds_reported < last_read(ec2) - accepted(ec2)[-1]
+    assert began - accepted(ec2, ec2.world.isolation)[-1] - 0.1 < seconds_reported < last_read(ec2) - accepted(ec2, ec2.world.isolation)[-1]
     assert float(re.search(r"^fence_aws_vpc_net_network_seconds (\S+)$", metrics.read_text(), re.M)[1]) > 0.5
 
 
@@ -96,7 +90,7 @@ def test_silence_that_may_be_the_fencers_own_does_not_end_the_wait(agent, ec2, n
     follow(ports[:2])
     _, err = running.communicate(timeout=60)
     assert running.returncode == 0, err
-    assert (last_read(ec2) - accepted(ec2)[-1] >= 5) == (not more)
+    assert (last_read(ec2) - accepted(ec2, ec2.world.isolation)[-1] >= 5) == (not more)
 
 
 def test_the_silence_of_a_fencer_that_another_device_isolates_does_not_end_the_wait(agent, ec2, node, options, ports):
@@ -107,8 +101,7 @@ def test_the_silence_of_a_fencer_that_another_device_isolates_does_not_end_the_w
     follow(ports[:2])
     _, err = running.communicate(timeout=60)
     assert running.returncode == 0, err
-    isolated = [c.ended for c in ec2.calls_of(CHANGE) if c.listing("SecurityGroupId") == [ec2.world.isolation]]
-    assert last_read(ec2) - max(isolated) >= 6
+    assert last_read(ec2) - accepted(ec2, ec2.world.isolation)[-1] >= 6
 
 
 def test_it_waits_for_longer_than_the_settle_time(agent, ec2, node, options, ports):
@@ -139,7 +132,7 @@ def test_a_dead_node_takes_no_extra_time(agent, ec2, node, options, ports):
     result = agent.command("off", node, **{**options, "settle_time": 2, "verbose": True})
     assert result.code == 0, result.err
     calls = Counter(c.action for c in ec2.calls)
-    assert last_read(ec2) - accepted(ec2)[-1] >= 2
+    assert last_read(ec2) - accepted(ec2, ec2.world.isolation)[-1] >= 2
     assert calls == Counter({READ: 4, "CreateTags": 1, CHANGE: 2})
     assert "network_seconds" not in result.err
 
@@ -150,7 +143,7 @@ def test_the_settle_time_holds_where_one_interface_does_not_answer(agent, ec2, n
     follow(ports[:1])
     _, err = running.communicate(timeout=60)
     assert running.returncode == 0, err
-    assert last_read(ec2) - accepted(ec2)[-1] >= 3
+    assert last_read(ec2) - accepted(ec2, ec2.world.isolation)[-1] >= 3
 
 
 def test_ipv6_counts(agent, ec2, node, options, ports):
@@ -183,14 +176,14 @@ def test_an_address_without_a_route_is_a_warning(agent, ec2, node, options, port
     _, err = running.communicate(timeout=60)
     assert running.returncode == 0, err
     assert f"cannot probe {MULTICAST} at probe_port" in err
-    assert last_read(ec2) - accepted(ec2)[-1] >= 3
+    assert last_read(ec2) - accepted(ec2, ec2.world.isolation)[-1] >= 3
 
 
 def test_plugs_are_watched_together(agent, ec2, options, ports):
     """The second ends while the first still answers."""
     nodes = [ec2.world.nodes[name] for name in ("node1", "node2")]
     running = isolate(agent, ec2, ",".join(nodes), {**options, **NO_DEADLINE}, 4)
-    isolated = accepted(ec2)[-1]
+    isolated = accepted(ec2, ec2.world.isolation)[-1]
     follow(ports[2:])
 
     def reads():
@@ -249,11 +242,11 @@ def test_a_connection_that_the_node_has_ended_is_not_waited_for(agent, ec2, node
     running = agent.start(*agent.arguments("off", node, **{**untracks, "settle_time": 2}))
     for port in ports[:2]:
         port.end_next()
-    wait_for(lambda: len(accepted(ec2)) == 2, running)
+    wait_for(lambda: len(accepted(ec2, ec2.world.isolation)) == 2, running)
     follow(ports[:2])
     _, err = running.communicate(timeout=60)
     assert running.returncode == 0, err
-    assert last_read(ec2) - accepted(ec2)[-1] >= 2
+    assert last_read(ec2) - accepted(ec2, ec2.world.isolation)[-1] >= 2
 
 
 # --- what it leaves behind, and what it does not do -------------------------------------------------------------

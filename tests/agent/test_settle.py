@@ -3,18 +3,10 @@
 import time
 
 import pytest
-from assertions import is_isolated, our_tags
+from assertions import accepted, is_isolated, our_tags
 from ec2.faults import Delay, Error, Throttle
 
 CHANGE = "ModifyNetworkInterfaceAttribute"
-
-
-def accepted(ec2, group=None, without=None):
-    """When the changes of groups were accepted, in seconds: those to just this group, or to others."""
-    calls = [c for c in ec2.calls_of(CHANGE) if c.took_effect]
-    if group:
-        calls = [c for c in calls if c.listing("SecurityGroupId") == [group]]
-    return sorted(c.ended for c in calls if c.listing("SecurityGroupId") != [without])
 
 
 def last_read(ec2):

@@ -148,6 +148,16 @@ class Bed:
         wait("all nodes are online and the writer writes", self.healthy, limit, PAUSE)
         next(iter(self.nodes.values())).command("crm_resource", "--wait", "--timeout=60s")
 
+    def end_monitor(self) -> None:
+        """Ends the recurring monitor of the device, before a device of another agent is created.
+
+        fenced reads the metadata of an agent that it does not know yet, and up to Pacemaker 2.1.7 it does not notice
+        the end of any operation that ends meanwhile (ClusterLabs/pacemaker, pull request 3374).
+        """
+        xpath = f"//primitive[@id='{DEVICE}']/operations/op"
+        next(iter(self.nodes.values())).command("cibadmin", "--delete", "--xpath", xpath)
+        self.wait_until_healthy()
+
     def _power_off(self) -> None:
         for node in self.nodes.values():
             node.power_off()

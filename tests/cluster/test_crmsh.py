@@ -70,6 +70,7 @@ def test_crmsh_configures_a_cluster_and_fences_a_node(bed):
     first.command("sh", "-c", SYSTEMCTL)
     # crmsh 5.1 refuses any value where sbd does not run, also the default.
     first.command("crm_attribute", "--name", host.fencing_property("watchdog-timeout"), "--delete")
+    bed.end_monitor()
     configured = first.result(*CRM, "-F", "-f", "-", stdin=configuration(bed))
     assert (configured.returncode, configured.stdout + configured.stderr) == (0, "")
     verified = first.result(*CRM, "configure", "verify")

@@ -12,6 +12,7 @@ def used(bed, device, target):
 
 
 def test_second_level_acts_only_if_this_agent_fails(bed, measured):
+    bed.end_monitor()
     bed.pcs(
         "stonith",
         "create",
@@ -40,6 +41,7 @@ def test_second_level_acts_only_if_this_agent_fails(bed, measured):
 def test_a_level_of_two_devices_leaves_the_node_isolated_with_pcmk_on_action(bed):
     """Pacemaker turns a reboot into off of both, then on of both, whose failure it ignores."""
     bed.pcs("stonith", "update", "fence-vpc", "pcmk_on_action=status")
+    bed.end_monitor()
     dummy = ("fence_dummy", "status_file=/run/fence-dummy", f"pcmk_host_list={','.join(bed.names)}")
     bed.pcs("stonith", "create", "second", *dummy)
     bed.pcs("stonith", "level", "add", "1", "node3", "fence-vpc", "second")
