@@ -3,6 +3,7 @@
 That they are silent where nothing is wrong is checked at every step of every transcript.
 """
 
+import itertools
 from dataclasses import replace
 from typing import Any, List, Optional
 
@@ -127,6 +128,10 @@ def test_isolated_groups_are_never_written_as_original_ones_of_what_was_open():
     assert writes(isolated, eni("e0"), reading(isolated.knowledge, "e0:ad e1:i")) == []
     tags = played(BACKUP).world.tags
     assert writes(isolated, eni("e0"), reading(isolated.knowledge, tags=tags)) == [f"{wrong} {eni('e0')}"]
+    for restoring, static in itertools.product((True, False), (FrozenMap({0: groups("i")}), FrozenMap())):
+        run.plan = replace(run.plan, restoring=restoring, static=static)
+        only_given = bool(restoring and static)
+        assert bool(writes(run, eni("e0"))) is not only_given, "an on was given them as interfaceN_sg"
 
 
 @pytest.mark.parametrize(
