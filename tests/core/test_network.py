@@ -49,6 +49,7 @@ def violations(
     latest: Optional[Instance] = None,
     untracked: bool = False,
     repeated: bool = False,
+    unknown_fencer: bool = False,
     **reads: Any,
 ) -> str:
     """What the check says of a success at this point in time."""
@@ -59,7 +60,7 @@ def violations(
         timers=Timers(settled=SETTLED),
         probe=Probe(owners(addresses), True, None, FrozenMap(addresses), repeated=repeated),
     )
-    plan = Plan(ID, KEEP, restoring=restoring, data_plane=DataPlane(5.0, True))
+    plan = Plan(ID, KEEP, restoring=restoring, data_plane=DataPlane(5.0, True, unknown_fencer=unknown_fencer))
     return "; ".join(
         network_is_proven(plan, k, Step(action or Succeed(), k), Tick(now, SETTLED + 40, SETTLED + 45, 0, 0))
     )
@@ -82,6 +83,7 @@ EARLY = "before settle_time is over"
         (EARLY, {"addresses": {A0: QUIET}}),
         (EARLY, {"addresses": TWO, "own_fenced": True}),
         (EARLY, {"addresses": TWO, "repeated": True}),
+        (EARLY, {"addresses": TWO, "unknown_fencer": True}),
         ("", {"addresses": TWO, "repeated": True, "now": SETTLED}),
         (EARLY, {"addresses": changed(A0, standing=Standing.ENDED)}),
         ("", {"addresses": changed(A0, standing=Standing.DEAD)}),

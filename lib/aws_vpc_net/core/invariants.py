@@ -126,7 +126,7 @@ def network_is_proven(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> 
     """``off`` succeeds only once each observable address that has not left its interface was silent to two attempts
     in a row since the latest change of groups, or cannot be tried, and a connection that stood before is dead. Nor
     before ``settle_time`` is over, unless silence at every interface has taken its place; it does not where this run
-    has isolated an interface again."""
+    has isolated an interface again, or this machine may be fenced itself."""
     latest = before.latest
     if plan.restoring or not isinstance(step.action, Succeed) or latest is None or latest.terminated:
         return []
@@ -138,7 +138,7 @@ def network_is_proven(plan: Plan, before: Knowledge, step: Step, tick: Tick) -> 
     texts += [f"off succeeds, and a connection to {', '.join(alive)} is alive"] if alive else []
     proving = {o.interface for o in known.values() if o.standing is not Standing.ENDED}
     watched = {*shown, *before.interfaces} <= proving and all(o.silent for o in known.values())
-    watched = watched and not (before.reads.own_fenced or before.probe.repeated or before.probe.unknown_fencer)
+    watched = watched and not (before.reads.own_fenced or before.probe.repeated or plan.data_plane.unknown_fencer)
     if tick.now < before.timers.settled and not watched:
         texts.append("off succeeds before settle_time is over, and silence has not taken its place")
     untracked = {i for i, p in before.interfaces.items() if p.opening.untrack_attempts}
