@@ -155,6 +155,27 @@ def test_on_names_the_groups_that_no_tag_holds_where_there_is_no_room_for_them()
     assert any("not rewritten" in line and f"{eni('e0')} had" in line for line in run.log)
 
 
+def test_on_names_what_another_backup_says_better_where_it_cannot_write_that():
+    """An operator has changed e1 before the other off."""
+    run = on_of(fenced())
+    play(
+        run,
+        f"""{RESTORED}
+        * groups e0:ad e1:s
+        off: read
+        off: write e0:ad e1:s
+        * cut e0
+        read
+        isolate e0:i e1:i
+        read
+        write e0:ad e1:s | refused
+        fail: restore: i-0000000000000000a was fenced concurrently; off takes precedence
+        """,
+        off=new_off(run),
+    )
+    assert any("not rewritten" in line and f"{eni('e1')} had sg-33333333333333333" in line for line in run.log)
+
+
 def test_on_isolates_again_until_a_read_shows_it():
     run = on_of(fenced())
     play(
