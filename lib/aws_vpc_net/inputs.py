@@ -81,7 +81,8 @@ def choose_plug(text: str) -> str:
     """stdin with one of ``plug`` and ``port``, which are one option; each line keeps its number.
 
     Pacemaker passes the node as one of them, also if the device has the other. If it knows no plug of the node, it
-    passes the name of the node: then that of the device is meant. An empty one names none.
+    passes the name of the node: then that of the device is meant. An empty one names none; but an empty port is
+    Pacemaker's, where pcmk_host_map has a blank after the colon, and that of the device may be another node.
 
     Raises:
         FenceError: they may mean two instances.
@@ -91,6 +92,8 @@ def choose_plug(text: str) -> str:
     plug, port = given.get("plug"), given.get("port")
     if plug is None or port is None or plug == port:
         return text
+    if not port and given.get("nodename"):
+        raise messages.empty_port()
     node = given.get("nodename") if plug and port else ""
     if node not in (plug, port):
         raise messages.plug_and_port()

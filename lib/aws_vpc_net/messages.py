@@ -242,6 +242,10 @@ def plug_and_port() -> FenceError:
     return _invalid(f"{why}; remove that of the device")
 
 
+def empty_port() -> FenceError:
+    return _invalid("port is empty: the node has no plug; correct pcmk_host_map, without blanks around ':'")
+
+
 def no_action(line: int) -> FenceError:
     """The default would be off. The line is not shown: it may hold a secret in the wrong place."""
     return _invalid(f"action is not given, and line {line} of the input is an unknown option; correct it")

@@ -267,15 +267,26 @@ def test_a_plug_of_the_device_and_another_of_pacemaker_are_refused(agent, ec2, n
 
 
 @pytest.mark.parametrize("empty", ["", '""'])
-@pytest.mark.parametrize(("name", "other"), [("plug", "port"), ("port", "plug")])
-def test_an_empty_plug_of_the_device_names_no_instance(agent, ec2, node, keep, name, other, empty):
+def test_an_empty_plug_of_the_device_names_no_instance(agent, ec2, node, keep, empty):
     """Pacemaker passes it as it is in the device."""
     options = {**agent.options, **keep, "invert_sg_removal": 1, "nodename": "node1", "action": "status"}
-    for plug in (node, "node1"):
-        lines = [*(f"{k}={v}" for k, v in options.items()), f"{name}={plug}", f"{other}={empty}"]
+    for port in (node, "node1"):
+        lines = [*(f"{k}={v}" for k, v in options.items()), f"port={port}", f"plug={empty}"]
         result = agent.stdin("\n".join(lines))
         assert (result.code, result.err) == (0, "")
-    refused(agent.stdin("\n".join([*lines[:-2], f"{name}=", f"{other}={empty}"])), "plug is empty")
+    refused(agent.stdin("\n".join([*lines[:-2], "port=", f"plug={empty}"])), "plug is empty")
+
+
+@pytest.mark.parametrize("empty", ["", '""'])
+@pytest.mark.parametrize("action", ["reboot", "status", "on"])
+def test_the_plug_of_the_device_does_not_stand_for_a_node_with_an_empty_plug(agent, ec2, node, keep, action, empty):
+    """Pacemaker passes port= for node1, if a blank follows the colon in pcmk_host_map: ``node1: i-…;node2:i-…``."""
+    result = agent.pacemaker(action, node, port=empty, **{**keep, "nodename": "node2"})
+    refused(result, "validation error: port is empty: the node has no plug; correct pcmk_host_map")
+    assert ec2.calls == []
+    given = {**agent.options, **keep, "invert_sg_removal": 1, "action": "status", "plug": node, "port": empty}
+    result = agent.stdin("".join(f"{k}={v}\n" for k, v in given.items()))
+    assert (result.code, result.err) == (0, ""), "nobody names a node"
 
 
 def test_the_id_of_the_node_is_no_unknown_option(agent, ec2, node, keep):
