@@ -433,6 +433,12 @@ def test_every_message_that_needs_an_action_is_described_and_no_other():
     assert set(CATALOGUE) >= set(NO_ACTION)
 
 
+def test_no_block_lets_pacemaker_unfence_a_node_that_has_not_restarted():
+    """It does so a second after the fencing, if the node is still a member, as with storage-only fencing."""
+    pages = [path("README.md"), *DOC.glob("*.md")]
+    assert [b.text for page in pages for b in blocks(page) if "unfencing" in b.text] == []
+
+
 def test_every_error_needs_an_action():
     assert [name for name in NO_ACTION if isinstance(said(CATALOGUE[name]), FenceError)] == []
 
