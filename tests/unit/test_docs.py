@@ -439,6 +439,12 @@ def test_no_block_lets_pacemaker_unfence_a_node_that_has_not_restarted():
     assert [b.text for page in pages for b in blocks(page) if "unfencing" in b.text] == []
 
 
+def test_a_second_agent_comes_after_the_limit_of_actions():
+    """Pacemaker before 2.1.8 may lose the end of a monitor while it reads the metadata of another agent."""
+    [block] = [b.text for b in blocks(path("setup.md")) if "create fence-power" in b.text]
+    assert block.index("update fence-vpc pcmk_action_limit=-1") < block.index("create fence-power")
+
+
 def test_every_error_needs_an_action():
     assert [name for name in NO_ACTION if isinstance(said(CATALOGUE[name]), FenceError)] == []
 
