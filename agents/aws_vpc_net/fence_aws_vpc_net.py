@@ -222,6 +222,7 @@ SECRET_VARIABLES = (
 PLUG = ("plug", "port")  # the names of one option
 NODE = "--nodename"  # not an option of the library
 REPORTING = ("boto3_debug", "metrics_file")  # several values of these change nothing about fencing
+DOCUMENTATION = ("metadata", "meta-data", "manpage")
 NO_OPTIONS = ("agent", "no_password")  # of the library, without a meaning for operators
 REFUSED = "the fencing library refused the options"
 
@@ -604,7 +605,15 @@ def _asks_for_documentation(options: Dict[str, Any]) -> Optional[str]:
         if inputs.boolean(flag, options.get(flag, "0")):
             return flag
     action = str(options.get("--action", "")).lower()
-    return action if action in ("metadata", "meta-data", "manpage") else None
+    return action if action in DOCUMENTATION else None
+
+
+def _hides_an_action(options: Dict[str, Any]) -> bool:
+    """Is it stdin with an action, or with the plug of one? Shown help would end it with the exit code of a success,
+    and Pacemaker would take the node for fenced: the library offers ``help`` and ``version`` as options of a device.
+    """
+    action = str(options.get("--action", "")).lower()
+    return len(sys.argv) == 1 and action not in DOCUMENTATION and ("--action" in options or "--plug" in options)
 
 
 def _show(wanted: str, names: List[str], options: Dict[str, Any]) -> int:
@@ -624,9 +633,11 @@ def _run(logs: LoggingManager) -> int:
     names = define_new_opts()
     options = read_input(names, logs)
     wanted = _asks_for_documentation(options)
-    if wanted:
+    if wanted and not _hides_an_action(options):
         return _show(wanted, names, options)
     try:
+        if wanted:
+            raise messages.help_beside_an_action(wanted[len("--") :])
         chosen = _settings(logs, options)
         checked = check_options(names, options, chosen)
     except (FenceError, SystemExit):

@@ -251,6 +251,10 @@ def no_action(line: int) -> FenceError:
     return _invalid(f"action is not given, and line {line} of the input is an unknown option; correct it")
 
 
+def help_beside_an_action(option: str) -> FenceError:
+    return _invalid(f"{option} is set beside an action, which it would replace; remove it from the device")
+
+
 def unknown_option(line: int, guess: Optional[str]) -> str:
     """The line is not shown: it may hold a secret in the wrong place."""
     hint = f"; did you mean {_option(guess)}?" if guess else ""

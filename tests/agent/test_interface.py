@@ -345,3 +345,18 @@ def test_without_an_action_an_unknown_option_on_stdin_is_refused(agent, ec2, nod
     result = agent.stdin("".join(f"{k}={v}\n" for k, v in options.items()) + line)
     refused(result, "validation error: action is not given, and line 9 of the input is an unknown option")
     assert ec2.calls == []
+
+
+@pytest.mark.parametrize("line", ["version=1", "help=true"])
+@pytest.mark.parametrize("action", ["off", "reboot", "on", "status", "monitor", "validate-all", None])
+def test_help_in_place_of_an_action_on_stdin_is_refused(agent, ec2, node, keep, action, line):
+    """The metadata of the library offer both as options of a device: its off would end with 0, and nothing fenced."""
+    options = {"action": action, **agent.options, "plug": node, **keep, "invert_sg_removal": 1}
+    result = agent.stdin("".join(f"{k}={v}\n" for k, v in options.items() if v is not None) + f"{line}\n")
+    refused(result, f"validation error: {line.partition('=')[0]} is set beside an action")
+    assert (result.out, ec2.calls) == ("", [])
+
+
+def test_help_alone_on_stdin_is_shown(agent):
+    assert agent.stdin("version=1\n").out == "0.1.0\n"
+    assert agent.stdin("action=metadata\nhelp=1\n").code == 0
