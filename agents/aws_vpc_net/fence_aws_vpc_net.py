@@ -646,8 +646,6 @@ def _run(logs: LoggingManager) -> int:
     _configure_logging(logs, options, chosen)
     global _told_by_code  # noqa: PLW0603
     _told_by_code = chosen.is_mutating or chosen.action in ("status", "monitor")
-    if _told_by_code:
-        sys.stdout = io.StringIO()  # written at the exit
     if chosen.action == "validate-all" and not chosen.preflight:
         print(messages.options_valid())
         return 0
@@ -659,15 +657,15 @@ def _run(logs: LoggingManager) -> int:
         raise KeyboardInterrupt(str(error) or text) from None
 
 
-def main() -> int:
+def main(logs: LoggingManager) -> int:
     """Run the agent; returns the exit code. Every failure is reported in one line that an operator can act on."""
-    logs = LoggingManager(SyslogLibHandler())
     register_secrets(*proxy_secrets(os.environ))
     try:
         if _interruptible:
             signal.signal(signal.SIGINT, interrupt)
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # a name that it cannot encode does not end a list
+        sys.stdout = io.StringIO()  # written at the exit
         return _run(logs)
     except FenceError as error:
         text = str(error)
@@ -678,8 +676,6 @@ def main() -> int:
         text = str(messages.library_refused(errors[0] if errors else REFUSED))
     except KeyboardInterrupt as error:
         text = str(error) or messages.interrupted("")  # in the operation, or before it
-    except BrokenPipeError:  # of stdout, to which only the library writes
-        return 1
     except Exception as error:  # noqa: BLE001 - a bug must not end in a traceback, nor in another exit code
         text = _unexpected(error)
     global _spare  # noqa: PLW0603
@@ -700,36 +696,42 @@ def _unexpected(error: Exception) -> str:
     return messages.internal(reason)
 
 
-def exit_now(code: int) -> NoReturn:
+def exit_now(code: int, logs: LoggingManager) -> NoReturn:
     """Exit without waiting for threads in an abandoned call, or for readers of the output."""
     try:
         ignore_signals()
-        if _told_by_code and isinstance(sys.stdout, io.StringIO):
+        answer = sys.stdout.getvalue() if isinstance(sys.stdout, io.StringIO) else ""
+        if _told_by_code:
             unwatch()  # a success stays one if nobody reads the answer; the rest has its own time limits
             signal.setitimer(signal.ITIMER_REAL, EXIT_SECONDS)
-            writer = outputs.write_answer(sys.__stdout__, sys.stdout.getvalue())
+            writer = outputs.write_answer(sys.__stdout__, answer)
             outputs.BackgroundHandler.drain()
             if writer:
                 writer.join(ANSWER_SECONDS)
         else:
-            code = _flushed(code)
+            code = _answered(answer, code, logs)
             outputs.BackgroundHandler.drain()
     finally:
         end_programs()
         os._exit(code)
 
 
-def _flushed(code: int) -> int:
-    """The exit code, which is 1 if the answer is on stdout and cannot be written."""
+def _answered(answer: str, code: int, logs: LoggingManager) -> int:
+    """The exit code, which is 1 if the answer cannot be written; reported, unless an error was reported already."""
+    stream = sys.__stdout__
     try:
-        sys.stdout.flush()
-    except (OSError, AttributeError) as error:  # closed, or never open
-        if not isinstance(error, BrokenPipeError):  # as with "| head": the reader closed it
-            reason = getattr(error, "strerror", None) or ("it is closed" if sys.stdout is None else str(error))
-            log.error(messages.stdout_failed(reason))
+        if stream is None:
+            raise OSError("it is closed")
+        stream.write(answer)
+        stream.flush()
+    except OSError as error:
+        if code == 0 and not isinstance(error, BrokenPipeError):  # as with "| head": the reader closed it
+            logs.ensure_configured()  # documentation is shown without
+            log.error(messages.stdout_failed(error.strerror or str(error)))
         return code or 1
     return code
 
 
 if __name__ == "__main__":
-    exit_now(main())
+    MANAGER = LoggingManager(SyslogLibHandler())
+    exit_now(main(MANAGER), MANAGER)

@@ -350,13 +350,33 @@ def test_off_succeeds_with_a_closed_stdout(agent, ec2, node, keep):
         assert why in done.stderr
 
 
-def test_list_succeeds_with_names_that_stdout_cannot_encode(agent, ec2):
-    ec2.edit.put_tags(ec2.world.nodes["node2"], {"Name": "\u65e5\u672c"})
-    agent.env["PYTHONIOENCODING"] = "latin-1"
-    for action in ("list", "list-status"):
-        result = agent.command(action)
-        assert result.code == 0, result.err
-        assert [line.split(",")[0] for line in result.out.splitlines()] == list(ec2.world.nodes.values())
+ANSWERS = [["-o", "metadata"], ["--help"], ["--version"], ["-o", "validate-all", "--secg=sg-0123456789abcdef0"]]
+
+
+@pytest.mark.parametrize(("where", "why"), [(">&-", "it is closed"), (">/dev/full", "No space left on device")])
+@pytest.mark.parametrize("arguments", ANSWERS, ids=" ".join)
+def test_documentation_that_cannot_be_written_is_one_line(agent, arguments, where, why):
+    command = shlex.join([os.environ["AGENT"], *arguments])
+    done = subprocess.run(["sh", "-c", f"{command} {where}"], env=agent.env, capture_output=True, check=False)
+    (line,) = done.stderr.decode().splitlines()
+    assert (done.returncode, f"ERROR: cannot write the answer to stdout: {why}; " in line) == (1, True), line
+
+
+def test_a_long_list_that_cannot_be_written_is_one_line(agent, ec2):
+    """Longer than what Python writes at once."""
+    ec2.edit.put_tags(ec2.world.nodes["node2"], {"Name": "n" * 100_000})
+    command = shlex.join([os.environ["AGENT"], *agent.arguments("list")])
+    done = subprocess.run(["sh", "-c", f"{command} >/dev/full"], env=agent.env, capture_output=True, check=False)
+    (line,) = done.stderr.decode().splitlines()
+    assert (done.returncode, "stdout: No space left on device; " in line) == (1, True), line
+
+
+def test_a_failed_preflight_whose_answer_cannot_be_written_is_one_line(agent, ec2, node, keep):
+    ec2.key.deny("ec2:CreateTags")
+    command = shlex.join([os.environ["AGENT"], *agent.arguments("validate-all", node, **keep)])
+    done = subprocess.run(["sh", "-c", f"{command} >/dev/full"], env=agent.env, capture_output=True, check=False)
+    (line,) = done.stderr.decode().splitlines()
+    assert (done.returncode, "would fail: permission ec2:CreateTags; " in line) == (1, True), line
 
 
 def test_power_wait_does_not_extend_the_deadline(agent, ec2, keep):
