@@ -40,6 +40,8 @@ _REGION = re.compile(r"[a-z]{2,5}(?:-[a-z]+)+-[0-9]+")
 # An Availability Zone, a Local Zone (us-west-2-lax-1a) or a Wavelength Zone; its region.
 _ZONE = re.compile(rf"({_REGION.pattern})(?:[a-z]|-[a-z0-9-]+)")
 _ID = re.compile(r"(?:i|eni|vol)-(?:[0-9a-f]{8}|[0-9a-f]{17})")
+# What the SDK takes for a host, beside an IPv6 address.
+_HOST = re.compile(r"(?=.{1,255}$)(?:(?!-)[a-zA-Z0-9-]{1,63}(?<!-)\.)*(?!-)[a-zA-Z0-9-]{1,63}(?<!-)\.?")
 LIKE_ID = re.compile(r"(i|eni|vol)-[0-9a-fA-F]*")
 
 
@@ -490,7 +492,8 @@ def _endpoint(url: Optional[str]) -> Optional[str]:
         return None
     try:
         parts = urlsplit(url)
-        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        host = parts.hostname or ""
+        good = parts.scheme in ("http", "https") and (":" in host or _HOST.fullmatch(host)) and parts.port != 0
     except ValueError:
         good = False
     if not good or not re.fullmatch(r"[^\s?#@]+", url):

@@ -112,6 +112,10 @@ ROWS = [
     Row("no region", {"region": None}, "region", "set region"),
     Row("endpoint of another kind", {"endpoint_url": "ftp://x"}, "validation", "endpoint_url is not"),
     Row("endpoint with a password", {"endpoint_url": "http://u:p@127.0.0.1"}, "validation", "endpoint_url is not"),
+    Row("endpoint with an odd host", {"endpoint_url": "http://vpce_1:80"}, "validation", "endpoint_url is not"),
+    Row("endpoint with an empty part", {"endpoint_url": "http://a..b"}, "validation", "endpoint_url is not"),
+    Row("endpoint with a long part", {"endpoint_url": f"http://{'x' * 64}.b"}, "validation", "endpoint_url is not"),
+    Row("endpoint in Unicode", {"endpoint_url": "http://127.0.0.1\u3002:80"}, "validation", "endpoint_url is not"),
     Row("nobody at the endpoint", {"endpoint_url": "http://127.0.0.1:9"}, "deadline", "check the network path"),
     Row("no TLS at the endpoint", {"endpoint_url": "https://127.0.0.1:{port}"}, "retrieval", "SSL"),
     # what the instance is
