@@ -283,7 +283,7 @@ def read_input(names: List[str], logs: LoggingManager) -> Dict[str, Any]:
     watch("reading the options", inputs.QUERY_DEADLINE)
     text = ""
     if given:
-        sys.argv[1:] = inputs.arguments(sys.argv[1:], options) or ["--"]
+        sys.argv[1:] = inputs.arguments(sys.argv[1:], options, _single()) or ["--"]
     else:
         text = _checked_stdin(data, booleans)
         sys.stdin = io.StringIO(inputs.without(text, NO_OPTIONS))
@@ -307,6 +307,11 @@ def read_input(names: List[str], logs: LoggingManager) -> Dict[str, Any]:
     return values
 
 
+def _single() -> List[str]:
+    """The options that must not have several values."""
+    return ["action", *PLUG, *(o.name for o in OPTIONS if o.name not in REPORTING)]
+
+
 def _checked_stdin(data: bytes, booleans: List[str]) -> str:
     """The text of stdin, with one value for each option.
 
@@ -315,7 +320,7 @@ def _checked_stdin(data: bytes, booleans: List[str]) -> str:
     """
     text = inputs.decode_stdin(data)
     inputs.check_stdin(text, booleans)
-    inputs.check_repeated(text, ["action", *PLUG, *(o.name for o in OPTIONS if o.name not in REPORTING)], booleans)
+    inputs.check_repeated(text, _single(), booleans)
     return inputs.choose_plug(text)
 
 

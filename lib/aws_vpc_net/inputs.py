@@ -173,17 +173,20 @@ def _full(name: str, options: Iterable[str]) -> Optional[str]:
     return by_name.get(wanted) or (matches[0] if len(matches) == 1 else None)
 
 
-def arguments(given: List[str], options: Mapping[str, bool]) -> List[str]:
+def arguments(given: List[str], options: Mapping[str, bool], single: Iterable[str] = ()) -> List[str]:
     """The command line as the library can read it: ``--a_b`` as ``--a-b``, ``--flag=true`` as ``--flag``.
 
     Args:
         given: the arguments without the program's name.
         options: long option -> is it a boolean.
+        single: those that mean something else with each value: the library takes the last, or any for a boolean.
 
     Raises:
-        FenceError: a boolean's value cannot be read, or there are several plugs: the library takes the last.
+        FenceError: a boolean's value cannot be read, or there are several plugs, or values of a ``single`` option.
     """
     result: List[str] = []
+    values: Dict[str, str] = {}
+    checked = {name.replace("_", "-") for name in single}
     for index, argument in enumerate(given):
         if argument == "--":
             result += given[index:]
@@ -198,9 +201,21 @@ def arguments(given: List[str], options: Mapping[str, bool]) -> List[str]:
             result.append(f"--{known}")
         elif value.lower() not in FALSE:
             raise messages.bad_boolean(known, value)
+        if known in checked:
+            meaning = _meaning(given[index : index + 2], options[known])
+            if values.setdefault(known, meaning) != meaning:
+                raise messages.several_values(known)
     if len(_plugs(result)) > 1:
         raise messages.several_values("plug")
     return result
+
+
+def _meaning(words: List[str], is_boolean: bool) -> str:
+    """What the first of these words sets its option to; its value may be the second."""
+    _, equals, value = words[0].partition("=")
+    if is_boolean:
+        return str(not equals or value.lower() in TRUE)
+    return value if equals else "".join(words[1:])
 
 
 def _plugs(arguments: List[str]) -> Set[str]:

@@ -330,6 +330,33 @@ def test_two_plugs_on_the_command_line_are_refused(agent, ec2, node, keep, more)
     assert agent.raw("-n", node, *agent.arguments("status", node, **keep)).code == 0
 
 
+REPEATED = [
+    "--secg=sg-0123456789abcdef0",
+    "--secg sg-0123456789abcdef0",
+    "--filt=tag:a=1 --filter=tag:a=2",
+    "--action=status",
+    "--invert-sg-removal=false",
+    "--interface0-sg=sg-1 --interface0_sg=sg-2",
+]
+
+
+@pytest.mark.parametrize("more", REPEATED)
+@pytest.mark.parametrize("first", [False, True])
+def test_an_option_with_two_values_on_the_command_line_is_refused(agent, ec2, node, keep, more, first):
+    """Of two groups to remove only one would be removed, and the node be called fenced."""
+    arguments = agent.arguments("off", node, **keep)
+    result = agent.raw(*more.split(), *arguments) if first else agent.raw(*arguments, *more.split())
+    refused(result, " has several values")
+    assert ec2.calls == []
+
+
+def test_an_option_with_the_same_value_twice_on_the_command_line_is_no_mistake(agent, ec2, node, keep):
+    more = f"--secg {keep['secg']} --action=off --invert_sg_removal=1 --boto3_debug=0 --boto3_debug=no"
+    result = agent.raw(*agent.arguments("off", node, **keep), *more.split())
+    assert result.code == 0, result.err
+    assert is_isolated(ec2, node, keep)
+
+
 def test_an_option_with_the_same_value_twice_is_no_mistake(agent, ec2, node, keep):
     options = {"invert-sg-removal": "yes", "onfence_poweroff": 1, "onfence-poweroff": "on", "verbose_level": 0}
     result = agent.pacemaker("off", node, **{**keep, **options, "secg": f'"{keep["secg"]}"'})
