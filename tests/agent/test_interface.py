@@ -1,5 +1,7 @@
 """The command line, stdin and documentation, as the fencing library and Pacemaker have them."""
 
+import xml.etree.ElementTree as ET
+
 import pytest
 from assertions import changes, is_isolated
 
@@ -382,6 +384,22 @@ def test_help_in_place_of_an_action_on_stdin_is_refused(agent, ec2, node, keep, 
     result = agent.stdin("".join(f"{k}={v}\n" for k, v in options.items() if v is not None) + f"{line}\n")
     refused(result, f"validation error: {line.partition('=')[0]} is set beside an action")
     assert (result.out, ec2.calls) == ("", [])
+
+
+def test_off_with_any_parameter_of_a_device_succeeds_only_behind_the_isolation(agent, ec2, node, keep, tmp_path):
+    """Those of the library, too: whatever is set, success means fenced."""
+    root = ET.fromstring(agent.raw("--action=metadata").out)
+    names = {str(p.get("name")) for p in root.iter("parameter")} - {"action", "plug", "port"}
+    assert names > {"version", "help", "delay", "filter"}
+    mark, outcomes = ec2.mark(), set()
+    for name in sorted(names):
+        value = str(tmp_path / name) if name.endswith("_file") else "1"
+        result = agent.pacemaker("off", node, **{"settle_time": 0, **keep, name: value})
+        outcomes.add(result.code)
+        assert result.code in (0, 1), name
+        assert is_isolated(ec2, node, keep) or result.code == 1, name
+        assert ec2.rewind(mark)
+    assert outcomes == {0, 1}
 
 
 def test_help_alone_on_stdin_is_shown(agent):
