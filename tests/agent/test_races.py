@@ -70,6 +70,7 @@ def killed_at(agent, ec2, arguments, call, nth=1, when=None):
         known.set()
         _, err = running[-1].communicate(timeout=LIMIT)
     assert running[-1].returncode == -9, err
+    ec2.await_gone()  # what it had sent meets the faults, too
     ec2.rules.clear()
 
 

@@ -67,6 +67,7 @@ def test_a_kill_between_the_steps_is_on_and_restored(agent, ec2, node, options, 
     known.set()
     running[0].communicate(timeout=30)
     assert running[0].returncode == -signal.SIGKILL
+    ec2.await_gone()
     ec2.rules.clear()
     assert agent.command("status", node, **options).code == (2 if is_isolated(ec2, node, options) else 0)
     assert any(g == [ec2.world.open] for g in groups(ec2, node).values())

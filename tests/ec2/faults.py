@@ -260,7 +260,7 @@ class Rules:
         """Whether there are rules."""
         return bool(self._rules)
 
-    def take(self, call: Call) -> List[Fault]:
-        """The faults that apply to this call."""
+    def take(self, call: Call, is_current: Callable[[], bool] = lambda: True) -> List[Fault]:
+        """The faults that apply to this call; none if it is one of before the rules were cleared."""
         with self._lock:
-            return [rule.fault for rule in self._rules if rule.take(call)]
+            return [rule.fault for rule in self._rules if rule.take(call)] if is_current() else []

@@ -13,7 +13,7 @@ from .keys import AccessKey, Keyring
 from .limits import Limits
 from .moto_app import Moto
 from .shapes import Shapes
-from .wire import ApiError, Call, Reply, Request, success_reply
+from .wire import Abort, ApiError, Call, Reply, Request, success_reply
 
 SECOND = datetime.timedelta(seconds=1)
 STATES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
@@ -90,8 +90,10 @@ class Front:
         key = self.keys.authenticate(request)
         if call.service not in ("ec2", "sts") or not self.moto.known(call.region):
             raise out_of_scope(call)
-        self.limits.check(call)
         with self.lock:
+            if not request.is_current():
+                raise Abort("lost")
+            self.limits.check(call)
             backend = self.moto.backend(call.region)
             self.keys.authorize(
                 key, call, self.moto.account, lambda: policy.accesses(call, backend, self.moto.account)

@@ -96,7 +96,8 @@ class Ec2Server:
         """A fresh small world; rules, calls, keys, limits, stale reads, configuration cleared.
 
         It has the same IDs if no more than tags, groups and states had changed, and new ones otherwise. Open
-        connections are closed, which ends the calls that are stalled or trickle.
+        connections are closed, which ends the calls that are stalled or trickle. What a client has sent before, and
+        is gone perhaps, has no effect afterwards and is in no list of calls.
         """
         if self._front.touched or not self.rewind(self._new):
             self._hang_up()
@@ -118,6 +119,11 @@ class Ec2Server:
                 mark.restore(self._moto.backend())  # a call may have been in progress
                 self._forget()
         return possible
+
+    def await_gone(self) -> None:
+        """Waits until all that clients have sent that are gone, killed perhaps, was answered: it had its effect."""
+        for transport in (self._transport, *self._doors):
+            transport.await_gone()
 
     def _hang_up(self) -> None:
         for transport in (self._transport, *self._doors):
@@ -242,7 +248,9 @@ class Ec2Server:
 
     def _answer(self, request: Request, send: Callable[[Reply], None]) -> None:
         call = self._recorded(request)
-        faults = self.rules.take(call)
+        if call is None:
+            return
+        faults = self.rules.take(call, request.is_current)
         try:
             reply = self._reply(call, request, faults)
         except Abort as abort:
@@ -280,12 +288,15 @@ class Ec2Server:
         traceback.print_exc()
         self.broken.append(error)
 
-    def _recorded(self, request: Request) -> Call:
+    def _recorded(self, request: Request) -> Optional[Call]:
+        """The call in the list; None if it is one of before the last reset."""
         params = parse_params(request)
         action = params.pop("Action", "")
         params.pop("Version", None)
         scope = scope_of(request)
         with self._record:
+            if not request.is_current():
+                return None
             call = Call(
                 next(self._numbers),
                 action,

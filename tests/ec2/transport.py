@@ -14,12 +14,15 @@ import time
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Callable, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple
 
 from .wire import Reply, Request
 
 POLL = 0.05
 """Seconds between checks whether a waiting connection was closed."""
+LONG = 20.0
+"""Seconds in which a busy machine has done what takes no time."""
+HERE = "127.0.0.1"
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -32,8 +35,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Answers one request."""
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        request = Request(self.command, self.path, self.headers, body, int(self.client_address[1]))
-        self.server.answer(request, self._send)
+        port, server = int(self.client_address[1]), self.server
+        request = Request(self.command, self.path, self.headers, body, port, lambda: server.has(self.connection))
+        server.answer(request, self._send)
 
     do_GET = do_PUT = do_POST
 
@@ -105,11 +109,13 @@ class Transport(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 128
 
-    def __init__(self, answer: Answer, port: int = 0, handler: Any = Handler, host: str = "127.0.0.1") -> None:
+    def __init__(self, answer: Answer, port: int = 0, handler: Any = Handler, host: str = HERE) -> None:
         super().__init__((host, port), handler)
         self.answer = answer
         self.closing = threading.Event()
-        self._open: Set[socket.socket] = set()
+        self._open: Dict[socket.socket, Any] = {}
+        """Connections and the addresses of their clients."""
+        self._changed = threading.Condition()
         self._thread: Optional[threading.Thread] = None
 
     @property
@@ -133,20 +139,54 @@ class Transport(ThreadingHTTPServer):
         if self._thread is not None:
             self._thread.join(5)
 
+    def has(self, connection: socket.socket) -> bool:
+        """Whether this connection is open, and neither end has closed it that the server knows of."""
+        return connection in self._open
+
     def hang_up(self) -> None:
-        """Closes all connections that are open now."""
-        for connection in list(self._open):
+        """Closes all connections that were made until now. What arrived on them and waits has no effect."""
+        if self._thread is not None and not self.closing.is_set():
+            self._await_accepted()
+        with self._changed:
+            opened, self._open = [*self._open], {}
+        for connection in opened:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
+    def await_gone(self) -> None:
+        """Waits until no request of a client that is gone is still to be read or answered; not for ever."""
+        self._await_accepted()
+        end = time.monotonic() + LONG
+        while self._has_input() and time.monotonic() < end:
+            time.sleep(0.002)
+
+    def _has_input(self) -> bool:
+        """Whether a connection can be read; its end can, too."""
+        with self._changed:
+            try:
+                return bool(select.select([*self._open], [], [], 0)[0])
+            except (OSError, ValueError):  # one was closed just now
+                return True
+
+    def _await_accepted(self) -> None:
+        """Waits until all connections that clients have made are known: they are accepted in order."""
+        if self.server_address[0] != HERE:
+            return  # in another network namespace
+        with socket.create_connection((HERE, self.server_port), LONG) as last, self._changed:
+            address = last.getsockname()
+            self._changed.wait_for(lambda: address in self._open.values(), LONG)
+
     def process_request(self, request: Any, client_address: Any) -> None:
         """Remembers the connection, so that it can be closed."""
-        self._open.add(request)
+        with self._changed:
+            self._open[request] = client_address
+            self._changed.notify_all()
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
         """Forgets the connection."""
-        self._open.discard(request)
+        with self._changed:
+            self._open.pop(request, None)
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Tuple[str, int]) -> None:  # type: ignore[override]

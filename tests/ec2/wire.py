@@ -5,7 +5,7 @@ import time
 import uuid
 from dataclasses import dataclass, field
 from email.message import Message
-from typing import Dict, List, Optional
+from typing import Callable, Dict, List, Optional
 from urllib.parse import parse_qsl
 from xml.sax.saxutils import escape
 
@@ -41,6 +41,8 @@ class Request:
     body: bytes
     port: int
     """Port of the client, which identifies the connection."""
+    is_current: Callable[[], bool] = lambda: True
+    """Whether its connection was not closed by the server since, as a reset does: such a request has no effect."""
 
 
 @dataclass

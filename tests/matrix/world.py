@@ -229,7 +229,8 @@ class Scene:
         return outcome
 
     def calm(self) -> None:
-        """Removes all faults, and waits for the calls in progress."""
+        """Removes all faults, and waits for the calls in progress, those of a killed process too."""
+        self.server.await_gone()
         self.server.rules.clear()
         self.server.fresh()
         self.server.key.expired = False

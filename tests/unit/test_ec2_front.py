@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -821,6 +822,46 @@ def test_delays_come_before_or_after_the_effect(server, client, node):
         worker.join()
         assert time.monotonic() - start >= 0.5
         assert at < 0.5 if late else at >= 0.5
+
+
+def send_and_leave(server, times):
+    """A client that is gone before it is answered, as one that was killed."""
+    body = b"Action=DescribeInstances&Version=2016-11-15"
+    for _ in range(times):
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.sendall(b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+
+
+def test_what_was_sent_before_a_reset_is_no_call_afterwards(server):
+    send_and_leave(server, 20)
+    world = server.reset()
+    taken = server.rules.add(None, ec2.Throttle(), times=None)
+    server.await_gone()
+    assert (server.world, server.calls, taken.fired) == (world, [], 0)
+
+
+def test_a_call_that_a_reset_interrupts_has_no_effect(server, client, node):
+    arrived, go_on = threading.Event(), threading.Event()
+    server.rules.add("CreateTags", ec2.Hook(lambda _call: (arrived.set(), go_on.wait(30))))
+
+    def is_broken():
+        with pytest.raises(BROKEN):
+            put(client, node, {"a": "b"})
+
+    worker = threading.Thread(target=is_broken)
+    worker.start()
+    assert arrived.wait(30)
+    before = server.reset() and server.snapshot()
+    go_on.set()
+    worker.join(30)
+    server.await_gone()
+    assert (server.snapshot(), server.calls) == (before, [])
+
+
+def test_what_a_client_has_sent_that_is_gone_can_be_waited_for(server):
+    send_and_leave(server, 20)
+    server.await_gone()
+    assert [call.outcome for call in server.calls] == ["whole"] * 20
 
 
 def test_faults_that_never_happened_are_reported(server, client, node):
