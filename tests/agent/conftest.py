@@ -5,7 +5,7 @@ import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Union
+from typing import Any, Callable, Dict, Iterator, List, Optional, Union
 
 import pytest
 from ec2.server import Ec2Server
@@ -147,6 +147,14 @@ def agent(ec2: Ec2Server, fork_servers: ForkServers, tmp_path: Path) -> Agent:
     made = Agent(ec2, tmp_path, options, fork_servers, env)
     made.is_on(ec2.world.nodes["node3"])
     return made
+
+
+@pytest.fixture
+def umask() -> Iterator[Callable[[int], int]]:
+    """Sets it for the runs of the agent of this test; it is as before for the next one."""
+    before = os.umask(0o022)
+    yield os.umask
+    os.umask(before)
 
 
 @pytest.fixture

@@ -2,10 +2,10 @@
 
 Starting Python and loading boto3 is most of the CPU time of a run. A fork server is started with the interpreter and
 the flags of the agent's first line, and imports the libraries, and the modules of this agent as they are before
-anything is called. For each run it forks. The child gets arguments, environment, working directory and streams of its
-own, and executes the agent's file as __main__, after a sitecustomize of its own if it has one. test_fork_server.py
-compares such a run with an ordinary one, and what the modules hold in both. The AWS CLI has such a server too: see
-programs.py.
+anything is called. For each run it forks. The child gets arguments, environment, working directory, umask and streams
+of its own, and executes the agent's file as __main__, after a sitecustomize of its own if it has one.
+test_fork_server.py compares such a run with an ordinary one, and what the modules hold in both. The AWS CLI has such
+a server too: see programs.py.
 
 A run is an ordinary process if its environment affects how Python or the SDK starts, or if AGENT_RUNNER is set:
 `AGENT_RUNNER=env ./tests/check` makes all of them ordinary ones.
@@ -114,7 +114,8 @@ class ForkServers:
         A descriptor of the process comes with its ID. ``session``: whether the run begins a session of its own.
         """
         control, remote = socket.socketpair()
-        job = json.dumps({"arguments": arguments, "env": env, "cwd": cwd, "session": session}).encode()
+        given = {"arguments": arguments, "env": env, "cwd": cwd, "session": session, "umask": _umask()}
+        job = json.dumps(given).encode()
         with self._lock:
             server = self._server(env)
             socket.send_fds(server, [len(job).to_bytes(4, "big")], [*streams, remote.fileno()])
@@ -265,6 +266,12 @@ def _stream(number: int, given: Optional[int]) -> Tuple[int, Optional[TextIO]]:
     if given == subprocess.DEVNULL:
         return os.open(os.devnull, os.O_RDWR), None
     return os.dup(number if given is None else given), None
+
+
+def _umask() -> int:
+    """That of this process, read without setting it, as threads have it in common."""
+    with open("/proc/self/status", encoding="utf-8") as file:
+        return next(int(line.split()[1], 8) for line in file if line.startswith("Umask:"))
 
 
 def _text(data: bytes) -> str:
@@ -446,6 +453,7 @@ def _become(job: Dict[str, Any], streams: List[int]) -> None:
     """Gives this process the streams, environment, working directory and arguments of a run."""
     if job["session"]:
         os.setsid()
+    os.umask(job["umask"])
     for number, descriptor in enumerate(streams):
         os.dup2(descriptor, number)
     known = _search_path(os.environ)

@@ -79,8 +79,9 @@ def both(program, servers):
 
 
 @pytest.mark.parametrize("libraries", ["", "BOTO3_OLDEST", "BOTO3_NEWEST", "own BOTO3_NEWEST"])
-def test_a_forked_run_sees_what_an_ordinary_one_sees(both, agent, tmp_path, libraries):
+def test_a_forked_run_sees_what_an_ordinary_one_sees(both, agent, tmp_path, umask, libraries):
     """With "own", the run brings a sitecustomize and a fencing library with it."""
+    umask(0o027)
     (tmp_path / "sitecustomize.py").write_text("import os\nos.environ['SITE'] = 'was here'\n", encoding="ascii")
     (tmp_path / "fencing.py").touch()
     folders = [str(tmp_path) if name == "own" else os.environ[name] for name in libraries.split()]
@@ -89,6 +90,7 @@ def test_a_forked_run_sees_what_an_ordinary_one_sees(both, agent, tmp_path, libr
     seen = json.loads(forked.stdout)
     assert seen == json.loads(plain.stdout)
     assert (forked.returncode, forked.stderr) == (plain.returncode, plain.stderr) == (7, "text on stderr\n")
+    assert seen["umask"] == 0o027
     assert seen["environment"].get("SITE") == ("was here" if "own" in libraries else None)
     assert seen["fencing"].startswith(str(tmp_path)) == ("own" in libraries)
 

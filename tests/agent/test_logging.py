@@ -55,9 +55,9 @@ def test_quiet_writes_nothing_to_stderr(agent, ec2, keep):
     assert off(agent, ec2, keep, quiet=True).err == ""
 
 
-def test_the_debug_file_works_and_is_private(agent, ec2, keep, tmp_path):
+def test_the_debug_file_works_and_is_private(agent, ec2, keep, tmp_path, umask):
     path = tmp_path / "debug"
-    os.umask(0o022)
+    umask(0o022)
     path.write_text("older\n", encoding="ascii")
     path.chmod(0o644)
     off(agent, ec2, keep, debug_file=path)

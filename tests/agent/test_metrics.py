@@ -41,8 +41,8 @@ def fences(agent, ec2, node, keep, **options):
     return [line for line in result.lines if "metrics_file" in line]
 
 
-def test_operations_add_up(agent, ec2, keep, path, node):
-    os.umask(0o077)
+def test_operations_add_up(agent, ec2, keep, path, node, umask):
+    umask(0o077)
     ec2.rules.add("CreateTags", Throttle())
     for action, code in (("monitor", 0), ("off", 0), ("status", 2), ("on", 0), ("status", 0)):
         assert agent.command(action, None if action == "monitor" else node, **keep).code == code
