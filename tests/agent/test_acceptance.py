@@ -131,7 +131,7 @@ def test_nothing_is_created_without_a_confirmation(ec2, start):
 
 @pytest.mark.parametrize("kind", ["groups", "tags"])
 def test_the_lag_of_reads_is_measured(ec2, client, kind):
-    ec2.stale(**{f"{kind}_seconds": 0.5})
+    ec2.stale(**{f"{kind}_seconds": 3})
     node, eni = ec2.world.nodes["node1"], ec2.world.interfaces["node1"][0]
     tag, app = {"Key": "a", "Value": "b"}, [ec2.world.groups["app"]]
 
@@ -147,7 +147,7 @@ def test_the_lag_of_reads_is_measured(ec2, client, kind):
 
     delays = measure.Delays()
     measure.watch(delays, change, shown, 0.3)
-    assert 0.3 < delays.first[0] < 2
+    assert 1 < delays.first[0] < 20, "3 s from when the change was made; its reply may take a part of it"
     assert (delays.reads > 0, delays.stale_after) == (True, 0)
 
 
@@ -178,14 +178,23 @@ def said(process, lines):
     return "".join(process.stdout.readline() for _ in range(lines))
 
 
+def said_at(process, moment):
+    """The first line of a console that was written then or later."""
+    while float((line := process.stdout.readline()).split()[1]) < moment:
+        pass
+    return line
+
+
 def test_flows_are_seen_at_both_ends_and_seen_to_end(ends):
     one, other = ends
-    first = [measure.last_report(said(p, 10)) for p in ends]
-    later = [measure.last_report(said(p, 10)) for p in ends]
-    assert [measure.flows(a, b) for a, b in zip(first, later)] == [(True, True)] * 2
+    for process in ends:
+        known = [measure.last_report(said(process, 10))]
+        while measure.flows(known[0], known[-1]) != (True, True):  # the other one may begin late
+            known = [known[-1], measure.last_report(said(process, 10))]
     other.kill()
-    said(one, 2)
-    before, after = measure.last_report(said(one, 1)), measure.last_report(said(one, 8))
+    other.wait()
+    before = measure.last_report(said_at(one, time.time() + 1.5))
+    after = measure.last_report(said(one, 8))
     assert measure.flows(before, after) == (False, False)
 
 
@@ -319,6 +328,9 @@ def test_the_report_shows_deviations():
 # How long the network lags: a run, with a network between this machine and the sender that does
 
 
+LAG = 2.0  # seconds; what is done "at once" takes less on a busy machine, too
+
+
 class LaggingNetwork:
     """Forwards connections to the sender as security groups would, which it follows ``lag`` seconds later.
 
@@ -376,7 +388,7 @@ def lines():
 @pytest.fixture
 def network(lines):
     """Before a sender."""
-    made = LaggingNetwork(lines.server_address, lag=0.7)
+    made = LaggingNetwork(lines.server_address, lag=LAG)
     yield made
     made.listener.close()
 
@@ -405,12 +417,12 @@ def test_the_lag_of_a_network_is_measured(ec2, client, network, monkeypatch):
     bed.sender = Sender(ec2.world.interfaces["node1"][0], network.address, groups)
     report = Report("", [])
     report.chapter("")
-    monkeypatch.setattr(settle, "DWELLS", (None, 0.1, 2.0))
-    data_plane(Story(bed, Agent("", []), report, True, 1, 0.0, window=4.5))
+    monkeypatch.setattr(settle, "DWELLS", (None, 0.1, 4.0))
+    data_plane(Story(bed, Agent("", []), report, True, 1, 0.0, window=3 * LAG + settle.QUIET_SECONDS))
     text = str(report)
     found = re.findall(r"last new connection \| ended in 1 of 1 runs, after ([\d.]+) s", text)
     assert len(found) == 3, text
-    assert all(0.3 < float(seconds) < 2.5 for seconds in found), text
+    assert all(LAG / 4 < float(seconds) < 2 * LAG for seconds in found), text
     assert "untracked for 0.1 s: established connection | ended in 0 of 1 runs" in text
-    assert "untracked for 2 s: established connection | ended in 1 of 1 runs" in text
-    assert "2 × 2 s, the least dwell that worked" in text
+    assert "untracked for 4 s: established connection | ended in 1 of 1 runs" in text
+    assert "2 × 4 s, the least dwell that worked" in text
