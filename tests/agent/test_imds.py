@@ -72,9 +72,14 @@ def test_off_waits_for_a_service_that_restarts(agent, ec2, node, keep, imds):
         time.sleep(0.02)
         assert running.poll() is None
     imds._transport.stop()
-    time.sleep(4)
-    assert running.poll() is None, running.communicate()[1]
-    with Imds(ec2.world.nodes["node3"], ec2.region, port=int(imds.endpoint.rpartition(":")[2])) as again:
+    port = int(imds.endpoint.rpartition(":")[2])
+    with socket.socket() as kept:  # from others, which look for a free one; who connects is refused
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        kept.bind(("127.0.0.1", port))
+        time.sleep(4)
+        assert running.poll() is None, running.communicate()[1]
+        again = Imds(ec2.world.nodes["node3"], ec2.region, port=port)
+    with again:
         again.values = imds.values
         _, err = running.communicate(timeout=60)
     assert running.returncode == 0, err
@@ -121,11 +126,11 @@ def test_an_attempt_that_the_deadline_cuts_off_does_not_hide_an_unavailable_imds
 def test_a_machine_without_a_role_is_reported_soon(agent, node, keep, imds, which, why, told):
     use(agent, which)
     imds.mode = why
-    if why == "refused":
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            agent.env["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = f"http://127.0.0.1:{free.getsockname()[1]}"
-    result = agent.pacemaker("off", node, **keep)
+    with socket.socket() as refuses:  # as long as it does not listen
+        refuses.bind(("127.0.0.1", 0))
+        if why == "refused":
+            agent.env["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = f"http://127.0.0.1:{refuses.getsockname()[1]}"
+        result = agent.pacemaker("off", node, **keep)
     assert result.last.startswith("ERROR: authentication error: ")
     assert "Unable to locate credentials; the instance metadata service http://" in result.last
     assert told in result.last
@@ -282,11 +287,11 @@ def test_the_endpoint_of_the_profile_holds_for_identity(agent, ec2, keep, imds):
 
 
 def test_attempts_and_seconds_hold_for_identity_too(agent, ec2, keep, imds):
-    """A service that answers after the SDK's second is too slow by default, and not with two."""
+    """A service that answers after the SDK's second is too slow by default, and not with seven."""
     agent.options.update(access_key=ec2.key.access_key, secret_key=ec2.key.secret_key)
-    imds.slow = 1.3
+    imds.slow = 1.8
     assert agent.pacemaker("off", ec2.world.nodes["node3"], **keep).code == 0
-    agent.env["AWS_METADATA_SERVICE_TIMEOUT"] = "3"
+    agent.env["AWS_METADATA_SERVICE_TIMEOUT"] = "7"
     assert "Self-fencing detected" in agent.pacemaker("off", ec2.world.nodes["node3"], **keep).last
 
 
