@@ -5,7 +5,7 @@ import os
 import boto3
 import pytest
 from assertions import groups, is_isolated, our_tags
-from ec2.faults import Error, LoseReply
+from ec2.faults import Error, Hook, LoseReply
 from test_races import once
 
 
@@ -97,9 +97,11 @@ def test_poweron_after_the_groups_are_restored(agent, ec2, node, mode, state):
 
 def test_poweron_waits_out_a_stop(agent, ec2, node, keep):
     before = ec2.snapshot()
-    ec2.config.stop_seconds = 2.0
+    ec2.config.stop_seconds = 3600
     assert agent.command("off", node, onfence_poweroff=True, **keep).code == 0
     assert ec2.snapshot()[node]["state"] == "stopping"
+    # At a read of which on makes no so many but to wait.
+    ec2.rules.add("DescribeInstances", Hook(lambda _call: ec2.edit.end_transitions()), nth=6)
     assert agent.command("on", node, unfence_poweron=True, **keep).code == 0
     assert ec2.snapshot() == before
 

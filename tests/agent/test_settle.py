@@ -21,9 +21,9 @@ def test_off_succeeds_after_the_network_has_settled_and_reads_then(agent, ec2, n
 
 
 def test_nothing_waits_before_the_isolation(agent, ec2, node, mode):
-    agent.command("off", node, **{**mode, "settle_time": 2})
+    agent.command("off", node, **{**mode, "settle_time": 6})
     began = min(c.at for c in ec2.calls)
-    assert accepted(ec2)[-1] - began < 2
+    assert accepted(ec2)[-1] - began < 6
 
 
 def test_by_default_it_takes_five_seconds(agent, ec2, node, keep):
@@ -96,29 +96,31 @@ def test_it_is_a_whole_number_of_seconds(agent, ec2, node, keep, value):
 
 def test_several_plugs_settle_together(agent, ec2, keep):
     nodes = [ec2.world.nodes["node1"], ec2.world.nodes["node2"]]
-    result = agent.command("off", ",".join(nodes), **{**keep, "settle_time": 3})
+    settle = 7
+    result = agent.command("off", ",".join(nodes), **{**keep, "settle_time": settle})
     assert result.code == 0, result.err
     changes = accepted(ec2)
     assert len(changes) == 4
-    assert changes[-1] - changes[0] < 3, "the second was not isolated after the wait for the first"
+    assert changes[-1] - changes[0] < settle, "the second was not isolated after the wait for the first"
     reads = ec2.calls_of("DescribeInstances")
-    assert last_read(ec2) - changes[-1] >= 3
-    assert last_read(ec2) - changes[0] < 2 * 3 + 2
+    assert last_read(ec2) - changes[-1] >= settle
+    assert last_read(ec2) - changes[0] < 2 * settle
     assert all(is_isolated(ec2, node, keep) for node in nodes)
     assert len(reads) == 1 + 2 * 3, "the first read shows both"
 
 
 def test_several_plugs_stay_on_the_untracking_group_together(agent, ec2, keep):
     nodes = [ec2.world.nodes["node1"], ec2.world.nodes["node2"]]
-    options = {**keep, "settle_time": 3, "untrack_secg": ec2.world.open}
+    settle = 7
+    options = {**keep, "settle_time": settle, "untrack_secg": ec2.world.open}
     result = agent.command("off", ",".join(nodes), **options)
     assert result.code == 0, result.err
     untracking, isolating = accepted(ec2)[:4], accepted(ec2)[4:]
     assert len(isolating) == 4
-    assert untracking[-1] - untracking[0] < 3, "the second was not opened after the wait for the first"
-    assert isolating[0] - untracking[1] >= 3
-    assert isolating[2] - untracking[3] >= 3
-    assert isolating[-1] - untracking[0] < 2 * 3
+    assert untracking[-1] - untracking[0] < settle, "the second was not opened after the wait for the first"
+    assert isolating[0] - untracking[1] >= settle
+    assert isolating[2] - untracking[3] >= settle
+    assert isolating[-1] - untracking[0] < 2 * settle
     assert all(is_isolated(ec2, node, keep) for node in nodes)
 
 
