@@ -295,7 +295,10 @@ def test_time_is_kept_and_the_next_monitor_goes_on(agent, ec2, node, auto):
     assert "WARNING: too late for auto_unfence" in result.last
     ec2.rules.remove(slow)
     stalled = ec2.rules.add(START, Stall(), times=None)
-    result, calls = monitor(agent, ec2, auto, deadline=4)
+    for deadline in (4, 11):  # a busy machine takes more than half of it for the checks alone
+        result, calls = monitor(agent, ec2, auto, deadline=deadline)
+        if START in calls:
+            break
     assert START in calls
     assert "but it was not started" in result.last
     ec2.rules.remove(stalled)

@@ -160,10 +160,18 @@ def test_a_missing_permission_has_a_timestamp(agent, ec2, keep, path, node):
 
 
 def test_no_run_is_lost_where_many_write_at_once(agent, ec2, keep, path):
-    running = [agent.start(*agent.arguments("monitor", **keep)) for _ in range(5)]
-    said = [process.communicate(timeout=40)[1] for process in running]
-    assert [(process.returncode, text) for process, text in zip(running, said)] == [(0, "")] * 5
-    assert sum(v for k, v in values(path).items() if k[:2] == ("operations_total", "monitor")) == 5
+    """Each waits a second for its turn. If that is too short on a busy machine, it says so, and all are repeated."""
+    counted, warned = 0, [""]
+    for _ in range(3):
+        if warned:
+            running = [agent.start(*agent.arguments("monitor", **keep)) for _ in range(5)]
+            said = [process.communicate(timeout=40)[1] for process in running]
+            assert [process.returncode for process in running] == [0] * 5, said
+            warned = [text for text in said if text]
+            assert all("another run holds its lock" in text for text in warned), warned
+            counted += 5 - len(warned)
+    assert not warned
+    assert sum(v for k, v in values(path).items() if k[:2] == ("operations_total", "monitor")) == counted
 
 
 def test_a_held_lock_does_not_block(agent, ec2, keep, path, node):

@@ -422,7 +422,7 @@ def test_a_refused_second_fencer_keeps_a_success(agent, ec2, keep):
     def start_b(_call):
         options = {**keep, "access_key": limited.access_key, "secret_key": limited.secret_key}
         running.append(agent.start(*agent.arguments("off", node, **options)))
-        assert refused.wait(10)
+        assert refused.wait(20)
 
     def hold_b(_call):
         refused.set()

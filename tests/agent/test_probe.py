@@ -70,14 +70,16 @@ def test_silence_ends_the_wait(agent, ec2, node, options, ports, kind):
         port.accept()
     metrics = agent.folder / "fence.prom"
     running = isolate(agent, ec2, node, {**options, **NO_DEADLINE, "verbose": True, "metrics_file": str(metrics)})
-    began = follow(ports[:2], 0.7)
+    began = follow(ports[:2], 3)
     _, err = running.communicate(timeout=60)
     assert running.returncode == 0, err
     assert last_read(ec2) - began >= 1, "two attempts, half a second apart"
-    assert last_read(ec2) - accepted(ec2, ec2.world.isolation)[-1] < 30
+    isolated = accepted(ec2, ec2.world.isolation)[-1]
+    assert last_read(ec2) - isolated < 30
     assert is_isolated(ec2, node, options)
     seconds_reported = float(re.search(r"summary action=off .* network_seconds=(\S+)", err)[1])
-    assert began - accepted(ec2, ec2.world.isolation)[-1] - 0.1 < seconds_reported < last_read(ec2) - accepted(ec2, ec2.world.isolation)[-1]
+    the_reply = 2  # seconds until the agent has it, on a busy machine; it counts from then
+    assert began - isolated - the_reply < seconds_reported < last_read(ec2) - isolated
     assert float(re.search(r"^fence_aws_vpc_net_network_seconds (\S+)$", metrics.read_text(), re.M)[1]) > 0.5
 
 
