@@ -68,8 +68,7 @@ def wait_for(condition):
 
 
 def are_gone(tmp_path):
-    """What was killed may take a moment to end."""
-    assert noted(tmp_path)
+    """What was noted was killed, and may take a moment to end."""
     wait_for(lambda: not left(tmp_path))
 
 
@@ -79,12 +78,18 @@ def test_a_program_ends_with_the_deadline(agent, node, keep, program, tmp_path, 
     use(agent, which)
     text, count = PROGRAMS[kind]
     path = program(text)
-    result = agent.pacemaker("off", node, deadline=3, **keep)
-    assert result.last.startswith("ERROR: deadline error: gave up after 3 s: set up the AWS SDK and its credentials")
+    for deadline in (3, 20):  # more, if a busy machine has not started all processes by then
+        result = agent.pacemaker("off", node, deadline=deadline, **keep)
+        assert f"ERROR: deadline error: gave up after {deadline} s: " in result.last
+        assert result.seconds < deadline + 2
+        are_gone(tmp_path)
+        if len(noted(tmp_path)) == count:
+            break
+        for number in noted(tmp_path):
+            (tmp_path / "processes" / str(number)).unlink()
+    assert "s: set up the AWS SDK and its credentials" in result.last
     assert f"credential_process {path} did not answer" in result.last
-    assert result.seconds < 5
     assert len(noted(tmp_path)) == count
-    are_gone(tmp_path)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
@@ -108,9 +113,10 @@ def test_a_program_ends_with_the_watchdog(agent, node, keep, program, tmp_path):
         encoding="ascii",
     )
     agent.env["PYTHONPATH"] = str(tmp_path / "site")
-    result = agent.pacemaker("off", node, deadline=3, **keep)
+    result = agent.pacemaker("off", node, deadline=6, **keep)
     assert result.code == 1
-    assert "did not finish within 3" in result.last
+    assert "did not finish within 6" in result.last
+    assert noted(tmp_path)
     are_gone(tmp_path)
 
 
