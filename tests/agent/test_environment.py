@@ -265,7 +265,7 @@ def test_a_delay_that_never_ends_is_ended(agent, ec2, node, keep, tmp_path):
     result = agent.command("off", node, **keep, delay=2, deadline=3)
     assert result.code == 1
     assert "did not finish within" in result.last
-    assert result.seconds < 7.5
+    assert result.seconds < 20, "it would take minutes"
     assert ec2.calls == []
 
 
@@ -282,7 +282,7 @@ def test_without_threads_it_still_ends(agent, node, keep, tmp_path):
     with_site(agent, tmp_path, sitecustomize=NO_THREADS, fencing=HANGING_FENCING)
     result = agent.command("off", node, **keep)
     assert result.code == -signal.SIGALRM
-    assert result.seconds < 14
+    assert result.seconds < 20, "it would take minutes"
 
 
 @pytest.mark.parametrize(
