@@ -259,7 +259,7 @@ def test_a_change_that_is_never_accepted_fails(agent, ec2, keep):
 def test_groups_that_never_read_right_are_no_success(agent, ec2, keep):
     node = ec2.world.nodes["node1"]
     ec2.stale(groups_changes=1000)
-    result = agent.command("off", node, deadline=4, **keep)
+    result = agent.until_it_waits("off", node, deadline=4, **keep)
     assert result.code == 1
     assert "deadline error" in result.last
     assert "cannot verify in time" in result.last

@@ -339,7 +339,7 @@ def test_groups_that_never_read_right_are_no_success_and_keep_the_tags(agent, ec
     started = ec2.rules.add(
         "ModifyNetworkInterfaceAttribute", Hook(lambda call: ec2.stale(groups_changes=len(interfaces)))
     )
-    result = agent.command("on", node, deadline=4, **keep)
+    result = agent.until_it_waits("on", node, deadline=4, **keep)
     assert started.fired == 1
     assert result.code == 1
     assert "deadline error" in result.last

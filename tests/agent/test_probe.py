@@ -16,6 +16,7 @@ CHANGE = "ModifyNetworkInterfaceAttribute"
 READ = "DescribeInstances"
 HERE = ("127.0.7.1", "127.0.7.2", "127.0.7.3", "127.0.7.4")
 MULTICAST = "224.0.0.1"  # nothing connects to it: ENETUNREACH
+READS_BEFORE = 11  # a deadline that comes during no read: they are 5 s apart while addresses are watched
 NO_DEADLINE = {"settle_time": 30, "deadline": 60}  # what ends before that was ended by silence
 
 
@@ -115,7 +116,7 @@ def test_it_waits_for_longer_than_the_settle_time(agent, ec2, node, options, por
 
 
 def test_an_address_that_still_answers_is_named(agent, ec2, node, options, ports):
-    running = isolate(agent, ec2, node, {**options, "settle_time": 1, "deadline": 9})
+    running = isolate(agent, ec2, node, {**options, "settle_time": 1, "deadline": READS_BEFORE})
     follow(ports[:1])
     _, err = running.communicate(timeout=60)
     assert running.returncode == 1
@@ -208,7 +209,7 @@ def test_plugs_are_watched_together(agent, ec2, options, ports):
 
 def test_a_plug_that_still_answers_fails_alone(agent, ec2, options, ports):
     nodes = [ec2.world.nodes[name] for name in ("node1", "node2")]
-    running = isolate(agent, ec2, ",".join(nodes), {**options, "deadline": 9}, 4)
+    running = isolate(agent, ec2, ",".join(nodes), {**options, "deadline": READS_BEFORE}, 4)
     follow(ports[:2])
     _, err = running.communicate(timeout=60)
     assert running.returncode == 1
@@ -228,7 +229,7 @@ def test_a_connection_that_stays_alive_fails(agent, ec2, node, untracks, ports):
     """The kernel still answers its keepalives, although new connections are dropped."""
     for port in ports:
         port.accept()
-    running = isolate(agent, ec2, node, {**untracks, "settle_time": 1, "deadline": 9})
+    running = isolate(agent, ec2, node, {**untracks, "settle_time": 1, "deadline": READS_BEFORE})
     follow(ports[:2])
     _, err = running.communicate(timeout=60)
     assert running.returncode == 1
