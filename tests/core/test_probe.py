@@ -50,6 +50,14 @@ def test_silence_ends_the_settle_time():
     assert not [line for line in run.log if "cannot probe" in line]
 
 
+def test_the_silence_that_a_fencer_hears_which_is_not_fenced_ends_the_settle_time():
+    run = probing(own=OWN)
+    play(run, BEFORE.replace("read", "read target and own") + "\ncheck e0 e1\nisolate e0:i e1:i")
+    accepted = run.world.now
+    play(run, f"read\n{TWICE}\nread target and own\nsuccess")
+    assert run.world.now - accepted < 5
+
+
 def test_the_silence_that_a_fenced_fencer_hears_does_not_end_the_settle_time():
     """It is isolated itself: nothing shows whether the other is."""
     run = probing(own=OWN)
