@@ -350,6 +350,15 @@ def test_off_succeeds_with_a_closed_stdout(agent, ec2, node, keep):
         assert why in done.stderr
 
 
+def test_list_succeeds_with_names_that_stdout_cannot_encode(agent, ec2):
+    ec2.edit.put_tags(ec2.world.nodes["node2"], {"Name": "\u65e5\u672c"})
+    agent.env["PYTHONIOENCODING"] = "latin-1"
+    for action in ("list", "list-status"):
+        result = agent.command(action)
+        assert result.code == 0, result.err
+        assert [line.split(",")[0] for line in result.out.splitlines()] == list(ec2.world.nodes.values())
+
+
 ANSWERS = [["-o", "metadata"], ["--help"], ["--version"], ["-o", "validate-all", "--secg=sg-0123456789abcdef0"]]
 
 
