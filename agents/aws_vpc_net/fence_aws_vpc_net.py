@@ -252,8 +252,8 @@ def define_new_opts() -> List[str]:
     return ["port", "no_password", *(option.name for option in OPTIONS), *older]
 
 
-def _long_options(names: List[str]) -> Dict[str, bool]:
-    """Long option -> is it a boolean; including the options of every fence agent."""
+def _known_options(names: List[str]) -> Tuple[Dict[str, bool], Dict[str, str]]:
+    """Long option -> is it a boolean; short option -> long option; including the options of every fence agent."""
     general = [
         "quiet",
         "verbose",
@@ -267,7 +267,9 @@ def _long_options(names: List[str]) -> Dict[str, bool]:
     ]
     known = [all_opt[n] for n in [*names, *general] if "longopt" in all_opt[n]]
     seconds = [all_opt[n.replace("-", "_")] for n in (*inputs.SECONDS, "retry-on", "disable-timeout")]
-    return {o["longopt"]: not o["getopt"].endswith(":") for o in [*known, *seconds]}
+    known += seconds
+    letters = {o["getopt"][0]: o["longopt"] for o in known if o["getopt"] not in ("", ":")}
+    return {o["longopt"]: not o["getopt"].endswith(":") for o in known}, letters
 
 
 def read_input(names: List[str], logs: LoggingManager) -> Dict[str, Any]:
@@ -276,14 +278,14 @@ def read_input(names: List[str], logs: LoggingManager) -> Dict[str, Any]:
     Raises:
         FenceError: an invalid boolean, input that is not text, or an option that the library refuses.
     """
-    options = _long_options(names)
+    options, letters = _known_options(names)
     booleans = [name for name, is_boolean in options.items() if is_boolean]
     given = len(sys.argv) > 1
     data = b"" if given else read_stdin(inputs.STDIN_LIMIT + 1)
     watch("reading the options", inputs.QUERY_DEADLINE)
     text = ""
     if given:
-        sys.argv[1:] = inputs.arguments(sys.argv[1:], options, _single()) or ["--"]
+        sys.argv[1:] = inputs.arguments(sys.argv[1:], options, letters, _single()) or ["--"]
     else:
         text = _checked_stdin(data, booleans)
         sys.stdin = io.StringIO(inputs.without(text, NO_OPTIONS))

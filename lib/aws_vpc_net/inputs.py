@@ -8,7 +8,8 @@ for the documentation too, it imports next to nothing.
 from __future__ import annotations
 
 import re
-from typing import Dict, Iterable, List, Mapping, Optional, Set, Tuple
+from itertools import islice
+from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
 
 from . import messages
 from .errors import FenceError
@@ -173,60 +174,63 @@ def _full(name: str, options: Iterable[str]) -> Optional[str]:
     return by_name.get(wanted) or (matches[0] if len(matches) == 1 else None)
 
 
-def arguments(given: List[str], options: Mapping[str, bool], single: Iterable[str] = ()) -> List[str]:
+def arguments(
+    given: List[str], options: Mapping[str, bool], letters: Mapping[str, str], single: Iterable[str] = ()
+) -> List[str]:
     """The command line as the library can read it: ``--a_b`` as ``--a-b``, ``--flag=true`` as ``--flag``.
 
     Args:
         given: the arguments without the program's name.
         options: long option -> is it a boolean.
+        letters: short option -> long option.
         single: those that mean something else with each value: the library takes the last, or any for a boolean.
 
     Raises:
-        FenceError: a boolean's value cannot be read, or there are several plugs, or values of a ``single`` option.
+        FenceError: a boolean's value cannot be read, or there are several values of a ``single`` option.
     """
     result: List[str] = []
     values: Dict[str, str] = {}
     checked = {name.replace("_", "-") for name in single}
-    for index, argument in enumerate(given):
-        if argument == "--":
-            result += given[index:]
+    words = iter(given)
+    for word in words:
+        if word == "--":
+            result += [word, *words]
             break
-        name, equals, value = argument[2:].partition("=")
-        known = _full(name, options) if argument.startswith("--") else None
-        if known is None:
-            result.append(argument)
-        elif not options[known] or not equals:
-            result.append(f"--{known}{equals}{value}")
-        elif value.lower() in TRUE:
-            result.append(f"--{known}")
-        elif value.lower() not in FALSE:
-            raise messages.bad_boolean(known, value)
-        if known in checked:
-            meaning = _meaning(given[index : index + 2], options[known])
-            if values.setdefault(known, meaning) != meaning:
-                raise messages.several_values(known)
-    if len(_plugs(result)) > 1:
-        raise messages.several_values("plug")
+        read = _long if word.startswith("--") else _short
+        written, name, value = read(word, words, options, letters)
+        result += written
+        if name in checked and values.setdefault(name, value) != value:
+            raise messages.several_values(name)
     return result
 
 
-def _meaning(words: List[str], is_boolean: bool) -> str:
-    """What the first of these words sets its option to; its value may be the second."""
-    _, equals, value = words[0].partition("=")
-    if is_boolean:
-        return str(not equals or value.lower() in TRUE)
-    return value if equals else "".join(words[1:])
+_Read = Tuple[List[str], str, str]  # what the library is to read, and the option and its value, if it has one
 
 
-def _plugs(arguments: List[str]) -> Set[str]:
-    """The values of ``plug`` on the command line."""
-    values: Set[str] = set()
-    for index, argument in enumerate(arguments):
-        if argument == "--plug":
-            values.update(arguments[index + 1 : index + 2])
-        elif argument.startswith("--plug="):
-            values.add(argument[len("--plug=") :])
-        elif re.match("-[hqvV]*n", argument):  # flags may stand before it
-            value = argument.partition("n")[2]
-            values.update([value] if value else arguments[index + 1 : index + 2])
-    return values
+def _long(word: str, words: Iterator[str], options: Mapping[str, bool], _letters: Mapping[str, str]) -> _Read:
+    """A long option; its value may be the next word, whatever that looks like."""
+    name, equals, value = word[2:].partition("=")
+    known = _full(name, options)
+    if known is None:
+        return [word], "", ""
+    if options[known]:
+        if equals and value.lower() not in TRUE + FALSE:
+            raise messages.bad_boolean(known, value)
+        wanted = not equals or value.lower() in TRUE
+        return [f"--{known}"] if wanted else [], known, str(wanted)
+    if equals:
+        return [f"--{known}={value}"], known, value
+    rest = list(islice(words, 1))
+    return [f"--{known}", *rest], known, "".join(rest)
+
+
+def _short(word: str, words: Iterator[str], options: Mapping[str, bool], letters: Mapping[str, str]) -> _Read:
+    """Short options, of which the last may have a value: ``-vn node1``, ``-vnnode1``."""
+    for index, letter in enumerate(word[1:] if word.startswith("-") else "", 2):
+        known = letters.get(letter)
+        if known is None:
+            break
+        if not options[known]:
+            rest = [] if word[index:] else list(islice(words, 1))
+            return [word, *rest], known, word[index:] or "".join(rest)
+    return [word], "", ""

@@ -23,6 +23,7 @@ def test_an_action_that_needs_no_plug_looks_up_no_name(agent, ec2, keep, plug):
 
 
 def test_a_secret_in_the_wrong_place_of_the_command_line_is_not_shown(agent, node, keep):
+    del agent.options["access_key"], agent.options["secret_key"]
     result = agent.raw(*agent.arguments("status", node, **keep), "-a", "AKIA", "-s", "=", SECRET)
     assert result.code == 1
     assert "unexpected arguments" in result.last

@@ -339,6 +339,12 @@ REPEATED = [
     "--action=status",
     "--invert-sg-removal=false",
     "--interface0-sg=sg-1 --interface0_sg=sg-2",
+    "-o status",
+    "-ostatus",
+    "-qvo status",
+    "-r us-east-1",
+    "-aAKIAIOSFODNN7EXAMPLE",
+    "-s another",
 ]
 
 
@@ -353,7 +359,7 @@ def test_an_option_with_two_values_on_the_command_line_is_refused(agent, ec2, no
 
 
 def test_an_option_with_the_same_value_twice_on_the_command_line_is_no_mistake(agent, ec2, node, keep):
-    more = f"--secg {keep['secg']} --action=off --invert_sg_removal=1 --boto3_debug=0 --boto3_debug=no"
+    more = f"--secg {keep['secg']} --action=off -vooff --invert_sg_removal=1 --boto3_debug=0 --boto3_debug=no"
     result = agent.raw(*agent.arguments("off", node, **keep), *more.split())
     assert result.code == 0, result.err
     assert is_isolated(ec2, node, keep)
