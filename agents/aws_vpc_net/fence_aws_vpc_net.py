@@ -705,38 +705,50 @@ def _unexpected(error: Exception) -> str:
 
 def exit_now(code: int, logs: LoggingManager) -> NoReturn:
     """Exit without waiting for threads in an abandoned call, or for readers of the output."""
+    outcome = code if _told_by_code else code or 1  # until the answer is written
     try:
         ignore_signals()
-        answer = sys.stdout.getvalue() if isinstance(sys.stdout, io.StringIO) else ""
         if _told_by_code:
             unwatch()  # a success stays one if nobody reads the answer; the rest has its own time limits
             signal.setitimer(signal.ITIMER_REAL, EXIT_SECONDS)
-            writer = outputs.write_answer(sys.__stdout__, answer)
+            writer = outputs.write_answer(sys.__stdout__, _answer())
             outputs.BackgroundHandler.drain()
             if writer:
                 writer.join(ANSWER_SECONDS)
         else:
-            code = _answered(answer, code, logs)
+            failure = _write_answer()
+            if failure is None:
+                outcome = code
+            elif failure and code == 0:  # or else an error was reported already
+                logs.ensure_configured()  # documentation is shown without
+                log.error(messages.stdout_failed(failure))
             outputs.BackgroundHandler.drain()
     finally:
         end_programs()
-        os._exit(code)
+        os._exit(outcome)
 
 
-def _answered(answer: str, code: int, logs: LoggingManager) -> int:
-    """The exit code, which is 1 if the answer cannot be written; reported, unless an error was reported already."""
+def _answer() -> str:
+    return sys.stdout.getvalue() if isinstance(sys.stdout, io.StringIO) else ""
+
+
+def _write_answer() -> Optional[str]:
+    """Why the answer cannot be written to stdout; "" if its reader has closed it, as with ``| head``."""
+    global _spare  # noqa: PLW0603
     stream = sys.__stdout__
     try:
         if stream is None:
-            raise OSError("it is closed")
-        stream.write(answer)
+            return "it is closed"
+        stream.write(_answer())
         stream.flush()
+    except BrokenPipeError:
+        return ""
     except OSError as error:
-        if code == 0 and not isinstance(error, BrokenPipeError):  # as with "| head": the reader closed it
-            logs.ensure_configured()  # documentation is shown without
-            log.error(messages.stdout_failed(error.strerror or str(error)))
-        return code or 1
-    return code
+        return error.strerror or str(error)
+    except MemoryError:
+        _spare = None
+        return "out of memory"
+    return None
 
 
 if __name__ == "__main__":

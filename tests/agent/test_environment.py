@@ -372,6 +372,25 @@ def test_documentation_that_cannot_be_written_is_one_line(agent, arguments, wher
     assert (done.returncode, f"ERROR: cannot write the answer to stdout: {why}; " in line) == (1, True), line
 
 
+NO_MEMORY_TO_WRITE = """
+import sys
+def write(text):
+    raise MemoryError
+sys.__stdout__.write = write
+"""
+
+
+def test_an_answer_for_which_memory_is_short_is_no_success(agent, ec2, node, keep, tmp_path):
+    """An empty list and exit code 0 would mean that the device fences no node."""
+    with_site(agent, tmp_path, sitecustomize=NO_MEMORY_TO_WRITE)
+    for arguments in (["list"], ["list-status"], ["validate-all", node], ["metadata"]):
+        result = agent.command(*arguments, **keep)
+        assert (result.code, result.out) == (1, "")
+        assert "ERROR: cannot write the answer to stdout: out of memory; " in result.last
+    assert agent.command("off", node, **keep).code == 0
+    assert is_isolated(ec2, node, keep)
+
+
 def test_a_long_list_that_cannot_be_written_is_one_line(agent, ec2):
     """Longer than what Python writes at once."""
     ec2.edit.put_tags(ec2.world.nodes["node2"], {"Name": "n" * 100_000})

@@ -79,7 +79,7 @@ ROWS: Tuple[Row, ...] = (
     _m("no deadline", "deadline.py", "Deadline.remaining", "return max(0.0, self._ends - self._clock())", "return self.seconds", f"{FAULTS}::test_tags_that_are_accepted_but_never_seen_isolate_nothing", "agent/test_deadline.py"),
     _m("no watchdog", AGENT, "watch", "        timer.start()\n", "        pass\n", "agent/test_deadline.py::test_a_hanging_library_ends_before_the_options_are_read"),
     _m("a call may take for ever", "deadline.py", "call_with_timeout", "    thread.join(seconds)\n", "    thread.join()\n", "agent/test_deadline.py::test_a_hanging_call_does_not_delay_a_success"),
-    _m("threads are waited for at the end", AGENT, "exit_now", "    finally:\n        end_programs()\n        os._exit(code)", "    finally:\n        [t.join() for t in threading.enumerate() if t.name.endswith('(run)')]\n        os._exit(code)", "agent/test_deadline.py::test_a_hanging_call_does_not_delay_a_success"),
+    _m("threads are waited for at the end", AGENT, "exit_now", "    finally:\n        end_programs()\n        os._exit(outcome)", "    finally:\n        [t.join() for t in threading.enumerate() if t.name.endswith('(run)')]\n        os._exit(outcome)", "agent/test_deadline.py::test_a_hanging_call_does_not_delay_a_success"),
     # --- options
     _m("a boolean that cannot be read is dropped", "inputs.py", "check_stdin", "            raise messages.bad_boolean(name, value)", "            pass", "agent/test_interface.py::test_a_boolean_that_cannot_be_read_is_refused_for_every_action"),
     _m("every boolean is true", "inputs.py", "boolean", "    if text in FALSE:\n        return False\n", "", "agent/test_interface.py::test_a_flag_may_have_a_value_on_the_command_line", "agent/test_interface.py::test_both_spellings_are_read"),
