@@ -100,7 +100,7 @@ def test_poweron_waits_out_a_stop(agent, ec2, node, keep):
     ec2.config.stop_seconds = 3600
     assert agent.command("off", node, onfence_poweroff=True, **keep).code == 0
     assert ec2.snapshot()[node]["state"] == "stopping"
-    # At a read of which on makes no so many but to wait.
+    # on makes so many reads only while it waits for the stop.
     ec2.rules.add("DescribeInstances", Hook(lambda _call: ec2.edit.end_transitions()), nth=6)
     assert agent.command("on", node, unfence_poweron=True, **keep).code == 0
     assert ec2.snapshot() == before
