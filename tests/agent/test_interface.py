@@ -392,14 +392,21 @@ def test_help_in_place_of_an_action_on_stdin_is_refused(agent, ec2, node, keep, 
     assert (result.out, ec2.calls) == ("", [])
 
 
+FILES = ("debug", "debug_file", "metrics_file")
+MULTICAST = "224.0.0.1"  # nothing connects to it, whatever probe_port is
+
+
 def test_off_with_any_parameter_of_a_device_succeeds_only_behind_the_isolation(agent, ec2, node, keep, tmp_path):
     """Those of the library, too: whatever is set, success means fenced."""
     root = ET.fromstring(agent.raw("--action=metadata").out)
     names = {str(p.get("name")) for p in root.iter("parameter")} - {"action", "plug", "port"}
     assert names > {"version", "help", "delay", "filter"}
+    agent.env["FENCE_AWS_VPC_NET_BOTO3_LOG"] = str(tmp_path / "boto3_debug")
+    for interface in ec2.world.interfaces["node1"]:
+        ec2.edit.addresses(interface, MULTICAST)
     mark, outcomes = ec2.mark(), set()
     for name in sorted(names):
-        value = str(tmp_path / name) if name.endswith("_file") else "1"
+        value = str(tmp_path / name) if name in FILES else "1"
         result = agent.pacemaker("off", node, **{"settle_time": 0, **keep, name: value})
         outcomes.add(result.code)
         assert result.code in (0, 1), name
