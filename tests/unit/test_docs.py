@@ -27,7 +27,8 @@ from aws_vpc_net.options import OPTIONS
 PATHS = {"Success paths": 3, "Failure paths": 6}  # as many as the design document has
 MARKS = {"run", "fenced", "aws", "cluster", "host", "checkout", "recovery"}
 PACEMAKER = set(  # options of a device that are Pacemaker's own
-    "pcmk_host_map pcmk_delay_max pcmk_delay_base pcmk_action_limit pcmk_reboot_action pcmk_on_action "
+    "pcmk_host_map pcmk_host_check pcmk_host_argument pcmk_delay_max pcmk_delay_base pcmk_action_limit "
+    "pcmk_off_action pcmk_reboot_action pcmk_on_action "
     "pcmk_reboot_timeout pcmk_reboot_retries pcmk_off_timeout pcmk_off_retries".split()
 )
 OTHER_AGENTS = {"region", "power_timeout", "tag", "profile"}  # options of theirs
@@ -437,6 +438,14 @@ def test_no_block_lets_pacemaker_unfence_a_node_that_has_not_restarted():
     """It does so a second after the fencing, if the node is still a member, as with storage-only fencing."""
     pages = [path("README.md"), *DOC.glob("*.md")]
     assert [b.text for page in pages for b in blocks(page) if "unfencing" in b.text] == []
+
+
+def test_no_block_has_another_action_in_place_of_a_fencing():
+    """Pacemaker takes the success of any action for that of off."""
+    options = [word for block in operators_blocks("cluster") for words in commands(block) for word in words]
+    replacing = [o for o in options if re.match(r"(action|pcmk_(off|reboot)_action)=", o)]
+    assert set(replacing) == {"pcmk_reboot_action=off"}, "of fence_aws"
+    assert "leave `action`, `pcmk_off_action` and `pcmk_reboot_action` unset" in text(path("setup.md"))
 
 
 def test_a_second_agent_comes_after_the_limit_of_actions():
