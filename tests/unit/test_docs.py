@@ -448,6 +448,14 @@ def test_no_block_has_another_action_in_place_of_a_fencing():
     assert "leave `action`, `pcmk_off_action` and `pcmk_reboot_action` unset" in text(path("setup.md"))
 
 
+@pytest.mark.parametrize(
+    ("page", "title"), [("setup.md", "Coming back"), ("setup.md", "Timeouts"), ("runbook.md", "Fence device stopped")]
+)
+def test_a_device_that_failed_on_every_node_stays_stopped_without_failure_timeout(page, title):
+    """Measured with Pacemaker 2.1.5: no monitor runs then, and none brings a node back."""
+    assert "`failure-timeout" in chapter(path(page), title)
+
+
 def test_a_second_agent_comes_after_the_limit_of_actions():
     """Pacemaker before 2.1.8 may lose the end of a monitor while it reads the metadata of another agent."""
     [block] = [b.text for b in blocks(path("setup.md")) if "create fence-power" in b.text]
