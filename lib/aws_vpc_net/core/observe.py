@@ -76,7 +76,8 @@ def _read(plan: Plan, k: Knowledge, effect: Read, result: Result) -> Knowledge:
     failure = _own_failure(plan, result)
     own_fenced, own_groups = k.reads.own_fenced, k.reads.own_groups
     if plan.own in effect.ids:  # a device with another secg may have isolated it
-        shown_groups = next((FrozenMap(m.groups) for i, m in result.instances.items() if i == plan.own), None)
+        own = result.instances.get(plan.own)
+        shown_groups = FrozenMap(own.groups) if own else None
         own_groups = own_groups or shown_groups
         own_fenced = failure is not None or shown_groups is None or shown_groups != own_groups
     failure = None if k.phase is Phase.VERIFY else failure  # it has isolated the other by now
@@ -115,7 +116,7 @@ def _with_others(plan: Plan, b: BackupState, latest: Instance) -> BackupState:
 
 def _own_failure(plan: Plan, result: Instances) -> Optional[Failure]:
     """The refusal to fence others, where this machine is fenced. One of another account is not shown."""
-    own = next((instance for i, instance in result.instances.items() if i == plan.own), None)
+    own = result.instances.get(plan.own) if plan.own else None
     if own is None or not fencer_is_fenced(own, tags.read(own), plan.spec):
         return None
     return Failure(Outcome.REFUSED, Category.SELF_FENCING, messages.fenced_fencer(own.id).text)
