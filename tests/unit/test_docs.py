@@ -220,6 +220,13 @@ def test_the_device_of_the_readme_is_that_of_the_guide():
     assert pcs == crm
 
 
+def test_a_default_priority_of_resources_excludes_the_fence_device():
+    """Otherwise the device counts for the node that runs it, and priority-fencing-delay may delay nothing."""
+    found = [b.text for b in operators_blocks("cluster") if "pcs resource defaults update priority=" in b.text]
+    assert found
+    assert [text for text in found if "pcs stonith meta fence-vpc priority=0\n" not in text] == []
+
+
 def test_options_in_the_texts_exist():
     """`option` and `option=value`, in the pages for operators."""
     known = known_options() | PACEMAKER
