@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 NO_SKIP = ("ParamValidationError", "OperationNotPermitted", "UnsupportedOperation", "UnknownParameter")
 # The errors of StartInstances if EC2's view is behind, or the read before was.
 NOT_YET = (NO_SUCH_INSTANCE, "IncorrectInstanceState")
+# That of a Spot instance for some minutes after its stop, or until EC2, which has interrupted it, starts it itself.
+SPOT_NOT_YET = "IncorrectSpotRequestState"
 HIBERNATED = "Client.UserInitiatedHibernate"  # why EC2 says it is stopped
 PAGE = 1000  # instances a page, EC2's most
 MOST_PAGES = 1000  # a bound, not a limit that an account reaches
@@ -226,8 +228,10 @@ class InstanceOperations:
         try:
             self._ec2.call_once("start_instances", purpose, InstanceIds=[instance])
         except ApiError as error:
-            if error.code in NOT_YET and instance not in self._not_yet:
-                self._not_yet.append(instance)  # once
+            once = error.code in NOT_YET and instance not in self._not_yet
+            if once:
+                self._not_yet.append(instance)
+            if once or error.code == SPOT_NOT_YET:
                 self._ec2.stats.add(retries=1)
                 error.transient = True
             raise

@@ -140,6 +140,32 @@ def test_a_start_that_contradicts_the_read_is_repeated_once_after_another_read(a
         assert starts == [code, code]
 
 
+def test_poweron_waits_until_the_request_of_a_spot_instance_allows_a_start(agent, ec2, node, keep):
+    """EC2 disables the request after a stop, which takes minutes, and refuses a start until then."""
+    before = ec2.snapshot()
+    ec2.edit.spot(node)
+    ec2.config.spot_seconds = 4
+    assert agent.command("off", node, onfence_poweroff=True, **keep).code == 0
+    ec2.calls.clear()
+    result = agent.command("on", node, unfence_poweron=True, **keep)
+    assert result.code == 0, result.err
+    assert ec2.snapshot() == before
+    starts = [c.error for c in ec2.calls_of("StartInstances")]
+    assert len(starts) > 2
+    assert starts == ["IncorrectSpotRequestState"] * (len(starts) - 1) + [None]
+
+
+def test_a_spot_instance_that_only_ec2_can_start_fails_by_the_deadline(agent, ec2, node, keep):
+    ec2.edit.spot(node)
+    assert agent.command("off", node, **keep).code == 0
+    ec2.edit.interrupted(node)
+    result = agent.command("on", node, unfence_poweron=True, deadline=4, **keep)
+    assert result.code == 1
+    assert "are restored, but it was not started" in result.last
+    assert "IncorrectSpotRequestState: You can't start the Spot Instance" in result.last
+    assert result.seconds < 6
+
+
 def test_a_stop_that_never_ends_fails_by_the_deadline(agent, ec2, node, keep):
     assert agent.command("off", node, **keep).code == 0
     ec2.edit.set_state(node, "stopping")

@@ -4,7 +4,7 @@ import functools
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
 from . import world
-from .front import Front, launched_again
+from .front import INTERRUPTED, Front, launched_again
 
 Interfaces = Sequence[Dict[str, Any]]
 RESTORABLE = {"set_groups", "put_tags", "set_state", "end_transitions"}
@@ -237,6 +237,16 @@ class Edit:
         """Shows a stopped instance as one that was stopped with hibernation."""
         reason = self._front.moto.backend().get_instance(instance).state_reason
         reason.code = "Client.UserInitiatedHibernate"
+
+    def spot(self, instance: str, hibernation: bool = False) -> None:
+        """Shows an instance as Spot, of a persistent request; with hibernation set up."""
+        found = self._front.moto.backend().get_instance(instance)
+        found.instance_lifecycle, found.hibernation_options = "spot", {"Configured": hibernation}
+
+    def interrupted(self, instance: str) -> None:
+        """Stops or hibernates a Spot instance as EC2 does where it takes the capacity back."""
+        self.set_state(instance, "stopped")
+        self._front.moto.backend().get_instance(instance).state_reason.code = INTERRUPTED
 
     def cannot_stop(self, instance: str, root: str = "ebs", lifecycle: Optional[str] = None) -> None:
         """Shows an instance with an instance-store root, or as Spot: StopInstances is UnsupportedOperation."""

@@ -18,6 +18,9 @@ from .wire import Abort, ApiError, Call, Reply, Request, success_reply
 SECOND = datetime.timedelta(seconds=1)
 STATES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
 
+INTERRUPTED = "Server.SpotInstanceShutdown"
+"""Why a Spot instance is stopped that EC2 has interrupted, by a stop or by hibernation."""
+
 RESTORABLE = {"CreateTags", "DeleteTags", "ModifyNetworkInterfaceAttribute", "StopInstances", "StartInstances"}
 """Calls that change only tags, groups and states, which an earlier world is restored by."""
 
@@ -36,6 +39,8 @@ class Config:
     """How long `shutting-down` lasts."""
     skip_os_shutdown: str = "accept"
     """"accept"; "refuse" (OperationNotPermitted, as for Xen); "unknown" (UnknownParameter, an older API)."""
+    spot_seconds: float = 0.0
+    """How long after its stop a Spot instance cannot be started: minutes, until its request is disabled."""
     unstoppable: Set[str] = field(default_factory=set)
     """Instances with an instance-store root or from a one-time Spot request: UnsupportedOperation."""
     page_limit: Optional[int] = None
@@ -258,6 +263,7 @@ class Front:
             if before not in ("stopping", "stopped"):
                 instance.stop()
                 self.move(instance, "stopping", self.config.stop_seconds)
+                instance.stop_ends = time.monotonic() + self.config.stop_seconds
             changes.append((instance.id, before, "stopped" if before == "stopped" else "stopping"))
         return _state_changes(call, changes)
 
@@ -277,10 +283,7 @@ class Front:
                     f"The instance '{instance.id}' is not in a state from which it can be stopped.",
                 )
             if instance.id in self.config.unstoppable:
-                raise ApiError(
-                    "UnsupportedOperation",
-                    f"The instance '{instance.id}' does not have an 'ebs' root device type and cannot be stopped.",
-                )
+                raise ApiError("UnsupportedOperation", _why_unstoppable(instance))
             if instance.disable_api_stop:
                 raise ApiError(
                     "OperationNotPermitted",
@@ -299,6 +302,8 @@ class Front:
                     "IncorrectInstanceState",
                     f"The instance '{instance.id}' is not in a state from which it can be started.",
                 )
+            if instance._state.name == "stopped" and _is_spot(instance):
+                self._may_start_spot(instance)
         changes = []
         for instance in instances:
             before = instance._state.name
@@ -309,6 +314,17 @@ class Front:
             changes.append((instance.id, before, "running" if before == "running" else "pending"))
         return _state_changes(call, changes)
 
+    def _may_start_spot(self, instance: Any) -> None:
+        """Only EC2 starts one that it has interrupted. The text is that of one that was just stopped."""
+        interrupted = instance.state_reason.code == INTERRUPTED
+        ready = getattr(instance, "stop_ends", 0.0) + self.config.spot_seconds
+        if interrupted or time.monotonic() < ready:
+            raise ApiError(
+                "IncorrectSpotRequestState",
+                f"You can't start the Spot Instance '{instance.id}' because the associated Spot Instance request is "
+                "not in an appropriate state to support start.",
+            )
+
     def _terminate(self, backend: Any, call: Call) -> Reply:
         instances = self._wanted(backend, call)
         fresh = [i for i in instances if i._state.name not in ("terminated", "shutting-down")]
@@ -317,6 +333,19 @@ class Front:
             for instance in fresh:
                 self.move(instance, "shutting-down", self.config.terminate_seconds)
         return reply
+
+
+def _is_spot(instance: Any) -> bool:
+    return getattr(instance, "instance_lifecycle", None) == "spot"
+
+
+def _why_unstoppable(instance: Any) -> str:
+    if _is_spot(instance):
+        return (
+            f"You can't stop the Spot Instance '{instance.id}' because it is associated with a one-time Spot "
+            "Instance request. You can only stop Spot Instances associated with persistent Spot Instance requests."
+        )
+    return f"The instance '{instance.id}' does not have an 'ebs' root device type and cannot be stopped."
 
 
 def launched_again(instance: Any) -> None:

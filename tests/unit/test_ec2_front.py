@@ -415,6 +415,11 @@ def test_refusals_have_the_words_of_the_real_ec2(server, client, node, eni):
     assert words(stop, InstanceIds=[node]) == (
         f"The instance '{node}' does not have an 'ebs' root device type and cannot be stopped."
     )
+    server.edit.cannot_stop(node, lifecycle="spot")
+    assert words(stop, InstanceIds=[node]) == (
+        f"You can't stop the Spot Instance '{node}' because it is associated with a one-time Spot Instance request. "
+        "You can only stop Spot Instances associated with persistent Spot Instance requests."
+    )
     server.edit.requester_managed(eni)
     assert words(modify, NetworkInterfaceId=eni, Groups=groups[:1]) == (
         "You do not have permission to access the specified resource."
@@ -462,6 +467,22 @@ def test_stop_can_be_refused_in_the_ways_ec2_does(server, client, node):
     assert stop() == "OperationNotPermitted"
     server.edit.set_state(node, "terminated")
     assert stop() == "IncorrectInstanceState"
+
+
+def test_a_spot_instance_can_be_started_some_time_after_its_stop_and_not_after_an_interruption(server, client, node):
+    server.edit.spot(node, hibernation=True)
+    client.stop_instances(InstanceIds=[node])
+    server.config.spot_seconds = 3600
+    assert code_of(client.start_instances, InstanceIds=[node]) == "IncorrectSpotRequestState"
+    server.config.spot_seconds = 0
+    client.start_instances(InstanceIds=[node])
+    server.edit.interrupted(node)
+    (shown,) = instances(client.describe_instances(InstanceIds=[node]))
+    assert shown["State"]["Name"] == "stopped"
+    assert shown["StateReason"]["Code"] == "Server.SpotInstanceShutdown"
+    assert shown["InstanceLifecycle"] == "spot"
+    assert shown["HibernationOptions"] == {"Configured": True}
+    assert code_of(client.start_instances, InstanceIds=[node]) == "IncorrectSpotRequestState"
 
 
 def test_unknown_and_malformed_instances(server, client, node):
@@ -1068,6 +1089,7 @@ EDITS = {
     "detach_volume": lambda e, w: e.detach_volume(w.nodes["node1"], e.attach_volume(w.nodes["node1"])),
     "drop_rules": lambda e, w: e.drop_rules(w.groups["db"]),
     "end_transitions": lambda e, w: e.end_transitions(),
+    "interrupted": lambda e, w: e.interrupted(w.nodes["node1"]),
     "interface_type": lambda e, w: e.interface_type(w.interfaces["node1"][0], "efa"),
     "ipv6": lambda e, w: e.ipv6(w.interfaces["node1"][0], "fd00::7"),
     "ipv6_only": lambda e, w: e.ipv6_only(w.nodes["node1"], "fd00::8", "fd00::9"),
@@ -1080,6 +1102,7 @@ EDITS = {
     "secondary_interfaces": lambda e, w: e.secondary_interfaces(w.nodes["node1"], [secondary_interface(1)]),
     "set_groups": lambda e, w: e.set_groups(w.interfaces["node1"][1], reversed([*w.groups.values()][:4])),
     "set_state": lambda e, w: e.set_state(w.nodes["node1"], "stopped"),
+    "spot": lambda e, w: e.spot(w.nodes["node1"], hibernation=True),
     "stop_protection": lambda e, w: e.stop_protection(w.nodes["node1"]),
     "tracking": lambda e, w: e.tracking(w.interfaces["node1"][0], 60),
 }
