@@ -23,7 +23,8 @@ NO_SKIP = ("ParamValidationError", "OperationNotPermitted", "UnsupportedOperatio
 NOT_YET = (NO_SUCH_INSTANCE, "IncorrectInstanceState")
 # That of a Spot instance for some minutes after its stop, or until EC2, which has interrupted it, starts it itself.
 SPOT_NOT_YET = "IncorrectSpotRequestState"
-HIBERNATED = "Client.UserInitiatedHibernate"  # why EC2 says it is stopped
+# Why EC2 says an instance is stopped: hibernated by a user; a Spot instance interrupted, by a stop or by hibernation.
+HIBERNATED, INTERRUPTED = "Client.UserInitiatedHibernate", "Server.SpotInstanceShutdown"
 PAGE = 1000  # instances a page, EC2's most
 MOST_PAGES = 1000  # a bound, not a limit that an account reaches
 
@@ -68,8 +69,13 @@ def parse_instance(raw: Mapping[str, Any], names: Iterable[Name] = ()) -> Instan
     tags = {t["Key"]: t.get("Value", "") for t in raw.get("Tags", ())}
     state = raw["State"]["Name"]
     lost = tuple(n.plug for n in names if state != "terminated" and not n.matches(raw))
-    hibernated = raw.get("StateReason", {}).get("Code") == HIBERNATED
-    return Instance(raw["InstanceId"], state, tuple(interfaces), tags, lost, hibernated)
+    return Instance(raw["InstanceId"], state, tuple(interfaces), tags, lost, _may_be_hibernated(raw))
+
+
+def _may_be_hibernated(raw: Mapping[str, Any]) -> bool:
+    reason = raw.get("StateReason", {}).get("Code")
+    by_ec2 = reason == INTERRUPTED and bool(raw.get("HibernationOptions", {}).get("Configured", False))
+    return reason == HIBERNATED or by_ec2
 
 
 class InstanceOperations:

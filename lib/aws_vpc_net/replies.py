@@ -108,6 +108,7 @@ _READ: Mapping[str, Any] = {
     "BlockDeviceMappings": {"Ebs": {"VolumeId": {}}},
     "LaunchTime": {},
     "StateReason": {"Code": {}},
+    "HibernationOptions": {"Configured": {}},
 }
 READ: Mapping[str, Any] = {"Reservations": {"Instances": _READ}, "NextToken": {}}
 

@@ -203,6 +203,18 @@ def test_a_hibernated_node_is_left_alone_until_it_is_stopped_without_its_memory(
     assert is_back(ec2, node, before) == 1
 
 
+@pytest.mark.parametrize("hibernation", [True, False])
+def test_a_spot_node_that_ec2_may_have_hibernated_stays_isolated(agent, ec2, node, auto, hibernation):
+    """EC2 resumes it whenever it has the capacity, with its memory. One that was just stopped boots."""
+    fence(agent, ec2, auto, node)
+    ec2.edit.spot(node, hibernation)
+    ec2.edit.interrupted(node)
+    result, _ = monitor(agent, ec2, auto)
+    assert is_isolated(ec2, node, auto) == hibernation
+    assert ("because it was hibernated" in result.err) == hibernation
+    assert ("IncorrectSpotRequestState" in result.err) != hibernation
+
+
 def test_a_search_among_many_stopped_instances_is_bounded(agent, ec2, node, auto):
     before = ec2.snapshot()
     strangers = [ec2.edit.add_instance(f"s{n}", tags={"lastfence": "5"} if n < 20 else {}) for n in range(60)]

@@ -54,6 +54,8 @@ def test_what_the_actions_read_is_converted():
         server.edit.interface_type(second, "efa")
         server.edit.operator(second, "eks.amazonaws.com")
         server.edit.secondary_interfaces(node, [secondary_interface(1)])
+        server.edit.spot(node, hibernation=True)
+        server.edit.interrupted(node)
         volume = server.edit.attach_volume(node)
         shown = []
         for narrowed in (False, True):
@@ -64,9 +66,10 @@ def test_what_the_actions_read_is_converted():
             client.meta.events.register("after-call.ec2.DescribeInstances", replies.complete)
             shown.append(raw(client, node))
     full, some = shown
-    assert len(some) < len(full) / 3
+    assert len(some) < len(full) / 2
     assert some["LaunchTime"] == full["LaunchTime"]
     assert some["StateReason"]["Code"] == full["StateReason"]["Code"]
     names = (full["PrivateIpAddress"], full["PrivateDnsName"], "NODE1", "fd00::7", second, volume)
     assert parse_instance(some, map(Name, names)) == parse_instance(full, map(Name, names)) == parse_instance(full)
     assert [len(parse_instance(some).interfaces), parse_instance(some).interfaces[1].managed] == [3, True]
+    assert parse_instance(some).hibernated

@@ -99,7 +99,8 @@ class Instance:
 
     Attributes:
         lost_names: the names by which it was looked up, and which it does not have in this read.
-        hibernated: EC2 has saved its memory. A start would continue it, with what it has not written yet, not boot.
+        hibernated: EC2 has saved its memory, or may have. A start would continue it, with what it has not written
+            yet, not boot.
     """
 
     id: str
