@@ -1435,8 +1435,8 @@ def spot_instance() -> str:
 def would_be_untracked(group: str, ipv6: bool) -> str:
     families = "IPv4 and IPv6" if ipv6 else "IPv4; no interface has IPv6"
     return (
-        f"ended with {group}, which allows all traffic ({families}); but EC2 always tracks ICMP and traffic "
-        "through load balancers (NLB), NAT gateways, PrivateLink, Network Firewall and similar services"
+        f"those of TCP and UDP end with {group}, which allows all traffic ({families}), unless EC2 always tracks "
+        "them, as through load balancers (NLB), NAT gateways, PrivateLink, Network Firewall and similar services"
     )
 
 

@@ -20,7 +20,8 @@ LONGDESC = (
     "ignore_instance_state=1 for unattended recovery, and pcmk_off_timeout and pcmk_reboot_timeout to 120.\n\n"
     "A change of groups does not end established connections that EC2 tracks. An isolated node can continue to write "
     "over them until they are idle for the tracking time of the interface: five days by default, 350 seconds on "
-    "Nitro v6 instance types. untrack_secg prevents that. Security groups do not filter EBS volumes: if nodes share "
+    "Nitro v6 instance types. untrack_secg prevents that for TCP and UDP, except for connections that EC2 always "
+    "tracks, such as those through NAT gateways. Security groups do not filter EBS volumes: if nodes share "
     "EBS volumes, set require_poweroff, or use power fencing. onfence_poweroff alone is not sufficient for them, "
     "because off then succeeds when the stop was requested, whether or not the instance stops."
 )
