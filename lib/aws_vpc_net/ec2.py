@@ -179,8 +179,14 @@ class Ec2:
         """From now on no call continues after this time."""
         self.deadline = self._whole.at(ends)
 
-    def call(self, operation: str, purpose: CallContext, **params: Any) -> Dict[str, Any]:
+    def call(
+        self, operation: str, purpose: CallContext, forms: Optional[List[Dict[str, Any]]] = None, **params: Any
+    ) -> Dict[str, Any]:
         """Call an API action, e.g. ``describe_instances``, until it succeeds or fails permanently.
+
+        Args:
+            forms: instead of ``params``, several forms of them. One that fails for now, but for throttling, moves to
+                the end; by ID, an unknown instance decides nothing, as another form ignores it.
 
         Raises:
         ApiError: a permanent error.
@@ -189,19 +195,24 @@ class Ec2:
         self._require(operation, purpose)
         last: Optional[ApiError] = None
         missed = False
+        forms = forms or [params]
         pauses, throttled = backoff(0.2, 3.0), backoff(*THROTTLED_PAUSES)
         while not self.deadline.passed:
             try:
-                return self._attempt(operation, purpose, params)
+                return self._attempt(operation, purpose, forms[0])
             except ApiError as error:
-                if error.code == NO_SUCH_INSTANCE and not missed:
-                    missed = True  # a read showed it before: a view that is behind, once
-                elif not error.transient:
+                undecided = error.code == NO_SUCH_INSTANCE and len(forms) > 1 and "InstanceIds" in forms[0]
+                behind = error.code == NO_SUCH_INSTANCE and not missed  # a read showed it before: a stale view, once
+                if not (error.transient or undecided or behind):
                     raise
                 log.debug("%s failed for now: %s", operation, error.text)
-                last = error
+                missed = missed or behind
+                last = last if undecided else error
+                busy = error.code in ec2_errors.THROTTLED
+            if not busy:
+                forms.append(forms.pop(0))
             self.stats.add(retries=1)
-            self.deadline.pause(next(throttled if last.code in ec2_errors.THROTTLED else pauses))
+            self.deadline.pause(next(throttled if busy else pauses))
         if last is not None and last.category is Category.AUTHENTICATION:  # which names its own source
             raise messages.no_answer(purpose.what, self.deadline.seconds, last.text)
         endpoint = str(self._connect().client.meta.endpoint_url)

@@ -78,6 +78,10 @@ def _may_be_hibernated(raw: Mapping[str, Any]) -> bool:
     return reason == HIBERNATED or by_ec2
 
 
+def _instances(reply: Mapping[str, Any]) -> List[Mapping[str, Any]]:
+    return [i for r in reply.get("Reservations", ()) for i in r.get("Instances", ())]
+
+
 class InstanceOperations:
     """What the agent does with instances.
 
@@ -91,6 +95,7 @@ class InstanceOperations:
         self._names: Dict[str, List[Name]] = {}  # by which instances were found
         self._not_yet: List[str] = []  # instances that could not be started for now
         self._unread: Dict[str, List[Name]] = {}  # those of instances that were not terminated, until they are read
+        self._by_id = False  # did the latest read by ID succeed, after one by filter did not?
 
     def read(self, ids: Iterable[str]) -> Dict[str, Instance]:
         """These instances, in one call; the unknown ones are missing.
@@ -120,12 +125,22 @@ class InstanceOperations:
     def described(self, ids: Iterable[str]) -> Dict[str, Mapping[str, Any]]:
         """These instances as EC2 describes them.
 
-        By filter, which finds what there is; by ID, one unknown instance would fail the call.
+        By filter, which finds what there is; by ID, one unknown instance would fail the call. But while a zone is
+        disrupted, EC2 describes instances of other zones, and by ID only.
         """
         wanted = sorted(set(ids))
         purpose = CallContext(f"read instance {', '.join(wanted)}", Category.RETRIEVAL)
-        pages = self._pages(purpose, Filters=[{"Name": "instance-id", "Values": wanted}])
-        return {raw["InstanceId"]: raw for page in pages for raw in page}
+        forms: List[Dict[str, Any]] = [
+            {"Filters": [{"Name": "instance-id", "Values": wanted}]},
+            {"InstanceIds": wanted},
+        ]
+        if self._by_id:
+            forms.reverse()
+        first = self._ec2.call("describe_instances", purpose, forms)
+        self._by_id = "InstanceIds" in forms[0]
+        token = first.get("NextToken")
+        more = self._pages(purpose, token, **forms[0]) if token else ()
+        return {raw["InstanceId"]: raw for page in (_instances(first), *more) for raw in page}
 
     def listed(self, filters: Filters) -> Iterator[Mapping[str, Any]]:
         """Every instance that matches, page by page, with its ID, tags and state only."""
@@ -202,7 +217,7 @@ class InstanceOperations:
         raws = (raw for page in self._pages(purpose, Filters=narrowed, MaxResults=PAGE) for raw in page)
         return {raw["InstanceId"]: raw["State"]["Name"] for raw in raws if kind.matches(raw, exactly=exactly)}
 
-    def stop(self, instance: str, **more: bool) -> None:
+    def stop(self, instance: str, **more: Any) -> None:
         """Force a stop; ``SkipOsShutdown=True`` does not wait for the operating system."""
         purpose = CallContext(f"stop instance {instance}", Category.INSTANCE)
         self._ec2.call("stop_instances", purpose, InstanceIds=[instance], Force=True, **more)
@@ -242,13 +257,14 @@ class InstanceOperations:
                 error.transient = True
             raise
 
-    def _pages(self, purpose: CallContext, **params: Any) -> Iterator[List[Mapping[str, Any]]]:
-        token: Optional[str] = None
+    def _pages(
+        self, purpose: CallContext, token: Optional[str] = None, **params: Any
+    ) -> Iterator[List[Mapping[str, Any]]]:
         for _ in range(MOST_PAGES):
             if token:
                 params["NextToken"] = token
             reply = self._ec2.call("describe_instances", purpose, **params)
-            yield [i for r in reply.get("Reservations", ()) for i in r.get("Instances", ())]
+            yield _instances(reply)
             token = reply.get("NextToken")
             if not token:
                 return

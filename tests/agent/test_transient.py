@@ -53,6 +53,43 @@ def test_off_retries_a_transient_error(agent, ec2, keep, code):
     assert is_isolated(ec2, node, keep)
 
 
+def test_a_node_is_fenced_while_another_zone_is_disrupted(agent, ec2, keep):
+    """EC2 then describes instances of the other zones, and by ID only."""
+    node = ec2.world.nodes["node1"]
+    before = ec2.snapshot()
+    ec2.config.disrupted = {ec2.world.nodes["node2"]}
+    assert agent.pacemaker("off", node, **keep).code == 0
+    assert is_isolated(ec2, node, keep)
+    refused = [c for c in ec2.calls_of("DescribeInstances") if c.error]
+    assert len(refused) == 1, "how to ask is found out once"
+    assert agent.command("status", node, **keep).code == 2
+    assert agent.pacemaker("on", node, **keep).code == 0
+    assert ec2.snapshot() == before
+
+
+def test_a_node_in_a_disrupted_zone_cannot_be_fenced(agent, ec2, keep):
+    node = ec2.world.nodes["node1"]
+    ec2.config.disrupted = {node}
+    result = agent.command("off", node, deadline=4, **keep)
+    assert result.code == 1
+    assert "Unavailable" in result.last
+    assert result.seconds < 6
+
+
+def test_a_read_by_id_decides_nothing_about_unknown_instances(agent, ec2, keep):
+    """This machine may be of another account."""
+    node, unknown = ec2.world.nodes["node1"], "i-" + "0" * 17
+    agent.is_on(unknown)
+    ec2.rules.add("DescribeInstances", Error("Unavailable", "Try again.", 503))
+    assert agent.command("off", node, **keep).code == 0
+    first, second, third = ec2.calls_of("DescribeInstances")[:3]
+    assert (first.error, second.error, third.error) == ("Unavailable", "InvalidInstanceID.NotFound", None)
+    ec2.rules.add("DescribeInstances", Error("Unavailable", "Try again.", 503), times=None)
+    result = agent.command("off", node, deadline=4, **keep)
+    assert "Unavailable" in result.last
+    assert "NotFound" not in result.last
+
+
 @pytest.mark.parametrize("action", ["off", "on"])
 def test_an_interface_that_is_still_being_attached_is_changed_later(agent, ec2, keep, action):
     """Nothing is rolled back. The error code of EC2 is documented; its text is not."""

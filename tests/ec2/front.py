@@ -43,6 +43,8 @@ class Config:
     """How long after its stop a Spot instance cannot be started: minutes, until its request is disabled."""
     unstoppable: Set[str] = field(default_factory=set)
     """Instances with an instance-store root or from a one-time Spot request: UnsupportedOperation."""
+    disrupted: Set[str] = field(default_factory=set)
+    """Instances in a zone with a service disruption: DescribeInstances works only for the IDs of others."""
     page_limit: Optional[int] = None
     """The most items a page holds, asked for or not: EC2 may send fewer than MaxResults and a token."""
     associated: Set[Tuple[str, str]] = field(default_factory=set)
@@ -231,6 +233,10 @@ class Front:
     def _describe_instances(self, backend: Any, call: Call) -> Reply:
         ids = call.listing("InstanceId")
         size = checks.page_size(call, ids, "instancesSet")
+        disrupted = self.config.disrupted
+        if disrupted and (not ids or disrupted & set(ids)):
+            # EC2's documentation has no code for it.
+            raise ApiError("Unavailable", "The service is unavailable. Please try again shortly.", 503)
         found = checks.instances_exist(backend, ids)
         changes = _only("InstanceId", ids, found)
         # Without it moto stops after a hundred reservations; with it, it refuses IDs.

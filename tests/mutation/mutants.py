@@ -72,7 +72,7 @@ ROWS: Tuple[Row, ...] = (
     # --- writing
     _m("opening goes on after an interrupt", "ec2.py", "run_concurrently", "            todo.clear()\n", "            pass\n", f"{UNTRACK}::test_an_interrupt_starts_no_further_change"),
     _m("tags are deleted by key only", "tags.py", "TagOperations.delete", '[{"Key": k, "Value": v} for k, v in tags.items()]\n        self._ec2.call("delete_tags"', '[{"Key": k} for k in tags]\n        self._ec2.call("delete_tags"', f"{ON}::test_an_off_before_the_clean_up_keeps_its_backup"),
-    _m("transient errors fail at once", "ec2.py", "Ec2.call", "                elif not error.transient:", "                else:", f"{FAULTS}::test_transient_errors_do_not_fail_it"),
+    _m("transient errors fail at once", "ec2.py", "Ec2.call", "                if not (error.transient or undecided or behind):", "                if not (undecided or behind):", f"{FAULTS}::test_transient_errors_do_not_fail_it"),
     # --- time
     _m("syslog is waited for", "outputs.py", "BackgroundHandler.put", "        self._records.put(logging.LogRecord(", "        self._handler.emit(logging.LogRecord(", "agent/test_environment.py::test_a_syslog_that_hangs_keeps_no_node_from_being_fenced"),
     _m("power_wait is time for the operation", AGENT, "_operate", "Deadline(chosen.seconds, STARTED + delay)", "Deadline(chosen.seconds + wait, STARTED + delay)", "agent/test_environment.py::test_power_wait_does_not_extend_the_deadline"),

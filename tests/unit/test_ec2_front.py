@@ -485,6 +485,15 @@ def test_a_spot_instance_can_be_started_some_time_after_its_stop_and_not_after_a
     assert code_of(client.start_instances, InstanceIds=[node]) == "IncorrectSpotRequestState"
 
 
+def test_in_a_disruption_of_a_zone_only_instances_of_others_are_described_and_by_id(server, client, node):
+    server.config.disrupted = {server.world.nodes["node2"]}
+    by_filter = [{"Name": "instance-id", "Values": [node]}]
+    assert code_of(client.describe_instances) == "Unavailable"
+    assert code_of(client.describe_instances, Filters=by_filter) == "Unavailable"
+    assert code_of(client.describe_instances, InstanceIds=[node, server.world.nodes["node2"]]) == "Unavailable"
+    assert len(instances(client.describe_instances(InstanceIds=[node]))) == 1
+
+
 def test_unknown_and_malformed_instances(server, client, node):
     assert code_of(client.describe_instances, InstanceIds=["i-" + "0" * 17]) == "InvalidInstanceID.NotFound"
     assert code_of(client.describe_instances, InstanceIds=["i-12"]) == "InvalidInstanceID.Malformed"
