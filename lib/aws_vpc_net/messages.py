@@ -867,6 +867,11 @@ def stop_not_finished(state: str, seconds: float) -> str:
     return f"{showed(state)} when deadline={seconds:g} was over; raise deadline"
 
 
+def start_not_finished(state: str, seconds: float) -> str:
+    key = "; if its volumes are encrypted, allow kms:CreateGrant for their key" if state == "stopped" else ""
+    return f"{showed(state or 'missing')} when deadline={seconds:g} was over{key}"
+
+
 def showed(state: str) -> str:
     return f"EC2 showed it as {state}"
 

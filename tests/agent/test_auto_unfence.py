@@ -203,6 +203,18 @@ def test_a_hibernated_node_is_left_alone_until_it_is_stopped_without_its_memory(
     assert is_back(ec2, node, before) == 1
 
 
+def test_a_node_that_ec2_stops_again_was_not_brought_back(agent, ec2, node, auto, tmp_path):
+    """EC2 has accepted the start."""
+    fence(agent, ec2, auto, node)
+    ec2.config.cannot_boot.add(node)
+    ec2.config.start_seconds = 0.5
+    metrics = tmp_path / "fence.prom"
+    result, _ = monitor(agent, ec2, auto, metrics_file=metrics)
+    assert f"{node} was not brought back by auto_unfence" in result.last
+    assert "kms:CreateGrant" in result.last
+    assert values(metrics)["auto_unfence_total", "failed"] == 1
+
+
 @pytest.mark.parametrize("hibernation", [True, False])
 def test_a_spot_node_that_ec2_may_have_hibernated_stays_isolated(agent, ec2, node, auto, hibernation):
     """EC2 resumes it whenever it has the capacity, with its memory. One that was just stopped boots."""

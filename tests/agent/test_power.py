@@ -166,6 +166,37 @@ def test_a_spot_instance_that_only_ec2_can_start_fails_by_the_deadline(agent, ec
     assert result.seconds < 6
 
 
+def test_poweron_waits_until_the_instance_runs(agent, ec2, node, keep):
+    before = ec2.snapshot()
+    ec2.config.start_seconds = 2.0
+    assert agent.command("off", node, onfence_poweroff=True, **keep).code == 0
+    assert agent.command("on", node, unfence_poweron=True, **keep).code == 0
+    assert len(ec2.calls_of("StartInstances")) == 1
+    assert ec2.snapshot() == before
+
+
+def test_an_instance_that_stops_again_was_not_started(agent, ec2, node, keep):
+    """EC2 accepts the start, and stops it if the caller may not use the key of its encrypted volumes."""
+    assert agent.command("off", node, onfence_poweroff=True, **keep).code == 0
+    ec2.config.cannot_boot.add(node)
+    ec2.config.start_seconds = 1.0
+    result = agent.command("on", node, unfence_poweron=True, deadline=6, **keep)
+    assert result.code == 1
+    assert "it was not started" in result.last
+    assert "EC2 showed it as stopped" in result.last
+    assert "kms:CreateGrant" in result.last
+    assert result.seconds < 8
+
+
+def test_an_instance_that_takes_longer_to_start_is_left_to_ec2(agent, ec2, node, keep):
+    """As bare metal does: it is on its way."""
+    assert agent.command("off", node, onfence_poweroff=True, **keep).code == 0
+    ec2.config.start_seconds = 3600
+    result = agent.command("on", node, unfence_poweron=True, deadline=5, **keep)
+    assert result.code == 0, result.err
+    assert result.seconds < 7
+
+
 def test_a_stop_that_never_ends_fails_by_the_deadline(agent, ec2, node, keep):
     assert agent.command("off", node, **keep).code == 0
     ec2.edit.set_state(node, "stopping")

@@ -10,12 +10,13 @@ from aws_vpc_net.core.isolating import close_after_interrupt, end
 from aws_vpc_net.core.model import FrozenMap, IsolationSpec
 from aws_vpc_net.core.protocol import Change, Fail, Knowledge, Phase, Plan, Progress, Restore, SetGroups, Tick
 from aws_vpc_net.core.tag_slots import make_backup
+from aws_vpc_net.errors import Category
 
 
 def test_on_starts_a_stopped_instance_after_the_restore():
     run = on_of(fenced(), power=True)
     run.world.state = "stopped"
-    play(run, f"{RESTORED}\nread\ndelete\nread\nread\nstart\npause read\nsuccess")
+    play(run, f"{RESTORED}\nread\ndelete\nread\nread\nstart\n* state running\npause read\nsuccess")
 
 
 def powered(state: str) -> Run:
@@ -63,13 +64,31 @@ def test_on_waits_for_an_instance_that_is_still_stopping():
     play(run, "pause read\nstart")
 
 
-@pytest.mark.parametrize(("answer", "last"), [("", "; last: it is stopping"), ("| nothing", "")])
-def test_on_does_not_wait_for_ever_for_an_instance_that_is_stopping(answer, last):
+@pytest.mark.parametrize(("answer", "state"), [("", "stopping"), ("| nothing", "")])
+def test_on_does_not_wait_for_ever_for_an_instance_that_is_stopping(answer, state):
     run = powered("stopping")
     play(run, f"pause read {answer}\n* 50 s")
     step = run.decide(run.plan, run.knowledge, run.tick())
-    error = messages.no_answer(f"start {run.plan.id}", 45.0, "it is stopping" if last else None)
-    assert step.action == Fail.of(messages.not_started(run.plan.id, error.category, error.text))
+    reason = messages.start_not_finished(state, 45.0)
+    assert step.action == Fail.of(messages.not_started(run.plan.id, Category.DEADLINE, reason))
+
+
+def test_on_waits_until_the_instance_runs():
+    run = powered("stopped")
+    play(run, "start\n* state pending\npause read\npause read\n* state running\npause read\nsuccess")
+
+
+def test_on_starts_an_instance_again_that_ec2_has_stopped_again():
+    """EC2 accepts a start also where it may not use the key of its volumes."""
+    run = powered("stopped")
+    play(run, "start\n* state pending\npause read\n* state stopped\npause read\nstart\n* state stopped\npause read")
+    said = "are restored, but it was not started: EC2 showed it as stopped"
+    play(run, f"* 50 s\nfail: deadline: the groups of {ID} {said}")
+
+
+def test_on_leaves_an_instance_that_starts_for_long_to_ec2():
+    play(powered("pending"), "pause read\n* 50 s\nsuccess")
+    play(powered("stopped"), "start | throttled\npause read\nstart\n* state pending\npause read\n* 50 s\nsuccess")
 
 
 @pytest.mark.parametrize("state", ["terminated", "shutting-down"])
@@ -83,7 +102,7 @@ def test_on_says_that_the_start_was_refused():
 
 def test_on_reads_before_it_starts_again():
     """An off may have succeeded meanwhile."""
-    play(powered("stopped"), "start | throttled\npause read\nstart | lost\npause read\nsuccess")
+    play(powered("stopped"), "start | throttled\npause read\nstart | lost\n* state running\npause read\nsuccess")
     run = powered("stopped")
     fencer = off_of(run.world, nonce=2, skew=9, ignore_instance_state=True)
     play(run, "start | throttled\noff: read\noff: write e0:ad e1:as", off=fencer)

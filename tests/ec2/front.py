@@ -43,6 +43,8 @@ class Config:
     """How long after its stop a Spot instance cannot be started: minutes, until its request is disabled."""
     unstoppable: Set[str] = field(default_factory=set)
     """Instances with an instance-store root or from a one-time Spot request: UnsupportedOperation."""
+    cannot_boot: Set[str] = field(default_factory=set)
+    """Instances that stop again after an accepted start: who starts them may not use the key of their volumes."""
     disrupted: Set[str] = field(default_factory=set)
     """Instances in a zone with a service disruption: DescribeInstances works only for the IDs of others."""
     page_limit: Optional[int] = None
@@ -316,6 +318,9 @@ class Front:
             if before == "stopped":
                 instance.start()
                 launched_again(instance)
+                if instance.id in self.config.cannot_boot:
+                    instance.stop()
+                    instance.state_reason.code = "Client.InternalError"
                 self.move(instance, "pending", self.config.start_seconds)
             changes.append((instance.id, before, "running" if before == "running" else "pending"))
         return _state_changes(call, changes)

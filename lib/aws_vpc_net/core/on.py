@@ -461,23 +461,25 @@ def _power(plan: Plan, k: Knowledge, tick: Tick) -> Step:
 
 
 def _powered(plan: Plan, k: Knowledge, tick: Tick) -> Step:
-    """Start a stopped instance; wait for one that is still stopping. Repeatable.
+    """Start a stopped instance; wait for one that is still stopping, or that EC2 starts. Repeatable.
 
-    A start that failed for now is tried again after a read only: an ``off`` may have succeeded since the last one.
+    EC2 stops it again if it may not use the key of its volumes. A start that failed for now is tried again after a
+    read only: an ``off`` may have succeeded since the last one.
     """
     if k.failure is not None:
         why = Fail.of(messages.not_started(plan.id, k.failure.category, k.failure.text))
         if k.reads.fresh or k.failure.outcome is Outcome.REFUSED:
             return Step(k.ending or why, k)
         k = replace(k, ending=why)
+    state = k.latest.state if k.latest and k.reads.fresh else ""
+    k = _with_power(plan, k, state, tick)
+    if state == "running" or (state == "pending" and tick.reserve_expired):
+        return Step(Succeed(), k)
     if k.ending is not None and tick.reserve_expired:
         return Step(k.ending, k)
     read_again = Step(Read((plan.id,)), k, tick.reserve_ends, backoff=True)
-    if not k.reads.fresh:
+    if not k.reads.fresh or state == "pending":
         return read_again
-    state = k.latest.state if k.latest else ""
-    if state in ("running", "pending"):
-        return Step(Succeed(), k)
     if k.latest is not None and _fenced_since(k, k.latest):
         return _fenced_before_start(plan, k, k.latest, tick)
     if state in ("terminated", "shutting-down"):
@@ -488,9 +490,8 @@ def _powered(plan: Plan, k: Knowledge, tick: Tick) -> Step:
         reason = f"{', '.join(isolated)} is isolated again"
         return fail(k, messages.not_started(plan.id, Category.RESTORE, reason))
     if tick.reserve_expired:
-        last = f"it is {state}" if state else None
-        error = messages.no_answer(f"start {plan.id}", tick.seconds, last)
-        return fail(k, messages.not_started(plan.id, error.category, error.text))
+        reason = messages.start_not_finished(state, tick.seconds)
+        return fail(k, messages.not_started(plan.id, Category.DEADLINE, reason))
     hibernated = k.latest is not None and k.latest.hibernated
     if state == "stopped" and hibernated:  # since the first read
         return fail(k, messages.not_started(plan.id, Category.STATE, messages.hibernated_since()))
@@ -498,6 +499,18 @@ def _powered(plan: Plan, k: Knowledge, tick: Tick) -> Step:
         note = Note(INFO, messages.starting(plan.id))
         return Step(StartInstance(plan.id), k, tick.reserve_ends, notes=(note,))
     return read_again
+
+
+def _with_power(plan: Plan, k: Knowledge, state: str, tick: Tick) -> Knowledge:
+    """What is said in the end, unless it runs by then: EC2 starts it, or has stopped it again."""
+
+    def ending(shown: str) -> Fail:
+        reason = messages.start_not_finished(shown, tick.seconds)
+        return Fail.of(messages.not_started(plan.id, Category.DEADLINE, reason))
+
+    if state == "pending" or (state == "stopped" and k.ending == ending("pending")):
+        return replace(k, ending=ending(state))
+    return k
 
 
 def _isolated_again(plan: Plan, k: Knowledge) -> List[str]:
