@@ -34,7 +34,7 @@ def own_instance(service: Callable[[], Imds]) -> Optional[str]:
     Raises:
         FenceError: the SDK cannot be loaded.
     """
-    known = _from_dmi()
+    known = from_dmi()
     if known:
         return known
     imds = service()
@@ -71,7 +71,8 @@ def _reader(form: re.Pattern[str]) -> Callable[[str], str]:
     return read
 
 
-def _from_dmi() -> Optional[str]:
+def from_dmi() -> Optional[str]:
+    """The same, as far as that is known without the network."""
     try:
         with open(os.environ.get(DMI_VARIABLE, DMI_FILE), encoding="ascii", errors="replace") as file:
             text = file.read(64).strip()

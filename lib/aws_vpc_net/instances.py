@@ -156,16 +156,20 @@ class InstanceOperations:
         given = [{"Name": k, "Values": list(v)} for k, v in filters]
         return islice(self._pages(purpose, Filters=given, MaxResults=PAGE), most)
 
-    def probe(self, filters: Filters) -> Optional[ApiError]:
+    def probe(self, filters: Filters, known: Optional[str] = None) -> Optional[ApiError]:
         """One cheap call that needs good credentials and the permission to read; EC2's refusal of the filters.
+
+        Args:
+            known: an instance to read by ID where that fails for now, as while a zone is disrupted.
 
         Raises:
             FenceError: any other error.
         """
         purpose = CallContext("read instances", Category.RETRIEVAL)
         given = {"Filters": [{"Name": k, "Values": list(v)} for k, v in filters]} if filters else {}
+        forms: List[Dict[str, Any]] = [{**given, "MaxResults": 5}, *([{"InstanceIds": [known]}] if known else [])]
         try:
-            self._ec2.call("describe_instances", purpose, **given, MaxResults=5)
+            self._ec2.call("describe_instances", purpose, forms)
         except ApiError as error:
             if error.category is not Category.RETRIEVAL or not filters:
                 raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Dict, List, Mapping, Optional, Tuple
 
-from . import messages
+from . import identity, messages
 from .context import Context
 from .core import backup, isolation
 from .core.model import Instance
@@ -117,7 +117,7 @@ def monitor(context: Context) -> List[str]:
 
 def _probe(context: Context) -> None:
     """Are credentials and API good, and the filter? Without the latter instances are found by their IDs only."""
-    refusal = context.instances.probe(context.settings.filters)
+    refusal = context.instances.probe(context.settings.filters, identity.from_dmi())
     if refusal:
         context.instances.probe(())
         log.warning(messages.filter_refused(refusal.text))

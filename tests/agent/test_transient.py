@@ -67,6 +67,17 @@ def test_a_node_is_fenced_while_another_zone_is_disrupted(agent, ec2, keep):
     assert ec2.snapshot() == before
 
 
+@pytest.mark.parametrize("own", ["node1", "node2"])
+def test_monitor_passes_on_a_node_outside_of_a_disrupted_zone(agent, ec2, keep, own):
+    """A device that fails everywhere is stopped, and stays so."""
+    ec2.config.disrupted = {ec2.world.nodes["node2"]}
+    agent.is_on(ec2.world.nodes[own])
+    result = agent.pacemaker("monitor", **keep)
+    assert result.code == (own == "node2"), result.err
+    if own == "node1":
+        assert [c.error for c in ec2.calls] == ["Unavailable", None, None]
+
+
 def test_a_node_in_a_disrupted_zone_cannot_be_fenced(agent, ec2, keep):
     node = ec2.world.nodes["node1"]
     ec2.config.disrupted = {node}
