@@ -37,6 +37,7 @@ NO_CREDENTIALS = (
 )
 # Parameters of STS that the SDK finds invalid, from profiles, variables and files that they name.
 OF_ROLE = re.compile(r"parameter:? \"?(WebIdentityToken|Role[A-Z]|ExternalId|DurationSeconds|SerialNumber)")
+ASIDE = "set aside"  # in the context of a request: parameters that the SDK does not know
 EXPIRED = frozenset("ExpiredToken ExpiredTokenException RequestExpired".split())
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN")
 CONNECTIONS = 16  # calls at once
@@ -284,11 +285,6 @@ class Ec2:
 
         return f"boto3 {boto3.__version__}"
 
-    def knows(self, operation: str, parameter: str) -> bool:
-        """Does this SDK know the parameter of the API action? After ``connect``."""
-        shape = self._connect().client.meta.service_model.operation_model(operation).input_shape
-        return parameter in shape.members
-
     def _attempt(self, operation: str, purpose: CallContext, params: Dict[str, Any]) -> Dict[str, Any]:
         limit = min(self._attempt_seconds, self.deadline.remaining())
         started = time.monotonic()
@@ -411,6 +407,8 @@ class Ec2:
             if not _is_list(self._settings):
                 events.register("after-call.ec2.DescribeInstances", replies.complete)
             events.register("after-call.ec2.DescribeInstanceAttribute", replies.complete_attribute)
+            events.register("provide-client-params.ec2.StopInstances", _set_aside)
+            events.register("before-call.ec2.StopInstances", _send_along)
             events.register_last("request-created.ec2", _hide_token)
             return connection
         raise AssertionError("backoff never ends")
@@ -421,6 +419,18 @@ def _credentials_error(response: Dict[str, Any], purpose: CallContext, call: str
     text = str(response.get("Error", {}).get("Message", ""))
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     return messages.no_credentials(purpose, call, code, text, transient=ec2_errors.is_transient(code, status))
+
+
+def _set_aside(params: Dict[str, Any], model: Any, context: Dict[str, Any], **_more: Any) -> Dict[str, Any]:
+    """Flags that are newer than the model of the SDK, which would refuse them."""
+    context[ASIDE] = {k: v for k, v in params.items() if k not in model.input_shape.members}
+    return {k: v for k, v in params.items() if k not in context[ASIDE]}
+
+
+def _send_along(params: Dict[str, Any], context: Dict[str, Any], **_more: Any) -> None:
+    """Add what was set aside to the request."""
+    for name, flag in context.get(ASIDE, {}).items():
+        params["body"][name] = str(flag).lower()
 
 
 def _hide_token(request: Any, **_more: Any) -> None:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# The errors of EC2 or the SDK if SkipOsShutdown is not supported.
-NO_SKIP = ("ParamValidationError", "OperationNotPermitted", "UnsupportedOperation", "UnknownParameter")
+# The errors of EC2 if SkipOsShutdown is not supported.
+NO_SKIP = ("OperationNotPermitted", "UnsupportedOperation", "UnknownParameter")
 # The errors of StartInstances if EC2's view is behind, or the read before was.
 NOT_YET = (NO_SUCH_INSTANCE, "IncorrectInstanceState")
 # That of a Spot instance for some minutes after its stop, or until EC2, which has interrupted it, starts it itself.
@@ -227,7 +227,7 @@ class InstanceOperations:
         self._ec2.call("stop_instances", purpose, InstanceIds=[instance], Force=True, **more)
 
     def stop_at_once(self, instance: str) -> None:
-        """Force a stop, without waiting for the operating system where EC2 and the SDK can."""
+        """Force a stop, without waiting for the operating system where EC2 can; Force alone waits for minutes."""
         try:
             self.stop(instance, SkipOsShutdown=True)
         except ApiError as error:

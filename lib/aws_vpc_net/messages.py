@@ -1211,10 +1211,6 @@ def short_for_poweroff(seconds: float, least: float) -> str:
     )
 
 
-def skip_unknown(sdk: str) -> str:
-    return f"{sdk} does not support it, so the stop waits for the operating system; update boto3"
-
-
 def no_such_group(options: Iterable[str]) -> str:
     return f"does not exist in this region and account; check {_list(options)}"
 

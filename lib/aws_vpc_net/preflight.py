@@ -161,8 +161,6 @@ def _sdk(context: Context) -> List[CheckResult]:
     results = [CheckResult(OK, "SDK", context.ec2.sdk)]
     if power.skip_os_shutdown and not power.onfence_poweroff:
         results.append(CheckResult(WARN, "skip_os_shutdown", messages.without_poweroff()))
-    elif power.skip_os_shutdown and not context.ec2.knows("StopInstances", "SkipOsShutdown"):
-        results.append(CheckResult(WARN, "skip_os_shutdown", messages.skip_unknown(context.ec2.sdk)))
     if power.unfence_poweron and context.settings.overrides.unfence_ignore_restore:
         results.append(CheckResult(WARN, "unfence_poweron", messages.without_restore()))
     if power.require_poweroff and context.settings.timing.deadline < POWEROFF_DEADLINE:

@@ -224,8 +224,7 @@ class Target:
         checks += [dry.groups(interface, groups) for interface, groups in self._other_groups()]
         power = self.context.settings.power
         if power.onfence_poweroff:
-            skips = power.skip_os_shutdown and self.context.ec2.knows("StopInstances", "SkipOsShutdown")
-            checks.append(dry.stop(self.plug, **({"SkipOsShutdown": True} if skips else {})))
+            checks.append(dry.stop(self.plug, **({"SkipOsShutdown": True} if power.skip_os_shutdown else {})))
         if power.unfence_poweron and not self.context.settings.overrides.unfence_ignore_restore:
             checks.append(dry.start(self.plug))
         return checks

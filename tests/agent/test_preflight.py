@@ -606,11 +606,11 @@ def test_the_tracking_time_of_each_interface_is_reported(agent, ec2, node, keep,
     assert "until they are idle for 350 s" in survive
 
 
-def test_an_sdk_without_skip_os_shutdown_is_a_warning(agent, ec2, node, keep):
-    use(agent, "oldest")
+def test_skip_os_shutdown_is_checked_with_an_sdk_that_does_not_know_it(agent, ec2, node, keep):
+    agent.env["PYTHONPATH"] = os.environ["BOTO3_OLDEST"]
     result = agent.command("validate-all", node, onfence_poweroff=True, skip_os_shutdown="true", **keep)
-    assert result.code == 0
-    assert any(level == "warn" and about == "skip_os_shutdown" for level, about, _ in lines(result))
+    assert result.code == 0, result.out
+    assert [c.flag("SkipOsShutdown") for c in ec2.calls_of("StopInstances")] == [True]
 
 
 def test_an_executed_dry_run_fails(agent, ec2, node, keep):
