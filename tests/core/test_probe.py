@@ -68,6 +68,16 @@ def test_the_silence_that_a_fenced_fencer_hears_does_not_end_the_settle_time():
     assert run.world.now - accepted >= 5
 
 
+def test_the_silence_that_a_fencer_hears_whose_groups_have_changed_does_not_end_the_settle_time():
+    """A device with another secg may have isolated it."""
+    run = probing(own=OWN)
+    play(run, BEFORE.replace("read", "read target and own") + "\ncheck e0 e1\nisolate e0:i e1:i")
+    accepted = run.world.now
+    run.world.own_groups = "s"
+    play(run, f"read\n{TWICE}\nread target and own\nsettle\nread target and own\nsuccess")
+    assert run.world.now - accepted >= 5
+
+
 def test_the_silence_that_an_unknown_fencer_hears_does_not_end_the_settle_time():
     """It may be isolated itself, which no read can show."""
     run = probing(unknown_fencer=True)
@@ -350,6 +360,14 @@ def test_a_node_that_goes_on_answering_is_read_again():
     play(run, 8 * "connect e0 e1\nsettle\ncheck e0 e1 | e0 answers, e1 answers\n")
     play(run, "* groups e1:as\nread\nwrite e0:ad e1:as\npause read\npause isolate e1:i\nread")
     play(run, f"{TWICE}\nread\nsuccess")
+
+
+def test_a_node_that_goes_on_answering_is_read_again_within_a_long_settle_time():
+    run = probing(settle=20)
+    play(run, f"{BEFORE}\ncheck e0 e1\nisolate e0:i e1:i\nread")
+    accepted = run.world.now
+    play(run, 8 * "connect e0 e1\nsettle\ncheck e0 e1 | e0 answers, e1 answers\n" + "read")
+    assert run.world.now - accepted < 10
 
 
 def test_a_late_untracking_that_opens_the_node_while_it_is_watched_is_closed_soon():

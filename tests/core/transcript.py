@@ -109,7 +109,8 @@ class World:
         self.numbers = {i: n for n, i in enumerate(self.groups, 1)}
         self.past_groups: List[Dict[str, Groups]] = []
         self.past_tags: List[Dict[str, str]] = []
-        self.state, self.own_is_fenced, self.now = "running", False, 100.0
+        self.state, self.now = "running", 100.0
+        self.own_is_fenced, self.own_groups = False, "a"
         self.vpcs: Dict[str, str] = {}
         self.addresses: Dict[str, Tuple[str, ...]] = {}  # in place of one for each
         self.more: Dict[str, Any] = {}  # of every interface: managed, kind
@@ -151,7 +152,7 @@ class World:
 
     def own(self) -> Instance:
         """The machine that runs the agent."""
-        node = Interface(eni("e9"), 1, groups("i" if self.own_is_fenced else "a"))
+        node = Interface(eni("e9"), 1, groups("i" if self.own_is_fenced else self.own_groups))
         backup = f'{{"n":{{"i":"{node.id}","s":["{APP[3:]}"],"c":{{"i":0,"t":1}}}},"t":5}}'
         tags = {LASTFENCE: "5", f"Original_SG_Backup_{OWN}_5_1_0": backup} if self.own_is_fenced else {}
         return Instance(OWN, "running", (node,), FrozenMap(tags))

@@ -37,8 +37,7 @@ EQUIVALENT: Dict[str, str] = {
     "model.IsolationSpec.forbidden_groups: self.untrack -> True": "no interface has the group None; for the type checker",
     "model.BackupHistory.at: time is not None -> True": "no set is of the time None; for the type checker",
     "on._looked_back: tick.now < k.timers.patience -> tick.now <= k.timers.patience": BORDER,
-    "off._settled: k.probe.addresses and (not k.probe.unfinished(k.latest)) and (not late) -> "
-    "not k.probe.unfinished(k.latest) and (not late)": "without a probe the wait was until then",
+    "off._settled: k.probe.addresses and (not k.probe.unfinished(k.latest)) -> not k.probe.unfinished(k.latest)": "without a probe the wait was until then",
 }  # fmt: skip
 
 

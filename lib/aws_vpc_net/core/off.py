@@ -200,7 +200,7 @@ def _settled(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     late = k.late(tick.now)
     if not tick.expired:
         step = watch(k, tick)
-        watched = k.probe.addresses and not k.probe.unfinished(k.latest) and not late
+        watched = k.probe.addresses and not k.probe.unfinished(k.latest)
         if step is None and watched and tick.now < k.due:
             step = Step(Settle(k.due), k, tick.ends)
         machines = plan.machines if k.probe.addresses else (plan.id,)
