@@ -366,7 +366,7 @@ def sdk_too_old(purpose: CallContext, operation: str) -> ApiError:
 
 
 def untrusted(purpose: CallContext, call: str, code: str, text: str) -> ApiError:
-    hint = "check AWS_CA_BUNDLE, ca_bundle in ~/.aws/config, and endpoint_url"
+    hint = "check AWS_CA_BUNDLE, ca_bundle in ~/.aws/config, endpoint_url, and this machine's clock"
     return ApiError(purpose.category, f"cannot {purpose.what}: {call}: {text}; {hint}", call=call, code=code)
 
 

@@ -13,9 +13,9 @@ from aws_vpc_net.ec2 import _Context
 
 
 @contextmanager
-def https(ec2, folder, name="127.0.0.1"):
-    """EC2 by HTTPS, with a certificate for this name: (endpoint, file with the certificate)."""
-    pem = certificate(folder, name)
+def https(ec2, folder, name="127.0.0.1", ahead=0):
+    """EC2 by HTTPS: (endpoint, file with its certificate, which is for this name, and so many days ahead)."""
+    pem = certificate(folder, name, ahead=ahead)
     server = TlsTransport(ec2._answer, pem)
     server.start()
     try:
@@ -51,6 +51,16 @@ def test_an_endpoint_that_is_not_trusted_sees_no_request(use, ec2, keep, tmp_pat
     assert result.code == 1
     assert "check AWS_CA_BUNDLE" in result.last
     assert result.seconds < 10  # at once: to try again does not help
+    assert ec2.calls == []
+
+
+@pytest.mark.parametrize("ahead", [3, -3], ids=["not yet valid", "expired"])
+def test_a_certificate_of_another_time_is_one_for_the_clock(use, ec2, keep, tmp_path, ahead):
+    with https(ec2, tmp_path, ahead=ahead) as (endpoint, pem):
+        use.env["AWS_CA_BUNDLE"] = str(pem)
+        result = use.command("off", ec2.world.nodes["node1"], endpoint_url=endpoint, **keep)
+    assert result.code == 1
+    assert "this machine's clock" in result.last
     assert ec2.calls == []
 
 

@@ -22,15 +22,19 @@ SECONDS = 30
 HOP_BY_HOP = ("proxy-authorization", "proxy-connection", "connection")
 
 
-def certificate(folder: Path, *names: str) -> Path:
-    """A file with a self-signed certificate for these names, or addresses, and its key."""
+def certificate(folder: Path, *names: str, ahead: int = 0) -> Path:
+    """A file with a self-signed certificate for these names, or addresses, and its key.
+
+    Args:
+        ahead: days from now to the middle of its two days.
+    """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "AWS of the test double")])
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=ahead)
     addressed = [n for n in names if n.replace(".", "").isdigit()]
     subjects: List[x509.GeneralName] = [x509.IPAddress(ipaddress.ip_address(n)) for n in addressed]
     subjects += [x509.DNSName(n) for n in names if n not in addressed]
