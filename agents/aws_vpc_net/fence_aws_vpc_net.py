@@ -86,7 +86,21 @@ EXIT_SECONDS = 4.0  # after which the kernel ends the process, if every other li
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _told_by_code = False  # is the exit code the whole result, whether or not stdout can be written?
 
-_timers: List[threading.Timer] = []
+
+class Timer(threading.Timer):
+    """Follows the monotonic clock.
+
+    The base class waits for a lock: up to Python 3.10 until a time of day, which comes at once if the clock is set
+    forwards.
+    """
+
+    def run(self) -> None:
+        time.sleep(max(0.0, self.interval))
+        if not self.finished.is_set():
+            self.function(*self.args, **self.kwargs)
+
+
+_timers: List[Timer] = []
 _interruptible = signal.getsignal(signal.SIGINT) is signal.default_int_handler
 if _interruptible:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback, until main can report the interrupt in one line
@@ -106,7 +120,7 @@ def watch(action: str, seconds: float) -> None:
             os._exit(1)
 
     unwatch()
-    timer = threading.Timer(seconds + WATCHDOG_SECONDS - (time.monotonic() - STARTED), expire)
+    timer = Timer(seconds + WATCHDOG_SECONDS - (time.monotonic() - STARTED), expire)
     timer.daemon = True
     limit = max(0.1, timer.interval)
     signal.setitimer(signal.ITIMER_REAL, limit + ALARM_SECONDS)  # silently
@@ -141,7 +155,7 @@ def interrupt_again(what: Any) -> None:
     """
     if isinstance(what.exc_value, KeyboardInterrupt):
         signal.signal(signal.SIGTERM, interrupt)
-        again = threading.Timer(AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGTERM))
+        again = Timer(AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGTERM))
         again.daemon = True
         with contextlib.suppress(*outputs.NO_THREAD):  # then the operation goes on
             again.start()
