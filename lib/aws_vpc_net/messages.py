@@ -910,11 +910,9 @@ def not_started(plug: str, category: Category, reason: str) -> FenceError:
     return FenceError(category, f"the groups of {plug} are restored, but it was not started: {reason}; repeat on")
 
 
-def not_started_fenced(plug: str) -> FenceError:
-    return FenceError(
-        Category.RESTORE,
-        f"{plug} was fenced concurrently; off takes precedence: it was not started; repeat on",
-    )
+def not_started_fenced(plug: str, state: str) -> FenceError:
+    start = "" if state in ("pending", "running") else ": it was not started"
+    return FenceError(Category.RESTORE, f"{plug} was fenced concurrently; off takes precedence{start}; repeat on")
 
 
 def nothing_to_restore(plug: str) -> str:

@@ -2,13 +2,25 @@
 
 import pytest
 from core.on_runs import OFF, RESTORED, fenced
-from core.transcript import EPOCH, ID, KEEP, REMOVE, Run, World, eni, groups, off_of, on_of, play, shown
+from core.transcript import EPOCH, ID, KEEP, OUTCOMES, REMOVE, Run, World, eni, groups, off_of, on_of, play, shown
 
 from aws_vpc_net import messages
 from aws_vpc_net.core.backup import RETURNED
 from aws_vpc_net.core.isolating import close_after_interrupt, end
 from aws_vpc_net.core.model import FrozenMap, IsolationSpec
-from aws_vpc_net.core.protocol import Change, Fail, Knowledge, Phase, Plan, Progress, Restore, SetGroups, Tick
+from aws_vpc_net.core.observe import observe
+from aws_vpc_net.core.protocol import (
+    Change,
+    Fail,
+    Knowledge,
+    Phase,
+    Plan,
+    Progress,
+    Restore,
+    SetGroups,
+    Succeed,
+    Tick,
+)
 from aws_vpc_net.core.tag_slots import make_backup
 from aws_vpc_net.errors import Category
 
@@ -89,6 +101,33 @@ def test_on_starts_an_instance_again_that_ec2_has_stopped_again():
 def test_on_leaves_an_instance_that_starts_for_long_to_ec2():
     play(powered("pending"), "pause read\n* 50 s\nsuccess")
     play(powered("stopped"), "start | throttled\npause read\nstart\n* state pending\npause read\n* 50 s\nsuccess")
+
+
+def test_on_leaves_it_to_ec2_also_if_the_last_read_has_no_time():
+    run = powered("pending")
+    step = run.decide(run.plan, run.knowledge, run.tick())
+    play(run, "* 50 s")
+    read = observe(run.plan, step.knowledge, step.action, OUTCOMES["lost"], run.tick())[0]
+    assert run.decide(run.plan, read, run.tick()).action == Succeed()
+
+
+def test_on_says_why_it_does_not_learn_whether_the_instance_runs():
+    play(powered("pending"), f"pause read | refused\n{NOT_STARTED}not permitted")
+
+
+@pytest.mark.parametrize("state", ["pending", "running"])
+def test_on_does_not_succeed_where_an_off_came_while_it_waited(state):
+    run = powered("stopped")
+    fencer = off_of(run.world, nonce=2, skew=9, ignore_instance_state=True)
+    off = f"{OFF}\nisolate e0:i e1:i\nread\nsuccess".replace("\n", "\noff: ")
+    play(run, f"start\n* state pending\npause read\noff: {off}\n* state {state}\npause read", off=fencer)
+    play(run, "isolate e0:i e1:i\nread\nfail: restore: i-0000000000000000a was fenced concurrently; off")
+    run = on_of(World(), power=True)
+    run.world.state = state
+    play(run, "read")
+    fencer = off_of(run.world, nonce=2, ignore_instance_state=True)
+    play(run, f"off: {OFF}".replace("\n", "\noff: "), off=fencer)
+    play(run, "read\nfail: restore: i-0000000000000000a was fenced concurrently; off takes precedence; repeat on")
 
 
 @pytest.mark.parametrize("state", ["terminated", "shutting-down"])

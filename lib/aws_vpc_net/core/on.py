@@ -466,22 +466,26 @@ def _powered(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     EC2 stops it again if it may not use the key of its volumes. A start that failed for now is tried again after a
     read only: an ``off`` may have succeeded since the last one.
     """
+    latest = k.latest if k.reads.fresh else None  # where the read failed, of the one before
+    state = latest.state if latest else ""
+    fenced = latest is not None and _fenced_since(k, latest)
+    if state == "pending" and tick.reserve_expired and not fenced:
+        return Step(Succeed(), k)
     if k.failure is not None:
         why = Fail.of(messages.not_started(plan.id, k.failure.category, k.failure.text))
         if k.reads.fresh or k.failure.outcome is Outcome.REFUSED:
-            return Step(k.ending or why, k)
+            return Step(why if state == "pending" else k.ending or why, k)
         k = replace(k, ending=why)
-    state = k.latest.state if k.latest and k.reads.fresh else ""
-    k = _with_power(plan, k, state, tick)
-    if state == "running" or (state == "pending" and tick.reserve_expired):
+    if latest is not None and fenced:
+        return _fenced_meanwhile(plan, k, latest, tick)
+    if state == "running":
         return Step(Succeed(), k)
+    k = _with_power(plan, k, state, tick)
     if k.ending is not None and tick.reserve_expired:
         return Step(k.ending, k)
     read_again = Step(Read((plan.id,)), k, tick.reserve_ends, backoff=True)
     if not k.reads.fresh or state == "pending":
         return read_again
-    if k.latest is not None and _fenced_since(k, k.latest):
-        return _fenced_before_start(plan, k, k.latest, tick)
     if state in ("terminated", "shutting-down"):
         error = messages.terminated(plan.id)
         return fail(k, messages.not_started(plan.id, error.category, error.text))
@@ -492,13 +496,16 @@ def _powered(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     if tick.reserve_expired:
         reason = messages.start_not_finished(state, tick.seconds)
         return fail(k, messages.not_started(plan.id, Category.DEADLINE, reason))
-    hibernated = k.latest is not None and k.latest.hibernated
-    if state == "stopped" and hibernated:  # since the first read
-        return fail(k, messages.not_started(plan.id, Category.STATE, messages.hibernated_since()))
-    if state == "stopped" and not isolated:
-        note = Note(INFO, messages.starting(plan.id))
-        return Step(StartInstance(plan.id), k, tick.reserve_ends, notes=(note,))
+    if latest is not None and state == "stopped" and (latest.hibernated or not isolated):
+        return _start(plan, k, latest, tick)
     return read_again
+
+
+def _start(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Step:
+    if latest.hibernated:  # since the first read
+        return fail(k, messages.not_started(plan.id, Category.STATE, messages.hibernated_since()))
+    note = Note(INFO, messages.starting(plan.id))
+    return Step(StartInstance(plan.id), k, tick.reserve_ends, notes=(note,))
 
 
 def _with_power(plan: Plan, k: Knowledge, state: str, tick: Tick) -> Knowledge:
@@ -520,15 +527,16 @@ def _isolated_again(plan: Plan, k: Knowledge) -> List[str]:
     return [i for i, groups in wrong.items() if matches_isolation(groups, plan.spec)]
 
 
-def _fenced_before_start(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Step:
-    """Do not start it. What was restored is isolated again, as the read that proved the restore may have been a stale
-    one, and the fence older than the restore; but only under a backup that holds the original groups, as this run has
-    deleted its own. Whoever wrote another one is in progress: it reads the open groups, and isolates them itself."""
+def _fenced_meanwhile(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Step:
+    """Do not start it, or not again, and do not succeed. What was restored is isolated again, as the read that proved
+    the restore may have been a stale one, and the fence older than the restore; but only under a backup that holds
+    the original groups, as this run has deleted its own. Whoever wrote another one is in progress: it reads the open
+    groups, and isolates them itself."""
     kept = groups_to_restore(latest, tags.read(latest), plan.spec)
     changed = k.possibly_changed
     if changed and all(kept.get(i) == k.interfaces[i].open_groups for i in changed):
         return _overtaken(plan, k, latest, tick)
-    return fail(k, messages.not_started_fenced(plan.id))
+    return fail(k, messages.not_started_fenced(plan.id, latest.state))
 
 
 def _fenced_since(k: Knowledge, latest: Instance) -> bool:
