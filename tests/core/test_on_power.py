@@ -18,6 +18,7 @@ from aws_vpc_net.core.protocol import (
     Progress,
     Restore,
     SetGroups,
+    StartInstance,
     Succeed,
     Tick,
 )
@@ -96,6 +97,32 @@ def test_on_starts_an_instance_again_that_ec2_has_stopped_again():
     play(run, "start\n* state pending\npause read\n* state stopped\npause read\nstart\n* state stopped\npause read")
     said = "are restored, but it was not started: EC2 showed it as stopped"
     play(run, f"* 50 s\nfail: deadline: the groups of {ID} {said}")
+
+
+STOPPED_AGAIN = "start\n* state pending\npause read\n* state stopped\npause read\nstart"
+
+
+@pytest.mark.parametrize("answer", ["", " | throttled"])
+def test_on_does_not_trust_another_start_of_what_was_stopped_again(answer):
+    """It may be stopped once more, after the deadline."""
+    said = "are restored, but it was not started: EC2 showed it as stopped"
+    again = "pause read\nstart\n" * bool(answer) + "* state pending\npause read"
+    play(powered("stopped"), f"{STOPPED_AGAIN}{answer}\n{again}\n* 50 s\nfail: deadline: the groups of {ID} {said}")
+    play(powered("stopped"), f"{STOPPED_AGAIN}{answer}\n{again}\n* state running\npause read\nsuccess")
+
+
+def test_on_says_that_another_start_was_refused():
+    play(powered("stopped"), f"{STOPPED_AGAIN} | refused\n{NOT_STARTED}not permitted")
+
+
+def test_on_does_not_say_that_the_deadline_cut_off_the_last_start():
+    run = powered("stopped")
+    play(run, "start | throttled\npause read")
+    step = run.decide(run.plan, run.knowledge, run.tick())
+    assert isinstance(step.action, StartInstance)
+    play(run, "* 50 s")
+    known = observe(run.plan, step.knowledge, step.action, OUTCOMES["lost"], run.tick())[0]
+    assert "it was not started: throttled" in run.decide(run.plan, known, run.tick()).action.text
 
 
 def test_on_leaves_an_instance_that_starts_for_long_to_ec2():

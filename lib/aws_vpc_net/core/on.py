@@ -469,13 +469,15 @@ def _powered(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     latest = k.latest if k.reads.fresh else None  # where the read failed, of the one before
     state = latest.state if latest else ""
     fenced = latest is not None and _fenced_since(k, latest)
-    if state == "pending" and tick.reserve_expired and not fenced:
+    if state == "pending" and tick.reserve_expired and not fenced and k.ending != _not_running(plan, "stopped", tick):
         return Step(Succeed(), k)
     if k.failure is not None:
         why = Fail.of(messages.not_started(plan.id, k.failure.category, k.failure.text))
+        if k.reads.fresh and state != "pending":
+            why = k.ending or why
         if k.reads.fresh or k.failure.outcome is Outcome.REFUSED:
-            return Step(why if state == "pending" else k.ending or why, k)
-        k = replace(k, ending=why)
+            return Step(why, k)
+        k = _with_failed_start(plan, k, why, tick)
     if latest is not None and fenced:
         return _fenced_meanwhile(plan, k, latest, tick)
     if state == "running":
@@ -494,8 +496,7 @@ def _powered(plan: Plan, k: Knowledge, tick: Tick) -> Step:
         reason = f"{', '.join(isolated)} is isolated again"
         return fail(k, messages.not_started(plan.id, Category.RESTORE, reason))
     if tick.reserve_expired:
-        reason = messages.start_not_finished(state, tick.seconds)
-        return fail(k, messages.not_started(plan.id, Category.DEADLINE, reason))
+        return Step(_not_running(plan, state, tick), k)
     if latest is not None and state == "stopped" and (latest.hibernated or not isolated):
         return _start(plan, k, latest, tick)
     return read_again
@@ -509,15 +510,23 @@ def _start(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Step:
 
 
 def _with_power(plan: Plan, k: Knowledge, state: str, tick: Tick) -> Knowledge:
-    """What is said in the end, unless it runs by then: EC2 starts it, or has stopped it again."""
+    """What is said in the end, unless it runs by then: EC2 starts it, or has stopped it again, also if it starts it
+    once more."""
+    starting, stopped_again = (_not_running(plan, shown, tick) for shown in ("pending", "stopped"))
+    if state == "stopped" and k.ending == starting:
+        return replace(k, ending=stopped_again)
+    return replace(k, ending=starting) if state == "pending" and k.ending != stopped_again else k
 
-    def ending(shown: str) -> Fail:
-        reason = messages.start_not_finished(shown, tick.seconds)
-        return Fail.of(messages.not_started(plan.id, Category.DEADLINE, reason))
 
-    if state == "pending" or (state == "stopped" and k.ending == ending("pending")):
-        return replace(k, ending=ending(state))
-    return k
+def _with_failed_start(plan: Plan, k: Knowledge, why: Fail, tick: Tick) -> Knowledge:
+    """The same: why a start failed for now. An earlier cause says more than one that the deadline cut off."""
+    keeps = k.ending is not None and (tick.reserve_expired or k.ending == _not_running(plan, "stopped", tick))
+    return k if keeps else replace(k, ending=why)
+
+
+def _not_running(plan: Plan, state: str, tick: Tick) -> Fail:
+    reason = messages.start_not_finished(state, tick.seconds)
+    return Fail.of(messages.not_started(plan.id, Category.DEADLINE, reason))
 
 
 def _isolated_again(plan: Plan, k: Knowledge) -> List[str]:
