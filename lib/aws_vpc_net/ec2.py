@@ -300,7 +300,7 @@ class Ec2:
             error = self._causes.of_abandoned(purpose, name, asked, limit)
         elif isinstance(result, BaseException):
             error = self._error_of(result, purpose, name, asked)
-        if done:
+        if done and not (error and error.code == NO_SUCH_INSTANCE):  # which may decide nothing
             self._causes.note(purpose, name, error)
         if error and error.code in EXPIRED and self._renew(client):
             error.transient = True

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 from assertions import is_isolated
-from ec2.faults import Error
+from ec2.faults import Error, Stall
 
 from aws_vpc_net import ec2_errors
 from aws_vpc_net.ec2 import CallContext
@@ -99,6 +99,16 @@ def test_a_read_by_id_decides_nothing_about_unknown_instances(agent, ec2, keep):
     result = agent.command("off", node, deadline=4, **keep)
     assert "Unavailable" in result.last
     assert "NotFound" not in result.last
+
+
+def test_a_read_that_the_deadline_cuts_off_after_one_by_id_names_the_cause(agent, ec2, keep):
+    agent.is_on("i-" + "0" * 17)
+    ec2.rules.add("DescribeInstances", Error("Unavailable", "Try again.", 503))
+    ec2.rules.add("DescribeInstances", Stall(), nth=3, times=None)
+    result = agent.command("off", ec2.world.nodes["node1"], deadline=4, **keep)
+    assert result.code == 1
+    assert [c.error for c in ec2.calls_of("DescribeInstances")][:2] == ["Unavailable", "InvalidInstanceID.NotFound"]
+    assert "Unavailable" in result.last
 
 
 @pytest.mark.parametrize("action", ["off", "on"])
