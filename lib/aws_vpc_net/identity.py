@@ -72,7 +72,7 @@ def _reader(form: re.Pattern[str]) -> Callable[[str], str]:
 
 
 def from_dmi() -> Optional[str]:
-    """The same, as far as that is known without the network."""
+    """The instance ID of this machine, as far as it is known without the network."""
     try:
         with open(os.environ.get(DMI_VARIABLE, DMI_FILE), encoding="ascii", errors="replace") as file:
             text = file.read(64).strip()

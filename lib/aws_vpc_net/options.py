@@ -202,16 +202,16 @@ OPTIONS = (
         "skip_os_shutdown",
         ":",
         "bool",
-        "With onfence_poweroff: stop the instance without a shutdown of its operating system, if EC2 and boto3 "
-        "support that. File systems are not unmounted",
+        "With onfence_poweroff: stop the instance without a shutdown of its operating system, if EC2 supports "
+        "that. File systems are not unmounted",
         default="false",
     ),
     Option(
         "unfence_poweron",
         "",
         "",
-        "The action on also starts a stopped instance after its groups are restored, and fails if the start fails. "
-        "Not with unfence_ignore_restore. Default: it stays stopped",
+        "The action on also starts a stopped instance after its groups are restored, waits until it runs, and "
+        "fails if the start fails. Not with unfence_ignore_restore. Default: it stays stopped",
     ),
     Option(
         "require_poweroff",
