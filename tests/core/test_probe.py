@@ -78,6 +78,16 @@ def test_the_silence_that_a_fencer_hears_whose_groups_have_changed_does_not_end_
     assert run.world.now - accepted >= 5
 
 
+def test_the_silence_that_a_fencer_of_another_account_hears_does_not_end_the_settle_time():
+    """No read shows it."""
+    run = probing(own=OWN)
+    run.world.own_is_shown = False
+    play(run, BEFORE.replace("read", "read target and own") + "\ncheck e0 e1\nisolate e0:i e1:i")
+    accepted = run.world.now
+    play(run, f"read\n{TWICE}\nsettle\nread target and own\nsuccess")
+    assert run.world.now - accepted >= 5
+
+
 def test_the_silence_that_an_unknown_fencer_hears_does_not_end_the_settle_time():
     """It may be isolated itself, which no read can show."""
     run = probing(unknown_fencer=True)

@@ -110,7 +110,7 @@ class World:
         self.past_groups: List[Dict[str, Groups]] = []
         self.past_tags: List[Dict[str, str]] = []
         self.state, self.now = "running", 100.0
-        self.own_is_fenced, self.own_groups = False, "a"
+        self.own_is_fenced, self.own_groups, self.own_is_shown = False, "a", True
         self.vpcs: Dict[str, str] = {}
         self.addresses: Dict[str, Tuple[str, ...]] = {}  # in place of one for each
         self.more: Dict[str, Any] = {}  # of every interface: managed, kind
@@ -220,7 +220,8 @@ class Run:
             return failure
         if isinstance(effect, Read):
             there = {ID: self.world.read(answer), OWN: self.world.own()}
-            read = {i: there[i] for i in effect.ids if not (i == ID and answer == "nothing")}
+            hidden = ID if answer == "nothing" else None if self.world.own_is_shown else OWN
+            read = {i: there[i] for i in effect.ids if i != hidden}
             return Instances(FrozenMap(read), self.world.now)
         if isinstance(effect, LookUpGroups):
             vpcs = {LETTERS[letter]: frozenset(("vpc-" + vpc,)) for letter, vpc in zip(answer[::2], answer[1::2])}

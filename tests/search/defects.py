@@ -313,7 +313,7 @@ DEFECTS: Mapping[str, Defect] = {
         _one("keep", "return,return", "fenced", half=("return", 3)),
     ),
     "monitor starts what reads isolated again": _of(
-        on._powered, 'state == "stopped" and not isolated', 'state == "stopped"',
+        on._start, 'latest.state == "stopped" and not isolated', 'latest.state == "stopped"',
         _one("keep", "return", "fenced", STALE),
     ),
     "monitor starts what was fenced since": _of(

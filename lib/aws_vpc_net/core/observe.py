@@ -79,7 +79,7 @@ def _read(plan: Plan, k: Knowledge, effect: Read, result: Result) -> Knowledge:
         own = result.instances.get(plan.own)
         shown_groups = FrozenMap(own.groups) if own else None
         own_groups = own_groups or shown_groups
-        own_fenced = failure is not None or shown_groups is None or shown_groups != own_groups
+        own_fenced = shown_groups is None or shown_groups != own_groups
     failure = None if k.phase is Phase.VERIFY else failure  # it has isolated the other by now
     reads = replace(k.reads, first=k.first or latest, latest=latest, failure=failure)
     reads = replace(reads, fresh=True, own_fenced=own_fenced, own_groups=own_groups)

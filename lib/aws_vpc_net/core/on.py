@@ -463,65 +463,48 @@ def _power(plan: Plan, k: Knowledge, tick: Tick) -> Step:
 def _powered(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     """Start a stopped instance; wait for one that is still stopping, or that EC2 starts. Repeatable.
 
-    EC2 stops it again if it may not use the key of its volumes. A start that failed for now is tried again after a
-    read only: an ``off`` may have succeeded since the last one.
+    A start that failed for now is tried again after a read only: an ``off`` may have succeeded since the last one.
+    After one that EC2 has accepted there is no other: a read that shows the instance stopped may be behind, or an
+    ``off`` relies on the stop. Or EC2 has stopped it again, as where it may not use the key of its volumes.
     """
-    latest = k.latest if k.reads.fresh else None  # where the read failed, of the one before
-    state = latest.state if latest else ""
-    fenced = latest is not None and _fenced_since(k, latest)
-    if state == "pending" and tick.reserve_expired and not fenced and k.ending != _not_running(plan, "stopped", tick):
+    latest = k.latest
+    if latest is not None and _fenced_since(k, latest):
+        return _fenced_meanwhile(plan, k, latest, tick)
+    state = latest.state if latest and k.reads.fresh else ""
+    if state == "running" or (state == "pending" and tick.reserve_expired):  # some machines take minutes
         return Step(Succeed(), k)
+    if state == "pending" or not (k.reads.fresh or k.failure):
+        k = replace(k, ending=None, reads=replace(k.reads, started=True))
     if k.failure is not None:
         why = Fail.of(messages.not_started(plan.id, k.failure.category, k.failure.text))
-        if k.reads.fresh and state != "pending":
-            why = k.ending or why
         if k.reads.fresh or k.failure.outcome is Outcome.REFUSED:
-            return Step(why, k)
-        k = _with_failed_start(plan, k, why, tick)
-    if latest is not None and fenced:
-        return _fenced_meanwhile(plan, k, latest, tick)
-    if state == "running":
-        return Step(Succeed(), k)
-    k = _with_power(plan, k, state, tick)
-    if k.ending is not None and tick.reserve_expired:
-        return Step(k.ending, k)
-    read_again = Step(Read((plan.id,)), k, tick.reserve_ends, backoff=True)
-    if not k.reads.fresh or state == "pending":
-        return read_again
+            return Step((k.ending if k.reads.fresh else None) or why, k)
+        k = replace(k, ending=k.ending if k.ending and tick.reserve_expired else why)
     if state in ("terminated", "shutting-down"):
         error = messages.terminated(plan.id)
         return fail(k, messages.not_started(plan.id, error.category, error.text))
+    if tick.reserve_expired and (k.ending is not None or k.reads.started or latest is None):
+        return Step(k.ending or _not_running(plan, state, tick), k)
+    read_again = Step(Read((plan.id,)), k, tick.reserve_ends, backoff=True)
+    if latest is None or not k.reads.fresh or k.reads.started:
+        return read_again
+    return _start(plan, k, latest, tick) or read_again
+
+
+def _start(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Optional[Step]:
+    """Start it, or fail; None if it is to be read again."""
     isolated = _isolated_again(plan, k)
     if isolated and all(k.interfaces[i].wrong_reads > 1 for i in isolated):
         reason = f"{', '.join(isolated)} is isolated again"
         return fail(k, messages.not_started(plan.id, Category.RESTORE, reason))
     if tick.reserve_expired:
-        return Step(_not_running(plan, state, tick), k)
-    if latest is not None and state == "stopped" and (latest.hibernated or not isolated):
-        return _start(plan, k, latest, tick)
-    return read_again
-
-
-def _start(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Step:
-    if latest.hibernated:  # since the first read
+        return Step(_not_running(plan, latest.state, tick), k)
+    if latest.state == "stopped" and latest.hibernated:  # since the first read
         return fail(k, messages.not_started(plan.id, Category.STATE, messages.hibernated_since()))
-    note = Note(INFO, messages.starting(plan.id))
-    return Step(StartInstance(plan.id), k, tick.reserve_ends, notes=(note,))
-
-
-def _with_power(plan: Plan, k: Knowledge, state: str, tick: Tick) -> Knowledge:
-    """What is said in the end, unless it runs by then: EC2 starts it, or has stopped it again, also if it starts it
-    once more."""
-    starting, stopped_again = (_not_running(plan, shown, tick) for shown in ("pending", "stopped"))
-    if state == "stopped" and k.ending == starting:
-        return replace(k, ending=stopped_again)
-    return replace(k, ending=starting) if state == "pending" and k.ending != stopped_again else k
-
-
-def _with_failed_start(plan: Plan, k: Knowledge, why: Fail, tick: Tick) -> Knowledge:
-    """The same: why a start failed for now. An earlier cause says more than one that the deadline cut off."""
-    keeps = k.ending is not None and (tick.reserve_expired or k.ending == _not_running(plan, "stopped", tick))
-    return k if keeps else replace(k, ending=why)
+    if latest.state == "stopped" and not isolated:
+        note = Note(INFO, messages.starting(plan.id))
+        return Step(StartInstance(plan.id), k, tick.reserve_ends, notes=(note,))
+    return None
 
 
 def _not_running(plan: Plan, state: str, tick: Tick) -> Fail:

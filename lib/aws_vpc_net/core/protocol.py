@@ -507,6 +507,7 @@ class Reads:
             not show it: then silence proves nothing.
         own_groups: the groups of this machine in the first read of it.
         stop_requested: this run has requested the stop: a read that shows it stopping or stopped may be of that.
+        started: EC2 has accepted a start by this run, or a read has shown that EC2 starts it.
     """
 
     first: Optional[Instance] = None
@@ -517,6 +518,7 @@ class Reads:
     own_fenced: bool = False
     own_groups: Optional[FrozenMap[str, Groups]] = None
     stop_requested: bool = False
+    started: bool = False
 
 
 @dataclass(frozen=True)
