@@ -1,6 +1,7 @@
 """Stopping on off, starting on on."""
 
 import os
+import time
 
 import boto3
 import pytest
@@ -140,11 +141,13 @@ def test_poweron_waits_until_the_request_of_a_spot_instance_allows_a_start(agent
     """EC2 disables the request after a stop, which takes minutes, and refuses a start until then."""
     before = ec2.snapshot()
     ec2.edit.spot(node)
-    ec2.config.spot_seconds = 4
+    ec2.config.spot_seconds = 3600
     assert agent.command("off", node, onfence_poweroff=True, **keep).code == 0
-    ec2.calls.clear()
-    result = agent.command("on", node, unfence_poweron=True, **keep)
-    assert result.code == 0, result.err
+    running = agent.start(*agent.arguments("on", node, unfence_poweron=True, **keep))
+    while running.poll() is None and len([c for c in ec2.calls_of("StartInstances") if c.error]) < 2:
+        time.sleep(0.05)
+    ec2.config.spot_seconds = 0
+    assert running.wait(timeout=60) == 0
     assert ec2.snapshot() == before
     starts = [c.error for c in ec2.calls_of("StartInstances")]
     assert len(starts) > 2
@@ -155,11 +158,11 @@ def test_a_spot_instance_that_only_ec2_can_start_fails_by_the_deadline(agent, ec
     ec2.edit.spot(node)
     assert agent.command("off", node, **keep).code == 0
     ec2.edit.interrupted(node)
-    result = agent.command("on", node, unfence_poweron=True, deadline=4, **keep)
+    result = agent.command("on", node, unfence_poweron=True, deadline=8, **keep)
     assert result.code == 1
     assert "are restored, but it was not started" in result.last
     assert "IncorrectSpotRequestState: You can't start the Spot Instance" in result.last
-    assert result.seconds < 6
+    assert result.seconds < 10
 
 
 def test_poweron_waits_until_the_instance_runs(agent, ec2, node, keep):
@@ -176,21 +179,21 @@ def test_an_instance_that_stops_again_was_not_started(agent, ec2, node, keep):
     assert agent.command("off", node, onfence_poweroff=True, **keep).code == 0
     ec2.config.cannot_boot.add(node)
     ec2.config.start_seconds = 1.0
-    result = agent.command("on", node, unfence_poweron=True, deadline=6, **keep)
+    result = agent.command("on", node, unfence_poweron=True, deadline=8, **keep)
     assert result.code == 1
     assert "it was not started" in result.last
     assert "EC2 showed it as stopped" in result.last
     assert "kms:CreateGrant" in result.last
-    assert result.seconds < 8
+    assert result.seconds < 10
 
 
 def test_an_instance_that_takes_longer_to_start_is_left_to_ec2(agent, ec2, node, keep):
     """As bare metal does: it is on its way."""
     assert agent.command("off", node, onfence_poweroff=True, **keep).code == 0
     ec2.config.start_seconds = 3600
-    result = agent.command("on", node, unfence_poweron=True, deadline=5, **keep)
+    result = agent.command("on", node, unfence_poweron=True, deadline=8, **keep)
     assert result.code == 0, result.err
-    assert result.seconds < 7
+    assert result.seconds < 10
 
 
 def test_a_stop_that_never_ends_fails_by_the_deadline(agent, ec2, node, keep):
@@ -208,12 +211,12 @@ def test_a_plug_that_still_stops_holds_up_no_other(agent, ec2, keep):
     assert agent.command("off", ",".join(nodes), **keep).code == 0
     ec2.edit.set_state(nodes[0], "stopping")
     ec2.edit.set_state(nodes[1], "stopped")
-    result = agent.command("on", ",".join(nodes), unfence_poweron=True, deadline=6, **keep)
+    result = agent.command("on", ",".join(nodes), unfence_poweron=True, deadline=8, **keep)
     assert result.code == 1
     assert f"{nodes[0]} are restored, but it was not started" in result.last
     assert nodes[1] not in result.last
     assert ec2.snapshot()[nodes[1]] == before[nodes[1]]
-    assert result.seconds < 8
+    assert result.seconds < 10
 
 
 def test_plugs_that_still_stop_are_waited_for_together(agent, ec2, keep):
