@@ -105,7 +105,7 @@ def test_a_read_that_the_deadline_cuts_off_after_one_by_id_names_the_cause(agent
     agent.is_on("i-" + "0" * 17)
     ec2.rules.add("DescribeInstances", Error("Unavailable", "Try again.", 503))
     ec2.rules.add("DescribeInstances", Stall(), nth=3, times=None)
-    result = agent.command("off", ec2.world.nodes["node1"], deadline=8, **keep)
+    result = agent.command("off", ec2.world.nodes["node1"], deadline=8, api_timeout=8, **keep)
     assert result.code == 1
     assert [c.error for c in ec2.calls_of("DescribeInstances")][:2] == ["Unavailable", "InvalidInstanceID.NotFound"]
     assert "Unavailable" in result.last
