@@ -33,10 +33,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     for number in (signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
 
-# The longest first, so that none is left alone in the end; then what waits, beside the clusters; then what computes,
-# which keeps all cores busy; then the short.
+# The longest first, so that none is left alone in the end; then what waits and what computes, mixed; then the short.
 LONGEST = tuple(f"tests/agent/test_{name}.py" for name in "acceptance memory guide deadline".split())
-COMPUTING = ("tests/matrix/", "tests/search/", "tests/simulation/")
+MIXED = ("tests/agent/", "tests/search/", "tests/simulation/")
 # Three clusters side by side, one of two nodes, and the demo's: the scenarios of each take as long. What comes first
 # counts. Some scenarios have nodes without a cluster.
 GROUPS = {
@@ -72,10 +71,10 @@ def pytest_collection() -> Generator[None, Any, Any]:
 
 def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
     """The order in which tests are started."""
-    first = (LONGEST, "tests/agent/", COMPUTING)
+    first = (LONGEST, "tests/matrix/", MIXED)
 
     def key(item: pytest.Item) -> Tuple[List[bool], int]:
-        mixed = zlib.crc32(item.nodeid.encode()) if item.nodeid.startswith(("tests/agent/", *COMPUTING)) else 0
+        mixed = zlib.crc32(item.nodeid.encode()) if item.nodeid.startswith(MIXED) else 0
         return [not item.nodeid.startswith(some) for some in first], mixed
 
     items.sort(key=key)
