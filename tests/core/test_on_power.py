@@ -138,13 +138,25 @@ def test_on_does_not_succeed_where_an_off_came_while_it_waited(state):
     fencer = off_of(run.world, nonce=2, skew=9, ignore_instance_state=True)
     off = f"{OFF}\nisolate e0:i e1:i\nread\nsuccess".replace("\n", "\noff: ")
     play(run, f"start\n* state pending\npause read\noff: {off}\n* state {state}\npause read", off=fencer)
-    play(run, "isolate e0:i e1:i\nread\nfail: restore: i-0000000000000000a was fenced concurrently; off")
+    play(run, "fail: restore: i-0000000000000000a was fenced concurrently; off takes precedence; repeat on")
     run = on_of(World(), power=True)
     run.world.state = state
     play(run, "read")
     fencer = off_of(run.world, nonce=2, ignore_instance_state=True)
     play(run, f"off: {OFF}".replace("\n", "\noff: "), off=fencer)
     play(run, "read\nfail: restore: i-0000000000000000a was fenced concurrently; off takes precedence; repeat on")
+
+
+def test_on_isolates_nothing_after_the_start():
+    """The read is behind: an earlier on has deleted that backup, and the original groups would be nowhere."""
+    run = powered("stopped")
+    play(run, "start\n* state pending\npause read")
+    tags = make_backup(run.world.read(""), {eni("e0"): groups("ad"), eni("e1"): groups("as")}, EPOCH + 9, KEEP).tags
+    run.world.write(tags)
+    play(run, "pause read")
+    run.world.delete(tags)
+    play(run, "fail: restore: i-0000000000000000a was fenced concurrently; off takes precedence; repeat on")
+    assert shown(run.world.groups) == "e0:ad e1:as"
 
 
 @pytest.mark.parametrize("state", ["terminated", "shutting-down"])

@@ -523,10 +523,11 @@ def _fenced_meanwhile(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) ->
     """Do not start it, or not again, and do not succeed. What was restored is isolated again, as the read that proved
     the restore may have been a stale one, and the fence older than the restore; but only under a backup that holds
     the original groups, as this run has deleted its own. Whoever wrote another one is in progress: it reads the open
-    groups, and isolates them itself."""
+    groups, and isolates them itself. Nor after the start, when many reads follow: one that is behind may show a
+    backup that was deleted since."""
     kept = groups_to_restore(latest, tags.read(latest), plan.spec)
     changed = k.possibly_changed
-    if changed and all(kept.get(i) == k.interfaces[i].open_groups for i in changed):
+    if changed and not k.reads.started and all(kept.get(i) == k.interfaces[i].open_groups for i in changed):
         return _overtaken(plan, k, latest, tick)
     return fail(k, messages.not_started_fenced(plan.id, latest.state))
 
