@@ -147,15 +147,19 @@ def test_on_does_not_succeed_where_an_off_came_while_it_waited(state):
     play(run, "read\nfail: restore: i-0000000000000000a was fenced concurrently; off takes precedence; repeat on")
 
 
-def test_on_isolates_nothing_after_the_start():
+@pytest.mark.parametrize(
+    ("state", "before", "then"),
+    [("stopped", "start\n", "pending"), ("stopped", "start | throttled\n", "stopping"), ("stopping", "", "stopping")],
+)
+def test_on_isolates_nothing_while_it_waits(state, before, then):
     """The read is behind: an earlier on has deleted that backup, and the original groups would be nowhere."""
-    run = powered("stopped")
-    play(run, "start\n* state pending\npause read")
+    run = powered(state)
+    play(run, f"{before}* state {then}\npause read")
     tags = make_backup(run.world.read(""), {eni("e0"): groups("ad"), eni("e1"): groups("as")}, EPOCH + 9, KEEP).tags
     run.world.write(tags)
     play(run, "pause read")
     run.world.delete(tags)
-    play(run, "fail: restore: i-0000000000000000a was fenced concurrently; off takes precedence; repeat on")
+    play(run, "fail: restore: i-0000000000000000a was fenced concurrently; off takes precedence")
     assert shown(run.world.groups) == "e0:ad e1:as"
 
 
@@ -174,7 +178,7 @@ def test_on_reads_before_it_starts_again():
     run = powered("stopped")
     fencer = off_of(run.world, nonce=2, skew=9, ignore_instance_state=True)
     play(run, "start | throttled\noff: read\noff: write e0:ad e1:as", off=fencer)
-    play(run, "pause read\nisolate e0:i e1:i\nread\nfail: restore: i-0000000000000000a was fenced concurrently; off")
+    play(run, "pause read\nfail: restore: i-0000000000000000a was fenced concurrently; off takes precedence: it was not")
 
 
 NOT_STARTED = "fail: modification: the groups of i-0000000000000000a are restored, but it was not started: "

@@ -154,11 +154,12 @@ def _beginning() -> Iterator[Decision]:
 def _power() -> Iterator[Decision]:
     """The start of an instance, which the search does not play."""
     plan = Plan(ID, IsolationSpec((ISO,), True), restoring=True, power=True)
-    for state in ("pending", "running", "shutting-down", "stopped", "stopping", "terminated"):
-        k = Knowledge(Phase.POWER, Reads(latest=Instance(ID, state), fresh=True))
-        step = decide(plan, k, Tick(0.0, 1.0, 1.0, NOW, 0))
-        then = None if isinstance(step.action, (Succeed, Fail)) else step.knowledge.phase
-        yield Decision("on", Phase.POWER, (("state", f"it is {state}"),), in_words(step.action), then)
+    for phase in (Phase.POWER, Phase.START):
+        for state in ("pending", "running", "shutting-down", "stopped", "stopping", "terminated"):
+            k = Knowledge(phase, Reads(latest=Instance(ID, state), fresh=True))
+            step = decide(plan, k, Tick(0.0, 1.0, 1.0, NOW, 0))
+            then = None if isinstance(step.action, (Succeed, Fail)) else step.knowledge.phase
+            yield Decision("on", phase, (("state", f"it is {state}"),), in_words(step.action), then)
 
 
 def in_words(action: Any) -> str:

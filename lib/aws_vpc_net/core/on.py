@@ -460,8 +460,26 @@ def _power(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     return Step(Read((plan.id,)), k, tick.reserve_ends) if plan.power else Step(Succeed(), k)
 
 
+def _last_look(plan: Plan, k: Knowledge, tick: Tick) -> Step:
+    """Before any start: an ``off`` may have succeeded before the restore, if the read that proved that was stale."""
+    if k.latest is not None and _fenced_since(k, k.latest) and _is_kept(plan, k, k.latest):
+        return _overtaken(plan, k, k.latest, tick)
+    return _powered(plan, replace(k, phase=Phase.START), tick)
+
+
+def _is_kept(plan: Plan, k: Knowledge, latest: Instance) -> bool:
+    """Does a backup hold what was restored? This run has deleted its own. Whoever wrote another one is in progress:
+    it reads the open groups, and isolates them itself."""
+    kept = groups_to_restore(latest, tags.read(latest), plan.spec)
+    changed = k.possibly_changed
+    return bool(changed) and all(kept.get(i) == k.interfaces[i].open_groups for i in changed)
+
+
 def _powered(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     """Start a stopped instance; wait for one that is still stopping, or that EC2 starts. Repeatable.
+
+    An ``off`` that began meanwhile isolates what it reads. Nothing is isolated for it: of so many reads one may be
+    behind, and show a backup that was deleted since.
 
     A start that failed for now is tried again after a read only: an ``off`` may have succeeded since the last one.
     After one that EC2 has accepted there is no other: a read that shows the instance stopped may be behind, or an
@@ -469,7 +487,7 @@ def _powered(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     """
     latest = k.latest
     if latest is not None and _fenced_since(k, latest):
-        return _fenced_meanwhile(plan, k, latest, tick)
+        return fail(k, messages.not_started_fenced(plan.id, latest.state))
     state = latest.state if latest and k.reads.fresh else ""
     if state == "running" or (state == "pending" and tick.reserve_expired):  # some machines take minutes
         return Step(Succeed(), k)
@@ -519,19 +537,6 @@ def _isolated_again(plan: Plan, k: Knowledge) -> List[str]:
     return [i for i, groups in wrong.items() if matches_isolation(groups, plan.spec)]
 
 
-def _fenced_meanwhile(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Step:
-    """Do not start it, or not again, and do not succeed. What was restored is isolated again, as the read that proved
-    the restore may have been a stale one, and the fence older than the restore; but only under a backup that holds
-    the original groups, as this run has deleted its own. Whoever wrote another one is in progress: it reads the open
-    groups, and isolates them itself. Nor after the start, when many reads follow: one that is behind may show a
-    backup that was deleted since."""
-    kept = groups_to_restore(latest, tags.read(latest), plan.spec)
-    changed = k.possibly_changed
-    if changed and not k.reads.started and all(kept.get(i) == k.interfaces[i].open_groups for i in changed):
-        return _overtaken(plan, k, latest, tick)
-    return fail(k, messages.not_started_fenced(plan.id, latest.state))
-
-
 def _fenced_since(k: Knowledge, latest: Instance) -> bool:
     """Does this read show an ``off`` that began later? It may rely on the stop."""
     return k.backup.history.has_foreign_writes(latest, claims=False)
@@ -546,5 +551,6 @@ _PHASES: Dict[Phase, Callable[[Plan, Knowledge, Tick], Step]] = {
     Phase.DELETE: _deleted,
     Phase.LOOK_BACK: _looked_back,
     Phase.REISOLATE: _reisolate,
-    Phase.POWER: _powered,
+    Phase.POWER: _last_look,
+    Phase.START: _powered,
 }

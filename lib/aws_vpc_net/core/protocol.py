@@ -489,7 +489,8 @@ class Phase(Enum):
     REISOLATE = "isolate again what was opened beside another fencer"
     DELETE = "delete the backup"
     LOOK_BACK = "look whether an off isolated meanwhile"
-    POWER = "start the instance"
+    POWER = "look once more before the start"
+    START = "start the instance"
     END = "close what is open, then fail"
 
 
