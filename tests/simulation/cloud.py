@@ -93,6 +93,7 @@ class Node:
     edited: when an operator has changed groups last.
     returns: when monitor has started it, since the latest on of an operator.
     exempt_since: since when monitor must not.
+    is_spot: EC2 refuses to start a Spot instance until some time after its stop: ``startable``.
     """
 
     id: str
@@ -110,6 +111,8 @@ class Node:
     edited: float = -REMEMBERED
     returns: List[float] = field(default_factory=list)
     exempt_since: Optional[float] = None
+    is_spot: bool = False
+    startable: float = 0.0
 
     def at(self, point: float) -> Tuple[FrozenMap, Network]:
         """What was there at this point in time."""

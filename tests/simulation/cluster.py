@@ -93,6 +93,7 @@ def _node(chance: Random, number: int, now: float, mode: str) -> Node:
     allowed = {n.id: {n.groups} for n in network.attached}
     node = Node(f"i-{chance.getrandbits(68):017x}", f"node{number}", FrozenMap(tags), network, allowed)
     node.put(now, node.tags, network)
+    node.is_spot = chance.random() < 0.3
     return node
 
 

@@ -21,6 +21,9 @@ NEEDED_SECONDS = 6.0  # without which monitor begins no return
 DAY = 86400.0
 MOST_RETURNS = 3
 NOT_NOW = Failure(Outcome.REFUSED, Category.INSTANCE, "it is in another state", "IncorrectInstanceState")
+NOT_YET = Failure(Outcome.TRANSIENT, Category.MODIFICATION, "soon after its stop", "IncorrectSpotRequestState")
+SPOT_SECONDS = 60.0  # in which EC2 may refuse to start a Spot instance after its stop
+UNBOOTABLE = 0.05  # of the starts: EC2 stops it again
 
 # --- EC2 ----------------------------------------------------------------------------------------------------------
 
@@ -31,6 +34,9 @@ def arrives(simulation: Any, process: Any, effect: Any) -> Any:
     if isinstance(effect, StartInstance):
         if node.network.state != "stopped":
             return Done() if node.network.state in ("running", "pending") else NOT_NOW
+        if simulation.now < node.startable:
+            process.facts.faults += 1
+            return NOT_YET
         if process.returning:
             for wrong in at_start(simulation, process):
                 simulation.violation(node, wrong)
@@ -43,15 +49,17 @@ def arrives(simulation: Any, process: Any, effect: Any) -> Any:
 
 
 def start(simulation: Any, node: Node, actor: Any) -> None:
-    """It starts, and runs some time later."""
+    """It starts, and runs some time later; or it stops again."""
     network = node.network
     simulation.counts["starts by monitor" if actor and actor.returning else "starts"] += 1
     _put(simulation, node, actor, state="pending", launched=network.launched + 1, by_hand=False)
-    launched = node.network.launched
+    launched, boots = node.network.launched, simulation.chance.random() >= UNBOOTABLE
+    if actor and not boots:
+        actor.facts.faults += 1
 
     def runs() -> None:
         if node.network.state == "pending" and node.network.launched == launched:
-            _put(simulation, node, actor, state="running")
+            _put(simulation, node, actor, state="running" if boots else "stopped")
 
     simulation.at(simulation.now + simulation.chance.uniform(1.0, 10.0), runs)
 
@@ -67,6 +75,8 @@ def stop(simulation: Any, node: Node, actor: Any, by_hand: bool = False) -> None
     def stopped() -> None:
         if node.network.state == "stopping":
             _put(simulation, node, actor, state="stopped")
+            if node.is_spot:
+                node.startable = simulation.now + simulation.chance.uniform(0.0, SPOT_SECONDS)
 
     simulation.at(simulation.now + simulation.cluster.stop_seconds * simulation.chance.uniform(0.5, 1.0), stopped)
 

@@ -282,6 +282,7 @@ class Simulation:
             tags, network = self._view(machine)
             if network is None:
                 self._stale("instance not shown", process)
+                facts.own_stale |= machine is not node
                 continue
             reply[one] = shown(one, tags, network)
             if machine is node:
