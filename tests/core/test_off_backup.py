@@ -1,9 +1,11 @@
 """What ``off`` writes, reads and does without, of its backup; see transcript.py."""
 
+from typing import Set
 
 import pytest
 from core.off_runs import BACKUP, NOT_PROVEN, ORIGINALS, WITHOUT_BACKUP, two
 from core.transcript import (
+    EPOCH,
     ID,
     ISO,
     KEEP,
@@ -21,6 +23,7 @@ from core.transcript import (
 )
 
 from aws_vpc_net import messages
+from aws_vpc_net.core.backup import read as read_tags
 from aws_vpc_net.core.model import FrozenMap, IsolationSpec
 
 
@@ -452,22 +455,31 @@ def test_off_that_succeeds_without_a_backup_in_reads_names_the_groups_last():
 
 
 def test_off_adopts_with_the_groups_of_a_backup_that_only_the_first_read_showed():
-    """The interface was isolated by another fencer before this run saw it."""
+    """The interface was isolated by another fencer before this run saw it, and a third one has overwritten that."""
     world = World()
     play(off_of(world, nonce=0x7654321), "read\nwrite e0:ad e1:as")
-    play(
-        off_of(world),
-        """
-        read                | without e1
-        write e0:ad
-        read                | without e1
-        isolate e0:i
-        * groups e1:i
-        read                | no tags
-        write e0:ad
-        write e0:ad e1:as
-        """,
-    )
+    overwritten = dict(world.tags)
+    run = off_of(world)
+    play(run, "read | without e1\nwrite e0:ad\nread | without e1\nisolate e0:i\n* groups e1:i")
+    world.delete(overwritten)
+    play(run, "read\nwrite e0:ad e1:as")
+
+
+def test_off_adds_an_interface_to_a_backup_only_once_a_read_shows_that():
+    """Another off may overwrite it, where both use keys again; then what it repeats must still be there."""
+    world = World("e0:ad e1:as", {f"user{n}": "" for n in range(40)})
+    run = off_of(world)
+    play(run, f"{BACKUP}\nisolate e0:i e1:i\n* detach e1")
+    play(off_of(world, nonce=77, skew=3), "read\nwrite e0:ad")
+    play(run, "* attach e2:as\nread\nwrite e0:ad e1:as\npause read | stale tags")
+    assert sets_of(world, "e1") == {EPOCH + 100, EPOCH + 104}
+    play(run, "pause read\nwrite e0:ad e1:as e2:as")
+    assert sets_of(world, "e1") == {EPOCH + 104}
+
+
+def sets_of(world: World, interface: str) -> Set[int]:
+    """The times of its sets."""
+    return set(read_tags(world.read("")).sets[eni(interface)])
 
 
 def test_off_adopts_with_the_groups_of_a_first_read_that_later_ones_did_not_show():
