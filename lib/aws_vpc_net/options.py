@@ -22,7 +22,7 @@ LONGDESC = (
     "over them until they are idle for the tracking time of the interface: five days by default, 350 seconds on "
     "Nitro v6 instance types. untrack_secg prevents that for TCP and UDP, except for connections that EC2 always "
     "tracks, such as those through NAT gateways. Security groups do not filter EBS volumes: if nodes share "
-    "EBS volumes, set require_poweroff, or use power fencing. onfence_poweroff alone is not sufficient for them, "
+    "EBS volumes, set require_poweroff, or use power fencing. onfence_poweroff alone is not sufficient, "
     "because off then succeeds when the stop was requested, whether or not the instance stops."
 )
 VENDOR = "https://aws.amazon.com/vpc/"  # of the device, as with all fence agents
@@ -122,7 +122,7 @@ OPTIONS = (
         "secret_key",
         "s:",
         "key",
-        "Secret access key. Required with access_key, and only then. It is readable in the configuration of the "
+        "Secret access key. Required with access_key, and only then. The key is readable in the configuration of the "
         "cluster",
     ),
     Option(
@@ -186,8 +186,8 @@ OPTIONS = (
         "ignore-instance-state",
         "",
         "",
-        "Isolate the instance in any state. Default: only a running one, so that a stopped node cannot be fenced, "
-        "and its services are not recovered. A stopped instance starts isolated",
+        "Isolate the instance in any state. A stopped instance then starts isolated. Default: isolate only a running "
+        "one, so that a stopped node cannot be fenced, and its services are not recovered",
     ),
     *(Option(f"interface{n}-sg", ":", "sg,...", _INTERFACE_SG.format(n)) for n in range(STATIC_INTERFACES)),
     Option(
@@ -195,8 +195,8 @@ OPTIONS = (
         ":",
         "sg",
         "Security group that allows everything, in and out: interfaces pass through it on their way to "
-        "isolation, so that established connections end too. Default: none, and they may continue. It opens "
-        "the node to every host that can reach its subnet, for settle_time",
+        "isolation, so that established connections end too. For settle_time, this opens the node to every host "
+        "that can reach its subnet. Default: none, and established connections may continue",
     ),
     Option(
         "skip_os_shutdown",
@@ -218,8 +218,8 @@ OPTIONS = (
         "",
         "",
         "With onfence_poweroff: off succeeds only when EC2 shows the instance as stopped or terminated, which also "
-        "ends its writes to EBS volumes. It fails if the stop is refused, or is not finished by deadline: set "
-        "that to 180 or more. Default: off does not wait for the stop",
+        "ends its writes to EBS volumes. off fails if the stop is refused, or is not finished by deadline: set "
+        "deadline to 180 or more. Default: off does not wait for the stop",
     ),
     Option(
         "plug_tag",
@@ -233,7 +233,7 @@ OPTIONS = (
         "",
         "",
         "With onfence_poweroff: monitor restores and starts a node that was fenced and has stopped since, at most 3 "
-        "times in 24 hours. Limit it to the nodes of this cluster with filter. A node with the tag "
+        "times in 24 hours. Set filter to limit this to the nodes of the cluster. A node with the tag "
         "fence_aws_vpc_net:auto_unfence=no stays stopped. Default: no",
     ),
     Option(
