@@ -27,9 +27,9 @@ LONGDESC = (
 )
 VENDOR = "https://aws.amazon.com/vpc/"  # of the device, as with all fence agents
 PORT = (
-    "Instance ID of the node (recommended), or a name that exactly one instance has: Name tag, private DNS name, "
-    "primary private IP address (IPv4 or IPv6), or the tag of plug_tag instead; or the ID of an attached interface "
-    "or volume. Separate several by commas"
+    "Instance ID of the node (recommended), a name that exactly one instance has, or the ID of an attached interface "
+    "or volume. A name is a Name tag, private DNS name or primary private IP address (IPv4 or IPv6), or instead a "
+    "value of the tag of plug_tag. Separate several by commas"
 )
 
 
@@ -136,8 +136,8 @@ OPTIONS = (
         "skip_race_check",
         "",
         "",
-        "Skip the checks for self-fencing and mutual fencing. Default: check. Without them, a node can isolate "
-        "itself",
+        "Skip the checks for self-fencing and mutual fencing. Default: check. Without the checks, a node can "
+        "isolate itself",
     ),
     Option(
         "invert-sg-removal",
@@ -171,9 +171,9 @@ OPTIONS = (
         "onfence-poweroff",
         "",
         "",
-        "Also request a forced stop of the instance after it is isolated. Default: it keeps running. Memory and "
-        "instance store are lost. off does not wait for the stop, and a failed stop is a warning: this does not "
-        "protect EBS volumes that nodes share, unless require_poweroff is set",
+        "Also request a forced stop of the instance after it is isolated. Default: the instance keeps running. "
+        "Memory and instance store are lost. off does not wait for the stop, and a failed stop is a warning: this "
+        "does not protect EBS volumes that nodes share, unless require_poweroff is set",
     ),
     Option(
         "ignore-tag-write-failure",
@@ -211,7 +211,7 @@ OPTIONS = (
         "",
         "",
         "The action on also starts a stopped instance after its groups are restored, waits until it runs, and "
-        "fails if the start fails. Not with unfence_ignore_restore. Default: it stays stopped",
+        "fails if the start fails. Not with unfence_ignore_restore. Default: the instance stays stopped",
     ),
     Option(
         "require_poweroff",
@@ -271,7 +271,7 @@ OPTIONS = (
         ":",
         "seconds",
         "Seconds after which off or on ends. Keep it below pcmk_off_timeout and pcmk_reboot_timeout of Pacemaker, "
-        "which otherwise kills the agent. Actions that only read end after 12 seconds",
+        "which otherwise kills the agent. Actions that only read have 12 seconds",
         type="second",
         default="45",
     ),
@@ -280,7 +280,8 @@ OPTIONS = (
         ":",
         "seconds",
         "Seconds that the network of EC2 may need to apply a change of groups after the API accepted it. off "
-        "succeeds no earlier than this after its last change; with untrack_secg, it waits twice. 0: do not wait",
+        "succeeds no earlier than this after its last change, unless probe_port shows silence before. With "
+        "untrack_secg, off waits twice. 0: do not wait",
         type="second",
         default="5",
     ),
