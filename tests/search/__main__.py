@@ -2,7 +2,7 @@
 
     python -m search MODE ACTIONS START BUDGET [KIND,… | each]     PYTHONPATH=lib:tests; MODE: one, or all
     python -m search plain | special | probing | probing-pairs | stopping | returns     those of catalogue.py
-    python -m search renamed | edited
+    python -m search renamed | edited | crowded
     python -m search adversity | alone | static BUDGET                                  with so many adversities
     LIMIT=5000000: states of each; PART=2/5: the second fifth of the scenarios
 """
@@ -42,6 +42,8 @@ def scenarios(arguments: List[str]) -> List[Scenario]:
         return [*catalogue.returns(), *catalogue.returns_alone()]
     if first == "renamed":
         return [*catalogue.renamed(), *catalogue.renamed_with_adversity()]
+    if first == "crowded":
+        return [*catalogue.crowded()]
     if first == "static":
         return [*catalogue.with_static_groups(int(more[0]))]
     if first == "edited":

@@ -19,6 +19,7 @@ from .world import (
     ISO,
     ISO2,
     KINDS,
+    LOST,
     MISSING,
     MODES,
     OPEN,
@@ -114,6 +115,19 @@ def with_edited_tags(modes: Sequence[str] = MODES) -> Iterator[Scenario]:
             for action in ("off", "on", "return"):
                 for start in ("fenced", "fenced twice") if action == "return" else STARTS:
                     yield Scenario(mode, actors(action), start, 1, frozenset((EVENT,)), events=(event,))
+
+
+def crowded(modes: Sequence[str] = MODES) -> Iterator[Scenario]:
+    """Two invocations on an instance with little room for tags, so that keys are used again; and an adversity."""
+    for mode in modes:
+        for pair in ("off,off", "off,on"):
+            for start in STARTS:
+                for others in (40, 43, 45):  # keys are used again; the first backup has little room; the second none
+                    one = Scenario(mode, actors(*pair.split(","), skew=3), start, others=others)
+                    yield one
+                    yield from (replace(one, budget=1, kinds=frozenset((kind,))) for kind in (CRASH, REFUSED, LOST))
+                    for event in ("attach", "detach"):
+                        yield replace(one, budget=1, kinds=frozenset((EVENT,)), events=(event,))
 
 
 def with_adversity(

@@ -6,6 +6,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 from aws_vpc_net.core.model import FrozenMap
 from aws_vpc_net.core.probing import Answer, Standing
 from aws_vpc_net.core.protocol import Change, CheckAnswers, Connect, Phase, SetGroups
+from aws_vpc_net.core.tag_slots import TAG_LIMIT
 
 from .invocations import DEAD, Table, Tables, ec2_refusal
 from .tag_edits import TAG_EVENTS, edited
@@ -56,6 +57,7 @@ from .world import (
     LACKING,
     LATE,
     LOST,
+    OTHERS,
     REFUSED,
     STALE,
     THROTTLED,
@@ -81,7 +83,8 @@ class Following(Truth):
 
     def start(self) -> State:
         """The first state."""
-        tags, net = self.tags.number(FrozenMap()), self.nets.number(self.network)
+        others = FrozenMap({f"{OTHERS}{n}": "" for n in range(self.scenario.others)})
+        tags, net = self.tags.number(others), self.nets.number(self.network)
         plain_off = len(self.actors) - 2
         for _ in range({"open": 0, "fenced": 1, "fenced twice": 2}[self.scenario.start]):
             tags, net, end = self.alone(tags, net, plain_off)
@@ -340,7 +343,7 @@ class Following(Truth):
             yield from self._answered(list(s), actor, number, "no time", (actor, "no time"))
             return
 
-        if "tags" in self.actors[actor].denied:
+        if "tags" in self.actors[actor].denied or (not deletion and len(self.tags.values[tags]) > TAG_LIMIT):
             yield from self._answered(list(s), actor, number, "refused", (actor, change[0], "refused"))
             return
 

@@ -100,6 +100,7 @@ GROUPS: Dict[str, FrozenSet[str]] = {  # the VPCs that take each group
     ISO: frozenset(("vpc-0",)),
     ISO2: frozenset(("vpc-1",)),
 }
+OTHERS = "other"  # how the keys of tags begin that are not of this agent
 NEW = Nic(E2, 3, frozenset((APP, DB)))
 # interfaceN-sg, if it is given: what the interfaces have had; and without one for the interface that is attached
 STATIC: FrozenMap[int, Groups] = FrozenMap({n.number - 1: n.groups for n in (*DEFAULT.attached, NEW)})
@@ -160,6 +161,7 @@ class Scenario:
     spec: Optional[IsolationSpec] = None
     half: Optional[Tuple[str, int]] = None  # an off or on, killed after so many changes, before
     before: Tuple[str, ...] = ()  # what an operator did then, before all that is searched
+    others: int = 0  # tags of others, which leave less room
 
     @property
     def isolation(self) -> IsolationSpec:
@@ -178,6 +180,7 @@ class Scenario:
         half += ", stop" * any(a.require_poweroff for a in self.actors)
         half += ", by name" * any(a.by_name for a in self.actors)
         half += "".join({f", static groups of {len(a.static)}" for a in self.actors if a.static})
+        half += f", {self.others} other tags" * bool(self.others)
         return f"{self.mode}: {actors}, {self.start}{half}{world}, adversities {self.budget}{more}"
 
 
