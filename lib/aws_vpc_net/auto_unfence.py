@@ -30,7 +30,8 @@ MOST_PAGES = 3  # of the search; with filter, there is one
 MOST_REFUSED = 3  # instances whose tag cannot be written; the next one is tried
 
 SEARCH = CallContext("look for stopped instances", Category.RETRIEVAL)
-FILTERS = (("instance-state-name", ("stopped",)), ("tag-key", (LASTFENCE, f"{PREFIX}*", RETURNED)))
+STATES = ("stopped", "running")  # of one that runs, isolated, there is a warning
+FILTERS = (("instance-state-name", STATES), ("tag-key", (LASTFENCE, f"{PREFIX}*", RETURNED)))
 
 Found = Tuple[Stopped, Verdict]
 
@@ -82,7 +83,7 @@ def _has_time(context: Context) -> bool:
 
 
 def _search(context: Context, plugs: Sequence[str], fence_seconds: float) -> List[Found]:
-    """What is to be done with each stopped instance that has a tag of ours, in one call.
+    """What is to be done with each instance that has a tag of ours, in one call.
 
     Of two filters of one key, only that of the device is used: everything is checked here anyway.
     """
@@ -136,6 +137,9 @@ def _warn(context: Context, shown: Instance, verdict: Verdict, results: Dict[str
     elif verdict is Verdict.NO_ROOM:
         results[instance] = "failed"
         log.warning(messages.no_room_for_return(instance))
+    elif verdict is Verdict.RUNS:
+        results[instance] = "failed"
+        log.warning(messages.runs_isolated(instance))
     elif verdict is Verdict.HIBERNATED:
         results[instance] = "failed"
         log.warning(messages.hibernated(instance))

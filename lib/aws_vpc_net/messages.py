@@ -1096,6 +1096,13 @@ def no_room_for_return(plug: str) -> str:
     return f"{plug} is not brought back by auto_unfence, because it has no room for another tag; delete a tag"
 
 
+def runs_isolated(plug: str) -> str:
+    return (
+        f"{plug} is not brought back by auto_unfence, because it runs, isolated: it was not stopped, or somebody has "
+        "started it; stop it"
+    )
+
+
 def hibernated(plug: str) -> str:
     return (
         f"{plug} is not brought back by auto_unfence, because it was hibernated, and its memory would continue; "
@@ -1123,7 +1130,7 @@ def return_search_failed(reason: str) -> str:
 
 
 def return_search_incomplete(pages: int) -> str:
-    return f"auto_unfence looked at the first {pages} pages of stopped instances only; set filter"
+    return f"auto_unfence looked at the first {pages} pages of instances only; set filter"
 
 
 def too_late_for_return(seconds: float) -> str:

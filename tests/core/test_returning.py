@@ -86,7 +86,15 @@ CASES = {
         changed(fenced(), interfaces=fenced().instance.interfaces[1:]), KEEP, Verdict.UNCHANGEABLE
     ),
     "renamed": (changed(fenced(), lost_names=("node1",)), KEEP, Verdict.LOST_NAME),
-    **{s: (changed(fenced(), state=s), KEEP, Verdict.NOT_STOPPED) for s in ("running", "stopping", "pending", "x")},
+    **{s: (changed(fenced(), state=s), KEEP, Verdict.NOT_STOPPED) for s in ("stopping", "pending", "x")},
+    "running": (changed(fenced(), state="running"), KEEP, Verdict.RUNS),
+    "running and exempt": (changed(with_tags(fenced(), exempt="no"), state="running"), KEEP, Verdict.NOT_STOPPED),
+    "running, off may be in progress": (
+        changed(fenced(time=NOW - 47 + 1), state="running"), KEEP, Verdict.NOT_STOPPED
+    ),
+    "running and restored": (
+        changed(with_tags(left(fenced(**OPEN_AGAIN)), returned=UNFINISHED), state="running"), KEEP, Verdict.NOT_STOPPED
+    ),
     **{f"exempt {v}": (with_tags(fenced(), exempt=v), KEEP, Verdict.EXEMPT) for v in ("no", "False", "0", "look")},
     **{f"exempt {v}": (with_tags(fenced(), exempt=v), KEEP, Verdict.RESTORE) for v in ("yes", "True", " 1", "on")},
     "exempt while it is brought back": (

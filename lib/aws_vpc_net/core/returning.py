@@ -40,6 +40,7 @@ class Verdict(Enum):
     STATIC_REFUSED = "interfaceN-sg cannot be set on it"
     HIBERNATED = "it was hibernated"
     NOT_STOPPED = "it is not stopped"
+    RUNS = "it runs, isolated: it was not stopped, or somebody has started it"
     LOST_NAME = "it no longer has the name by which it was found"
     EXEMPT = "a tag exempts it"
     RECENT = "its fencing may not have ended yet"
@@ -131,6 +132,9 @@ def _judge(
 ) -> Verdict:
     """The same, for groups of ``interfaceN-sg`` that can be set."""
     instance, resumed = stopped.instance, stopped.is_resumed(now)
+    if instance.state == "running":
+        then = _judge(replace(stopped, instance=replace(instance, state="stopped")), spec, static, now, fence_seconds)
+        return Verdict.RUNS if then is Verdict.RESTORE else Verdict.NOT_STOPPED
     unfit = _unfit(instance)
     if unfit is not None:
         return unfit
