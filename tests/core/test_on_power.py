@@ -128,6 +128,16 @@ def test_on_leaves_it_to_ec2_also_if_the_last_read_has_no_time():
     assert run.decide(run.plan, read, run.tick()).action == Succeed()
 
 
+def test_on_says_what_was_read_before_the_end_of_the_time():
+    """Not that the last read was cut off."""
+    run = powered("stopped")
+    play(run, "start\n* state pending\npause read\n* state stopped\npause read")
+    step = run.decide(run.plan, run.knowledge, run.tick())
+    play(run, "* 50 s")
+    read = observe(run.plan, step.knowledge, step.action, OUTCOMES["lost"], run.tick())[0]
+    assert "EC2 showed it as stopped" in run.decide(run.plan, read, run.tick()).action.text
+
+
 def test_on_says_why_it_does_not_learn_whether_the_instance_runs():
     play(powered("pending"), f"pause read | refused\n{NOT_STARTED}not permitted")
 

@@ -494,7 +494,10 @@ def _powered(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     if state == "pending" or not (k.reads.fresh or k.failure):
         k = replace(k, ending=None, reads=replace(k.reads, started=True))
     if k.failure is not None:
-        why = Fail.of(messages.not_started(plan.id, k.failure.category, k.failure.text))
+        reason = k.failure.text
+        if k.reads.started and latest and tick.reserve_expired:  # the reads before may say more
+            reason += f"; before, {messages.start_not_finished(latest.state, tick.seconds)}"
+        why = Fail.of(messages.not_started(plan.id, k.failure.category, reason))
         if k.reads.fresh or k.failure.outcome is Outcome.REFUSED:
             return Step((k.ending if k.reads.fresh else None) or why, k)
         k = replace(k, ending=k.ending if k.ending and tick.reserve_expired else why)
