@@ -98,3 +98,11 @@ def test_stonith_admin_validates_and_lists(bed, node):
     for name in bed.names:
         assert "fence-vpc" in node.command("stonith_admin", "--list", name)
     assert node.result("stonith_admin", "--list", "stranger").stdout.count("fence-vpc") == 0
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["(STONITH|Fencing) of failed nodes enabled", "Cluster is symmetric", "No quorum policy: Stop ALL resources"],
+)
+def test_crm_mon_shows_the_options_that_the_setup_page_requires(node, line):
+    assert re.search(line, node.command("crm_mon", "--one-shot", "--include=options"))

@@ -220,6 +220,15 @@ def test_the_device_of_the_readme_is_that_of_the_guide():
     assert pcs == crm
 
 
+def test_the_guide_shows_whether_pacemaker_fences_at_all():
+    """With fencing disabled, `pcs stonith fence` works, and a failed node is not fenced (Pacemaker 2.1.5)."""
+    (block,) = [b for b in operators_blocks("cluster") if "--include=options" in b.text]
+    assert block.page == "setup.md"
+    for option in ("`pcs property set stonith-enabled=true`", "`symmetric`", "`Stop ALL resources`"):
+        assert option in chapter(path("setup.md"), "The device")
+    assert "pkill -9 -x corosync" in chapter(path("setup.md"), "Checks before production")
+
+
 def test_a_default_priority_of_resources_excludes_the_fence_device():
     """Otherwise the device counts for the node that runs it, and priority-fencing-delay may delay nothing."""
     found = [b.text for b in operators_blocks("cluster") if "pcs resource defaults update priority=" in b.text]
