@@ -885,7 +885,12 @@ def stopping(plug: str) -> str:
 
 
 def already_terminated(plug: str) -> str:
-    return f"{plug} is terminated, so it is off"
+    why = "if another instance has replaced it, that one was not isolated: check pcmk_host_map"
+    return f"{plug} is terminated, so it is off; {why}"
+
+
+def terminated_meanwhile(plug: str) -> str:
+    return f"{plug} was terminated meanwhile, so it is off"
 
 
 # --- restoring ------------------------------------------------------------------------------------------------

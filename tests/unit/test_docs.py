@@ -36,11 +36,11 @@ CLUSTER_COMMANDS = set("grep pcs crm stonith_admin crm_mon journalctl corosync-q
 SETTLE_SECONDS = 5  # that EC2's network is given to follow
 METADATA = TOP / "tests" / "metadata" / "fence_aws_vpc_net.xml"
 NO_ACTION = (  # messages of progress, and of checks that passed
-    "already_terminated answers appeared bringing_back brought_back can_be_stopped backup_rewritten "
+    "answers appeared bringing_back brought_back can_be_stopped backup_rewritten "
     "group_found groups_fit groups_set identity interface_found lets_nothing_through name_found "
     "not_opened_again nothing_to_restore observable options_valid other_address_answers permitted "
     "preflight_passed probe_not_allowed backup_written restore_skipped room silence_expected starting stopping "
-    "tags_deleted would_be_untracked would_remove"
+    "tags_deleted terminated_meanwhile would_be_untracked would_remove"
 ).split()
 
 

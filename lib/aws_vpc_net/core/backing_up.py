@@ -27,7 +27,6 @@ from .isolation import (
 )
 from .model import FrozenMap, Groups, Instance, IsolationSpec, tags_of
 from .protocol import (
-    INFO,
     READ_ONCE_MORE_SECONDS,
     WARNING,
     BackupState,
@@ -88,7 +87,7 @@ def _first(plan: Plan, k: Knowledge, tick: Tick) -> Prepared:
 
 def _refuse_or_continue(plan: Plan, k: Knowledge, target: Instance, tick: Tick) -> Prepared:
     if target.terminated:
-        return Step(Succeed(), k, notes=(Note(INFO, messages.already_terminated(plan.id)),))
+        return Step(Succeed(), k, notes=(Note(WARNING, messages.already_terminated(plan.id)),))
     if target.lost_names:
         return fail(k, messages.lost_names(plan.id, target.lost_names))
     if target.state != "running" and not (

@@ -165,7 +165,7 @@ def _verify(plan: Plan, k: Knowledge, tick: Tick) -> Step:
         return end(plan, k, tick, Fail.of(why))
     latest = k.latest
     if latest is not None and latest.terminated:
-        return Step(Succeed(), k, notes=(Note(INFO, messages.already_terminated(plan.id)),))
+        return Step(Succeed(), k, notes=(Note(INFO, messages.terminated_meanwhile(plan.id)),))
     if latest is not None:
         step = _backup_again(plan, k, latest, tick) or _adopt(plan, k, latest, tick) or _retry(plan, k, latest, tick)
         if step is not None:
