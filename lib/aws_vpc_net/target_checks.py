@@ -224,10 +224,14 @@ class Target:
         checks += [dry.groups(interface, groups) for interface, groups in self._other_groups()]
         power = self.context.settings.power
         if power.onfence_poweroff:
-            checks.append(dry.stop(self.plug, **({"SkipOsShutdown": True} if power.skip_os_shutdown else {})))
+            checks.append(self._dry_stop(dry))
         if power.unfence_poweron and not self.context.settings.overrides.unfence_ignore_restore:
             checks.append(dry.start(self.plug))
         return checks
+
+    def _dry_stop(self, dry: DryRun) -> Check:
+        skip = self.context.settings.power.skip_os_shutdown
+        return dry.stop(self.plug, **({"SkipOsShutdown": True} if skip else {}))
 
     def requires(self, action: str) -> bool:
         """Does off or on fail without this permission? Otherwise it warns."""
@@ -242,11 +246,12 @@ class Target:
         return isolation.backup_is_optional(self.spec, self.context.settings.static, interfaces)
 
     def dry_runs_of_return(self) -> List[Check]:
-        """A dry run of every write that only auto_unfence needs."""
+        """A dry run of every write that auto_unfence needs: what cannot be stopped is not brought back."""
         if self.instance is None or not self.context.settings.power.auto_unfence:
             return []
         dry = DryRun(self.context.ec2)
-        return [*dry.tags(self.plug, {backup.RETURNED: "0"}, f"tag {backup.RETURNED}"), dry.start(self.plug)]
+        returned = dry.tags(self.plug, {backup.RETURNED: "0"}, f"tag {backup.RETURNED}")
+        return [*returned, self._dry_stop(dry), dry.start(self.plug)]
 
     def unchecked(self) -> List[str]:
         """Why some permissions are not checked."""

@@ -188,7 +188,7 @@ def test_on_reads_before_it_starts_again():
     run = powered("stopped")
     fencer = off_of(run.world, nonce=2, skew=9, ignore_instance_state=True)
     play(run, "start | throttled\noff: read\noff: write e0:ad e1:as", off=fencer)
-    play(run, "pause read\nfail: restore: i-0000000000000000a was fenced concurrently; off takes precedence: it was not")
+    play(run, "pause read\nfail: restore: i-0000000000000000a was fenced concurrently; off takes precedence: it was")
 
 
 NOT_STARTED = "fail: modification: the groups of i-0000000000000000a are restored, but it was not started: "

@@ -93,7 +93,7 @@ CASES = {
         changed(fenced(time=NOW - 47 + 1), state="running"), KEEP, Verdict.NOT_STOPPED
     ),
     "running and restored": (
-        changed(with_tags(left(fenced(**OPEN_AGAIN)), returned=UNFINISHED), state="running"), KEEP, Verdict.NOT_STOPPED
+        changed(left(fenced(**OPEN_AGAIN), returned=UNFINISHED), state="running"), KEEP, Verdict.NOT_STOPPED
     ),
     **{f"exempt {v}": (with_tags(fenced(), exempt=v), KEEP, Verdict.EXEMPT) for v in ("no", "False", "0", "look")},
     **{f"exempt {v}": (with_tags(fenced(), exempt=v), KEEP, Verdict.RESTORE) for v in ("yes", "True", " 1", "on")},

@@ -494,10 +494,11 @@ def test_messages_that_the_runbook_names_exist():
     """Pieces of messages in the first column of the tables by symptom."""
     sections = [chapter(DOC / "runbook.md", title) for title in ("off is refused", "Node stays UNCLEAN")]
     cells = [line.split("|")[1] for section in sections for line in section.splitlines() if line.startswith("| ")]
-    pieces = [piece for cell in cells for piece in re.findall("`([^`_]+)`", cell)]
+    pieces = [piece for cell in cells for piece in cell.split("`")[1::2] if "_" not in piece]
     assert len(pieces) > 8
     texts = [str(said(function)) for function in CATALOGUE.values()]
-    assert [piece for piece in pieces if not any(piece in message for message in texts)] == []
+    others = [piece for piece in pieces if not any(piece in message for message in texts)]
+    assert others == ["will not die"], "of Pacemaker"
 
 
 def test_every_category_is_described():
