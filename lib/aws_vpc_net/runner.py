@@ -100,7 +100,7 @@ class Runner:
     def waits_for_power(self) -> bool:
         """Does it wait to look again whether its instance, whose groups are back, has stopped or started?"""
         step = self._step
-        return step is not None and step.backoff and step.knowledge.phase is Phase.START
+        return step is not None and step.backoff and step.knowledge.phase in (Phase.POWER, Phase.START)
 
     @property
     def terminated(self) -> bool:

@@ -231,6 +231,16 @@ def test_on_that_has_restored_nothing_does_not_start_what_was_fenced_since():
     play(run, "read\nfail: restore: i-0000000000000000a was fenced concurrently; off takes precedence: it was not")
 
 
+@pytest.mark.parametrize("state", ["stopping", "running"])
+def test_on_looks_once_more_until_a_read_shows_the_instance(state):
+    run = on_of(fenced(), KEEP, power=True)
+    play(run, f"{RESTORED}\nread\ndelete\nread")
+    known = run.world.read("")
+    run.world.write(make_backup(known, {eni("e0"): groups("ad"), eni("e1"): groups("as")}, EPOCH + 120, KEEP, 2).tags)
+    run.world.state = state
+    play(run, "read | nothing\npause read\nisolate e0:i e1:i\nread\nfail: restore: i-0000000000000000a was fenced")
+
+
 def test_on_starts_an_instance_whose_deleted_backup_a_stale_read_shows():
     run = on_of(fenced(), power=True)
     run.world.state = "stopped"

@@ -205,7 +205,7 @@ def write_backup_again(plan: Plan, k: Knowledge, tick: Tick, ends: Optional[Poin
     amended = amend_backup(b.originals, k.latest, others, plan.spec, b.first_times)
     originals = FrozenMap(amended or b.originals)
     time = max(max(b.history.times, default=0) + 1, tags.next_time(tick.unix_time, k.latest))
-    backup = make_backup(k.latest, originals, time, plan.spec, tick.nonce, b.numbers)
+    backup = make_backup(k.latest, originals, time, plan.spec, tick.nonce, b.numbers, reserve=0)
     known = replace(b, originals=originals, history=b.history.with_read(k.latest), answered=True)
     effect = WriteTags(plan.id, backup.tags, backup)
     return Step(effect, replace(k, backup=known), tick.ends if ends is None else ends)

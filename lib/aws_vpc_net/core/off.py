@@ -309,21 +309,16 @@ def _has_visible_backup(k: Knowledge, latest: Instance, interface: str) -> bool:
 
 
 def _adopt(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Optional[Step]:
-    """Interfaces that appeared meanwhile: into the backup, then isolated like the others. None if there are none.
-
-    Only once a read shows that backup: until then it may be overwritten, and what it repeats must not be.
-    """
+    """Interfaces that appeared meanwhile: into the backup, then isolated like the others. None if there are none."""
     new = [i for i in latest.interfaces if i.id not in k.interfaces]
     if not new:
         return None
-    current = k.backup.latest
-    if current is not None and not tags.is_visible(current, latest):
-        return Step(Read((plan.id,)), k, tick.ends, backoff=True)
     note = Note(WARNING, messages.appeared(plan.id, (i.id for i in new)))
+    current = k.backup.latest
     if current is None and not backup_is_optional(plan.spec, plan.static, len(k.interfaces) + len(new)):
         step = end(plan, k, tick, Fail.of(messages.appeared_without_backup(plan.id, (i.id for i in new))))
         return replace(step, notes=(note, *step.notes))
-    seen = replace(latest, tags={**tags_of(k.first), **latest.tags})  # another may have overwritten some
+    seen = replace(latest, tags={**tags_of(k.first), **latest.tags})  # this read may lack tags
     groups = original_groups(plan, k, seen)
     originals = {i.id: groups[i.id] for i in new}
     untrack = plan.spec.untrack is not None and current is not None
@@ -337,8 +332,9 @@ def _adopt(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Optional[S
     if current is None:
         step = _change(plan, start_round(k, originals), tick)
         return replace(step, notes=(note, *step.notes))
+    known = Instance(latest.id, latest.state, latest.interfaces, {**latest.tags, **current.tags})  # it may be stale
     try:
-        added = make_backup(latest, originals, current.time, plan.spec, tick.nonce)
+        added = make_backup(known, originals, current.time, plan.spec, tick.nonce, reserve=0, shown=latest)
     except NoRoom as error:
         refusal = messages.no_room(plan.id, error.needed, error.free)
         failure = Failure(Outcome.REFUSED, refusal.category, refusal.text)

@@ -464,7 +464,7 @@ def _last_look(plan: Plan, k: Knowledge, tick: Tick) -> Step:
     """Before any start: an ``off`` may have succeeded before the restore, if the read that proved that was stale."""
     if k.latest is not None and _fenced_since(k, k.latest) and _is_kept(plan, k, k.latest):
         return _overtaken(plan, k, k.latest, tick)
-    return _powered(plan, replace(k, phase=Phase.START), tick)
+    return _powered(plan, replace(k, phase=Phase.START) if k.latest is not None else k, tick)
 
 
 def _is_kept(plan: Plan, k: Knowledge, latest: Instance) -> bool:

@@ -28,16 +28,22 @@ def make_backup(
     spec: IsolationSpec,
     nonce: int = 0,
     numbers: Mapping[str, int] = FrozenMap(),
+    reserve: int = RESERVED_TAGS,
+    shown: Optional[Instance] = None,
 ) -> Backup:
-    """The backup of these groups; ``nonce``: random bits; ``numbers``: those of interfaces that the read lacks.
+    """The backup of these groups.
+
+    ``nonce``: random bits. ``numbers``: those of interfaces that the read lacks. ``reserve``: tags to leave free; none
+    once groups are changed, as another fencer that began meanwhile may use the same keys again. ``shown``: the latest
+    read, if ``instance`` has tags that no read has shown yet: what these repeat is not overwritten.
 
     Where an interface has groups that a fencer sets, another fencer may be in progress, and one of us may have read
     old tags and come to the same time; where the read lacks the primary interface, ranks differ from another's.
     Then the key's number is the rank plus a random multiple of the count, so that neither overwrites the other.
     Readers do not look at it.
 
-    New keys, so that every reader of the format finds them; where that would leave others less than RESERVED_TAGS,
-    keys of our own superseded tags are used again. Nothing is ever deleted here.
+    New keys, so that every reader of the format finds them; where that would leave others less than ``reserve``, keys
+    of our own superseded tags are used again. Nothing is ever deleted here.
 
     Raises:
         NoRoom: it does not fit even so.
@@ -54,7 +60,7 @@ def make_backup(
         while any(_key(instance.id, time, number, c) in {*instance.tags, *tags} for c in range(len(values))):
             number += count
         tags.update({_key(instance.id, time, number, c): v for c, v in enumerate(values)})
-    return Backup(time, FrozenMap(_fit(tags, instance, spec)), FrozenMap(originals))
+    return Backup(time, FrozenMap(_fit(tags, instance, shown or instance, spec, reserve)), FrozenMap(originals))
 
 
 def _key(instance: str, time: int, number: int, chunk: int) -> str:
@@ -86,14 +92,16 @@ def _protected_keys(instance: Instance, spec: IsolationSpec) -> FrozenSet[str]:
     return frozenset(keep)
 
 
-def _fit(tags: Dict[str, str], instance: Instance, spec: IsolationSpec) -> Dict[str, str]:
+def _fit(
+    tags: Dict[str, str], instance: Instance, shown: Instance, spec: IsolationSpec, reserve: int
+) -> Dict[str, str]:
     """Move values to superseded keys as far as room is short."""
     free = TAG_LIMIT - sum(not k.startswith("aws:") for k in instance.tags)
     new = [k for k in tags if k not in instance.tags]
-    protected = _protected_keys(instance, spec)
+    protected = _protected_keys(instance, spec) | _protected_keys(shown, spec)
     old = sorted(k for k in backup.own(instance.tags, instance.id) if k != LASTFENCE and k not in protected)
     movable = [k for k in new if k != LASTFENCE]
-    reuse = min(len(movable), len(old), max(0, len(new) - max(0, free - RESERVED_TAGS)))
+    reuse = min(len(movable), len(old), max(0, len(new) - max(0, free - reserve)))
     renamed = dict(zip(reversed(movable), old[:reuse]))
     short = max(0, len(new) - reuse - free)
     values = {k: tags[k] for k in movable}  # those that are renamed come last
