@@ -29,7 +29,7 @@ GRACE_SECONDS = 2.0  # after its deadline, in which an off ends
 MOST_PAGES = 3  # of the search; with filter, there is one
 MOST_REFUSED = 3  # instances whose tag cannot be written; the next one is tried
 
-SEARCH = CallContext("look for stopped instances", Category.RETRIEVAL)
+SEARCH = CallContext("look for instances to bring back", Category.RETRIEVAL)
 STATES = ("stopped", "running")  # of one that runs, isolated, there is a warning
 FILTERS = (("instance-state-name", STATES), ("tag-key", (LASTFENCE, f"{PREFIX}*", RETURNED)))
 
@@ -137,8 +137,7 @@ def _warn(context: Context, shown: Instance, verdict: Verdict, results: Dict[str
     elif verdict is Verdict.NO_ROOM:
         results[instance] = "failed"
         log.warning(messages.no_room_for_return(instance))
-    elif verdict is Verdict.RUNS:
-        results[instance] = "failed"
+    elif verdict is Verdict.RUNS:  # no result: no return of it was begun
         log.warning(messages.runs_isolated(instance))
     elif verdict is Verdict.HIBERNATED:
         results[instance] = "failed"

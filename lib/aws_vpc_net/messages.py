@@ -1147,8 +1147,8 @@ def too_late_for_return(seconds: float) -> str:
 
 def auto_unfence_without_filter() -> str:
     return (
-        "filter is not set, so monitor may also bring back nodes of other clusters that use the same secg; "
-        "set filter, such as filter=tag:cluster=NAME"
+        "filter is not set, so monitor may also bring back, or warn of, nodes of other clusters that use the same "
+        "secg; set filter, such as filter=tag:cluster=NAME"
     )
 
 

@@ -485,6 +485,15 @@ def test_off_overwrites_nothing_that_only_a_backup_of_its_own_repeats_which_no_r
     assert (EPOCH + 100 in sets_of(world, "e0")) == (others == 40), "used again only where none is free"
 
 
+def test_off_isolates_a_new_interface_under_any_backup_of_its_own_that_a_read_shows():
+    """The latest one may be overwritten in part by another off, and an earlier one be whole."""
+    world = World()
+    run = off_of(world)
+    play(run, f"{BACKUP}\nisolate e0:i e1:i\n* attach e2:a\nread\nwrite e0:ad e1:as e2:a")
+    play(off_of(world, nonce=77, skew=3), "read\nwrite e0:ad e1:as e2:a")
+    play(run, "pause read\nwrite e0:ad e1:as e2:a\npause isolate e2:i\nread\nsuccess")
+
+
 def sets_of(world: World, interface: str) -> Set[int]:
     """The times of its sets."""
     return set(read_tags(world.read("")).sets[eni(interface)])

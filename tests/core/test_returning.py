@@ -88,6 +88,14 @@ CASES = {
     "renamed": (changed(fenced(), lost_names=("node1",)), KEEP, Verdict.LOST_NAME),
     **{s: (changed(fenced(), state=s), KEEP, Verdict.NOT_STOPPED) for s in ("stopping", "pending", "x")},
     "running": (changed(fenced(), state="running"), KEEP, Verdict.RUNS),
+    "running, back three times today": (
+        changed(with_tags(fenced(), returned=returned(DAY - 1, 900, 500)), state="running"), KEEP, Verdict.RUNS
+    ),
+    "running, no room": (
+        changed(with_tags(fenced(), **{f"t{n}": "x" for n in range(TAG_LIMIT - 3)}), state="running"),
+        KEEP,
+        Verdict.RUNS,
+    ),
     "running and exempt": (changed(with_tags(fenced(), exempt="no"), state="running"), KEEP, Verdict.NOT_STOPPED),
     "running, off may be in progress": (
         changed(fenced(time=NOW - 47 + 1), state="running"), KEEP, Verdict.NOT_STOPPED

@@ -305,7 +305,7 @@ def _has_visible_backup(k: Knowledge, latest: Instance, interface: str) -> bool:
     """Are its original groups in a backup that a read has shown? Of one that appeared meanwhile, this read must."""
     if k.interfaces[interface].outcome is not None:
         return True
-    return any(interface in b.originals and tags.is_visible(b, latest) for b in k.backup.backups[-1:])
+    return any(interface in b.originals and tags.is_visible(b, latest) for b in k.backup.backups)
 
 
 def _adopt(plan: Plan, k: Knowledge, latest: Instance, tick: Tick) -> Optional[Step]:

@@ -134,7 +134,8 @@ def _judge(
     instance, resumed = stopped.instance, stopped.is_resumed(now)
     if instance.state == "running":
         then = _judge(replace(stopped, instance=replace(instance, state="stopped")), spec, static, now, fence_seconds)
-        return Verdict.RUNS if then is Verdict.RESTORE else Verdict.NOT_STOPPED
+        fenced = then in (Verdict.RESTORE, Verdict.STAYS_STOPPED, Verdict.NO_ROOM)
+        return Verdict.RUNS if fenced else Verdict.NOT_STOPPED
     unfit = _unfit(instance)
     if unfit is not None:
         return unfit

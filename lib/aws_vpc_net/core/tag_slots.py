@@ -33,9 +33,11 @@ def make_backup(
 ) -> Backup:
     """The backup of these groups.
 
-    ``nonce``: random bits. ``numbers``: those of interfaces that the read lacks. ``reserve``: tags to leave free; none
-    once groups are changed, as another fencer that began meanwhile may use the same keys again. ``shown``: the latest
-    read, if ``instance`` has tags that no read has shown yet: what these repeat is not overwritten.
+    Args:
+        nonce: random bits.
+        numbers: those of interfaces that the read lacks.
+        reserve: tags to leave free; none once groups are changed, as another fencer may use the same keys again.
+        shown: the latest read, if ``instance`` has tags that no read has shown: what these repeat is not overwritten.
 
     Where an interface has groups that a fencer sets, another fencer may be in progress, and one of us may have read
     old tags and come to the same time; where the read lacks the primary interface, ranks differ from another's.
