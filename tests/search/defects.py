@@ -241,7 +241,7 @@ DEFECTS: Mapping[str, Defect] = {
     ),
     # keys and times
     "keys are not apart where a read may lack interfaces": _of(
-        tag_slots.make_backup, "if fenced or instance.lacks_primary else 0", "if fenced else 0",
+        tag_slots._key_offset, "if fenced or instance.lacks_primary else 0", "if fenced else 0",
         _one("keep", "off,off", "open", LACKING),
     ),
     # what counts
@@ -293,8 +293,11 @@ DEFECTS: Mapping[str, Defect] = {
         backing_up._backup, "if latest.lost_names:", "if False:",
         next(s for s in catalogue.renamed(["keep"]) if str(s.actors[0]) == "off"),
     ),
-    "monitor brings back what runs": _of(
-        returning._unfit, 'if instance.state != "stopped":', "if False:",
+    "monitor brings back what runs": Defect(
+        (
+            (returning._judge, 'if instance.state == "running":', "if False:"),
+            (returning._unfit, 'if instance.state != "stopped":', "if False:"),
+        ),
         _one("keep", "return", "fenced", before=("start",)),
     ),
     "monitor brings back what is not isolated": _of(

@@ -39,11 +39,6 @@ def make_backup(
         reserve: tags to leave free; none once groups are changed, as another fencer may use the same keys again.
         shown: the latest read, if ``instance`` has tags that no read has shown: what these repeat is not overwritten.
 
-    Where an interface has groups that a fencer sets, another fencer may be in progress, and one of us may have read
-    old tags and come to the same time; where the read lacks the primary interface, ranks differ from another's.
-    Then the key's number is the rank plus a random multiple of the count, so that neither overwrites the other.
-    Readers do not look at it.
-
     New keys, so that every reader of the format finds them; where that would leave others less than ``reserve``, keys
     of our own superseded tags are used again. Nothing is ever deleted here.
 
@@ -53,8 +48,7 @@ def make_backup(
     numbers = {**numbers, **{i.id: i.number for i in instance.interfaces}}
     count = max(numbers.values(), default=1)
     tags = {LASTFENCE: str(time)}
-    fenced = any(set_by_fencer(i.groups, spec) for i in instance.interfaces)
-    key_offset = count * (1 + nonce % 9999) if fenced or instance.lacks_primary else 0
+    key_offset = _key_offset(instance, count, spec, nonce)
     for interface, groups in sorted(originals.items(), key=lambda item: (numbers[item[0]], item[0])):
         number = numbers[interface] + key_offset
         values = backup.encode(interface, groups, time, nonce >> 8 * numbers[interface])
@@ -63,6 +57,17 @@ def make_backup(
             number += count
         tags.update({_key(instance.id, time, number, c): v for c, v in enumerate(values)})
     return Backup(time, FrozenMap(_fit(tags, instance, shown or instance, spec, reserve)), FrozenMap(originals))
+
+
+def _key_offset(instance: Instance, count: int, spec: IsolationSpec, nonce: int) -> int:
+    """What is added to the rank of an interface in a key, which readers do not look at.
+
+    Where an interface has groups that a fencer sets, another fencer may be in progress, and one of us may have read
+    old tags and come to the same time; where the read lacks the primary interface, ranks differ from another's.
+    Then a random multiple of the count, so that neither overwrites the other.
+    """
+    fenced = any(set_by_fencer(i.groups, spec) for i in instance.interfaces)
+    return count * (1 + nonce % 9999) if fenced or instance.lacks_primary else 0
 
 
 def _key(instance: str, time: int, number: int, chunk: int) -> str:
